@@ -1,1 +1,19 @@
-//! stub
+//! Everything X.509 that broker and agent share. Pure: no storage, no network, no clock of its own.
+//!
+//! * [`identity`]: who a certificate speaks for: a SPIFFE id in its URI SAN, never a common name.
+//! * [`csr`]: the instance's key, and the one thing taken from its signing request: the public key.
+//! * [`authority`]: the CA: leaf profiles and issuing.
+//! * [`bundle`], [`pin`]: what to trust once enrolled, and before.
+//! * [`join_token`], [`proof`]: how an instance without identity shows that it may have one.
+//! * [`recovery`]: the key that outlives certificates.
+//! * [`tls`]: rustls configurations whose certificate and trust swap live.
+
+pub mod authority;
+pub mod bundle;
+pub mod csr;
+pub mod identity;
+pub mod join_token;
+pub mod pin;
+pub mod proof;
+pub mod recovery;
+pub mod tls;
