@@ -29,6 +29,9 @@ pub use liveness::{HomeStatus, Liveness, Sighting};
 pub use subject::{Subject, SubjectKey};
 pub use trust::{EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId};
 
+/// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.
+const TABLES: &str = "registry-";
+
 /// Longest wait of [`Registry::reached`]: the watch delivers in microseconds or not at all.
 const REACH: Duration = Duration::from_secs(5);
 
@@ -45,6 +48,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The store's revision when the registry last changed, or when this broker started.
+    pub fn revision(&self) -> u64 {
+        self.revision.map_or(0, Revision::as_u64)
+    }
+
     /// An instance by name, in whatever state it is.
     pub fn instance(&self, name: &InstanceName) -> Option<&Arc<Instance>> {
         self.instances.get(name)
@@ -133,7 +141,7 @@ impl Registry {
         let instances = Table::new(store.clone());
         let edges = Table::new(store.clone());
         // Begun before the tables are read, so that no change falls between.
-        let mut changes = store.watch("");
+        let mut changes = store.watch(TABLES);
         let first = load(&instances, &edges).await?;
         let (sender, snapshot) = watch::channel(Arc::new(first));
         let registry = Self { instances, edges, snapshot };
@@ -191,7 +199,8 @@ impl Registry {
 }
 
 async fn load(instances: &Table<Instance>, edges: &Table<TrustEdge>) -> Result<Snapshot, StoreError> {
-    let mut snapshot = Snapshot::default();
+    // An empty commit changes nothing and tells where the store is.
+    let mut snapshot = Snapshot { revision: Some(instances.commit(Vec::new()).await?), ..Snapshot::default() };
     for (_, stored) in instances.all().await? {
         let instance = Arc::new(stored.record);
         if let Some(relying_party) = &instance.relying_party {

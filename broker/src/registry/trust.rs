@@ -30,7 +30,7 @@ impl TrustEdge {
 }
 
 impl Record for TrustEdge {
-    const TABLE: &'static str = "trust_edge";
+    const TABLE: &'static str = "registry-trust-edge";
 }
 
 /// The two ends of an edge.
