@@ -16,10 +16,10 @@ use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
 use tokio::sync::watch;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::storage::table::{self, Record, Table};
-use crate::storage::{Key, Revision, Store, StoreError, WatchEvent};
+use crate::storage::{Expect, Key, Revision, Store, StoreError, WatchEvent};
 
 pub use instance::{
     Certificate, ClientAuthMethod, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, Profile,
@@ -27,7 +27,7 @@ pub use instance::{
 };
 pub use liveness::{HomeStatus, Liveness, Sighting};
 pub use subject::{Subject, SubjectKey};
-pub use trust::{EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId};
+pub use trust::{EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.
 const TABLES: &str = "registry-";
@@ -182,6 +182,28 @@ impl Registry {
     /// Wakes whenever the registry has changed.
     pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()
+    }
+
+    /// Lets a relying party accept a home's users, or changes what that home may vouch for.
+    ///
+    /// # Errors
+    /// When one of the two is not enrolled or has not the role.
+    pub async fn allow_trust(&self, edge: TrustEdge) -> Result<TrustEdge, TrustError> {
+        let snapshot = self.snapshot();
+        let find = |name: &InstanceName| {
+            snapshot.instance(name).cloned().ok_or_else(|| TrustError::UnknownInstance(name.clone()))
+        };
+        if find(&edge.id.relying_party)?.relying_party.is_none() {
+            return Err(TrustError::NoRelyingParty(edge.id.relying_party));
+        }
+        if find(&edge.id.home)?.home.is_none() {
+            return Err(TrustError::NoHome(edge.id.home));
+        }
+        let write = self.edges.put(&edge.id.key(), &edge, Expect::Any)?;
+        let revision = self.edges.commit(vec![write]).await?;
+        self.reached(revision).await?;
+        info!(relying_party = %edge.id.relying_party, home = %edge.id.home, domains = ?edge.email_domains, "trust allowed");
+        Ok(edge)
     }
 
     /// Waits until the snapshot contains the commit of this revision.
