@@ -1,3 +1,4 @@
 //! Tests of a federation: the store's contract, and real processes on loopback, with the bad actor among them.
 
+mod enrolment;
 mod storage;
