@@ -34,12 +34,12 @@ pub(crate) struct Address {
 pub enum DialError {
     /// Not an address.
     #[error("the broker's address {0:?} is no https address with a host; ask ops for a new join token")]
-    Address(String),
+    Address(Box<str>),
     /// No TCP connection.
     #[error("the broker does not answer at {url} ({source}); check the network and whether the broker runs")]
     Unreachable {
         /// Where.
-        url: Url,
+        url: Box<Url>,
         /// Why not.
         #[source]
         source: std::io::Error,
@@ -50,10 +50,10 @@ pub enum DialError {
     )]
     NotTheBroker {
         /// Where.
-        url: Url,
+        url: Box<Url>,
         /// How it was noticed.
         #[source]
-        source: rustls::Error,
+        source: Box<rustls::Error>,
     },
     /// A certificate of the future, or of the past.
     #[error("the broker's certificate is not valid at {now}, which is the time on this machine; set its clock")]
@@ -65,7 +65,7 @@ pub enum DialError {
     #[error("no TLS connection to the broker at {url}: {source}")]
     Tls {
         /// Where.
-        url: Url,
+        url: Box<Url>,
         /// What happened.
         #[source]
         source: std::io::Error,
@@ -77,7 +77,7 @@ pub enum DialError {
     #[error("the broker at {url} does not speak HTTP/2 ({source}); check for a proxy in between")]
     Http2 {
         /// Where.
-        url: Url,
+        url: Box<Url>,
         /// What happened.
         #[source]
         source: tonic::transport::Error,
@@ -98,16 +98,16 @@ impl Address {
     /// From a join token.
     pub(crate) fn parse(text: &str) -> Result<Self, DialError> {
         let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" && url.has_host());
-        url.map(|url| Self { url }).ok_or_else(|| DialError::Address(text.to_owned()))
+        url.map(|url| Self { url }).ok_or_else(|| DialError::Address(text.into()))
     }
 
     /// One TLS connection. When this returns, the other end is the broker.
     pub(crate) async fn dial(&self, tls: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, DialError> {
         let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| DialError::Address(self.url.to_string()))?;
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| DialError::Address(self.url.as_str().into()))?;
         let port = self.url.port_or_known_default().unwrap_or(443);
         let connected = within(TcpStream::connect((host, port))).await;
-        let tcp = connected.map_err(|source| DialError::Unreachable { url: self.url.clone(), source })?;
+        let tcp = connected.map_err(|source| DialError::Unreachable { url: Box::new(self.url.clone()), source })?;
         // Small messages, each of which somebody waits for.
         let _ = tcp.set_nodelay(true);
         let handshake = within(TlsConnector::from(tls).connect(name, tcp)).await;
@@ -123,7 +123,7 @@ impl Address {
             async move { stream.ok_or_else(|| std::io::Error::from(std::io::ErrorKind::NotConnected)) }
         });
         let connected = self.endpoint()?.connect_with_connector(connector).await;
-        connected.map_err(|source| DialError::Http2 { url: self.url.clone(), source })
+        connected.map_err(|source| DialError::Http2 { url: Box::new(self.url.clone()), source })
     }
 
     fn endpoint(&self) -> Result<Endpoint, DialError> {
@@ -131,7 +131,7 @@ impl Address {
         let port = self.url.port_or_known_default().unwrap_or(443);
         // "http" only here: TLS is beneath, where tonic does not see it.
         let endpoint = Endpoint::from_shared(format!("http://{host}:{port}"));
-        let endpoint = endpoint.map_err(|_| DialError::Address(self.url.to_string()))?;
+        let endpoint = endpoint.map_err(|_| DialError::Address(self.url.as_str().into()))?;
         Ok(endpoint
             .http2_keep_alive_interval(KEEP_ALIVE.0)
             .keep_alive_timeout(KEEP_ALIVE.1)
@@ -139,7 +139,7 @@ impl Address {
     }
 
     fn refused(&self, error: std::io::Error) -> DialError {
-        let url = self.url.clone();
+        let url = Box::new(self.url.clone());
         let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else {
             return DialError::Tls { url, source: error };
         };
@@ -150,8 +150,8 @@ impl Address {
                 | CertificateError::Expired
                 | CertificateError::ExpiredContext { .. },
             ) => DialError::Clock { now: crate::clock::now() },
-            rustls::Error::InvalidCertificate(_) => DialError::NotTheBroker { url, source: cause.clone() },
-            _ if PeerError::within(cause).is_some() => DialError::NotTheBroker { url, source: cause.clone() },
+            rustls::Error::InvalidCertificate(_) => DialError::NotTheBroker { url, source: Box::new(cause.clone()) },
+            _ if PeerError::within(cause).is_some() => DialError::NotTheBroker { url, source: Box::new(cause.clone()) },
             _ => DialError::Tls { url, source: error },
         }
     }

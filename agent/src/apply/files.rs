@@ -273,8 +273,7 @@ mod tests {
     #[test]
     fn what_a_crash_left_behind_is_written_over() {
         let (_parent, set) = file_set();
-        std::fs::create_dir(set.folder.join("v3")).unwrap();
-        std::fs::write(set.folder.join("v3/half"), "x").unwrap();
+        std::fs::create_dir_all(set.folder.join("v3/half")).unwrap();
         symlink("v3", set.folder.join(NEXT)).unwrap();
         set.write(3, &rendered("three")).unwrap();
         assert!(set.holds(&rendered("three")));
