@@ -18,6 +18,8 @@ pub mod reload;
 pub mod render;
 pub mod worker;
 
+use std::time::Duration;
+
 use homeward_proto::v1::{ClientCredentials, Snapshot};
 use thiserror::Error;
 use url::Url;
@@ -46,7 +48,12 @@ pub(crate) struct Applier {
 struct Role {
     recipe: RelyingParty,
     config: RelyingPartyConfig,
+    /// How long a reload may take to show.
+    patience: Duration,
 }
+
+/// [`Role::patience`] of the real thing.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Why a revision is not in effect. The sentences go to the broker: no secrets.
 #[derive(Debug, Error)]
@@ -97,9 +104,14 @@ impl ApplyError {
 impl Applier {
     /// Goes on from what is on disk.
     pub(crate) fn open(config: &Config, data: PrivateDir, application: Application) -> Result<Self, DiskError> {
-        let applied = Applied::load(&data)?;
+        let mut applied = Applied::load(&data)?;
         let role = config.relying_party.clone().zip(config.recipe.relying_party.clone());
-        let role = role.map(|(config, recipe)| Role { recipe, config });
+        let role = role.map(|(config, recipe)| Role { recipe, config, patience: PATIENCE });
+        if role.as_ref().is_some_and(|role| !role.has_files()) {
+            // Somebody removed them, or the folder is another one now. The secret is nowhere else on this machine: the
+            // broker is asked as if nothing had been applied yet.
+            applied = Applied::default();
+        }
         Ok(Self { data, application, role, applied })
     }
 
@@ -123,6 +135,11 @@ impl Applier {
 }
 
 impl Role {
+    fn has_files(&self) -> bool {
+        let current = self.config.credentials_dir.join(files::CURRENT);
+        self.recipe.files.iter().all(|file| current.join(&file.name).is_file())
+    }
+
     async fn put(
         &self,
         application: &Application,
@@ -174,7 +191,9 @@ impl Role {
     async fn use_files(&self, application: &Application, credentials: &Credentials) -> Result<(), ApplyError> {
         reload::run(&self.config.reload, credentials).await.map_err(|source| ApplyError::Reload { source })?;
         if let Some(proof) = &self.recipe.proof {
-            proof::prove(application, proof, credentials).await.map_err(|source| ApplyError::Proof { source })?;
+            proof::prove(self.patience, application, proof, credentials)
+                .await
+                .map_err(|source| ApplyError::Proof { source })?;
         }
         Ok(())
     }

@@ -9,8 +9,6 @@ use super::render::Credentials;
 use crate::application::{Application, ApplicationError, Question};
 use crate::recipe::relying_party::Proof;
 
-/// How long a reload may take to show.
-const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two questions.
 const PAUSE: Duration = Duration::from_millis(250);
 /// How many right answers in a row count: for a moment after a reload, old workers still answer some requests.
@@ -41,14 +39,6 @@ pub(crate) async fn reach(application: &Application, proof: &Proof) -> Result<()
 
 /// Asks until the answer is right, or patience ends.
 pub(crate) async fn prove(
-    application: &Application,
-    proof: &Proof,
-    credentials: &Credentials,
-) -> Result<(), ProofFailure> {
-    prove_within(PATIENCE, application, proof, credentials).await
-}
-
-pub(super) async fn prove_within(
     patience: Duration,
     application: &Application,
     proof: &Proof,
