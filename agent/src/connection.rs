@@ -56,7 +56,7 @@ pub enum DialError {
         source: Box<rustls::Error>,
     },
     /// A certificate of the future, or of the past.
-    #[error("the broker's certificate is not valid at {now}, which is the time on this machine; set its clock")]
+    #[error("the broker's certificate is not valid at {now}, which is the time on this machine; set its clock", now = crate::clock::rfc3339(*now))]
     Clock {
         /// The time on this machine.
         now: time::OffsetDateTime,

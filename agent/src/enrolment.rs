@@ -37,6 +37,7 @@ use crate::connection::{Address, Broker, DialError};
 use crate::disk::{DiskError, PrivateDir};
 use crate::identity::{Certificate, Identity, IdentityError, Record, SecretBytes};
 use crate::recipe::relying_party;
+use crate::refusal::Dismissal;
 use crate::{clock, random, refusal};
 
 /// What is kept of an enrolment that is under way.
@@ -83,7 +84,7 @@ pub enum EnrolmentError {
     )]
     TokenInvalid,
     /// Too late.
-    #[error("the join token has expired; ask ops for a new one, and check this machine's clock, which says {now}")]
+    #[error("the join token has expired; ask ops for a new one, and check this machine's clock, which says {now}", now = clock::rfc3339(*now))]
     TokenExpired {
         /// The time on this machine.
         now: OffsetDateTime,
@@ -99,6 +100,9 @@ pub enum EnrolmentError {
     /// The broker does not take what the configuration says of the instance.
     #[error("the broker refuses what agent.toml says of this instance: {0}")]
     ProfileRefused(String),
+    /// The instance is cut off.
+    #[error(transparent)]
+    Dismissed(Dismissal),
     /// The broker said no in another way.
     #[error("the broker refused the enrolment ({code:?}: {message})")]
     Refused {
@@ -340,15 +344,21 @@ fn accept(
 /// What a refusal means to the operator.
 fn judge(status: &Status, token: &JoinToken) -> EnrolmentError {
     let now = clock::now();
+    if let Some(dismissal) = Dismissal::of(status) {
+        return EnrolmentError::Dismissed(dismissal);
+    }
     let over = u64::try_from(now.unix_timestamp()).is_ok_and(|now| now >= token.expires_at);
     match (status.code(), refusal::reason(status).as_str()) {
         (Code::FailedPrecondition, "TOKEN_EXPIRED") => EnrolmentError::TokenExpired { now },
+        (Code::FailedPrecondition, "TOKEN_USED_UP") => EnrolmentError::TokenInvalid,
         // The broker says the same of every bad token; the token itself says when it ends.
         (Code::Unauthenticated, _) if over => EnrolmentError::TokenExpired { now },
         (Code::Unauthenticated, _) => EnrolmentError::TokenInvalid,
         (Code::PermissionDenied, "TOKEN_REUSED") => EnrolmentError::TokenReused,
         (Code::AlreadyExists, _) => EnrolmentError::NameTaken,
-        (Code::InvalidArgument, _) => EnrolmentError::ProfileRefused(status.message().to_owned()),
+        (Code::InvalidArgument, "PROFILE_INVALID" | "FIELD_INVALID") => {
+            EnrolmentError::ProfileRefused(status.message().to_owned())
+        }
         (code, _) => EnrolmentError::Refused { code, message: status.message().to_owned() },
     }
 }

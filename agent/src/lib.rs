@@ -102,7 +102,7 @@ pub async fn run(
 
     let applying = tokio::spawn(worker::run(applier, wanted_snapshots, outcomes));
     let renewing = tokio::spawn(renewal::run(data, identity, broker));
-    tracing::info!(portal = ?portal.local_addr().ok(), "the agent runs");
+    tracing::info!(instance = %identity.instance(), "the agent runs");
     usable();
     let ended = tokio::select! {
         dismissal = sync.run() => Err(dismissal.into()),

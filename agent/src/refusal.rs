@@ -42,6 +42,11 @@ pub enum Dismissal {
         "the broker does not know this agent any more; get a new join token from ops and run: homeward-agent enrol --replace"
     )]
     Unknown,
+    /// A newer certificate of this instance is in use, and this agent does not have it.
+    #[error(
+        "a newer certificate of this instance is in use elsewhere: data_dir was copied, or restored from a backup. Stop the other agent, or get a new join token from ops and run: homeward-agent enrol --replace"
+    )]
+    Replaced,
 }
 
 impl Dismissal {
@@ -51,6 +56,7 @@ impl Dismissal {
             (Code::PermissionDenied, "AGENT_BANNED") => Some(Self::Banned),
             (Code::PermissionDenied, "INSTANCE_QUARANTINED") => Some(Self::Quarantined),
             (Code::Unauthenticated, "AGENT_UNKNOWN") => Some(Self::Unknown),
+            (Code::Unauthenticated, "CERTIFICATE_REPLACED") => Some(Self::Replaced),
             _ => None,
         }
     }

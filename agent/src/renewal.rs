@@ -65,13 +65,14 @@ pub(crate) async fn run(data: PrivateDir, identity: Arc<Identity>, broker: Arc<B
         match renew(&data, &identity, &broker).await {
             Ok(()) => {
                 backoff.reset();
-                let (generation, expires_at) = (identity.certificate_generation(), identity.expires_at());
-                tracing::info!(generation, %expires_at, "the instance has a new certificate");
+                let (generation, expires_at) =
+                    (identity.certificate_generation(), clock::rfc3339(identity.expires_at()));
+                tracing::info!(generation, expires_at, "the instance has a new certificate");
             }
             Err(error) => {
                 let pause = backoff.next(random::fraction());
-                let expires_at = identity.expires_at();
-                tracing::warn!(%error, %expires_at, retry_in = ?pause, "the certificate could not be renewed");
+                let expires_at = clock::rfc3339(identity.expires_at());
+                tracing::warn!(%error, expires_at, retry_in = ?pause, "the certificate could not be renewed");
                 tokio::time::sleep(pause).await;
             }
         }

@@ -78,10 +78,13 @@ impl Sync {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(300));
         loop {
             let opened = Instant::now();
+            let generation = self.identity.certificate_generation();
             let mut was_open = false;
             let Err(end) = self.stream(&mut was_open).await;
+            // A refusal of the certificate before the one in use now dismisses nobody.
             if let End::Refused(status) = &end
                 && let Some(dismissal) = Dismissal::of(status)
+                && generation == self.identity.certificate_generation()
             {
                 return dismissal;
             }

@@ -9,6 +9,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::{Failure, Report, load};
+use crate::clock;
 use crate::enrolment::{self, Existing};
 
 /// Longest file that may be a join token.
@@ -66,7 +67,7 @@ impl Enrol {
             ("instance", json!(identity.instance())),
             ("issuer", json!(identity.issuer())),
             ("broker", json!(identity.agent_url())),
-            ("certificate_expires_at", json!(identity.expires_at().to_string())),
+            ("certificate_expires_at", json!(clock::rfc3339(identity.expires_at()))),
             ("next", json!("homeward-agent run")),
         ]);
         Ok(())

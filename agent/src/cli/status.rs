@@ -23,7 +23,7 @@ pub(super) fn carry_out(config: &Path, report: Report) -> Result<(), Failure> {
         ("broker", json!(identity.agent_url())),
         ("running", json!(matches!(data.lock(), Err(crate::disk::DiskError::InUse { .. })))),
         ("certificate_generation", json!(identity.certificate_generation())),
-        ("certificate_expires_at", json!(identity.expires_at().to_string())),
+        ("certificate_expires_at", json!(clock::rfc3339(identity.expires_at()))),
         ("certificate_expired", json!(identity.expires_at() <= clock::now())),
         ("trust_bundle_version", json!(identity.bundle_version())),
         ("applied_revision", json!(applied.revision)),

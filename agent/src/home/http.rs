@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use askama::Template;
 use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{DefaultBodyLimit, Extension, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
@@ -252,6 +252,9 @@ impl Fields {
         let is_form = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded");
         match body {
             Ok(bytes) if headers.get(CONTENT_TYPE).is_some_and(is_form) => Ok(Self::parse(&bytes)),
+            Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_))) => {
+                Err(PortalError::TooLarge)
+            }
             Ok(_) | Err(_) => Err(PortalError::BadForm),
         }
     }

@@ -147,6 +147,9 @@ pub(crate) enum PortalError {
     /// Not a form, or not with these fields.
     #[error("the form cannot be read")]
     BadForm,
+    /// More than any form has.
+    #[error("the form is too large")]
+    TooLarge,
     /// Password logins are off.
     #[error("there is no such page")]
     NotFound,

@@ -90,6 +90,7 @@ pub(super) fn public(error: &PortalError) -> (u16, &'static str, &'static str) {
             (403, "This form is out of date", "Go back, reload the page and try again. Cookies must be allowed.")
         }
         PortalError::BadForm => (400, "This form cannot be read", "Go back, reload the page and try again."),
+        PortalError::TooLarge => (413, "This form is too large", "Go back, reload the page and try again."),
         PortalError::NotFound => (404, "There is no such page", "Start at the site that you want to log in to."),
         PortalError::IdentityIncomplete(_) => (
             502,
