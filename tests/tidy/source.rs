@@ -87,7 +87,8 @@ impl Source {
     /// Every declared module and type.
     pub(crate) fn items(&self) -> Vec<Item> {
         let kinds = ["mod", "struct", "enum", "trait", "type"];
-        let declared = self.tokens.windows(2).filter(|pair| kinds.contains(&pair[0].text.as_str()) && pair[1].is_word());
+        let declared =
+            self.tokens.windows(2).filter(|pair| kinds.contains(&pair[0].text.as_str()) && pair[1].is_word());
         declared
             .map(|pair| Item { line: pair[0].line, kind: pair[0].text.clone(), name: pair[1].text.clone() })
             .collect()
