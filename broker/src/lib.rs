@@ -1,1 +1,8 @@
-//! stub
+//! Homeward's broker. (Work in progress.)
+
+pub mod clock;
+pub mod config;
+pub mod keys;
+pub mod registry;
+pub mod secret;
+pub mod storage;

@@ -1,0 +1,243 @@
+//! The embedded store: sled 0.34.7, one tree.
+//!
+//! A value is stored behind eight bytes: the revision of the commit that wrote it, which is its version.
+//!
+//! **Durability.** sled's `flush` ends in `sync_file_range`, which is no promise against loss of power. So one thread,
+//! the committer, applies what is waiting, flushes once, calls `fdatasync` on the database file once, and only then
+//! answers everybody who waited. It is also the only writer, which makes every check-then-write atomic for free.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use async_trait::async_trait;
+use sled::{Batch, IVec};
+use tokio::sync::{broadcast, mpsc, oneshot};
+
+use crate::storage::{Commit, Expect, Key, Page, Revision, Store, StoreError, Version, Versioned, Watch, Write};
+
+/// sled's page cache, in bytes: small, because what is hot lives in snapshots above the store.
+const CACHE: u64 = 4 * 1024 * 1024;
+
+/// Commits that may wait for the committer before callers wait to ask.
+const QUEUE: usize = 1024;
+
+/// Most commits that share one flush.
+const GROUP: usize = 256;
+
+/// Commits that a watch may lag behind before it has to reload.
+const WATCH_BACKLOG: usize = 1024;
+
+/// Holds the revision of the last commit. Sorts before all tables.
+const REVISION_KEY: &[u8] = b"\0revision";
+
+/// A store in a folder of its own.
+#[derive(Debug)]
+pub struct SledStore {
+    tree: sled::Tree,
+    committer: mpsc::Sender<Request>,
+    commits: broadcast::Sender<Arc<Commit>>,
+    flushes: Arc<AtomicU64>,
+}
+
+impl SledStore {
+    /// Opens the folder, or makes it. One process at a time.
+    ///
+    /// # Errors
+    /// When another process has it open, or it cannot be read.
+    pub fn open(folder: &Path) -> Result<Self, OpenError> {
+        let db = sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).open();
+        let db = db.map_err(|error| match error {
+            sled::Error::Io(io) if io.kind() == std::io::ErrorKind::Other || is_lock_error(&io) => {
+                OpenError::InUse(folder.to_owned())
+            }
+            other => OpenError::Sled(other),
+        })?;
+        let file = File::open(folder.join("db")).map_err(OpenError::File)?;
+        let tree = (*db).clone();
+        let revision = tree.get(REVISION_KEY).map_err(OpenError::Sled)?;
+        let revision = match revision.as_deref().map(<[u8; 8]>::try_from) {
+            None => 0,
+            Some(Ok(bytes)) => u64::from_be_bytes(bytes),
+            Some(Err(_)) => return Err(OpenError::Revision),
+        };
+        let (committer, requests) = mpsc::channel(QUEUE);
+        let (commits, _) = broadcast::channel(WATCH_BACKLOG);
+        let flushes = Arc::new(AtomicU64::new(0));
+        let thread = Committer { db, file, revision, commits: commits.clone(), flushes: flushes.clone() };
+        std::thread::Builder::new()
+            .name("store-committer".into())
+            .spawn(move || thread.run(requests))
+            .map_err(OpenError::File)?;
+        Ok(Self { tree, committer, commits, flushes })
+    }
+
+    /// How often anything was flushed and synced since this was opened: fewer than commits when these come together.
+    pub fn flushes(&self) -> u64 {
+        self.flushes.load(Ordering::Relaxed)
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&sled::Tree) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let tree = self.tree.clone();
+        tokio::task::spawn_blocking(move || read(&tree)).await.map_err(unavailable)?
+    }
+}
+
+fn is_lock_error(error: &std::io::Error) -> bool {
+    error.kind() == std::io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
+}
+
+/// Why the folder cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// sled locks the folder.
+    #[error("{} is in use by another broker: stop that one first", .0.display())]
+    InUse(PathBuf),
+    /// sled cannot read it.
+    #[error("the store cannot be opened")]
+    Sled(#[source] sled::Error),
+    /// The operating system says no.
+    #[error("the store's file cannot be opened")]
+    File(#[source] std::io::Error),
+    /// Not written by this program.
+    #[error("the store holds no readable revision")]
+    Revision,
+}
+
+#[async_trait]
+impl Store for SledStore {
+    async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
+        let key = key.clone();
+        self.blocking(move |tree| tree.get(key.as_str()).map_err(unavailable)?.map(|value| unpack(&value)).transpose())
+            .await
+    }
+
+    async fn list(&self, page: Page) -> Result<Vec<(Key, Versioned)>, StoreError> {
+        self.blocking(move |tree| {
+            // A zero byte behind a key is the smallest key behind it.
+            let from = page.after.map_or(page.prefix.clone(), |after| format!("{}\0", after.as_str()));
+            let found = tree.range(from.as_bytes()..).take(page.limit);
+            let mut entries = Vec::new();
+            for entry in found {
+                let (key, value) = entry.map_err(unavailable)?;
+                if !key.starts_with(page.prefix.as_bytes()) {
+                    break;
+                }
+                let key = std::str::from_utf8(&key).map_err(|_| StoreError::Corrupt("key"))?;
+                entries.push((Key(key.to_owned()), unpack(&value)?));
+            }
+            Ok(entries)
+        })
+        .await
+    }
+
+    fn watch(&self, prefix: &str) -> Watch {
+        Watch {
+            prefix: prefix.to_owned(),
+            commits: self.commits.subscribe(),
+            pending: Vec::new().into_iter(),
+            revision: Revision(0),
+        }
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
+        let (answer, answered) = oneshot::channel();
+        self.committer.send(Request { writes, answer }).await.map_err(|_| unavailable("the store is closed"))?;
+        answered.await.map_err(|_| unavailable("the store was closed meanwhile"))?
+    }
+}
+
+fn unpack(stored: &[u8]) -> Result<Versioned, StoreError> {
+    let (version, value) = stored.split_first_chunk::<8>().ok_or(StoreError::Corrupt("version"))?;
+    Ok(Versioned { value: value.to_vec(), version: Version(u64::from_be_bytes(*version)) })
+}
+
+fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Unavailable(error.into())
+}
+
+struct Request {
+    writes: Vec<Write>,
+    answer: oneshot::Sender<Result<Revision, StoreError>>,
+}
+
+/// The only writer.
+struct Committer {
+    db: sled::Db,
+    file: File,
+    revision: u64,
+    commits: broadcast::Sender<Arc<Commit>>,
+    flushes: Arc<AtomicU64>,
+}
+
+impl Committer {
+    /// Takes what is waiting, makes it durable together, answers; until nobody can ask any more.
+    fn run(mut self, mut requests: mpsc::Receiver<Request>) {
+        while let Some(first) = requests.blocking_recv() {
+            let mut applied = Vec::new();
+            let mut next = Some(first);
+            while let Some(request) = next {
+                match self.apply(request.writes) {
+                    Ok(commit) => applied.push((commit, request.answer)),
+                    // A caller who has gone away needs no answer, here and below.
+                    Err(error) => drop(request.answer.send(Err(error))),
+                }
+                next = if applied.len() < GROUP { requests.try_recv().ok() } else { None };
+            }
+            if applied.is_empty() {
+                continue;
+            }
+            let durable = self.make_durable();
+            for (commit, answer) in applied {
+                let result = match &durable {
+                    Ok(()) => Ok(commit.revision),
+                    Err(error) => Err(unavailable(error.to_string())),
+                };
+                if result.is_ok() {
+                    // Fails only when nobody watches.
+                    drop(self.commits.send(Arc::new(commit)));
+                }
+                drop(answer.send(result));
+            }
+        }
+    }
+
+    fn apply(&mut self, writes: Vec<Write>) -> Result<Commit, StoreError> {
+        for write in &writes {
+            let found = self.db.get(write.key.as_str()).map_err(unavailable)?;
+            let holds = match (write.expect, found) {
+                (Expect::Any, _) | (Expect::Absent, None) => true,
+                (Expect::Version(wanted), Some(found)) => unpack(&found)?.version == wanted,
+                (Expect::Absent, Some(_)) | (Expect::Version(_), None) => false,
+            };
+            if !holds {
+                return Err(StoreError::Conflict);
+            }
+        }
+        let revision = self.revision + 1;
+        let version = revision.to_be_bytes();
+        let mut batch = Batch::default();
+        batch.insert(REVISION_KEY, IVec::from(&version));
+        for write in &writes {
+            match &write.value {
+                Some(value) => batch.insert(write.key.as_str(), [&version, value.as_slice()].concat()),
+                None => batch.remove(write.key.as_str()),
+            }
+        }
+        self.db.apply_batch(batch).map_err(unavailable)?;
+        self.revision = revision;
+        let changes = writes.into_iter().map(|write| (write.key, write.value)).collect();
+        Ok(Commit { revision: Revision(revision), changes })
+    }
+
+    fn make_durable(&self) -> Result<(), sled::Error> {
+        self.db.flush()?;
+        self.file.sync_data()?;
+        self.flushes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
