@@ -28,6 +28,7 @@ DEBUG = False
 ALLOWED_HOSTS = [PUBLIC_HOST]
 ROOT_URLCONF = "urls"
 STATIC_URL = "/static/"
+TIME_ZONE = "UTC"
 USE_TZ = True
 TEMPLATES = [
     {
