@@ -123,9 +123,10 @@ def beta_agent(folder: Path, addresses: Addresses, front: Front, broker: Broker,
 @pytest.fixture(scope="session")
 def federation(broker: Broker, alpha_agent: Agent, beta_agent: Agent) -> Broker:
     """Beta accepts alpha's users, and believes alpha about addresses in alpha.example."""
-    broker.says(
-        *("trust", "allow", "--relying-party", "beta", "--home", "alpha", "--email-domain", "alpha.example"),
-    )
+    edge = ["--relying-party", "beta", "--home", "alpha", "--email-domain", "alpha.example"]
+    broker.says("trust", "allow", *edge)
+    broker.awaits_acknowledgement("alpha")
+    broker.awaits_acknowledgement("beta")
     return broker
 
 

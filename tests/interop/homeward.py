@@ -3,6 +3,7 @@
 import json
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 from front import PublicAddress
@@ -41,6 +42,16 @@ class Broker:
     def shows(self, *arguments: str) -> dict:
         """Runs a command and returns its answer as JSON."""
         return json.loads(self.says(*arguments, "--output", "json"))
+
+    def awaits_acknowledgement(self, instance: str) -> dict:
+        """Waits until an instance uses what it should use, and returns what ops see of it then."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            shown = self.shows("instance", "show", instance)
+            if shown["online"] and shown["applied_revision"] == shown["wanted_revision"] != 0:
+                return shown
+            assert time.monotonic() < deadline, f"{instance} has not acknowledged: {shown}"
+            time.sleep(0.1)
 
     def stop(self) -> int:
         return self._program.stop()

@@ -11,7 +11,7 @@ def test_alice_signs_in_at_alpha_with_her_password(
     visitor.opens(f"{addresses.alpha.url}/accounts/login/", title="Sign In")
     visitor.fills_in(Username=ALICE.username, Password=ALICE.password)
     visitor.clicks("Sign In")
-    visitor.sees("Home")
+    visitor.sees("Welcome")
     visitor.reads("#who", "alice")
 
 
