@@ -1,4 +1,4 @@
-"""The story before the tests: a CA, three addresses behind nginx, two websites, a broker, two enrolled agents, one trust edge.
+"""The story before the tests: a CA, three addresses behind nginx, two websites, a broker, the agents, two trust edges.
 
 Each fixture is a chapter; a test asks for the last one it needs.
 """
@@ -29,10 +29,11 @@ class Addresses:
     broker: PublicAddress
     alpha: PublicAddress
     beta: PublicAddress
+    gamma: PublicAddress
 
     @property
     def all(self) -> list[PublicAddress]:
-        return [self.broker, self.alpha, self.beta]
+        return [self.broker, self.alpha, self.beta, self.gamma]
 
 
 @pytest.fixture(scope="session")
@@ -52,7 +53,7 @@ def authority(folder: Path) -> ThrowAwayAuthority:
 
 @pytest.fixture(scope="session")
 def addresses() -> Iterator[Addresses]:
-    hosts = {"broker": "127.0.0.1", "alpha": "127.0.0.2", "beta": "127.0.0.3"}
+    hosts = {"broker": "127.0.0.1", "alpha": "127.0.0.2", "beta": "127.0.0.3", "gamma": "127.0.0.4"}
     addresses = Addresses(**{name: PublicAddress(name, host) for name, host in hosts.items()})
     yield addresses
     for address in addresses.all:
@@ -121,10 +122,18 @@ def beta_agent(folder: Path, addresses: Addresses, front: Front, broker: Broker,
 
 
 @pytest.fixture(scope="session")
-def federation(broker: Broker, alpha_agent: Agent, beta_agent: Agent) -> Broker:
-    """Beta accepts alpha's users, and believes alpha about addresses in alpha.example."""
-    edge = ["--relying-party", "beta", "--home", "alpha", "--email-domain", "alpha.example"]
-    broker.says("trust", "allow", *edge)
+def gamma_agent(folder: Path, addresses: Addresses, broker: Broker, alpha_site: Website) -> Agent:
+    """A home that enrolled and was never seen again: people can see it, and cannot go there."""
+    agent = Agent(folder / "gamma" / "agent", addresses.gamma, alpha_site)
+    agent.enrols(_join_token(broker, "gamma"), methods=["session"])
+    return agent
+
+
+@pytest.fixture(scope="session")
+def federation(broker: Broker, alpha_agent: Agent, beta_agent: Agent, gamma_agent: Agent) -> Broker:
+    """Beta accepts users of alpha and gamma, and believes alpha about addresses in alpha.example."""
+    broker.says("trust", "allow", "--relying-party", "beta", "--home", "alpha", "--email-domain", "alpha.example")
+    broker.says("trust", "allow", "--relying-party", "beta", "--home", "gamma")
     broker.awaits_acknowledgement("alpha")
     broker.awaits_acknowledgement("beta")
     return broker

@@ -64,7 +64,7 @@ class Agent:
     """The agent beside one website, behind /homeward/ of the website's public address."""
 
     def __init__(self, folder: Path, public: PublicAddress, website: Website) -> None:
-        folder.mkdir()
+        folder.mkdir(parents=True)
         self.public = public
         self._website = website
         self._folder = folder
@@ -83,7 +83,7 @@ class Agent:
         sections = [
             f"""
             public_url = "{self.public.url}"
-            display_name = "{website.name.capitalize()}"
+            display_name = "{self.public.name.capitalize()}"
             data_dir = "{self._folder / "data"}"
             recipe = "django-allauth"
             [app]
@@ -105,7 +105,7 @@ class Agent:
         self._config_file.write_text("\n".join(sections))
 
     def runs(self) -> None:
-        name = f"{self._website.name}-agent"
+        name = f"{self.public.name}-agent"
         self._program = Program(name, self._command("run"), env={"HOMEWARD_LOG": "debug"})
         # Kept for the next start, so that nginx finds it again.
         self._portal = self._program.announced()["portal"]

@@ -106,6 +106,7 @@ def starts_at_beta(visitor: Visitor, addresses: Addresses) -> None:
     visitor.clicks("Homeward")
     visitor.sees("home")
     assert visitor.page.url.startswith(addresses.broker.url), "the home picker"
+    assert visitor.page.get_by_role("button", name="Gamma", disabled=True).count() == 1, "a home that is not there"
     visitor.clicks("Alpha")
 
 
