@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ARTEFACTS = REPOSITORY / "tests" / "artefacts"
+ARTEFACTS = REPOSITORY / "tests" / "artefacts" / "interop"
 PATIENCE_S = 30
 
 # The end of a program's standard output.
