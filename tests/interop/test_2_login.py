@@ -45,7 +45,7 @@ def test_alice_signs_in_at_her_home_on_the_way(
     starts_at_beta(visitor, addresses)
     visitor.sees("Sign In")
     assert visitor.page.url.startswith(addresses.alpha.url), "alpha's own login page"
-    visitor.fills_in(Username=ALICE.username, Password=ALICE.password)
+    visitor.fills_in({"Username": ALICE.username, "Password": ALICE.password})
     visitor.clicks("Sign In")
     is_alice_at_beta(visitor, addresses, beta_site)
 
@@ -55,7 +55,7 @@ def test_alice_is_recognised_where_she_is_signed_in(
 ) -> None:
     """Home by `session`, signed in there before: no password is asked for."""
     visitor.opens(f"{addresses.alpha.url}/accounts/login/", title="Sign In")
-    visitor.fills_in(Username=ALICE.username, Password=ALICE.password)
+    visitor.fills_in({"Username": ALICE.username, "Password": ALICE.password})
     visitor.clicks("Sign In")
     visitor.reads("#who", "alice")
     starts_at_beta(visitor, addresses)
@@ -68,11 +68,11 @@ def test_alice_gives_her_password_to_her_home_only(
 ) -> None:
     """Home by `password`: the agent's form, a slip of the keyboard first."""
     starts_at_beta(visitor, addresses)
-    visitor.sees("Sign in")
+    visitor.sees("Log in with your Alpha account")
     assert visitor.page.url.startswith(f"{addresses.alpha.url}/homeward/")
     gives_password(visitor, WRONG_PASSWORD)
-    visitor.sees("Sign in")
     assert visitor.page.get_by_role("alert").inner_text().strip(), "a sentence that says what was wrong"
+    visitor.sees("Log in with your Alpha account")
     assert visitor.page.get_by_label("Password").input_value() == "", "passwords are not sent back"
     gives_password(visitor, ALICE.password)
     is_alice_at_beta(visitor, addresses, beta_site)
@@ -83,7 +83,7 @@ def test_whoever_gives_up_is_told_so_by_beta(
 ) -> None:
     before = beta_site.rows("SELECT id FROM auth_user")
     starts_at_beta(visitor, addresses)
-    visitor.sees("Sign in")
+    visitor.sees("Log in with your Alpha account")
     visitor.clicks("Cancel")
     visitor.sees("Login Cancelled")
     assert visitor.page.url.startswith(addresses.beta.url)
@@ -104,15 +104,15 @@ def starts_at_beta(visitor: Visitor, addresses: Addresses) -> None:
     """From beta's login page to the home picker and on to alpha."""
     visitor.opens(f"{addresses.beta.url}/accounts/login/", title="Sign In")
     visitor.clicks("Homeward")
-    visitor.sees("home")
+    visitor.sees("Sign in to Beta")
     assert visitor.page.url.startswith(addresses.broker.url), "the home picker"
     assert visitor.page.get_by_role("button", name="Gamma", disabled=True).count() == 1, "a home that is not there"
     visitor.clicks("Alpha")
 
 
 def gives_password(visitor: Visitor, password: str) -> None:
-    visitor.fills_in(name=ALICE.username, Password=password)
-    visitor.clicks("Sign in")
+    visitor.fills_in({"User name": ALICE.username, "Password": password})
+    visitor.clicks("Log in")
 
 
 def is_alice_at_beta(visitor: Visitor, addresses: Addresses, beta_site: Website) -> None:

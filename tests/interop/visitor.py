@@ -58,10 +58,10 @@ class Visitor:
         link = self.page.get_by_role("link", name=text)
         (button if button.count() else link).first.click()
 
-    def fills_in(self, **fields: str) -> None:
+    def fills_in(self, fields: dict[str, str]) -> None:
         """Types into the fields with these labels."""
         for label, value in fields.items():
-            self.page.get_by_label(label, exact=False).first.fill(value)
+            self.page.get_by_label(label).first.fill(value)
 
     def reads(self, selector: str, text: str) -> None:
         expect(self.page.locator(selector)).to_have_text(text)
