@@ -1,2 +1,3 @@
-//! stub
-fn main() {}
+//! Tests of a federation: the store's contract, and real processes on loopback, with the bad actor among them.
+
+mod storage;

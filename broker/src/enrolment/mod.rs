@@ -20,8 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use homeward_certs::bundle::TrustBundle;
 use homeward_certs::csr::{CsrError, CsrPublicKey};
-use homeward_certs::identity::InstanceName;
+use homeward_certs::identity::{InstanceName, TrustDomain};
 use homeward_certs::join_token::{JoinToken, JoinTokenError, JoinTokenId};
 use homeward_certs::proof::{EnrolmentTranscript, ProofError, ProofKey};
 use homeward_certs::recovery::RecoveryPublicKey;
@@ -423,6 +424,16 @@ impl Enrolment {
         self.registry.reached(revision).await?;
         info!(instance = %caller, generation, "certificate renewed");
         Ok(identity)
+    }
+
+    /// What agents must trust.
+    pub fn bundle(&self) -> &TrustBundle {
+        self.authority.bundle()
+    }
+
+    /// The federation whose certificates count.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        self.authority.trust_domain()
     }
 
     fn identity(&self, certificate: &Certificate) -> Identity {

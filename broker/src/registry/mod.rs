@@ -26,7 +26,7 @@ pub use instance::{
     ProfileError, RelyingParty,
 };
 pub use liveness::{HomeStatus, Liveness, Sighting};
-pub use subject::{Subject, SubjectKey};
+pub use subject::{Subject, SubjectKey, SubjectKeyError};
 pub use trust::{EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.
