@@ -5,8 +5,8 @@
 #[expect(
     unused_qualifications,
     clippy::all,
-    clippy::allow_attributes_without_reason,
     clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
     reason = "generated: documented in the .proto files"
 )]
 pub mod v1 {
