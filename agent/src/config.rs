@@ -247,7 +247,7 @@ impl TryFrom<RawConfig> for Config {
         let relying_party = raw.relying_party.map(|raw_role| raw_role.check(&raw.data_dir, &recipe)).transpose()?;
         let home = raw.home.map(|home| home.check(&recipe)).transpose()?;
         Ok(Self {
-            public_url: PublicUrl::parse(raw.public_url)?,
+            public_url: PublicUrl::try_from(raw.public_url)?,
             display_name,
             data_dir: raw.data_dir,
             recipe,
@@ -317,14 +317,18 @@ impl Default for RawPortal {
     }
 }
 
-impl PublicUrl {
-    fn parse(url: Url) -> Result<Self, ConfigError> {
+impl TryFrom<Url> for PublicUrl {
+    type Error = ConfigError;
+
+    fn try_from(url: Url) -> Result<Self, ConfigError> {
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         let anonymous = url.username().is_empty() && url.password().is_none();
         let safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
         if bare && anonymous && safe && url.has_host() { Ok(Self(url)) } else { Err(ConfigError::PublicUrl) }
     }
+}
 
+impl PublicUrl {
     /// Scheme, host and port, without a slash at the end.
     pub fn origin(&self) -> String {
         self.0.origin().ascii_serialization()

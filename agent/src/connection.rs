@@ -53,7 +53,7 @@ pub enum DialError {
         url: Box<Url>,
         /// How it was noticed.
         #[source]
-        source: Box<rustls::Error>,
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A certificate of the future, or of the past.
     #[error("the broker's certificate is not valid at {now}, which is the time on this machine; set its clock", now = crate::clock::rfc3339(*now))]
@@ -143,6 +143,10 @@ impl Address {
         let Some(cause) = error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>()) else {
             return DialError::Tls { url, source: error };
         };
+        // The refusals of our own have better words than rustls has for them.
+        if let Some(refusal) = PeerError::within(cause) {
+            return DialError::NotTheBroker { url, source: Box::new(*refusal) };
+        }
         match cause {
             rustls::Error::InvalidCertificate(
                 CertificateError::NotValidYet
@@ -151,7 +155,6 @@ impl Address {
                 | CertificateError::ExpiredContext { .. },
             ) => DialError::Clock { now: crate::clock::now() },
             rustls::Error::InvalidCertificate(_) => DialError::NotTheBroker { url, source: Box::new(cause.clone()) },
-            _ if PeerError::within(cause).is_some() => DialError::NotTheBroker { url, source: Box::new(cause.clone()) },
             _ => DialError::Tls { url, source: error },
         }
     }

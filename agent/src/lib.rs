@@ -100,9 +100,9 @@ pub async fn run(
         Sync { identity: identity.clone(), broker: broker.clone(), health, wanted, outcome, spread: DEFAULT_SPREAD };
     let pages = http::router(Portal::new(config, &identity, broker.clone(), application)?);
 
+    tracing::info!(instance = %identity.instance(), "the agent runs");
     let applying = tokio::spawn(worker::run(applier, wanted_snapshots, outcomes));
     let renewing = tokio::spawn(renewal::run(data, identity, broker));
-    tracing::info!(instance = %identity.instance(), "the agent runs");
     usable();
     let ended = tokio::select! {
         dismissal = sync.run() => Err(dismissal.into()),

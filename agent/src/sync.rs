@@ -92,7 +92,10 @@ impl Sync {
                 backoff.reset();
             }
             let pause = match end {
-                End::Renewed => Duration::ZERO,
+                End::Renewed => {
+                    tracing::info!("connecting again with the new certificate");
+                    continue;
+                }
                 End::Drained(after) => after + self.spread.mul_f64(random::fraction()),
                 // All agents lost it at this moment.
                 _ if was_open => self.spread.mul_f64(random::fraction()).max(backoff.next(random::fraction())),

@@ -320,3 +320,6 @@ impl From<NoRandomness> for PortalError {
         Self::NoRandomness
     }
 }
+
+#[cfg(test)]
+mod tests;
