@@ -6,3 +6,7 @@ pub mod keys;
 pub mod registry;
 pub mod secret;
 pub mod storage;
+pub mod grants;
+pub mod login;
+pub mod sessions;
+pub mod web;
