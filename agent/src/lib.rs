@@ -26,6 +26,8 @@ mod health;
 mod random;
 mod renewal;
 mod sync;
+#[cfg(test)]
+mod test_authority;
 
 use std::sync::Arc;
 use std::time::Duration;

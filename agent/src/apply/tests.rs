@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::RawConfig;
+use crate::config::raw::RawConfig;
 
 /// A relying party on loopback, with its agent's files.
 struct Instance {

@@ -188,3 +188,24 @@ fn start_log() {
         eprintln!("homeward-agent: no log: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn a_join_token_comes_from_one_place_and_is_not_printed() {
+        let parse = |arguments: &[&str]| Command::try_parse_from([&["homeward-agent", "enrol"], arguments].concat());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--token", "a", "--token-file", "b"]).is_err());
+        let command = parse(&["--token", "hwj1.canary", "--replace", "--output", "json"]).unwrap();
+        assert!(!format!("{command:?}").contains("canary"));
+    }
+}
