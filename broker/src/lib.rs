@@ -17,12 +17,15 @@ pub mod clock;
 pub mod config;
 pub mod enrolment;
 pub mod fleet;
+pub mod grants;
 pub mod grpc;
 pub mod keys;
 pub mod login;
 pub mod registry;
 pub mod secret;
+pub mod sessions;
 pub mod storage;
+pub mod web;
 
 use std::sync::Arc;
 
@@ -35,14 +38,18 @@ use clock::Clock;
 use config::Config;
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Shared};
+use grants::{AccessToken, Code};
 use keys::{KeyError, KeySet};
+use login::{Login, LoginRecord, LoginTerms};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use secret::{KeyEncryptionKey, SecretError};
+use sessions::Session;
 use storage::table::Record;
 use storage::{Store, StoreError, expiry};
 
 /// Tables whose records the sweeper deletes when they have expired.
-const EXPIRING: &[&str] = &[StoredJoinToken::TABLE];
+const EXPIRING: &[&str] =
+    &[StoredJoinToken::TABLE, LoginRecord::TABLE, Session::TABLE, Code::TABLE, AccessToken::TABLE];
 
 /// The sockets of a broker, bound already.
 #[derive(Debug)]
@@ -85,7 +92,8 @@ pub async fn run(
         kek: kek.clone(),
     };
     let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
-    let login = Arc::new(login::Login);
+    let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
+    let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
     drop(subjects);
     let services = grpc::Services {
         enrolment: Arc::new(enrolment),

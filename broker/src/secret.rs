@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::str::FromStr;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::digest::{SHA256, digest};
@@ -79,6 +80,16 @@ impl SecretHash {
     /// Whether `text` has this hash, in constant time.
     pub fn matches(&self, text: &str) -> bool {
         self == &Self::of(text)
+    }
+}
+
+impl FromStr for SecretHash {
+    type Err = SecretError;
+
+    /// Reads a hash that somebody else made: the S256 code challenge of RFC 7636 4.2 is one.
+    fn from_str(text: &str) -> Result<Self, SecretError> {
+        let digest = URL_SAFE_NO_PAD.decode(text).map_err(|_| SecretError::NotAHash)?;
+        if digest.len() == 32 { Ok(Self(text.to_owned())) } else { Err(SecretError::NotAHash) }
     }
 }
 
@@ -295,6 +306,9 @@ pub enum SecretError {
     /// Not 32 bytes in base64.
     #[error("the key-encryption key file holds no key (32 bytes in base64)")]
     KeyFileContent,
+    /// Not 32 bytes in base64url.
+    #[error("a SHA-256 hash is 43 characters of base64url")]
+    NotAHash,
     /// Altered, sealed for another purpose or by another key.
     #[error("a sealed value cannot be opened: was the key-encryption key replaced?")]
     NotSealedForThis,

@@ -6,7 +6,7 @@
 mod admin;
 mod authorization;
 mod enrolment;
-//mod login;
+mod login;
 mod status;
 mod sync;
 mod transport;
@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use homeward_proto::v1::admin_service_server::AdminServiceServer;
 use homeward_proto::v1::enrolment_service_server::EnrolmentServiceServer;
-//use homeward_proto::v1::login_service_server::LoginServiceServer;
+use homeward_proto::v1::login_service_server::LoginServiceServer;
 use homeward_proto::v1::sync_service_server::SyncServiceServer;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
@@ -47,14 +47,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(20));
 
 /// What the services stand on.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Services {
     /// Join tokens and certificates.
     pub enrolment: Arc<Enrolment>,
     /// Agents' streams.
     pub fleet: Arc<Fleet>,
     /// Tickets.
-    pub login: Arc<Login>,
+    pub login: Login,
     /// Instances and trust.
     pub registry: Registry,
     /// What the agents' applications are told.
@@ -77,12 +77,12 @@ pub async fn serve_agents(
     let (reporter, health) = health_reporter();
     reporter.set_serving::<SyncServiceServer<sync::Service>>().await;
     let enrolment = enrolment::Service::new(&services);
-    //    let login = login::Service::new(&services);
+    let login = login::Service::new(&services);
     let sync = sync::Service::new(&services, shutdown.clone());
     builder()
         .layer(AuthorizationLayer::new(gate))
         .add_service(EnrolmentServiceServer::new(enrolment).max_decoding_message_size(MAX_MESSAGE))
-        //        .add_service(LoginServiceServer::new(login).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(LoginServiceServer::new(login).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SyncServiceServer::new(sync).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health)
         .serve_with_incoming_shutdown(transport::incoming(listener, tls, shutdown.clone()), shutdown.cancelled_owned())

@@ -11,7 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
 use crate::enrolment::EnrolmentError;
-//use crate::login::LoginError;
+use crate::login::LoginError;
 use crate::registry::TrustError;
 use crate::storage::StoreError;
 
@@ -81,6 +81,26 @@ pub(super) fn enrolment(refusal: &EnrolmentError) -> Status {
         }
         E::Store(error) => return store(error),
         E::Token(_) | E::Proof(_) | E::Authority(_) | E::Secret(_) => return internal(refusal),
+    };
+    status(code, reason, &refusal.to_string())
+}
+
+/// The status for a refused ticket.
+pub(super) fn login(refusal: &LoginError) -> Status {
+    use LoginError as E;
+    let (code, reason) = match refusal {
+        E::Unreadable => (Code::InvalidArgument, "TICKET_INVALID"),
+        E::Expired => (Code::FailedPrecondition, "TICKET_EXPIRED"),
+        // Another home's ticket must not be told from an invented one.
+        E::TicketOfAnotherHome => return login(&E::Unreadable),
+        E::TicketUsed => (Code::FailedPrecondition, "TICKET_USED"),
+        E::RelyingPartyGone => (Code::FailedPrecondition, "RELYING_PARTY_GONE"),
+        E::HomeNotAccepted => (Code::FailedPrecondition, "HOME_NOT_ACCEPTED"),
+        E::HomeNotReady => (Code::FailedPrecondition, "HOME_NOT_READY"),
+        E::IdentityRefused(_) => (Code::InvalidArgument, "IDENTITY_REFUSED"),
+        E::Store(error) => return store(error),
+        // A browser's mistakes, which no agent can make.
+        E::OtherBrowser | E::HandleUnknown | E::HandleUsed | E::Internal(_) => return internal(refusal),
     };
     status(code, reason, &refusal.to_string())
 }

@@ -1,5 +1,250 @@
-//! stub
+//! A login: from a relying party's request to a home's word for somebody.
+//!
+//! 1. [`Login::begin`] makes a [`Transaction`] of a request, bound to one browser. [`decide`] says what comes next.
+//! 2. A home is chosen ([`Login::choose_home`] when the user did it), and [`Login::ticket_address`] sends the browser
+//!    there with a ticket. Nothing is stored so far.
+//! 3. The home's agent reads the ticket ([`Login::open_ticket`]) and uses it up ([`Login::complete_ticket`]) with an
+//!    identity or a failure: the first commit.
+//! 4. The browser comes back with a one-time handle. [`Login::read_return`] checks handle and browser and hands over what
+//!    the home said, together with the write that uses the handle up: whoever acts on it commits that write with his own.
+//!
+//! Invariants: a ticket is completed at most once, by the home that it names; a handle is used at most once, in the
+//! browser that began; nothing that a home says is believed beyond its limits.
+
+mod error;
+mod record;
+mod request;
+mod step;
+mod transaction;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use homeward_certs::identity::InstanceName;
+
+use crate::clock::Timestamp;
+use crate::config::Issuer;
+use crate::login::record::{CompletedLogin, LoginState};
+use crate::login::transaction::Ticket;
+use crate::registry::{AssertedIdentity, HomeStatus, Instance, InstanceId, Liveness, Registry, Snapshot};
+use crate::secret::{KeyEncryptionKey, OpaqueSecret, SecretHash};
+use crate::storage::table::Table;
+use crate::storage::{Expect, Store, StoreError, Write};
+
+pub use error::LoginError;
+pub use record::{CheckedOutcome, LoginFailure, LoginRecord};
+pub use request::{AuthorizationRequest, Prompt};
+pub use step::{HomeChoice, Refusal, SignedIn, Step, decide, judge};
+pub use transaction::{Transaction, TransactionId};
+
+/// Where the browser comes back to, on the broker.
+pub const RETURN_PATH: &str = "/login/return";
+
+/// All logins.
+#[derive(Clone)]
+pub struct Login {
+    kek: Arc<KeyEncryptionKey>,
+    records: Table<LoginRecord>,
+    registry: Registry,
+    liveness: Liveness,
+    issuer: Issuer,
+    lifetime: Duration,
+}
+
+/// What the configuration says of logins.
+#[derive(Clone, Debug)]
+pub struct LoginTerms {
+    /// Where browsers come back to.
+    pub issuer: Issuer,
+    /// How long a login may take.
+    pub lifetime: Duration,
+}
+
+/// What a home is told of the login that it is asked for.
 #[derive(Debug)]
-pub struct Login;
-#[derive(Debug, thiserror::Error)]
-pub enum LoginError {}
+pub struct OpenedTicket {
+    /// Names the login in logs.
+    pub transaction: TransactionId,
+    /// Who asks.
+    pub relying_party: InstanceName,
+    /// The name people read.
+    pub relying_party_display_name: String,
+    /// The user must have proven who they are then or later.
+    pub min_auth_time: Option<Timestamp>,
+    /// Whether nothing may be shown.
+    pub silent: bool,
+    /// The user name that the relying party expects. Untrusted text.
+    pub login_hint: Option<String>,
+    /// The ticket's end.
+    pub expires_at: Timestamp,
+}
+
+/// What a home says, unchecked.
+#[derive(Debug)]
+pub enum Outcome {
+    /// It vouches for this user.
+    Identity(AssertedIdentity),
+    /// It vouches for nobody.
+    Failure(LoginFailure),
+}
+
+/// A login whose browser has come back.
+pub struct Returned {
+    /// The login.
+    pub transaction: Transaction,
+    /// Who has spoken.
+    pub home: InstanceName,
+    /// Which installation of that name.
+    pub home_id: InstanceId,
+    /// What it said.
+    pub outcome: CheckedOutcome,
+    /// Uses the handle up: belongs into the commit of whatever is made of the outcome.
+    pub finish: Write,
+}
+
+impl Login {
+    /// The flow on what it stands on.
+    pub fn new(
+        store: Arc<dyn Store>,
+        kek: Arc<KeyEncryptionKey>,
+        registry: Registry,
+        liveness: Liveness,
+        LoginTerms { issuer, lifetime }: LoginTerms,
+    ) -> Self {
+        Self { kek, records: Table::new(store), registry, liveness, issuer, lifetime }
+    }
+
+    /// The homes that a relying party accepts, with their health.
+    pub fn homes(&self, snapshot: &Snapshot, relying_party: &InstanceName) -> Vec<HomeChoice> {
+        let homes = snapshot.homes_for(relying_party).into_iter();
+        let choices = homes.map(|home| HomeChoice {
+            name: home.name.clone(),
+            display_name: home.display_name.clone(),
+            public_url: home.public_url.clone(),
+            status: self.liveness.home_status(&home.name),
+        });
+        choices.collect()
+    }
+
+    /// A transaction for this request in this browser.
+    ///
+    /// # Errors
+    /// When the machine has no randomness to give.
+    pub fn begin(&self, request: AuthorizationRequest, browser: SecretHash) -> Result<Transaction, LoginError> {
+        Transaction::begin(request, browser, self.lifetime)
+    }
+
+    /// The transaction for the picker's hidden field.
+    ///
+    /// # Errors
+    /// When it cannot be sealed.
+    pub fn seal(&self, transaction: &Transaction) -> Result<String, LoginError> {
+        transaction.seal(&self.kek)
+    }
+
+    /// The transaction that a picker's form brings back. Possession of the browser's cookie is what makes the form
+    /// ours: nobody else can have it sent.
+    ///
+    /// # Errors
+    /// When it was not made here, is too old, or comes from another browser.
+    pub fn reopen(&self, sealed: &str, browser: &str, now: Timestamp) -> Result<Transaction, LoginError> {
+        Transaction::open(&self.kek, sealed, browser, now)
+    }
+
+    /// The address that takes the browser to a home with a ticket.
+    ///
+    /// # Errors
+    /// When the relying party does not accept the home, or it cannot log anybody in now.
+    pub fn ticket_address(&self, transaction: &Transaction, home: &InstanceName) -> Result<String, LoginError> {
+        let snapshot = self.registry.snapshot();
+        let relying_party = &transaction.request.relying_party;
+        let accepted = self.homes(&snapshot, relying_party).into_iter().find(|choice| choice.name == *home);
+        let status = accepted.ok_or(LoginError::HomeNotAccepted)?.status;
+        if status != HomeStatus::Ready {
+            return Err(LoginError::HomeNotReady);
+        }
+        let portal = snapshot.instance(home).and_then(|home| home.home.as_ref()).ok_or(LoginError::HomeNotAccepted)?;
+        let ticket = Ticket { home: home.clone(), transaction: transaction.clone() }.seal(&self.kek)?;
+        Ok(format!("{}?ticket={ticket}", portal.portal_url))
+    }
+
+    /// Reads a ticket that a browser brought to the caller. Does not use it up.
+    ///
+    /// # Errors
+    /// When it is not the caller's ticket, its time is over, or trust was withdrawn meanwhile.
+    pub fn open_ticket(&self, caller: &InstanceName, ticket: &str, now: Timestamp) -> Result<OpenedTicket, LoginError> {
+        let ticket = Ticket::open(&self.kek, ticket, caller, now)?;
+        let snapshot = self.registry.snapshot();
+        let (relying_party, _) = self.parties(&snapshot, &ticket)?;
+        let request = ticket.transaction.request;
+        Ok(OpenedTicket {
+            transaction: ticket.transaction.id,
+            relying_party: relying_party.name.clone(),
+            relying_party_display_name: relying_party.display_name.clone(),
+            min_auth_time: request.min_auth_time(),
+            silent: request.prompt == Prompt::Silent,
+            login_hint: request.login_hint,
+            expires_at: ticket.transaction.expires_at,
+        })
+    }
+
+    /// Uses a ticket up with what the home says, and gives the address where the browser goes now.
+    ///
+    /// # Errors
+    /// As [`Login::open_ticket`]; when it was used already, or the identity breaks a rule.
+    pub async fn complete_ticket(
+        &self,
+        caller: &InstanceName,
+        ticket: &str,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Result<String, LoginError> {
+        let ticket = Ticket::open(&self.kek, ticket, caller, now)?;
+        let snapshot = self.registry.snapshot();
+        let (_, home) = self.parties(&snapshot, &ticket)?;
+        let outcome = match outcome {
+            Outcome::Identity(asserted) => CheckedOutcome::Identity(asserted.verify(now)?),
+            Outcome::Failure(failure) => CheckedOutcome::Failure(failure),
+        };
+        let handle = OpaqueSecret::generate()?;
+        let Ticket { home: name, transaction } = ticket;
+        let (id, expires_at) = (transaction.id, transaction.expires_at);
+        let login = CompletedLogin { transaction, home: name, home_id: home.id, outcome, handle: handle.hash() };
+        let record = LoginRecord { state: LoginState::Completed(Box::new(login)), expires_at };
+        let write = self.records.put(&id.to_string(), &record, Expect::Absent)?;
+        match self.records.commit(vec![write]).await {
+            Ok(_) => Ok(self.issuer.address(&format!("{RETURN_PATH}?handle={id}.{}", handle.expose()))),
+            Err(StoreError::Conflict) => Err(LoginError::TicketUsed),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Reads what the home said, for the browser that comes back with a handle. A wrong handle or browser changes
+    /// nothing, so that nobody can spoil somebody else's login.
+    ///
+    /// # Errors
+    /// When handle or browser are wrong, the handle was used already, or its time is over.
+    pub async fn read_return(&self, handle: &str, browser: &str, now: Timestamp) -> Result<Returned, LoginError> {
+        let (id, secret) = handle.split_once('.').ok_or(LoginError::HandleUnknown)?;
+        let id = id.parse::<TransactionId>()?.to_string();
+        let stored = self.records.get(&id).await?.ok_or(LoginError::HandleUnknown)?;
+        let LoginState::Completed(login) = stored.record.state else { return Err(LoginError::HandleUsed) };
+        if !login.handle.matches(secret) {
+            return Err(LoginError::HandleUnknown);
+        }
+        login.transaction.check_browser(browser)?;
+        login.transaction.check_age(now)?;
+        let finished = LoginRecord { state: LoginState::Finished, expires_at: stored.record.expires_at };
+        let finish = self.records.put(&id, &finished, Expect::Version(stored.version))?;
+        let CompletedLogin { transaction, home, home_id, outcome, handle: _ } = *login;
+        Ok(Returned { transaction, home, home_id, outcome, finish })
+    }
+
+    /// Relying party and home of a ticket, if both may take part in logins still.
+    fn parties<'a>(&self, snapshot: &'a Snapshot, ticket: &Ticket) -> Result<(&'a Instance, &'a Instance), LoginError> {
+        let request = &ticket.transaction.request;
+        let relying_party = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
+        let accepted = snapshot.homes_for(&relying_party.name).into_iter().find(|home| home.name == ticket.home);
+        Ok((relying_party, accepted.ok_or(LoginError::HomeNotAccepted)?))
+    }
+}

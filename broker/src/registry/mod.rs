@@ -4,6 +4,8 @@
 //! login waits for the store to learn who it deals with. A writer who needs his own write in the snapshot waits for its
 //! revision with [`Registry::reached`].
 
+mod claims;
+mod identity;
 mod instance;
 mod liveness;
 mod subject;
@@ -21,6 +23,8 @@ use tracing::{error, info};
 use crate::storage::table::{self, Record, Table};
 use crate::storage::{Expect, Key, Revision, Store, StoreError, WatchEvent};
 
+pub use claims::{Claims, Scope, Scopes};
+pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
     Certificate, ClientAuthMethod, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, Profile,
     ProfileError, RelyingParty,
@@ -86,6 +90,19 @@ impl Snapshot {
         let mut homes: Vec<_> = homes.filter(|home| home.is_active() && home.home.is_some()).collect();
         homes.sort_by(|a, b| (&a.display_name, &a.name).cmp(&(&b.display_name, &b.name)));
         homes
+    }
+
+    /// The home and the edge, if this very installation may vouch to this relying party now: nobody quarantined it,
+    /// withdrew the edge or enrolled another installation under its name since.
+    pub fn vouching(
+        &self,
+        relying_party: &InstanceName,
+        home: &InstanceName,
+        id: InstanceId,
+    ) -> Option<(&Arc<Instance>, &Arc<TrustEdge>)> {
+        let edge = self.edge(relying_party, home)?;
+        let home = self.instance(home).filter(|home| home.is_active() && home.home.is_some() && home.id == id)?;
+        Some((home, edge))
     }
 
     fn apply(&mut self, key: &Key, value: Option<&[u8]>) -> Result<(), StoreError> {

@@ -1,0 +1,197 @@
+//! What a home says of one of its users, and what of it is believed.
+
+use std::ops::Deref;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+
+/// Longest stable identifier, in bytes.
+const MAX_HOME_USER_ID: usize = 255;
+
+/// Longest login name, in characters: what Django stores.
+const MAX_USERNAME: usize = 150;
+
+/// Longest name, and longest name of a group, in characters.
+const MAX_NAME: usize = 255;
+
+/// Longest email address (RFC 5321 4.5.3.1.3), in bytes.
+const MAX_EMAIL: usize = 254;
+
+/// Most groups.
+const MAX_GROUPS: usize = 128;
+
+/// Most authentication methods, and their length.
+const MAX_AMR: (usize, usize) = (16, 64);
+
+/// How far a home's clock may be ahead of ours.
+const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// What a home says of a user, unchecked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AssertedIdentity {
+    /// The home's own stable identifier.
+    pub home_user_id: String,
+    /// Login name.
+    pub username: String,
+    /// Full name, or nothing.
+    pub name: String,
+    /// Given name, or nothing.
+    pub given_name: String,
+    /// Family name, or nothing.
+    pub family_name: String,
+    /// Email address, or nothing.
+    pub email: String,
+    /// Whether the home has verified the address.
+    pub email_verified: bool,
+    /// Groups at the home.
+    pub groups: Vec<String>,
+    /// When the user last proved who they are; unset if the home does not know.
+    pub auth_time: Option<Timestamp>,
+    /// How (RFC 8176).
+    pub amr: Vec<String>,
+}
+
+impl AssertedIdentity {
+    /// Accepts it as it is, or refuses it: a value that is cut to fit may be somebody else's.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub fn verify(self, now: Timestamp) -> Result<VerifiedIdentity, IdentityError> {
+        let short = |text: &str, most: usize| text.chars().count() <= most && !text.chars().any(char::is_control);
+        let proper = |text: &str, most: usize| !text.trim().is_empty() && short(text, most);
+        let graphic = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
+        if self.home_user_id.len() > MAX_HOME_USER_ID || !proper(&self.home_user_id, MAX_HOME_USER_ID) {
+            return Err(IdentityError::HomeUserId);
+        }
+        if !proper(&self.username, MAX_USERNAME) {
+            return Err(IdentityError::Username);
+        }
+        if ![&self.name, &self.given_name, &self.family_name].into_iter().all(|name| short(name, MAX_NAME)) {
+            return Err(IdentityError::Name);
+        }
+        let address = |email: &str| {
+            let parts = email.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
+            parts && email.len() <= MAX_EMAIL && !email.chars().any(|c| c.is_control() || c.is_whitespace())
+        };
+        if !self.email.is_empty() && !address(&self.email) {
+            return Err(IdentityError::Email);
+        }
+        if self.groups.len() > MAX_GROUPS || !self.groups.iter().all(|group| proper(group, MAX_NAME)) {
+            return Err(IdentityError::Groups);
+        }
+        let (most, longest) = MAX_AMR;
+        if self.amr.len() > most || !self.amr.iter().all(|method| graphic(method) && method.len() <= longest) {
+            return Err(IdentityError::Amr);
+        }
+        if self.auth_time.is_some_and(|at| at > now + CLOCK_SKEW || at < Timestamp::from_secs(0)) {
+            return Err(IdentityError::AuthTime);
+        }
+        Ok(VerifiedIdentity(self))
+    }
+}
+
+/// What a home vouches for, within all limits. Made by [`AssertedIdentity::verify`] alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct VerifiedIdentity(AssertedIdentity);
+
+impl Deref for VerifiedIdentity {
+    type Target = AssertedIdentity;
+
+    fn deref(&self) -> &AssertedIdentity {
+        &self.0
+    }
+}
+
+/// Why a home's word is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IdentityError {
+    /// See the limits above.
+    #[error("home_user_id must be 1 to 255 bytes without control characters")]
+    HomeUserId,
+    /// See the limits above.
+    #[error("username must be 1 to 150 characters without control characters")]
+    Username,
+    /// See the limits above.
+    #[error("a name must be at most 255 characters without control characters")]
+    Name,
+    /// Not an address.
+    #[error("email must be an address of at most 254 bytes, or empty")]
+    Email,
+    /// Too many, or a bad one.
+    #[error("at most 128 groups, each of 1 to 255 characters without control characters")]
+    Groups,
+    /// Too many, or a bad one.
+    #[error("at most 16 authentication methods, each of 1 to 64 printable characters")]
+    Amr,
+    /// In the future.
+    #[error("auth_time lies in the future: set the clock of the home")]
+    AuthTime,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    fn verify(change: impl FnOnce(&mut AssertedIdentity)) -> Result<VerifiedIdentity, IdentityError> {
+        let mut identity = AssertedIdentity {
+            home_user_id: "1".into(),
+            username: "alice".into(),
+            name: String::new(),
+            given_name: String::new(),
+            family_name: String::new(),
+            email: String::new(),
+            email_verified: false,
+            groups: Vec::new(),
+            auth_time: Some(NOW),
+            amr: vec!["pwd".into()],
+        };
+        change(&mut identity);
+        identity.verify(NOW)
+    }
+
+    #[test]
+    fn what_fits_is_taken_unchanged() {
+        assert!(verify(|_| {}).is_ok());
+        assert_eq!(verify(|i| i.username = "é".repeat(150)).unwrap().username, "é".repeat(150));
+        assert!(verify(|i| i.email = "alice@alpha.example".into()).is_ok());
+        assert!(verify(|i| i.auth_time = None).is_ok());
+        assert!(verify(|i| i.auth_time = Some(NOW + CLOCK_SKEW)).is_ok());
+        assert!(verify(|i| i.groups = vec!["staff".into(); 128]).is_ok());
+    }
+
+    // B10
+    #[test]
+    fn what_does_not_fit_is_refused_and_never_cut() {
+        use IdentityError as E;
+        let late = NOW + CLOCK_SKEW + Duration::from_secs(1);
+        let cases: Vec<(Result<VerifiedIdentity, E>, E)> = vec![
+            (verify(|i| i.home_user_id.clear()), E::HomeUserId),
+            (verify(|i| i.home_user_id = "x".repeat(256)), E::HomeUserId),
+            (verify(|i| i.home_user_id = "é".repeat(128)), E::HomeUserId),
+            (verify(|i| i.home_user_id = "1\0".into()), E::HomeUserId),
+            (verify(|i| i.username = " ".into()), E::Username),
+            (verify(|i| i.username = "x".repeat(151)), E::Username),
+            (verify(|i| i.username = "a\r\nb".into()), E::Username),
+            (verify(|i| i.name = "x".repeat(256)), E::Name),
+            (verify(|i| i.family_name = "\u{1b}[2J".into()), E::Name),
+            (verify(|i| i.email = "alice".into()), E::Email),
+            (verify(|i| i.email = "a b@alpha.example".into()), E::Email),
+            (verify(|i| i.email = "@alpha.example".into()), E::Email),
+            (verify(|i| i.email = format!("{}@a.example", "x".repeat(250))), E::Email),
+            (verify(|i| i.groups = vec!["staff".into(); 129]), E::Groups),
+            (verify(|i| i.groups = vec![String::new()]), E::Groups),
+            (verify(|i| i.amr = vec!["p w".into()]), E::Amr),
+            (verify(|i| i.amr = vec!["pwd".into(); 17]), E::Amr),
+            (verify(|i| i.auth_time = Some(late)), E::AuthTime),
+            (verify(|i| i.auth_time = Some(Timestamp::from_secs(-1))), E::AuthTime),
+        ];
+        for (index, (refused, rule)) in cases.into_iter().enumerate() {
+            assert_eq!(refused.err(), Some(rule), "case {index}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! The boundary: what happens to every HTTP request before and after its handler.
+//!
+//! Before: an id, the client's address, limits. After: the id as a header, security headers, and a page for a
+//! [`Problem`]. Addresses are never made from `Host` or `X-Forwarded-*`: they come from the configuration.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use http::header::{
+    CACHE_CONTROL, CONTENT_LENGTH, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY, STRICT_TRANSPORT_SECURITY,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+use tracing::{Instrument as _, info_span};
+use uuid::Uuid;
+
+use crate::config::{Issuer, TrustedProxies};
+use crate::web::pages::{ErrorPage, Problem};
+
+/// Largest body, in bytes.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Longest address, in bytes: an authorization request of the greatest allowed size with every byte escaped.
+const MAX_URI: usize = 16 * 1024;
+
+/// Longest time that a request may take.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Shown on error pages and logged with every event of the request.
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
+
+const X_FORWARDED_FOR: &str = "x-forwarded-for";
+
+/// For everything but the home picker, which must let its form go on to the homes.
+const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
+                      frame-ancestors 'none'; base-uri 'none'";
+
+/// What the boundary must know.
+#[derive(Clone, Debug)]
+pub struct Boundary {
+    proxies: TrustedProxies,
+    https: bool,
+}
+
+/// Where a request comes from: an extension of every request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientAddress(pub IpAddr);
+
+impl Boundary {
+    /// For pages below this issuer, behind these proxies.
+    pub fn new(issuer: &Issuer, proxies: TrustedProxies) -> Self {
+        Self { proxies, https: issuer.as_str().starts_with("https:") }
+    }
+
+    /// Puts it around all routes of a router.
+    pub fn around(self, router: Router) -> Router {
+        router.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn_with_state(self, pass))
+    }
+
+    fn client_address(&self, request: &Request) -> ClientAddress {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |ConnectInfo(peer)| peer.ip());
+        // Several headers are one list (RFC 9110 5.2). What is no text hides what stands before it, as rubbish does.
+        let forwarded = request.headers().get_all(X_FORWARDED_FOR).iter();
+        let hops: Vec<&str> = forwarded.map(|value| value.to_str().unwrap_or("?")).collect();
+        let hops = (!hops.is_empty()).then(|| hops.join(","));
+        ClientAddress(self.proxies.client(peer, hops.as_deref()))
+    }
+}
+
+async fn pass(State(boundary): State<Boundary>, mut request: Request, next: Next) -> Response {
+    let id = Uuid::new_v4().simple().to_string();
+    let address = boundary.client_address(&request);
+    let span = info_span!("http", request = %id, method = %request.method(), path = request.uri().path());
+    request.extensions_mut().insert(address);
+    let mut response = match excess(&request) {
+        Some(problem) => problem.into_response(),
+        None => match tokio::time::timeout(TIMEOUT, next.run(request).instrument(span.clone())).await {
+            Ok(response) => response,
+            Err(_) => Problem::BUSY.into_response(),
+        },
+    };
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        let page = ErrorPage { problem, request_id: &id };
+        let allow = response.headers_mut().remove(http::header::ALLOW);
+        response = page.into_response();
+        response.headers_mut().extend(allow.map(|allow| (http::header::ALLOW, allow)));
+    }
+    span.in_scope(|| tracing::debug!(address = %address.0, status = response.status().as_u16(), "answered"));
+    protect(response.headers_mut(), boundary.https);
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(X_REQUEST_ID, id);
+    }
+    response
+}
+
+/// What is too much, or ambiguous, before anything reads it.
+fn excess(request: &Request) -> Option<Problem> {
+    let headers = request.headers();
+    // RFC 9112 3.2: more than one Host is how one proxy is made to see another site than the next.
+    if headers.get_all(HOST).iter().count() > 1 {
+        return Some(Problem::BAD_REQUEST);
+    }
+    if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > MAX_URI) {
+        return Some(Problem::ADDRESS_TOO_LONG);
+    }
+    let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
+    length.is_some_and(|length| length > MAX_BODY).then_some(Problem::TOO_LARGE)
+}
+
+fn protect(headers: &mut HeaderMap, https: bool) {
+    let fixed = HeaderValue::from_static;
+    // Set by the handler where it knows better.
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(fixed(POLICY));
+    headers.entry(CACHE_CONTROL).or_insert(fixed("no-store"));
+    headers.insert(X_FRAME_OPTIONS, fixed("DENY"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
+    headers.insert(REFERRER_POLICY, fixed("no-referrer"));
+    headers.insert(CROSS_ORIGIN_OPENER_POLICY, fixed("same-origin"));
+    if https {
+        headers.insert(STRICT_TRANSPORT_SECURITY, fixed("max-age=31536000"));
+    }
+}

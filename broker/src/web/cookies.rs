@@ -1,0 +1,104 @@
+//! The three cookies. All are `__Host-` cookies: set by this host for itself, over TLS, out of reach of scripts and of
+//! neighbouring sub-domains. (Browsers accept `Secure` from http://localhost too.)
+
+use std::time::Duration;
+
+use cookie::{Cookie, SameSite};
+use homeward_certs::identity::InstanceName;
+use http::header::{COOKIE, SET_COOKIE};
+use http::{HeaderMap, HeaderValue};
+
+/// Length of an opaque secret's text.
+const SECRET_LENGTH: usize = 43;
+
+/// Which cookie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CookieName {
+    /// Binds logins to this browser.
+    Browser,
+    /// Says who is signed in.
+    Session,
+    /// The home that was chosen last: a convenience, no authority.
+    Home,
+}
+
+impl CookieName {
+    /// As it travels.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Browser => "__Host-homeward-browser",
+            Self::Session => "__Host-homeward-session",
+            Self::Home => "__Host-homeward-home",
+        }
+    }
+}
+
+/// What a browser's cookies say. Each is what some browser sent: only a look-up makes anything of it.
+#[derive(Clone, Default)]
+pub struct Visitor {
+    /// The browser's binding.
+    pub browser: Option<String>,
+    /// The session's id.
+    pub session: Option<String>,
+    /// The home that was chosen last.
+    pub home: Option<InstanceName>,
+}
+
+impl Visitor {
+    /// Reads the headers of a request.
+    pub fn of(headers: &HeaderMap) -> Self {
+        let headers = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
+        let cookies: Vec<Cookie<'_>> = headers.flat_map(Cookie::split_parse).filter_map(Result::ok).collect();
+        let value = |name: CookieName| cookies.iter().find(|c| c.name() == name.as_str()).map(Cookie::value);
+        let secret = |name| value(name).filter(|value| is_secret(value)).map(str::to_owned);
+        Self {
+            browser: secret(CookieName::Browser),
+            session: secret(CookieName::Session),
+            home: value(CookieName::Home).and_then(|value| value.parse().ok()),
+        }
+    }
+}
+
+/// What no broker has set is not looked up, and not bound to.
+fn is_secret(value: &str) -> bool {
+    value.len() == SECRET_LENGTH && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// Adds a cookie to a response; until the browser is closed if no lifetime is given.
+pub fn set_cookie(headers: &mut HeaderMap, name: CookieName, value: &str, lifetime: Option<Duration>) {
+    let mut cookie =
+        Cookie::build((name.as_str(), value)).secure(true).http_only(true).same_site(SameSite::Lax).path("/");
+    if let Some(lifetime) = lifetime.and_then(|lifetime| lifetime.try_into().ok()) {
+        cookie = cookie.max_age(lifetime);
+    }
+    if let Ok(header) = HeaderValue::from_str(&cookie.to_string()) {
+        headers.append(SET_COOKIE, header);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // S5
+    #[test]
+    fn cookies_are_bound_to_this_host_and_hidden_from_scripts() {
+        let mut headers = HeaderMap::new();
+        set_cookie(&mut headers, CookieName::Session, "x", None);
+        set_cookie(&mut headers, CookieName::Browser, "y", Some(Duration::from_secs(600)));
+        let set: Vec<&str> = headers.get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap()).collect();
+        assert_eq!(set[0], "__Host-homeward-session=x; HttpOnly; SameSite=Lax; Secure; Path=/");
+        assert_eq!(set[1], "__Host-homeward-browser=y; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=600");
+    }
+
+    #[test]
+    fn cookies_are_read_from_all_headers_and_rubbish_is_left() {
+        let secret = "A".repeat(43);
+        let mut headers = HeaderMap::new();
+        headers.append(COOKIE, "a=b; ;; __Host-homeward-home=UPPER".parse().unwrap());
+        headers.append(COOKIE, format!("__Host-homeward-session={secret}; c").parse().unwrap());
+        headers.append(COOKIE, HeaderValue::from_bytes(b"\xff=1").unwrap());
+        let visitor = Visitor::of(&headers);
+        assert_eq!((visitor.browser, visitor.session, visitor.home), (None, Some(secret), None));
+    }
+}

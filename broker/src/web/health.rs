@@ -1,0 +1,26 @@
+//! For whoever watches the broker.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::StatusCode;
+use tracing::error;
+
+use crate::storage::{Key, Store};
+
+/// GET /healthz: the process answers.
+pub(super) async fn alive() -> impl IntoResponse {
+    "ok\n"
+}
+
+/// GET /readyz: logins can work, because the store answers.
+pub(super) async fn ready(State(store): State<Arc<dyn Store>>) -> impl IntoResponse {
+    match store.get(&Key::new("ready", "")).await {
+        Ok(_) => (StatusCode::OK, "ok\n"),
+        Err(error) => {
+            error!(%error, "not ready");
+            (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n")
+        }
+    }
+}

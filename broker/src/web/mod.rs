@@ -1,0 +1,33 @@
+//! What a browser sees: pages, their one stylesheet, and the boundary that every HTTP request passes.
+//!
+//! Nothing here knows of OAuth. A handler answers with a page ([`PickerPage`]) or a [`Problem`]; [`boundary`] gives every
+//! request its id, its limits and its security headers, and turns a problem into a page that shows the id.
+
+mod boundary;
+mod cookies;
+mod health;
+mod pages;
+mod stylesheet;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::storage::Store;
+
+pub use boundary::{Boundary, ClientAddress};
+pub use cookies::{CookieName, Visitor, set_cookie};
+pub use pages::{HomeButton, PickerPage, Problem};
+
+/// Health, the stylesheet, and the answer to every address that is none.
+pub fn router(store: Arc<dyn Store>, boundary: Boundary) -> Router {
+    let router = Router::new()
+        .route("/healthz", get(health::alive))
+        .route("/readyz", get(health::ready))
+        .route(stylesheet::path(), get(stylesheet::serve))
+        .with_state(store)
+        .method_not_allowed_fallback(async || Problem::METHOD)
+        .fallback(async || Problem::NOT_FOUND);
+    boundary.around(router)
+}
