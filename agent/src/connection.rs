@@ -265,7 +265,7 @@ mod tests {
         let url = format!("https://{}", listener.local_addr().unwrap());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                drop(stream)
+                drop(stream);
             }
         });
         assert!(matches!(dial(&url, &authority).await, Err(DialError::Tls { .. })));
