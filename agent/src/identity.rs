@@ -1,6 +1,6 @@
 //! Who the instance is: key, certificate, trust bundle and recovery key, in one private file that is replaced whole, so
 //! that key and certificate always fit. What is in use swaps live; whoever holds a connection learns of a new certificate
-//! from [`Identity::generation`] and makes a new one.
+//! from `Identity::generation` and makes a new one.
 //!
 //! The file is written from the one thread that serves everything: a few milliseconds once a day.
 
