@@ -209,3 +209,68 @@ async fn within<T>(attempt: impl Future<Output = std::io::Result<T>>) -> std::io
     let timed_out = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
     tokio::time::timeout(DIAL_TIMEOUT, attempt).await.map_err(timed_out)?
 }
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt as _;
+    use homeward_certs::tls::enrolment_config;
+    use rustls::time_provider::DefaultTimeProvider;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::clock;
+    use crate::test_authority::{TestAuthority, trust_domain};
+
+    async fn dial(url: &str, trusted: &TestAuthority) -> Result<(), DialError> {
+        let pins = trusted.bundle().pins();
+        let tls = enrolment_config(pins, trust_domain(), Arc::new(DefaultTimeProvider)).unwrap();
+        Address::parse(url)?.dial(Arc::new(tls)).await.map(drop)
+    }
+
+    /// A broker of this authority, whose connections are only accepted.
+    async fn broker(authority: &TestAuthority) -> String {
+        let (url, incoming) = authority.listen().await;
+        tokio::spawn(incoming.for_each(|accepted| async move { drop(accepted) }));
+        url
+    }
+
+    #[tokio::test]
+    async fn only_the_broker_that_is_pinned_is_talked_to() {
+        let (ours, theirs) = (TestAuthority::new(clock::now()), TestAuthority::new(clock::now()));
+        let url = broker(&ours).await;
+        dial(&url, &ours).await.unwrap();
+        let refused = dial(&url, &theirs).await.unwrap_err();
+        assert!(matches!(refused, DialError::NotTheBroker { .. }) && !refused.is_temporary(), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_wrong_clock_is_called_that() {
+        for shift in [time::Duration::DAY, -time::Duration::DAY] {
+            let authority = TestAuthority::new(clock::now() + shift);
+            let refused = dial(&broker(&authority).await, &authority).await.unwrap_err();
+            assert!(
+                matches!(refused, DialError::Clock { .. }) && refused.to_string().contains("set its clock"),
+                "{refused}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broker_that_is_down_may_come_back() {
+        let authority = TestAuthority::new(clock::now());
+        let refused = dial("https://127.0.0.1:1", &authority).await.unwrap_err();
+        assert!(matches!(refused, DialError::Unreachable { .. }) && refused.is_temporary(), "{refused}");
+        // Somebody answers, and hangs up.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                drop(stream);
+            }
+        });
+        assert!(matches!(dial(&url, &authority).await, Err(DialError::Tls { .. })));
+        for bad in ["http://127.0.0.1:1", "nonsense", "https://"] {
+            assert!(matches!(dial(bad, &authority).await, Err(DialError::Address(_))), "{bad}");
+        }
+    }
+}

@@ -1,6 +1,6 @@
 //! Who the instance is: key, certificate, trust bundle and recovery key, in one private file that is replaced whole, so
 //! that key and certificate always fit. What is in use swaps live; whoever holds a connection learns of a new certificate
-//! from [`Identity::generation`] and makes a new one.
+//! from `Identity::generation` and makes a new one.
 //!
 //! The file is written from the one thread that serves everything: a few milliseconds once a day.
 
@@ -297,5 +297,71 @@ impl<'de> Deserialize<'de> for Base64 {
 impl<'de> Deserialize<'de> for SecretBytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Base64::deserialize(deserializer).map(|bytes| Self(Zeroizing::new(bytes.0)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+    use crate::test_authority::{TestAuthority, trust_domain};
+
+    #[test]
+    fn a_new_certificate_is_kept_and_told_and_survives_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = TestAuthority::new(clock::now());
+        let identity = authority.enrol(folder.path(), "https://login.example:8443".to_owned());
+        let (told, renew_at) = (identity.generation(), identity.renew_at());
+        assert!(
+            renew_at - clock::now() >= time::Duration::seconds(268)
+                && renew_at - clock::now() <= time::Duration::seconds(330)
+        );
+        identity.renew(authority.certify("alpha", 2), authority.bundle()).unwrap();
+        assert!(told.has_changed().unwrap());
+        let kept = Identity::load(identity.data.clone()).unwrap().unwrap();
+        assert_eq!((kept.certificate_generation(), kept.key_pin()), (2, identity.key_pin()));
+        assert_eq!(kept.renew_at(), identity.renew_at(), "a restart draws no other jitter");
+    }
+
+    #[test]
+    fn an_older_bundle_is_never_taken_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = TestAuthority::new(clock::now());
+        let identity = authority.enrol(folder.path(), "https://login.example:8443".to_owned());
+        let bundle = |version| {
+            let mut bundle = TestAuthority::new(clock::now()).bundle();
+            bundle.version = version;
+            bundle
+        };
+        identity.trust(bundle(5)).unwrap();
+        let pins = identity.record().bundle.pins();
+        for version in [0, 1, 4, 5] {
+            identity.trust(bundle(version)).unwrap();
+        }
+        assert_eq!((identity.bundle_version(), identity.record().bundle.pins()), (5, pins));
+    }
+
+    #[test]
+    fn a_certificate_for_another_key_or_name_is_refused() {
+        let authority = TestAuthority::new(clock::now());
+        let (ours, theirs) = (InstanceKey::generate().unwrap(), InstanceKey::generate().unwrap());
+        let alpha = "alpha".parse().unwrap();
+        let accept = |leaf| Certificate::accept(vec![leaf], 1, &ours, (&alpha, &trust_domain()), clock::now());
+        accept(authority.leaf("alpha", &ours)).unwrap();
+        for leaf in [authority.leaf("alpha", &theirs), authority.leaf("beta", &ours), b"rubbish".to_vec()] {
+            assert!(matches!(accept(leaf), Err(IdentityError::OtherCertificate)));
+        }
+        let past = TestAuthority::new(clock::now() - time::Duration::DAY);
+        assert!(matches!(accept(past.leaf("alpha", &ours)), Err(IdentityError::OtherCertificate)));
+    }
+
+    #[test]
+    fn keys_are_in_the_file_and_in_no_debug_output() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = TestAuthority::new(clock::now()).enrol(folder.path(), "https://login.example:8443".to_owned());
+        let key = STANDARD.encode(&*identity.record().certificate.key.0);
+        assert!(std::fs::read_to_string(folder.path().join("agent/identity.json")).unwrap().contains(&key));
+        let debug = format!("{identity:?}");
+        assert!(!debug.contains(&key) && !debug.contains(&key[8..40]), "{debug}");
     }
 }

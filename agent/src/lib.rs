@@ -3,7 +3,7 @@
 //! * [`enrolment`]: a join token becomes an [`identity`]; `renewal` keeps it fresh;
 //! * `sync`: one stream to the broker brings what the instance should have; [`apply`] puts it into effect by a
 //!   [`recipe`], and only what the application has proved to use is acknowledged;
-//! * [`home`]: the portal, where this instance vouches for its own users in logins elsewhere.
+//! * `home`: the portal, where this instance vouches for its own users in logins elsewhere.
 //!
 //! [`run`] is the only place that wires these together. The agent only dials out; what listens is the portal, on
 //! loopback, behind the application's own reverse proxy. With the broker down, all that was applied stays in effect.
@@ -14,7 +14,6 @@ pub mod config;
 pub mod connection;
 pub mod disk;
 pub mod enrolment;
-pub mod home;
 pub mod identity;
 pub mod recipe;
 pub mod refusal;
@@ -23,9 +22,12 @@ mod application;
 mod backoff;
 mod clock;
 mod health;
+mod home;
 mod random;
 mod renewal;
 mod sync;
+#[cfg(test)]
+mod test_authority;
 
 use std::sync::Arc;
 use std::time::Duration;

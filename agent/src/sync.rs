@@ -1,5 +1,5 @@
 //! The Sync loop: one stream to the broker for as long as both live. The agent says what it has; the broker sends what it
-//! should have; what was applied (by [`apply::worker`], which knows no stream) is acknowledged.
+//! should have; what was applied (by [`crate::apply::worker`], which knows no stream) is acknowledged.
 //!
 //! When the stream breaks: the first reconnect is spread as wide as the broker asked for, because all agents lost it at
 //! the same moment; after that full jitter from 1 s to 5 min, forgotten once a stream has lived for a minute. What was

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::config::RawConfig;
+use crate::config::raw::RawConfig;
 
 /// A relying party on loopback, with its agent's files.
 struct Instance {
@@ -154,4 +154,29 @@ async fn files_that_cannot_be_written_change_nothing() {
         (error.reason(), beta.client_id_on_disk().as_deref(), beta.reloads()),
         ("WRITE_FAILED", Some("beta"), 1)
     );
+}
+
+#[tokio::test]
+async fn what_failed_is_tried_again_until_it_works() {
+    let mut beta = Instance::start("printf x >> $R").await;
+    let url: std::net::SocketAddr = beta.applier.application.url().as_str()[7..].trim_end_matches('/').parse().unwrap();
+    beta.stop_site().await;
+    let (wanted, snapshots) = tokio::sync::watch::channel(None);
+    let (outcomes, mut outcome) = tokio::sync::watch::channel(worker::Outcome::Idle(0));
+    let folder = beta.folder;
+    let working = tokio::spawn(worker::run(beta.applier, snapshots, outcomes));
+    wanted.send_replace(Some(snapshot(1, "beta")));
+    outcome.wait_for(|it| matches!(it, worker::Outcome::Failed { reason: "APPLICATION_DOWN", .. })).await.unwrap();
+    // The application comes back, and nobody has to say so.
+    let site = Site {
+        credentials: folder.path().join("credentials/current/homeward_allauth.json"),
+        reloaded: folder.path().join("reloaded"),
+        seen: Arc::default(),
+    };
+    let routes = Router::new().route("/_allauth/browser/v1/config", get(config)).with_state(site);
+    let listener = TcpListener::bind(url).await.unwrap();
+    tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+    outcome.wait_for(|it| *it == worker::Outcome::Applied(1)).await.unwrap();
+    drop(wanted);
+    working.await.unwrap();
 }

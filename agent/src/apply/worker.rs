@@ -85,3 +85,28 @@ fn report(outcome: &watch::Sender<Outcome>, applied: u64, revision: u64, error: 
         tracing::warn!(revision, reason = error.reason(), error = %error, "the instance cannot take the revision; trying again");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write_failed() -> ApplyError {
+        ApplyError::Disk(crate::disk::DiskError::NoRandomness)
+    }
+
+    #[test]
+    fn the_broker_hears_of_a_failure_once() {
+        let outcome = watch::Sender::new(Outcome::Idle(1));
+        let mut heard = outcome.subscribe();
+        report(&outcome, 1, 2, &write_failed());
+        assert!(heard.has_changed().unwrap());
+        assert!(matches!(
+            &*heard.borrow_and_update(),
+            Outcome::Failed { revision: 2, applied: 1, reason: "WRITE_FAILED", .. }
+        ));
+        report(&outcome, 1, 2, &write_failed());
+        assert!(!heard.has_changed().unwrap(), "the same again is no news");
+        report(&outcome, 1, 3, &write_failed());
+        assert!(heard.has_changed().unwrap());
+    }
+}

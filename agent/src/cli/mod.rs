@@ -175,16 +175,40 @@ fn complain(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
     code
 }
 
-/// The log goes to standard error: readable on a terminal, JSON elsewhere. `HOMEWARD_LOG` is its filter.
+/// The log goes to standard error, coloured on a terminal. `HOMEWARD_LOG` is its filter.
 fn start_log() {
     let filter = EnvFilter::builder()
         .with_env_var("HOMEWARD_LOG")
         .with_default_directive(tracing::Level::INFO.into())
         .from_env_lossy();
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started =
-        if std::io::stderr().is_terminal() { log.try_init() } else { log.json().flatten_event(true).try_init() };
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
     if let Err(error) = started {
         eprintln!("homeward-agent: no log: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn a_join_token_comes_from_one_place_and_is_not_printed() {
+        let parse = |arguments: &[&str]| Command::try_parse_from([&["homeward-agent", "enrol"], arguments].concat());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--token", "a", "--token-file", "b"]).is_err());
+        let command = parse(&["--token", "hwj1.canary", "--replace", "--output", "json"]).unwrap();
+        assert!(!format!("{command:?}").contains("canary"));
     }
 }

@@ -156,6 +156,9 @@ pub(crate) enum PortalError {
     /// What the application says of the user is not enough.
     #[error("the application's answers lack the user's {0}")]
     IdentityIncomplete(&'static str),
+    /// What this home says of the user is not what the contract allows.
+    #[error("the broker refused the user's identity: {0}")]
+    IdentityRefused(String),
     /// No randomness.
     #[error("the operating system gives no randomness")]
     NoRandomness,

@@ -79,7 +79,7 @@ pub(super) fn public(error: &PortalError) -> (u16, &'static str, &'static str) {
         PortalError::TicketRefused { .. } => (
             410,
             "This login is over",
-            "It took too long, was finished already, or was started in another browser. Start again at the site that you want to log in to.",
+            "It took too long, was finished already, or the other site does not take logins from here any more. Start again at the site that you want to log in to.",
         ),
         PortalError::BrokerUnavailable(_) => (
             503,
@@ -92,7 +92,7 @@ pub(super) fn public(error: &PortalError) -> (u16, &'static str, &'static str) {
         PortalError::BadForm => (400, "This form cannot be read", "Go back, reload the page and try again."),
         PortalError::TooLarge => (413, "This form is too large", "Go back, reload the page and try again."),
         PortalError::NotFound => (404, "There is no such page", "Start at the site that you want to log in to."),
-        PortalError::IdentityIncomplete(_) => (
+        PortalError::IdentityIncomplete(_) | PortalError::IdentityRefused(_) => (
             502,
             "Your account lacks something",
             "This site does not say enough of your account to log in elsewhere. Ask the people who run it.",

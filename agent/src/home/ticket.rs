@@ -92,6 +92,9 @@ async fn call<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Res
 }
 
 fn judge(status: &Status) -> PortalError {
+    if refusal::reason(status) == "IDENTITY_REFUSED" {
+        return PortalError::IdentityRefused(status.message().to_owned());
+    }
     match status.code() {
         code @ (Code::NotFound
         | Code::FailedPrecondition

@@ -1,5 +1,7 @@
-//! Both home methods, and the portal's HTTP, against a small application that answers as django-allauth does: its CSRF
+//! Both home methods, and the whole [`portal`], against a small application that answers as django-allauth does: its CSRF
 //! check, its Secure cookies, its status codes.
+
+mod portal;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -31,6 +33,7 @@ struct Site {
 /// The site, and an agent's view of it.
 struct Alpha {
     site: Site,
+    url: String,
     application: Application,
     recipe: Home,
 }
@@ -44,11 +47,12 @@ impl Alpha {
             .route(EMAIL, get(email))
             .with_state(site.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         let public_url = PublicUrl::try_from("https://alpha.example".parse::<url::Url>().unwrap()).unwrap();
         let recipe = Recipe::embedded("django-allauth").unwrap().home.unwrap();
-        Self { site, application: Application::new(url, &public_url).unwrap(), recipe }
+        let application = Application::new(url.parse().unwrap(), &public_url).unwrap();
+        Self { site, url, application, recipe }
     }
 
     fn sign_in(&self, session: &str, methods: Value) {
@@ -90,7 +94,7 @@ fn answer(status: u16, body: Value, cookies: &[&str]) -> Response {
     response
 }
 
-fn anonymous(flow: Value) -> Value {
+fn anonymous(flow: &Value) -> Value {
     json!({"status": 401, "data": {"flows": [{"id": "login"}, flow]}, "meta": {"is_authenticated": false}})
 }
 
@@ -107,7 +111,7 @@ async fn session(State(site): State<Site>, headers: HeaderMap) -> Response {
     let sessions = site.sessions.lock().unwrap();
     match cookie(&headers, "sessionid").and_then(|id| sessions.get(&id).cloned()) {
         Some(methods) => answer(200, signed_in(&methods), &[]),
-        None => answer(401, anonymous(json!({"id": "signup"})), &[]),
+        None => answer(401, anonymous(&json!({"id": "signup"})), &[]),
     }
 }
 
@@ -130,11 +134,11 @@ async fn login(State(site): State<Site>, headers: HeaderMap, Json(body): Json<Va
             site.sessions.lock().unwrap().insert("made".to_owned(), json!([{"method": "password", "at": 1.0}]));
             answer(200, signed_in(&json!([])), &["csrftoken=two; Secure", "sessionid=made; HttpOnly; Secure"])
         }
-        ("mallory", "right") => answer(401, anonymous(json!({"id": "signup"})), &[]),
+        ("mallory", "right") => answer(401, anonymous(&json!({"id": "signup"})), &[]),
         ("otto", "right") => {
             site.sessions.lock().unwrap().insert("half".to_owned(), Value::Null);
             let pending = json!({"id": "mfa_authenticate", "is_pending": true, "types": ["totp"]});
-            answer(401, anonymous(pending), &["sessionid=half; HttpOnly; Secure"])
+            answer(401, anonymous(&pending), &["sessionid=half; HttpOnly; Secure"])
         }
         ("locked", _) => error("too_many_login_attempts"),
         ("busy", _) => answer(429, json!({"status": 429}), &[]),
@@ -149,7 +153,7 @@ async fn sign_out(State(site): State<Site>, headers: HeaderMap) -> Response {
         return refusal;
     }
     site.sessions.lock().unwrap().remove(&cookie(&headers, "sessionid").unwrap_or_default());
-    answer(401, anonymous(json!({"id": "signup"})), &["sessionid=\"\"; Max-Age=0"])
+    answer(401, anonymous(&json!({"id": "signup"})), &["sessionid=\"\"; Max-Age=0"])
 }
 
 #[tokio::test]

@@ -1,15 +1,15 @@
-//! Configuration: the file as it is written ([`RawConfig`]) and what it comes to ([`Config`]): addresses parsed, the
-//! recipe loaded, relations checked. Each part of the agent gets its own section and sees no more.
+//! The file as it is written, and the way from there to a [`Config`].
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use thiserror::Error;
-use url::{Host, Url};
+use url::Url;
 
-use crate::apply::owner::{Owner, OwnerError};
-use crate::recipe::{Recipe, RecipeError};
+use super::error::ConfigError;
+use super::{Config, HomeConfig, HomeMethod, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
+use crate::apply::owner::Owner;
+use crate::recipe::Recipe;
 
 /// The file as it is written. `deploy/agent.toml` documents it.
 #[derive(Debug, Deserialize)]
@@ -65,164 +65,6 @@ struct RawPortal {
     listen: SocketAddr,
     path: String,
     trusted_proxies: Vec<IpAddr>,
-}
-
-/// What the file comes to.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Where browsers reach the application: scheme and authority.
-    pub public_url: PublicUrl,
-    /// The name that people read; the instance's if empty.
-    pub display_name: String,
-    /// Where the agent keeps what it must not lose.
-    pub data_dir: PathBuf,
-    /// What the agent knows of the application.
-    pub recipe: Recipe,
-    /// Where the agent reaches the application.
-    pub app_url: Url,
-    /// The application as relying party.
-    pub relying_party: Option<RelyingPartyConfig>,
-    /// The application as home.
-    pub home: Option<HomeConfig>,
-    /// The agent's portal.
-    pub portal: PortalConfig,
-}
-
-/// Where browsers reach the application: `https`, or `http` on a loopback host; no path.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublicUrl(Url);
-
-/// Where credentials go, for whom, and what to run then.
-#[derive(Debug, Clone)]
-pub struct RelyingPartyConfig {
-    /// `current` in here leads to the files.
-    pub credentials_dir: PathBuf,
-    /// Who may read them.
-    pub owner: Owner,
-    /// Program and arguments; nothing is run if empty.
-    pub reload: Vec<String>,
-}
-
-/// How users are recognised.
-#[derive(Debug, Clone)]
-pub struct HomeConfig {
-    /// Tried in this order; at least one, none twice.
-    pub methods: Vec<HomeMethod>,
-}
-
-/// A way to recognise a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HomeMethod {
-    /// Signed in at the application, or signing in on its own page.
-    Session,
-    /// With name and password on the agent's page.
-    Password,
-}
-
-/// The agent's portal.
-#[derive(Debug, Clone)]
-pub struct PortalConfig {
-    /// Plain HTTP.
-    pub listen: SocketAddr,
-    /// What the reverse proxy passes on: begins and ends with a slash.
-    pub path: String,
-    /// Whose X-Forwarded-For is believed.
-    pub trusted_proxies: Vec<IpAddr>,
-}
-
-/// Why a configuration is refused.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// No file.
-    #[error("cannot read {path}: {source}", path = path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Not TOML, an unknown key, a wrong type.
-    #[error("{path}: {source}", path = path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        #[source]
-        source: Box<toml::de::Error>,
-    },
-    /// Not what browsers can be sent to.
-    #[error(
-        "public_url must be https without a path (http only for a loopback host), for example https://alpha.example.org"
-    )]
-    PublicUrl,
-    /// Users' cookies and passwords would leave the machine.
-    #[error("[app] url must be plain http on this machine, for example http://127.0.0.1:8000: users' cookies go there")]
-    AppUrl,
-    /// Two, or none.
-    #[error(
-        "set either recipe or recipe_file; `homeward-agent recipe list` names the recipes that come with the agent"
-    )]
-    OneRecipe,
-    /// The recipe does not load.
-    #[error(transparent)]
-    Recipe(#[from] RecipeError),
-    /// Neither role.
-    #[error("set [relying_party], [home] or both: with neither there is nothing to do")]
-    NoRole,
-    /// The recipe has no such role.
-    #[error("the recipe {recipe} cannot be used as {role}: leave out [{role}] or take another recipe")]
-    RoleNotInRecipe {
-        /// Its name.
-        recipe: String,
-        /// The table.
-        role: &'static str,
-    },
-    /// The recipe does not know that method.
-    #[error("the recipe {recipe} does not support the home method {method:?}")]
-    MethodNotInRecipe {
-        /// Its name.
-        recipe: String,
-        /// The method.
-        method: HomeMethod,
-    },
-    /// None, or one twice.
-    #[error("[home] methods must name \"session\", \"password\" or both, each once")]
-    Methods,
-    /// Not a path.
-    #[error(
-        "[portal] path must begin and end with a slash and use a-z, A-Z, 0-9, -, _ and . only, for example /homeward/"
-    )]
-    PortalPath,
-    /// No such user or group.
-    #[error(transparent)]
-    Owner(#[from] OwnerError),
-    /// A folder that the application cannot enter.
-    #[error("credentials_dir must be outside data_dir when owner is set: data_dir is closed to everyone but the agent")]
-    CredentialsInDataDir,
-    /// A path that depends on where the agent was started.
-    #[error("{0} must be an absolute path")]
-    RelativePath(&'static str),
-    /// Too long, or with control characters.
-    #[error("display_name may have 64 characters, none of them control characters")]
-    DisplayName,
-}
-
-impl Config {
-    /// Reads and checks a file.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let raw: RawConfig = toml::from_str(&text)
-            .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })?;
-        Self::try_from(raw)
-    }
-
-    /// Where a login at this home starts, for the broker to send browsers to.
-    pub fn portal_url(&self) -> String {
-        format!("{}{}login", self.public_url.origin(), self.portal.path)
-    }
 }
 
 impl TryFrom<RawConfig> for Config {
@@ -317,42 +159,6 @@ impl Default for RawPortal {
     }
 }
 
-impl TryFrom<Url> for PublicUrl {
-    type Error = ConfigError;
-
-    fn try_from(url: Url) -> Result<Self, ConfigError> {
-        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        let anonymous = url.username().is_empty() && url.password().is_none();
-        // RFC 6761 6.3: names below localhost are this machine to browsers.
-        let local_name = url.domain().is_some_and(|name| name.ends_with(".localhost"));
-        let safe = url.scheme() == "https" || (url.scheme() == "http" && (local_name || is_loopback(&url)));
-        if bare && anonymous && safe && url.has_host() { Ok(Self(url)) } else { Err(ConfigError::PublicUrl) }
-    }
-}
-
-impl PublicUrl {
-    /// Scheme, host and port, without a slash at the end.
-    pub fn origin(&self) -> String {
-        self.0.origin().ascii_serialization()
-    }
-
-    /// Host, and port if it is not the scheme's own: what browsers send as `Host`.
-    pub fn authority(&self) -> String {
-        let host = self.0.host_str().unwrap_or_default();
-        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-    }
-
-    /// `https`, or `http`.
-    pub fn scheme(&self) -> &str {
-        self.0.scheme()
-    }
-
-    /// Whether browsers come over TLS.
-    pub fn is_https(&self) -> bool {
-        self.0.scheme() == "https"
-    }
-}
-
 fn both_methods() -> Vec<HomeMethod> {
     vec![HomeMethod::Session, HomeMethod::Password]
 }
@@ -362,18 +168,10 @@ fn check_app_url(url: Url) -> Result<Url, ConfigError> {
     if url.scheme() == "http" && is_loopback(&url) && bare { Ok(url) } else { Err(ConfigError::AppUrl) }
 }
 
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        Some(Host::Domain(name)) => name == "localhost",
-        None => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recipe::RecipeError;
 
     const GOOD: &str = r#"
         public_url = "https://alpha.example.org"
