@@ -95,8 +95,7 @@ impl Grants {
     ) -> Result<(Grant, Tokens), TokenError> {
         let id = SecretHash::of(redemption.code);
         for _ in 0..REDEEM_TRIES {
-            let Stored { record: code, version } =
-                self.codes.get(id.as_str()).await?.ok_or(TokenError::CodeUnknown)?;
+            let Stored { record: code, version } = self.codes.get(id.as_str()).await?.ok_or(TokenError::CodeUnknown)?;
             redemption.check(&code.grant)?;
             match code.state {
                 CodeState::Issued => {}

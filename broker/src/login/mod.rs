@@ -241,11 +241,7 @@ impl Login {
     }
 
     /// Relying party and home of a ticket, if both may take part in logins still.
-    fn parties<'a>(
-        &self,
-        snapshot: &'a Snapshot,
-        ticket: &Ticket,
-    ) -> Result<(&'a Instance, &'a Instance), LoginError> {
+    fn parties<'a>(&self, snapshot: &'a Snapshot, ticket: &Ticket) -> Result<(&'a Instance, &'a Instance), LoginError> {
         let request = &ticket.transaction.request;
         let relying_party = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
         let accepted = snapshot.homes_for(&relying_party.name).into_iter().find(|home| home.name == ticket.home);

@@ -66,7 +66,8 @@ fn is_secret(value: &str) -> bool {
 
 /// Adds a cookie to a response; until the browser is closed if no lifetime is given.
 pub fn set_cookie(headers: &mut HeaderMap, name: CookieName, value: &str, lifetime: Option<Duration>) {
-    let mut cookie = Cookie::build((name.as_str(), value)).secure(true).http_only(true).same_site(SameSite::Lax).path("/");
+    let mut cookie =
+        Cookie::build((name.as_str(), value)).secure(true).http_only(true).same_site(SameSite::Lax).path("/");
     if let Some(lifetime) = lifetime.and_then(|lifetime| lifetime.try_into().ok()) {
         cookie = cookie.max_age(lifetime);
     }
