@@ -11,6 +11,10 @@ const PROTOS: [&str; 4] = [
     "proto/homeward/v1/sync.proto",
 ];
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "cargo speaks to build scripts in variables, and throws OUT_DIR away after a crash"
+)]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto");
     let descriptors = protox::compile(PROTOS, ["proto"])?;

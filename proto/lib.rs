@@ -2,7 +2,13 @@
 //! The comments in those files are the documentation of these types.
 
 /// Package `homeward.v1`.
-#[expect(unused_qualifications, clippy::all, clippy::large_futures, clippy::allow_attributes, reason = "generated: documented in the .proto files")]
+#[expect(
+    unused_qualifications,
+    clippy::all,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    reason = "generated: documented in the .proto files"
+)]
 pub mod v1 {
     tonic::include_proto!("homeward.v1");
 }

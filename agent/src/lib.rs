@@ -1,1 +1,129 @@
-//! stub
+//! Homeward's agent, beside one application instance.
+//!
+//! * [`enrolment`]: a join token becomes an [`identity`]; `renewal` keeps it fresh;
+//! * `sync`: one stream to the broker brings what the instance should have; [`apply`] puts it into effect by a
+//!   [`recipe`], and only what the application has proved to use is acknowledged;
+//! * `home`: the portal, where this instance vouches for its own users in logins elsewhere.
+//!
+//! [`run`] is the only place that wires these together. The agent only dials out; what listens is the portal, on
+//! loopback, behind the application's own reverse proxy. With the broker down, all that was applied stays in effect.
+
+pub mod apply;
+pub mod cli;
+pub mod config;
+pub mod connection;
+pub mod disk;
+pub mod enrolment;
+pub mod identity;
+pub mod recipe;
+pub mod refusal;
+
+mod application;
+mod backoff;
+mod clock;
+mod health;
+mod home;
+mod random;
+mod renewal;
+mod sync;
+#[cfg(test)]
+mod test_authority;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use crate::application::{Application, ApplicationError};
+use crate::apply::Applier;
+use crate::apply::worker::{self, Outcome};
+use crate::config::Config;
+use crate::connection::{Broker, DialError};
+use crate::disk::{DiskError, PrivateDir};
+use crate::health::Health;
+use crate::home::{Portal, http};
+use crate::identity::{Identity, IdentityError};
+use crate::random::NoRandomness;
+use crate::refusal::Dismissal;
+use crate::sync::Sync;
+
+/// Reconnects are spread this wide until the broker says how wide.
+const DEFAULT_SPREAD: Duration = Duration::from_secs(5);
+
+/// Why the agent does not run.
+#[derive(Debug, Error)]
+pub enum RunError {
+    /// No identity.
+    #[error("not enrolled: get a join token from ops and run: homeward-agent enrol --token-file FILE")]
+    NotEnrolled,
+    /// The broker does not want it.
+    #[error(transparent)]
+    Dismissed(#[from] Dismissal),
+    /// Its own files.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// Its own identity.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The broker's address or TLS.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The client for the application.
+    #[error("{0}")]
+    Application(#[source] Box<dyn std::error::Error + Send + std::marker::Sync>),
+    /// No randomness for the portal's form tokens.
+    #[error("the operating system gives no randomness")]
+    NoRandomness,
+    /// The portal's listener.
+    #[error("the portal cannot serve: {0}")]
+    Portal(#[source] std::io::Error),
+}
+
+/// Runs the agent until `shutdown`. `usable` is called once it can be used.
+pub async fn run(
+    config: &Config,
+    portal: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+    usable: impl FnOnce(),
+) -> Result<(), RunError> {
+    let data = PrivateDir::open(&config.data_dir)?;
+    let _lock = data.lock()?;
+    let identity = Arc::new(Identity::load(data.clone())?.ok_or(RunError::NotEnrolled)?);
+    let broker = Broker::new(identity.clone())?;
+    let application = Application::new(config.app_url.clone(), &config.public_url)?;
+    let applier = Applier::open(config, data.clone(), application.clone())?;
+
+    let (wanted, wanted_snapshots) = watch::channel(None);
+    let (outcomes, outcome) = watch::channel(Outcome::Idle(applier.revision()));
+    let health = Health::new(config, application.clone());
+    let sync =
+        Sync { identity: identity.clone(), broker: broker.clone(), health, wanted, outcome, spread: DEFAULT_SPREAD };
+    let pages = http::router(Portal::new(config, &identity, broker.clone(), application)?);
+
+    tracing::info!(instance = %identity.instance(), "the agent runs");
+    let applying = tokio::spawn(worker::run(applier, wanted_snapshots, outcomes));
+    let renewing = tokio::spawn(renewal::run(data, identity, broker));
+    usable();
+    let ended = tokio::select! {
+        dismissal = sync.run() => Err(dismissal.into()),
+        served = http::serve(portal, pages, shutdown) => served.map_err(RunError::Portal),
+    };
+    renewing.abort();
+    // A reload that is under way is not cut: what it began, it may finish or roll back.
+    let _ = tokio::time::timeout(Duration::from_secs(90), applying).await;
+    ended
+}
+
+impl From<ApplicationError> for RunError {
+    fn from(error: ApplicationError) -> Self {
+        Self::Application(Box::new(error))
+    }
+}
+
+impl From<NoRandomness> for RunError {
+    fn from(NoRandomness: NoRandomness) -> Self {
+        Self::NoRandomness
+    }
+}

@@ -92,6 +92,11 @@ pub struct Lifetimes {
 }
 
 impl Config {
+    /// Folder of the embedded store.
+    pub fn store_dir(&self) -> PathBuf {
+        self.data_dir.join("store")
+    }
+
     /// Reads a file.
     ///
     /// # Errors

@@ -1,8 +1,24 @@
-//! Homeward's broker. (Work in progress.)
+//! Homeward's broker: the one OpenID Provider, trust registry and certificate authority of a federation.
+//!
+//! Rings, dependencies inwards only (held by a test):
+//!
+//! | ring | modules |
+//! |---|---|
+//! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
+//! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`]: none calls another |
+//! | ground | [`registry`], [`keys`], [`authority`] |
+//! | core | [`storage`], [`secret`], [`clock`], and [`config`] |
+//!
+//! [`run`] is the only place where parts are put together.
 
+pub mod authority;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod enrolment;
+pub mod fleet;
 pub mod grants;
+pub mod grpc;
 pub mod keys;
 pub mod login;
 pub mod oidc;
@@ -11,3 +27,126 @@ pub mod secret;
 pub mod sessions;
 pub mod storage;
 pub mod web;
+
+use std::sync::Arc;
+
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+
+use authority::{Authority, CaError};
+use clock::Clock;
+use config::Config;
+use enrolment::{Enrolment, Settings, StoredJoinToken};
+use fleet::{Fleet, Shared};
+use grants::{AccessToken, Code};
+use keys::{KeyError, KeySet};
+use login::{Login, LoginRecord, LoginTerms};
+use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
+use secret::{KeyEncryptionKey, SecretError};
+use sessions::Session;
+use storage::table::Record;
+use storage::{Store, StoreError, expiry};
+
+/// Tables whose records the sweeper deletes when they have expired.
+const EXPIRING: &[&str] =
+    &[StoredJoinToken::TABLE, LoginRecord::TABLE, Session::TABLE, Code::TABLE, AccessToken::TABLE];
+
+/// The sockets of a broker, bound already.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Browsers and applications.
+    pub http: TcpListener,
+    /// Agents.
+    pub grpc: TcpListener,
+    /// Ops.
+    pub admin: UnixListener,
+}
+
+/// Runs a broker until `shutdown`; calls `ready` when it can be used.
+///
+/// # Errors
+/// When it cannot start, or a listener fails as a whole.
+pub async fn run(
+    config: Config,
+    store: Arc<dyn Store>,
+    listeners: Listeners,
+    clock: Clock,
+    ready: impl FnOnce() + Send,
+    shutdown: CancellationToken,
+) -> Result<(), RunError> {
+    let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
+    let keys = Arc::new(KeySet::load(&store, &kek).await?);
+    let authority = Arc::new(Authority::load(&store, &kek, &config.trust_domain, clock.clone()).await?);
+    let subjects = SubjectKey::load(&store, &kek).await?;
+    let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
+    let liveness = Liveness::default();
+    let settings = Settings {
+        agent_url: config.agent_url.to_string(),
+        certificate_lifetime: config.lifetimes.instance_certificate,
+    };
+    let enrolment = Enrolment::new(store.clone(), registry.clone(), authority.clone(), kek.clone(), settings);
+    let shared = Shared {
+        issuer: config.issuer.clone(),
+        keys: keys.clone(),
+        bundle: authority.bundle().clone(),
+        kek: kek.clone(),
+    };
+    let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
+    let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
+    let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
+    drop(subjects);
+    let services = grpc::Services {
+        enrolment: Arc::new(enrolment),
+        fleet: Arc::new(fleet),
+        login: login.clone(),
+        registry: registry.clone(),
+        issuer: config.issuer.clone(),
+        clock: clock.clone(),
+    };
+    let tls = authority.tls()?;
+    let background = async {
+        tokio::join!(keep_registry_fresh, authority.keep_leaf_fresh(), expiry::run(store.clone(), EXPIRING, clock));
+    };
+    let serve = async {
+        tokio::try_join!(
+            async {
+                grpc::serve_agents(listeners.grpc, tls, services.clone(), shutdown.clone())
+                    .await
+                    .map_err(RunError::Grpc)
+            },
+            async {
+                grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone()).await.map_err(RunError::Grpc)
+            },
+        )
+    };
+    info!(issuer = %config.issuer, trust_domain = %config.trust_domain, "the broker is running");
+    ready();
+    tokio::select! {
+        served = serve => served.map(drop),
+        () = background => Ok(()),
+    }
+}
+
+/// Why a broker does not run.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// The key-encryption key.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The signing keys.
+    #[error(transparent)]
+    Keys(#[from] KeyError),
+    /// The CA.
+    #[error(transparent)]
+    Authority(#[from] CaError),
+    /// The subject key.
+    #[error(transparent)]
+    SubjectKey(#[from] SubjectKeyError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A gRPC listener.
+    #[error("a listener failed")]
+    Grpc(#[source] tonic::transport::Error),
+}

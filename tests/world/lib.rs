@@ -1,1 +1,16 @@
-//! stub
+//! A federation of real processes on loopback: what the tests, and `cargo demo`, are told in.
+//!
+//! A [`Federation`] is a broker; [`Federation::instance`] puts a small application beside an agent and enrols it. The
+//! programs are the shipped ones, started like an operator would; the applications ([`site`]) and the [`browser`] are
+//! as small as real ones can be.
+
+pub mod applicant;
+pub mod browser;
+pub mod federation;
+pub mod process;
+pub mod programs;
+pub mod site;
+
+pub use applicant::Applicant;
+pub use browser::Browser;
+pub use federation::{Federation, InstanceOptions, World};

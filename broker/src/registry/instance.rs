@@ -32,8 +32,8 @@ const RESPONSE_PARAMETERS: [&str; 5] = ["code", "state", "error", "iss", "error_
 pub struct Instance {
     /// Its name.
     pub name: InstanceName,
-    /// Never reused: whoever enrols the name anew with another recovery key gets another one, so that subjects of the
-    /// old installation never become the new one's.
+    /// Never reused: a name that was evicted and enrols again gets another one, so that the subjects of the old
+    /// installation never become the new one's. Kept when ops replace an instance's identity.
     pub id: InstanceId,
     /// The name people read.
     pub display_name: String,
@@ -56,7 +56,7 @@ pub struct Instance {
 }
 
 impl Record for Instance {
-    const TABLE: &'static str = "instance";
+    const TABLE: &'static str = "registry-instance";
 }
 
 impl Instance {
@@ -88,7 +88,10 @@ impl InstanceId {
 #[serde(rename_all = "snake_case")]
 pub enum InstanceState {
     /// It has a certificate that it has not used yet.
-    Claimed,
+    Claimed {
+        /// Id of the join token that it came by.
+        join_token: String,
+    },
     /// It may.
     Confirmed,
     /// It may not, until ops act.

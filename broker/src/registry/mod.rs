@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
 use tokio::sync::watch;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::storage::table::{self, Record, Table};
-use crate::storage::{Key, Revision, Store, StoreError, WatchEvent};
+use crate::storage::{Expect, Key, Revision, Store, StoreError, WatchEvent};
 
 pub use claims::{Claims, Scope, Scopes};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
@@ -30,8 +30,11 @@ pub use instance::{
     ProfileError, RelyingParty,
 };
 pub use liveness::{HomeStatus, Liveness, Sighting};
-pub use subject::{Subject, SubjectKey};
-pub use trust::{EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId};
+pub use subject::{Subject, SubjectKey, SubjectKeyError};
+pub use trust::{EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
+
+/// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.
+const TABLES: &str = "registry-";
 
 /// Longest wait of [`Registry::reached`]: the watch delivers in microseconds or not at all.
 const REACH: Duration = Duration::from_secs(5);
@@ -49,6 +52,11 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// The store's revision when the registry last changed, or when this broker started.
+    pub fn revision(&self) -> u64 {
+        self.revision.map_or(0, Revision::as_u64)
+    }
+
     /// An instance by name, in whatever state it is.
     pub fn instance(&self, name: &InstanceName) -> Option<&Arc<Instance>> {
         self.instances.get(name)
@@ -150,7 +158,7 @@ impl Registry {
         let instances = Table::new(store.clone());
         let edges = Table::new(store.clone());
         // Begun before the tables are read, so that no change falls between.
-        let mut changes = store.watch("");
+        let mut changes = store.watch(TABLES);
         let first = load(&instances, &edges).await?;
         let (sender, snapshot) = watch::channel(Arc::new(first));
         let registry = Self { instances, edges, snapshot };
@@ -193,6 +201,28 @@ impl Registry {
         self.snapshot.clone()
     }
 
+    /// Lets a relying party accept a home's users, or changes what that home may vouch for.
+    ///
+    /// # Errors
+    /// When one of the two is not enrolled or has not the role.
+    pub async fn allow_trust(&self, edge: TrustEdge) -> Result<TrustEdge, TrustError> {
+        let snapshot = self.snapshot();
+        let find = |name: &InstanceName| {
+            snapshot.instance(name).cloned().ok_or_else(|| TrustError::UnknownInstance(name.clone()))
+        };
+        if find(&edge.id.relying_party)?.relying_party.is_none() {
+            return Err(TrustError::NoRelyingParty(edge.id.relying_party));
+        }
+        if find(&edge.id.home)?.home.is_none() {
+            return Err(TrustError::NoHome(edge.id.home));
+        }
+        let write = self.edges.put(&edge.id.key(), &edge, Expect::Any)?;
+        let revision = self.edges.commit(vec![write]).await?;
+        self.reached(revision).await?;
+        info!(relying_party = %edge.id.relying_party, home = %edge.id.home, domains = ?edge.email_domains, "trust allowed");
+        Ok(edge)
+    }
+
     /// Waits until the snapshot contains the commit of this revision.
     ///
     /// # Errors
@@ -208,7 +238,8 @@ impl Registry {
 }
 
 async fn load(instances: &Table<Instance>, edges: &Table<TrustEdge>) -> Result<Snapshot, StoreError> {
-    let mut snapshot = Snapshot::default();
+    // An empty commit changes nothing and tells where the store is.
+    let mut snapshot = Snapshot { revision: Some(instances.commit(Vec::new()).await?), ..Snapshot::default() };
     for (_, stored) in instances.all().await? {
         let instance = Arc::new(stored.record);
         if let Some(relying_party) = &instance.relying_party {

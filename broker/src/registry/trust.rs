@@ -7,6 +7,7 @@ use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::storage::StoreError;
 use crate::storage::table::Record;
 
 /// Directed permission: the home releases, the relying party accepts.
@@ -30,7 +31,7 @@ impl TrustEdge {
 }
 
 impl Record for TrustEdge {
-    const TABLE: &'static str = "trust_edge";
+    const TABLE: &'static str = "registry-trust-edge";
 }
 
 /// The two ends of an edge.
@@ -81,6 +82,23 @@ impl fmt::Display for EmailDomain {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an email domain is a DNS name such as alpha.example.org, without @")]
 pub struct EmailDomainError;
+
+/// Why an edge is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum TrustError {
+    /// Not enrolled.
+    #[error("there is no instance {0}: enrol it first")]
+    UnknownInstance(InstanceName),
+    /// It never asks for logins.
+    #[error("{0} is not a relying party: its agent has no [relying_party]")]
+    NoRelyingParty(InstanceName),
+    /// It vouches for nobody.
+    #[error("{0} is not a home: its agent has no [home]")]
+    NoHome(InstanceName),
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
 
 #[cfg(test)]
 mod tests {

@@ -34,7 +34,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// Every later change of a key that begins with `prefix`.
     fn watch(&self, prefix: &str) -> Watch;
 
-    /// Applies all writes if every expectation holds, else none.
+    /// Applies all writes if every expectation holds, else none. An empty commit tells the store's revision.
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError>;
 }
 

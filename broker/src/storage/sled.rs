@@ -10,6 +10,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use sled::{Batch, IVec};
@@ -36,7 +37,8 @@ const REVISION_KEY: &[u8] = b"\0revision";
 #[derive(Debug)]
 pub struct SledStore {
     tree: sled::Tree,
-    committer: mpsc::Sender<Request>,
+    /// Taken when the store is dropped.
+    committer: Option<(mpsc::Sender<Request>, JoinHandle<()>)>,
     commits: broadcast::Sender<Arc<Commit>>,
     flushes: Arc<AtomicU64>,
 }
@@ -66,11 +68,11 @@ impl SledStore {
         let (commits, _) = broadcast::channel(WATCH_BACKLOG);
         let flushes = Arc::new(AtomicU64::new(0));
         let thread = Committer { db, file, revision, commits: commits.clone(), flushes: flushes.clone() };
-        std::thread::Builder::new()
+        let thread = std::thread::Builder::new()
             .name("store-committer".into())
             .spawn(move || thread.run(requests))
             .map_err(OpenError::File)?;
-        Ok(Self { tree, committer, commits, flushes })
+        Ok(Self { tree, committer: Some((committer, thread)), commits, flushes })
     }
 
     /// How often anything was flushed and synced since this was opened: fewer than commits when these come together.
@@ -84,6 +86,17 @@ impl SledStore {
     ) -> Result<T, StoreError> {
         let tree = self.tree.clone();
         tokio::task::spawn_blocking(move || read(&tree)).await.map_err(unavailable)?
+    }
+}
+
+impl Drop for SledStore {
+    /// Waits for the committer, so that the folder can be opened again at once.
+    fn drop(&mut self) {
+        if let Some((committer, thread)) = self.committer.take() {
+            drop(committer);
+            // It has nothing to say; a panic of it was printed already.
+            drop(thread.join());
+        }
     }
 }
 
@@ -146,7 +159,8 @@ impl Store for SledStore {
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
         let (answer, answered) = oneshot::channel();
-        self.committer.send(Request { writes, answer }).await.map_err(|_| unavailable("the store is closed"))?;
+        let (committer, _) = self.committer.as_ref().ok_or_else(|| unavailable("the store is closed"))?;
+        committer.send(Request { writes, answer }).await.map_err(|_| unavailable("the store is closed"))?;
         answered.await.map_err(|_| unavailable("the store was closed meanwhile"))?
     }
 }

@@ -1,0 +1,158 @@
+//! The HTTP client towards the application: always its own loopback address, always with the public host's name, so that
+//! it sees what it would see behind its reverse proxy. Redirects are answers here and are not followed: a user's cookies
+//! go nowhere else.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, HOST, ORIGIN, REFERER, SET_COOKIE, USER_AGENT};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use serde_json::Value;
+use thiserror::Error;
+use url::Url;
+
+use crate::config::PublicUrl;
+use crate::recipe::AppPath;
+
+/// Longest answer that is read.
+const LARGEST_ANSWER: usize = 1024 * 1024;
+/// An application that takes longer counts as down.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The application.
+#[derive(Debug, Clone)]
+pub(crate) struct Application {
+    client: reqwest::Client,
+    url: Url,
+    headers: HeaderMap,
+}
+
+/// What to ask it.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    /// HTTP method.
+    pub(crate) method: Method,
+    /// Where to.
+    pub(crate) path: &'a AppPath,
+    /// Cookies: the browser's, or those of this conversation.
+    pub(crate) cookies: Option<HeaderValue>,
+    /// Whom to ask for.
+    pub(crate) client_address: Option<IpAddr>,
+    /// The JSON body.
+    pub(crate) json: Option<Value>,
+    /// A header against the application's CSRF check.
+    pub(crate) csrf: Option<(HeaderName, HeaderValue)>,
+}
+
+/// What it said.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// HTTP status.
+    pub(crate) status: u16,
+    /// The body; null if it is no JSON.
+    pub(crate) body: Value,
+    /// `Set-Cookie`, as they came.
+    pub(crate) set_cookies: Vec<HeaderValue>,
+}
+
+/// Why it said nothing that counts.
+#[derive(Debug, Error)]
+pub(crate) enum ApplicationError {
+    /// The client cannot be made, or a header would not do.
+    #[error("the client for the application cannot be made")]
+    NotMade,
+    /// No answer.
+    #[error("the application does not answer: {0}")]
+    Unreachable(#[source] reqwest::Error),
+    /// It answered with a failure of its own.
+    #[error("the application fails with status {0}")]
+    Failing(u16),
+    /// More than a megabyte.
+    #[error("the application's answer is too long")]
+    TooLong,
+}
+
+impl<'a> Question<'a> {
+    /// A plain GET for nobody in particular.
+    pub(crate) fn get(path: &'a AppPath) -> Self {
+        Self { method: Method::GET, path, cookies: None, client_address: None, json: None, csrf: None }
+    }
+}
+
+impl Application {
+    /// The application at `url` (loopback, as the configuration demands), known to browsers as `public_url`.
+    pub(crate) fn new(url: Url, public_url: &PublicUrl) -> Result<Self, ApplicationError> {
+        let client = reqwest::Client::builder()
+            // No proxy of the environment may see a user's cookies.
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(TIMEOUT)
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(Duration::from_secs(15))
+            .build()
+            .map_err(ApplicationError::Unreachable)?;
+        let value = |text: &str| HeaderValue::from_str(text).map_err(|_| ApplicationError::NotMade);
+        let origin = public_url.origin();
+        let headers = HeaderMap::from_iter([
+            (HOST, value(&public_url.authority())?),
+            (HeaderName::from_static("x-forwarded-proto"), value(public_url.scheme())?),
+            (ACCEPT, HeaderValue::from_static("application/json")),
+            (USER_AGENT, HeaderValue::from_static(concat!("homeward-agent/", env!("CARGO_PKG_VERSION")))),
+            // Django compares these with the host for every unsafe method over https.
+            (ORIGIN, value(&origin)?),
+            (REFERER, value(&format!("{origin}/"))?),
+        ]);
+        Ok(Self { client, url, headers })
+    }
+
+    /// Where it is.
+    pub(crate) fn url(&self) -> &Url {
+        &self.url
+    }
+
+    /// Asks. A status of 500 or more is an error; any other is an answer.
+    pub(crate) async fn ask(&self, question: Question<'_>) -> Result<Answer, ApplicationError> {
+        let mut url = self.url.clone();
+        url.set_path(question.path.as_str());
+        let mut headers = self.headers.clone();
+        if let Some(cookies) = question.cookies {
+            headers.insert(COOKIE, cookies);
+        }
+        if let Some(address) = question.client_address {
+            let address = HeaderValue::from_str(&address.to_string()).map_err(|_| ApplicationError::NotMade)?;
+            headers.insert(HeaderName::from_static("x-forwarded-for"), address);
+        }
+        headers.extend(question.csrf);
+        let mut request = self.client.request(question.method, url).headers(headers);
+        if let Some(json) = question.json {
+            request = request.header(CONTENT_TYPE, "application/json").body(json.to_string());
+        }
+        let response = request.send().await.map_err(ApplicationError::Unreachable)?;
+        read(response).await
+    }
+
+    /// Whether it answers at all, within two seconds.
+    pub(crate) async fn is_up(&self, path: &AppPath) -> bool {
+        let asked = tokio::time::timeout(Duration::from_secs(2), self.ask(Question::get(path)));
+        matches!(asked.await, Ok(Ok(_)))
+    }
+}
+
+async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationError> {
+    let status = response.status().as_u16();
+    if status >= 500 {
+        return Err(ApplicationError::Failing(status));
+    }
+    let set_cookies = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
+    let is_json =
+        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let mut bytes = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(ApplicationError::Unreachable)? {
+        if bytes.len() + chunk.len() > LARGEST_ANSWER {
+            return Err(ApplicationError::TooLong);
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    let body = if is_json { serde_json::from_slice(&bytes).unwrap_or_default() } else { Value::Null };
+    Ok(Answer { status, body, set_cookies })
+}

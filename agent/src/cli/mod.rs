@@ -1,0 +1,214 @@
+//! The command line: one file a noun. Results go to standard output as a table or as JSON, progress and the one sentence
+//! of a failure to standard error. Exit 0 is done, 1 refused, 2 wrong usage, 78 (EX_CONFIG) dismissed by the broker:
+//! starting again helps nothing until somebody acts.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a command line is for")]
+
+mod config;
+mod enrol;
+mod recipe;
+mod run;
+mod status;
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+use tabled::builder::Builder;
+use tabled::settings::Style;
+use tracing_subscriber::EnvFilter;
+
+use crate::RunError;
+use crate::config::Config;
+
+/// Homeward's agent: lets the users of one application log in elsewhere, and those of others log in here.
+#[derive(Debug, Parser)]
+#[command(name = "homeward-agent", version, propagate_version = true)]
+pub struct Command {
+    /// Configuration file.
+    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/homeward-agent/agent.toml")]
+    config: PathBuf,
+    /// How results are printed.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Enrols this instance with a join token from ops.
+    #[command(alias = "enroll")]
+    Enrol(enrol::Enrol),
+    /// Runs the agent.
+    Run,
+    /// Shows who this instance is and what it uses.
+    Status,
+    /// Recipes: what the agent knows of applications.
+    #[command(subcommand)]
+    Recipe(recipe::Recipe),
+    /// The configuration file.
+    #[command(subcommand)]
+    Config(config::ConfigVerb),
+}
+
+/// The end of a command that failed.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// One clear sentence.
+    #[error("{0}")]
+    Refused(Box<dyn std::error::Error + Send + Sync>),
+    /// Starting again helps nothing.
+    #[error("{0}")]
+    Dismissed(crate::refusal::Dismissal),
+}
+
+/// Does what was asked; the answer is the exit code.
+pub fn run(command: Command) -> ExitCode {
+    start_log();
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return complain(&error, ExitCode::FAILURE),
+    };
+    match runtime.block_on(command.carry_out()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure @ Failure::Refused(_)) => complain(&failure, ExitCode::FAILURE),
+        Err(failure @ Failure::Dismissed(_)) => complain(&failure, ExitCode::from(78)),
+    }
+}
+
+impl Command {
+    async fn carry_out(self) -> Result<(), Failure> {
+        let report = Report(self.output);
+        match self.verb {
+            Verb::Enrol(enrol) => enrol.carry_out(&self.config, report).await,
+            Verb::Run => run::carry_out(&self.config).await,
+            Verb::Status => status::carry_out(&self.config, report),
+            Verb::Recipe(verb) => verb.carry_out(report),
+            Verb::Config(verb) => verb.carry_out(&self.config, report),
+        }
+    }
+}
+
+/// Prints results.
+#[derive(Debug, Clone, Copy)]
+struct Report(Output);
+
+impl Report {
+    /// One thing: its fields in order.
+    fn one(self, fields: &[(&str, Value)]) {
+        match self.0 {
+            Output::Json => print_json(&object(fields.iter().map(|(name, value)| (*name, value.clone())))),
+            Output::Table => {
+                let rows = fields.iter().map(|(name, value)| [name.replace('_', " "), text(value)]);
+                println!("{}", Builder::from_iter(rows).build().with(Style::blank()));
+            }
+        }
+    }
+
+    /// Several things with the same fields.
+    fn many(self, columns: &[&str], rows: &[Vec<Value>]) {
+        match self.0 {
+            Output::Json => {
+                let objects = rows.iter().map(|row| object(columns.iter().copied().zip(row.iter().cloned())));
+                print_json(&objects.collect());
+            }
+            Output::Table => {
+                let heading = columns.iter().map(|column| column.replace('_', " ").to_uppercase()).collect();
+                let lines = rows.iter().map(|row| row.iter().map(text).collect::<Vec<_>>());
+                let lines = std::iter::once(heading).chain(lines);
+                println!("{}", Builder::from_iter(lines).build().with(Style::blank()));
+            }
+        }
+    }
+}
+
+impl Failure {
+    fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Refused(Box::new(error))
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        match error {
+            RunError::Dismissed(dismissal) => Self::Dismissed(dismissal),
+            other => Self::refused(other),
+        }
+    }
+}
+
+fn load(path: &Path) -> Result<Config, Failure> {
+    Config::load(path).map_err(Failure::refused)
+}
+
+fn object<'a>(fields: impl Iterator<Item = (&'a str, Value)>) -> Value {
+    Value::Object(fields.map(|(name, value)| (name.to_owned(), value)).collect())
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => values.iter().map(text).collect::<Vec<_>>().join(", "),
+        other => other.to_string(),
+    }
+}
+
+fn print_json(value: &Value) {
+    println!("{value:#}");
+}
+
+fn complain(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
+    eprintln!("homeward-agent: {error}");
+    code
+}
+
+/// The log goes to standard error, coloured on a terminal. `HOMEWARD_LOG` is its filter.
+fn start_log() {
+    let filter = EnvFilter::builder()
+        .with_env_var("HOMEWARD_LOG")
+        .with_default_directive(tracing::Level::INFO.into())
+        .from_env_lossy();
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
+    if let Err(error) = started {
+        eprintln!("homeward-agent: no log: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Command::command().debug_assert();
+    }
+
+    #[test]
+    fn a_join_token_comes_from_one_place_and_is_not_printed() {
+        let parse = |arguments: &[&str]| Command::try_parse_from([&["homeward-agent", "enrol"], arguments].concat());
+        assert!(parse(&[]).is_err());
+        assert!(parse(&["--token", "a", "--token-file", "b"]).is_err());
+        let command = parse(&["--token", "hwj1.canary", "--replace", "--output", "json"]).unwrap();
+        assert!(!format!("{command:?}").contains("canary"));
+    }
+}

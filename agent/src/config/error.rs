@@ -1,0 +1,87 @@
+//! Why a configuration is refused.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use super::HomeMethod;
+use crate::apply::owner::OwnerError;
+use crate::recipe::RecipeError;
+
+/// Why a configuration is refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// No file.
+    #[error("cannot read {path}: {source}", path = path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Not TOML, an unknown key, a wrong type.
+    #[error("{path}: {source}", path = path.display())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// Not what browsers can be sent to.
+    #[error(
+        "public_url must be https without a path (http only for a loopback host), for example https://alpha.example.org"
+    )]
+    PublicUrl,
+    /// Users' cookies and passwords would leave the machine.
+    #[error("[app] url must be plain http on this machine, for example http://127.0.0.1:8000: users' cookies go there")]
+    AppUrl,
+    /// Two, or none.
+    #[error(
+        "set either recipe or recipe_file; `homeward-agent recipe list` names the recipes that come with the agent"
+    )]
+    OneRecipe,
+    /// The recipe does not load.
+    #[error(transparent)]
+    Recipe(#[from] RecipeError),
+    /// Neither role.
+    #[error("set [relying_party], [home] or both: with neither there is nothing to do")]
+    NoRole,
+    /// The recipe has no such role.
+    #[error("the recipe {recipe} cannot be used as {role}: leave out [{role}] or take another recipe")]
+    RoleNotInRecipe {
+        /// Its name.
+        recipe: String,
+        /// The table.
+        role: &'static str,
+    },
+    /// The recipe does not know that method.
+    #[error("the recipe {recipe} does not support the home method {method:?}")]
+    MethodNotInRecipe {
+        /// Its name.
+        recipe: String,
+        /// The method.
+        method: HomeMethod,
+    },
+    /// None, or one twice.
+    #[error("[home] methods must name \"session\", \"password\" or both, each once")]
+    Methods,
+    /// Not a path.
+    #[error(
+        "[portal] path must begin and end with a slash and use a-z, A-Z, 0-9, -, _ and . only, for example /homeward/"
+    )]
+    PortalPath,
+    /// No such user or group.
+    #[error(transparent)]
+    Owner(#[from] OwnerError),
+    /// A folder that the application cannot enter.
+    #[error("credentials_dir must be outside data_dir when owner is set: data_dir is closed to everyone but the agent")]
+    CredentialsInDataDir,
+    /// A path that depends on where the agent was started.
+    #[error("{0} must be an absolute path")]
+    RelativePath(&'static str),
+    /// Too long, or with control characters.
+    #[error("display_name may have 64 characters, none of them control characters")]
+    DisplayName,
+}

@@ -1,0 +1,141 @@
+//! Configuration: the file as it is written ([`raw`]) and what it comes to ([`Config`]): addresses parsed, the recipe
+//! loaded, relations checked. Each part of the agent gets its own section and sees no more.
+
+pub mod error;
+pub mod raw;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use url::{Host, Url};
+
+use self::error::ConfigError;
+use self::raw::RawConfig;
+use crate::apply::owner::Owner;
+use crate::recipe::Recipe;
+
+/// What the file comes to.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where browsers reach the application: scheme and authority.
+    pub public_url: PublicUrl,
+    /// The name that people read; the instance's if empty.
+    pub display_name: String,
+    /// Where the agent keeps what it must not lose.
+    pub data_dir: PathBuf,
+    /// What the agent knows of the application.
+    pub recipe: Recipe,
+    /// Where the agent reaches the application.
+    pub app_url: Url,
+    /// The application as relying party.
+    pub relying_party: Option<RelyingPartyConfig>,
+    /// The application as home.
+    pub home: Option<HomeConfig>,
+    /// The agent's portal.
+    pub portal: PortalConfig,
+}
+
+/// Where browsers reach the application: `https`, or `http` on a loopback host; no path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublicUrl(Url);
+
+/// Where credentials go, for whom, and what to run then.
+#[derive(Debug, Clone)]
+pub struct RelyingPartyConfig {
+    /// `current` in here leads to the files.
+    pub credentials_dir: PathBuf,
+    /// Who may read them.
+    pub owner: Owner,
+    /// Program and arguments; nothing is run if empty.
+    pub reload: Vec<String>,
+}
+
+/// How users are recognised.
+#[derive(Debug, Clone)]
+pub struct HomeConfig {
+    /// Tried in this order; at least one, none twice.
+    pub methods: Vec<HomeMethod>,
+}
+
+/// A way to recognise a user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HomeMethod {
+    /// Signed in at the application, or signing in on its own page.
+    Session,
+    /// With name and password on the agent's page.
+    Password,
+}
+
+/// The agent's portal.
+#[derive(Debug, Clone)]
+pub struct PortalConfig {
+    /// Plain HTTP.
+    pub listen: SocketAddr,
+    /// What the reverse proxy passes on: begins and ends with a slash.
+    pub path: String,
+    /// Whose X-Forwarded-For is believed.
+    pub trusted_proxies: Vec<IpAddr>,
+}
+
+impl Config {
+    /// Reads and checks a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let raw: RawConfig = toml::from_str(&text)
+            .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })?;
+        Self::try_from(raw)
+    }
+
+    /// Where a login at this home starts, for the broker to send browsers to.
+    pub fn portal_url(&self) -> String {
+        format!("{}{}login", self.public_url.origin(), self.portal.path)
+    }
+}
+
+impl TryFrom<Url> for PublicUrl {
+    type Error = ConfigError;
+
+    fn try_from(url: Url) -> Result<Self, ConfigError> {
+        let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        let anonymous = url.username().is_empty() && url.password().is_none();
+        // RFC 6761 6.3: names below localhost are this machine to browsers.
+        let local_name = url.domain().is_some_and(|name| name.ends_with(".localhost"));
+        let safe = url.scheme() == "https" || (url.scheme() == "http" && (local_name || is_loopback(&url)));
+        if bare && anonymous && safe && url.has_host() { Ok(Self(url)) } else { Err(ConfigError::PublicUrl) }
+    }
+}
+
+impl PublicUrl {
+    /// Scheme, host and port, without a slash at the end.
+    pub fn origin(&self) -> String {
+        self.0.origin().ascii_serialization()
+    }
+
+    /// Host, and port if it is not the scheme's own: what browsers send as `Host`.
+    pub fn authority(&self) -> String {
+        let host = self.0.host_str().unwrap_or_default();
+        self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// `https`, or `http`.
+    pub fn scheme(&self) -> &str {
+        self.0.scheme()
+    }
+
+    /// Whether browsers come over TLS.
+    pub fn is_https(&self) -> bool {
+        self.0.scheme() == "https"
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}

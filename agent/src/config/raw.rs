@@ -1,0 +1,252 @@
+//! The file as it is written, and the way from there to a [`Config`].
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use url::Url;
+
+use super::error::ConfigError;
+use super::{Config, HomeConfig, HomeMethod, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
+use crate::apply::owner::Owner;
+use crate::recipe::Recipe;
+
+/// The file as it is written. `deploy/agent.toml` documents it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawConfig {
+    /// Where browsers reach the application.
+    public_url: Url,
+    /// The name that people read.
+    display_name: Option<String>,
+    /// Where the agent keeps what it must not lose.
+    data_dir: PathBuf,
+    /// A recipe that comes with the agent.
+    recipe: Option<String>,
+    /// The operator's own recipe.
+    recipe_file: Option<PathBuf>,
+    /// The application.
+    app: RawApp,
+    /// The application as relying party.
+    relying_party: Option<RawRelyingParty>,
+    /// The application as home.
+    home: Option<RawHome>,
+    /// The agent's portal.
+    #[serde(default)]
+    portal: RawPortal,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawApp {
+    url: Url,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRelyingParty {
+    credentials_dir: PathBuf,
+    owner: Option<String>,
+    group: Option<String>,
+    #[serde(default)]
+    reload: Vec<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHome {
+    #[serde(default = "both_methods")]
+    methods: Vec<HomeMethod>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawPortal {
+    listen: SocketAddr,
+    path: String,
+    trusted_proxies: Vec<IpAddr>,
+}
+
+impl TryFrom<RawConfig> for Config {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
+        let display_name = raw.display_name.unwrap_or_default();
+        if display_name.chars().count() > 64 || display_name.chars().any(char::is_control) {
+            return Err(ConfigError::DisplayName);
+        }
+        if raw.data_dir.is_relative() {
+            return Err(ConfigError::RelativePath("data_dir"));
+        }
+        let recipe = match (&raw.recipe, &raw.recipe_file) {
+            (Some(name), None) => Recipe::embedded(name)?,
+            (None, Some(path)) => Recipe::load(path)?,
+            (None, None) | (Some(_), Some(_)) => return Err(ConfigError::OneRecipe),
+        };
+        if raw.relying_party.is_none() && raw.home.is_none() {
+            return Err(ConfigError::NoRole);
+        }
+        let relying_party = raw.relying_party.map(|raw_role| raw_role.check(&raw.data_dir, &recipe)).transpose()?;
+        let home = raw.home.map(|home| home.check(&recipe)).transpose()?;
+        Ok(Self {
+            public_url: PublicUrl::try_from(raw.public_url)?,
+            display_name,
+            data_dir: raw.data_dir,
+            recipe,
+            app_url: check_app_url(raw.app.url)?,
+            relying_party,
+            home,
+            portal: raw.portal.check()?,
+        })
+    }
+}
+
+impl RawRelyingParty {
+    fn check(self, data_dir: &Path, recipe: &Recipe) -> Result<RelyingPartyConfig, ConfigError> {
+        if recipe.relying_party.is_none() {
+            return Err(ConfigError::RoleNotInRecipe { recipe: recipe.name.clone(), role: "relying_party" });
+        }
+        if self.credentials_dir.is_relative() {
+            return Err(ConfigError::RelativePath("[relying_party] credentials_dir"));
+        }
+        if self.owner.is_some() && self.credentials_dir.starts_with(data_dir) {
+            return Err(ConfigError::CredentialsInDataDir);
+        }
+        let owner = Owner::resolve(self.owner.as_deref(), self.group.as_deref())?;
+        Ok(RelyingPartyConfig { credentials_dir: self.credentials_dir, owner, reload: self.reload })
+    }
+}
+
+impl RawHome {
+    fn check(self, recipe: &Recipe) -> Result<HomeConfig, ConfigError> {
+        let name = || recipe.name.clone();
+        let home = recipe.home.as_ref().ok_or_else(|| ConfigError::RoleNotInRecipe { recipe: name(), role: "home" })?;
+        match self.methods.as_slice() {
+            [_] => {}
+            [first, second] if first != second => {}
+            _ => return Err(ConfigError::Methods),
+        }
+        let unsupported = |method: &&HomeMethod| match method {
+            HomeMethod::Session => home.login.is_none(),
+            HomeMethod::Password => home.password.is_none(),
+        };
+        if let Some(method) = self.methods.iter().find(unsupported) {
+            return Err(ConfigError::MethodNotInRecipe { recipe: name(), method: *method });
+        }
+        Ok(HomeConfig { methods: self.methods })
+    }
+}
+
+impl RawPortal {
+    fn check(self) -> Result<PortalConfig, ConfigError> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
+        let dotted = self.path.split('/').any(|segment| segment == "." || segment == "..");
+        let slashes = self.path.starts_with('/') && self.path.ends_with('/') && !self.path.contains("//");
+        if !slashes || dotted || !self.path.chars().all(legal) {
+            return Err(ConfigError::PortalPath);
+        }
+        Ok(PortalConfig { listen: self.listen, path: self.path, trusted_proxies: self.trusted_proxies })
+    }
+}
+
+impl Default for RawPortal {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9811)),
+            path: "/homeward/".to_owned(),
+            trusted_proxies: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+        }
+    }
+}
+
+fn both_methods() -> Vec<HomeMethod> {
+    vec![HomeMethod::Session, HomeMethod::Password]
+}
+
+fn check_app_url(url: Url) -> Result<Url, ConfigError> {
+    let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+    if url.scheme() == "http" && is_loopback(&url) && bare { Ok(url) } else { Err(ConfigError::AppUrl) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::RecipeError;
+
+    const GOOD: &str = r#"
+        public_url = "https://alpha.example.org"
+        data_dir = "/var/lib/homeward-agent"
+        recipe = "django-allauth"
+        [app]
+        url = "http://127.0.0.1:8000"
+        [relying_party]
+        credentials_dir = "/var/lib/homeward-credentials"
+        [home]
+        [portal]
+    "#;
+
+    fn parse(text: &str) -> Result<Config, ConfigError> {
+        let raw: RawConfig = toml::from_str(text)
+            .map_err(|source| ConfigError::Malformed { path: PathBuf::from("agent.toml"), source: Box::new(source) })?;
+        Config::try_from(raw)
+    }
+
+    fn refused(from: &str, to: &str) -> ConfigError {
+        assert!(GOOD.contains(from));
+        parse(&GOOD.replace(from, to)).unwrap_err()
+    }
+
+    #[test]
+    fn the_reference_file_parses() {
+        let config = Config::load(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/agent.toml"))).unwrap();
+        assert_eq!(config.portal_url(), "https://alpha.example.org/homeward/login");
+        assert_eq!(config.public_url.authority(), "alpha.example.org");
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_reference_file() {
+        let config = parse(GOOD).unwrap();
+        assert_eq!(config.home.unwrap().methods, [HomeMethod::Session, HomeMethod::Password]);
+        assert_eq!(config.portal.listen.to_string(), "127.0.0.1:9811");
+        assert_eq!(config.portal.path, "/homeward/");
+        assert_eq!(config.portal.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn addresses_that_would_leak_are_refused() {
+        for bad in
+            ["http://alpha.example.org", "https://alpha.example.org/app", "https://u:p@alpha.example.org", "ftp://x"]
+        {
+            assert!(matches!(refused("https://alpha.example.org", bad), ConfigError::PublicUrl), "{bad}");
+        }
+        for bad in ["http://10.0.0.7:8000", "https://127.0.0.1:8000", "http://app:8000", "http://127.0.0.1:8000/x"] {
+            assert!(matches!(refused("http://127.0.0.1:8000", bad), ConfigError::AppUrl), "{bad}");
+        }
+        parse(&GOOD.replace("https://alpha.example.org", "http://127.0.0.2:8080")).unwrap();
+        parse(&GOOD.replace("http://127.0.0.1:8000", "http://[::1]:8000")).unwrap();
+    }
+
+    #[test]
+    fn unknown_keys_and_contradictions_are_refused() {
+        assert!(matches!(refused("[home]", "[home]\ncolour = 1"), ConfigError::Malformed { .. }));
+        assert!(matches!(refused("recipe = \"django-allauth\"", ""), ConfigError::OneRecipe));
+        assert!(matches!(refused("recipe =", "recipe_file = \"/x\"\nrecipe ="), ConfigError::OneRecipe));
+        assert!(matches!(refused("\"django-allauth\"", "\"nonsense\""), ConfigError::Recipe(RecipeError::Unknown(_))));
+        assert!(matches!(refused("[home]", "[home]\nmethods = []"), ConfigError::Methods));
+        assert!(matches!(refused("[home]", "[home]\nmethods = [\"session\", \"session\"]"), ConfigError::Methods));
+        assert!(matches!(refused("\"/var/lib/homeward-agent\"", "\"agent\""), ConfigError::RelativePath(_)));
+        for path in ["homeward", "/homeward", "/../", "/a b/", "//"] {
+            assert!(matches!(refused("[portal]", &format!("[portal]\npath = \"{path}\"")), ConfigError::PortalPath));
+        }
+        let inside = "\"/var/lib/homeward-agent/x\"\nowner = \"root\"";
+        assert!(matches!(refused("\"/var/lib/homeward-credentials\"", inside), ConfigError::CredentialsInDataDir));
+        let stranger = "\"/srv/x\"\nowner = \"no-such-user-here\"";
+        assert!(matches!(refused("\"/var/lib/homeward-credentials\"", stranger), ConfigError::Owner(_)));
+    }
+
+    #[test]
+    fn an_instance_without_a_role_has_nothing_to_do() {
+        let text = GOOD.replace("[home]", "").replace("[relying_party]", "").replace("credentials_dir", "# ");
+        assert!(matches!(parse(&text), Err(ConfigError::NoRole)));
+    }
+}

@@ -1,0 +1,44 @@
+//! How the instance is: what heartbeats and the home picker say of it.
+
+use homeward_proto::v1::AgentState;
+
+use crate::application::Application;
+use crate::apply::worker::Outcome;
+use crate::config::Config;
+use crate::recipe::AppPath;
+
+/// Longest sentence that the contract allows, in characters.
+const LONGEST_PROBLEM: usize = 256;
+
+/// Asks the application.
+#[derive(Debug)]
+pub(crate) struct Health {
+    application: Application,
+    path: Option<AppPath>,
+    is_home: bool,
+}
+
+impl Health {
+    /// Of the application that is configured.
+    pub(crate) fn new(config: &Config, application: Application) -> Self {
+        let home = config.recipe.home.as_ref().filter(|_| config.home.is_some());
+        let who_am_i = home.and_then(|home| home.who_am_i.first()).map(|request| request.path.clone());
+        let proof = config.recipe.relying_party.as_ref().and_then(|role| role.proof.as_ref());
+        let path = who_am_i.or_else(|| proof.map(|proof| proof.path.clone()));
+        Self { application, path, is_home: home.is_some() }
+    }
+
+    /// Now.
+    pub(crate) async fn state(&self, outcome: &Outcome) -> AgentState {
+        let healthy = match &self.path {
+            Some(path) => self.application.is_up(path).await,
+            None => true,
+        };
+        let problem = match outcome {
+            _ if !healthy => "The application does not answer.".to_owned(),
+            Outcome::Failed { detail, .. } => detail.chars().take(LONGEST_PROBLEM).collect(),
+            Outcome::Idle(_) | Outcome::Applied(_) => String::new(),
+        };
+        AgentState { application_healthy: healthy, home_ready: healthy && self.is_home, problem }
+    }
+}

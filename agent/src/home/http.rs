@@ -1,0 +1,371 @@
+//! The portal over HTTP: decode, call one method, encode. Every answer has the same strict headers; every error is a fixed
+//! sentence with the number of the request, under which the log has the cause.
+
+use std::convert::Infallible;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use askama::Template;
+use axum::body::Bytes;
+use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
+use axum::extract::{DefaultBodyLimit, Extension, RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodFilter, MethodRouter, on};
+use axum::{Router, middleware};
+use cookie::{Cookie, SameSite};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use secrecy::SecretString;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tower_http::timeout::TimeoutLayer;
+use url::form_urlencoded;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use super::form_token::Browser;
+use super::pages::{self, Explanation, Failure, Form, Frame};
+use super::source::client_address;
+use super::{Portal, PortalError, Reply, TypedCredentials, Visit};
+
+/// Largest form.
+const LARGEST_BODY: usize = 16 * 1024;
+/// For a whole request: the application and the broker together may take their time.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
+/// For a client to send its headers.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections at once; more wait in the kernel's queue.
+const MOST_CONNECTIONS: usize = 256;
+
+/// What every request needs.
+#[derive(Debug, Clone)]
+struct Served {
+    portal: Option<Arc<Portal>>,
+    frame: Arc<Frame>,
+}
+
+/// The peer of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Peer(IpAddr);
+
+/// The number of a request, shown on error pages and in the log.
+#[derive(Debug, Clone)]
+struct RequestId(String);
+
+/// The fields of a form, or of a query.
+struct Fields(Vec<(String, Zeroizing<String>)>);
+
+/// The pages of a portal; without one, there are none.
+pub(crate) fn router(portal: Option<Portal>) -> Router {
+    let path = portal.as_ref().map_or_else(|| "/".to_owned(), |portal| portal.path.clone());
+    let home = portal.as_ref().map(|portal| portal.home_name.clone()).unwrap_or_default();
+    let form_action = form_action(portal.as_ref());
+    let routes = match &portal {
+        None => Router::new(),
+        Some(_) => Router::new()
+            .route(&format!("{path}login"), only(on(MethodFilter::GET, begin).on(MethodFilter::POST, sign_in)))
+            .route(&format!("{path}cancel"), on(MethodFilter::POST, cancel))
+            .route(&format!("{path}style.css"), only(on(MethodFilter::GET, style))),
+    };
+    let served = Served { portal: portal.map(Arc::new), frame: Arc::new(Frame { path, home }) };
+    routes
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(middleware::map_response(move |response| harden(response, form_action)))
+        .layer(middleware::map_request(number))
+        .with_state(served)
+}
+
+/// Serves until `shutdown`.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    router: Router,
+    shutdown: impl Future<Output = ()> + Send,
+) -> std::io::Result<()> {
+    let mut shutdown = std::pin::pin!(shutdown);
+    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    loop {
+        let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = &mut shutdown => return Ok(()),
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let router = router.clone();
+                tokio::spawn(async move {
+                    serve_connection(stream, peer, router).await;
+                    drop(slot);
+                });
+            }
+            // One client that hung up early, or no file descriptors for a moment.
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the portal could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router) {
+    let service = TowerToHyperService::new(router.layer(Extension(Peer(peer.ip()))));
+    let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
+    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(32 * 1024);
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+        tracing::debug!(%error, "a connection to the portal ended badly");
+    }
+}
+
+async fn begin(
+    State(served): State<Served>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    served
+        .answer(&id, async |portal| {
+            let query = Fields::parse(query.unwrap_or_default().as_bytes());
+            let visit = visit(portal, &headers, peer, &query)?;
+            let reply = portal.begin(&visit).await?;
+            Ok((visit, reply))
+        })
+        .await
+}
+
+async fn sign_in(
+    State(served): State<Served>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    served
+        .answer(&id, async |portal| {
+            let form = Fields::parse_form(&headers, body)?;
+            let visit = visit(portal, &headers, peer, &form)?;
+            let username = form.one("username").ok_or(PortalError::BadForm)?.to_owned();
+            let password = SecretString::from(form.one("password").ok_or(PortalError::BadForm)?);
+            let typed = TypedCredentials { username, password };
+            let reply = portal.sign_in(&visit, typed, form.one("form_token").unwrap_or_default()).await?;
+            Ok((visit, reply))
+        })
+        .await
+}
+
+async fn cancel(
+    State(served): State<Served>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    served
+        .answer(&id, async |portal| {
+            let form = Fields::parse_form(&headers, body)?;
+            let visit = visit(portal, &headers, peer, &form)?;
+            let reply = portal.cancel(&visit, form.one("form_token").unwrap_or_default()).await?;
+            Ok((visit, reply))
+        })
+        .await
+}
+
+async fn style() -> Response {
+    let headers = [(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, "public, max-age=3600")];
+    (headers, pages::STYLE).into_response()
+}
+
+async fn not_found(State(served): State<Served>, Extension(id): Extension<RequestId>) -> Response {
+    served.failure(&id, pages::public(&PortalError::NotFound))
+}
+
+async fn method_not_allowed(State(served): State<Served>, Extension(id): Extension<RequestId>) -> Response {
+    served.failure(&id, (405, "Not possible this way", "Start at the site that you want to log in to."))
+}
+
+/// HEAD too is refused: opening a ticket twice for one click helps nobody.
+fn only(methods: MethodRouter<Served, Infallible>) -> MethodRouter<Served, Infallible> {
+    methods.on(MethodFilter::HEAD, method_not_allowed)
+}
+
+impl Served {
+    async fn answer(
+        &self,
+        id: &RequestId,
+        ask: impl AsyncFnOnce(&Portal) -> Result<(Visit, Reply), PortalError>,
+    ) -> Response {
+        let answered = match &self.portal {
+            Some(portal) => ask(portal).await.map(|answer| (portal, answer)),
+            None => Err(PortalError::NotFound),
+        };
+        match answered {
+            Ok((portal, (visit, reply))) => self.encode(portal, &visit, reply),
+            Err(error) => {
+                tracing::warn!(request = id.0, %error, "a login could not go on");
+                self.failure(id, pages::public(&error))
+            }
+        }
+    }
+
+    fn encode(&self, portal: &Portal, visit: &Visit, reply: Reply) -> Response {
+        let ticket = visit.ticket.as_str();
+        let response = match reply {
+            Reply::Redirect(address) => return redirect(&address),
+            Reply::Form(page) => {
+                let status = if page.note == Some(super::Note::TooManyTries) { 429 } else { 200 };
+                let note = page.note.map(pages::sentence);
+                html(status, &Form { frame: &self.frame, page, note, ticket })
+            }
+            Reply::Explanation(page) => {
+                let note = pages::sentence(page.note);
+                html(200, &Explanation { frame: &self.frame, page, note, ticket })
+            }
+        };
+        with_cookie(response, browser_cookie(portal, &visit.browser))
+    }
+
+    fn failure(&self, RequestId(request_id): &RequestId, public: (u16, &'static str, &'static str)) -> Response {
+        let (status, heading, sentence) = public;
+        html(status, &Failure { frame: &self.frame, heading, sentence, request_id })
+    }
+}
+
+impl Fields {
+    fn parse(bytes: &[u8]) -> Self {
+        Self(
+            form_urlencoded::parse(bytes)
+                .map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned())))
+                .collect(),
+        )
+    }
+
+    fn parse_form(headers: &HeaderMap, body: Result<Bytes, BytesRejection>) -> Result<Self, PortalError> {
+        let is_form = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/x-www-form-urlencoded");
+        match body {
+            Ok(bytes) if headers.get(CONTENT_TYPE).is_some_and(is_form) => Ok(Self::parse(&bytes)),
+            Err(BytesRejection::FailedToBufferBody(FailedToBufferBody::LengthLimitError(_))) => {
+                Err(PortalError::TooLarge)
+            }
+            Ok(_) | Err(_) => Err(PortalError::BadForm),
+        }
+    }
+
+    /// The only field of that name: two tickets in one request are none.
+    fn one(&self, name: &str) -> Option<&str> {
+        let mut found = self.0.iter().filter(|(field, _)| field == name);
+        let value = found.next()?;
+        found.next().is_none().then_some(value.1.as_str())
+    }
+}
+
+fn visit(portal: &Portal, headers: &HeaderMap, peer: IpAddr, fields: &Fields) -> Result<Visit, PortalError> {
+    let forwarded = headers.get_all("x-forwarded-for");
+    // A value that is no text is rubbish as any other, and ends the chain.
+    let forwarded: Vec<&str> = forwarded.iter().map(|value| value.to_str().unwrap_or("?")).collect();
+    let browser = known_browser(portal, headers).map_or_else(Browser::new, Ok)?;
+    Ok(Visit {
+        ticket: fields.one("ticket").ok_or(PortalError::NoTicket)?.parse()?,
+        cookies: cookies(headers),
+        source: client_address(peer, forwarded.into_iter(), &portal.trusted_proxies),
+        browser,
+        returned: fields.one("back").is_some(),
+    })
+}
+
+/// HTTP/2 proxies may send one header per cookie (RFC 9113 8.2.3); the application expects one.
+fn cookies(headers: &HeaderMap) -> Option<HeaderValue> {
+    let values: Vec<&[u8]> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    let mut joined = (!values.is_empty()).then(|| HeaderValue::from_bytes(&values.join(&b"; "[..])).ok())??;
+    joined.set_sensitive(true);
+    Some(joined)
+}
+
+fn known_browser(portal: &Portal, headers: &HeaderMap) -> Option<Browser> {
+    let name = cookie_name(portal);
+    let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut cookies = values.flat_map(Cookie::split_parse).flatten();
+    cookies.find(|cookie| cookie.name() == name).and_then(|cookie| Browser::known(cookie.value()))
+}
+
+/// `__Host-` binds the cookie to this very host over TLS (RFC 6265bis 4.1.3.2). Over plain HTTP, which is for trying
+/// things out on one machine, browsers refuse that prefix.
+fn cookie_name(portal: &Portal) -> &'static str {
+    if portal.public_url.is_https() { "__Host-homeward-portal" } else { "homeward-portal" }
+}
+
+fn browser_cookie(portal: &Portal, browser: &Browser) -> String {
+    Cookie::build((cookie_name(portal), browser.as_str()))
+        .path("/")
+        .secure(portal.public_url.is_https())
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .to_string()
+}
+
+fn with_cookie(mut response: Response, cookie: String) -> Response {
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+    response
+}
+
+/// 303 also after a form: the password must not travel on (RFC 9700 4.12).
+fn redirect(address: &str) -> Response {
+    match HeaderValue::from_str(address) {
+        Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn html(status: u16, page: &impl Template) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match page.render() {
+        Ok(text) => (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a page could not be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// Where forms may lead. Chromium applies form-action to every redirect after a form, and these go from here to the
+/// broker, to the relying party, and wherever that sends its users: hosts that this portal cannot know. So any host, but
+/// only over TLS. (There is no script and no markup of strangers here that could make a form of its own.)
+fn form_action(portal: Option<&Portal>) -> &'static str {
+    match portal {
+        Some(portal) if portal.public_url.is_https() => "'self' https:",
+        Some(_) => "'self' http: https:",
+        None => "'none'",
+    }
+}
+
+async fn number<B>(mut request: http::Request<B>) -> http::Request<B> {
+    request.extensions_mut().insert(RequestId(Uuid::new_v4().simple().to_string()));
+    request
+}
+
+async fn harden(mut response: Response, form_action: &str) -> Response {
+    let policy = format!(
+        "default-src 'none'; style-src 'self'; form-action {}; frame-ancestors 'none'; base-uri 'none'",
+        form_action
+    );
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // The address of these pages has the ticket in it.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

@@ -1,0 +1,328 @@
+//! The portal: where this instance, as home, vouches for one of its users in one login elsewhere.
+//!
+//! 1. The broker sends the browser here with a ticket; [`Portal::begin`] opens it over gRPC and learns what the relying
+//!    party asks: how fresh the login must be, and whether anything may be shown.
+//! 2. The application is asked who this browser is ([`session`]), with the browser's own cookies, if that method is on.
+//! 3. [`decision`] says what is next, and nothing else does: vouch, send the browser to the application's own login page
+//!    and back, show the form, or explain why there is no way on.
+//! 4. The form's name and password ([`Portal::sign_in`]) are checked by the application ([`password`]) and go nowhere else.
+//! 5. The ticket is used up with a verified identity or a reason, and the browser goes back to the broker.
+//!
+//! A stranger without a ticket of a login that is under way can try no password here; one with a ticket is slowed down
+//! by [`limits`]. Every form carries a token that is bound to the browser and the ticket ([`form_token`]).
+
+pub(crate) mod decision;
+pub(crate) mod form_token;
+pub(crate) mod http;
+pub(crate) mod limits;
+pub(crate) mod pages;
+pub(crate) mod password;
+pub(crate) mod session;
+pub(crate) mod source;
+pub(crate) mod ticket;
+pub(crate) mod vouching;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ::http::HeaderValue;
+use homeward_proto::v1::complete_ticket_request::Outcome;
+use homeward_proto::v1::{LoginFailure, OpenTicketResponse, VerifiedIdentity};
+use secrecy::SecretString;
+use thiserror::Error;
+use url::form_urlencoded;
+
+use self::decision::{Ask, Note, Seen, Step};
+use self::form_token::{Browser, FormTokens};
+use self::limits::Limits;
+use self::password::Verdict;
+use self::session::Recognised;
+use self::ticket::{Ticket, Tickets};
+use crate::application::Application;
+use crate::config::{Config, HomeMethod, PublicUrl};
+use crate::connection::Broker;
+use crate::identity::Identity;
+use crate::random::NoRandomness;
+use crate::recipe::home::{Home, Page as AppPage};
+use crate::{clock, recipe};
+
+/// This instance as home.
+#[derive(Debug)]
+pub(crate) struct Portal {
+    recipe: Home,
+    methods: Vec<HomeMethod>,
+    home_name: String,
+    public_url: PublicUrl,
+    path: String,
+    trusted_proxies: Vec<IpAddr>,
+    application: Application,
+    tickets: Tickets,
+    form_tokens: FormTokens,
+    limits: Limits,
+}
+
+/// One request of one browser about one ticket.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    /// What it brought.
+    pub(crate) ticket: Ticket,
+    /// Its cookies, for the application and for nobody else.
+    pub(crate) cookies: Option<HeaderValue>,
+    /// Where it comes from.
+    pub(crate) source: IpAddr,
+    /// Who it is, as far as forms go.
+    pub(crate) browser: Browser,
+    /// Whether it comes back from the application's login page.
+    pub(crate) returned: bool,
+}
+
+/// What a user typed.
+#[derive(Debug)]
+pub(crate) struct TypedCredentials {
+    /// Login name.
+    pub(crate) username: String,
+    /// Password.
+    pub(crate) password: SecretString,
+}
+
+/// What the browser gets.
+#[derive(Debug)]
+pub(crate) enum Reply {
+    /// It goes on.
+    Redirect(String),
+    /// A form for name and password.
+    Form(FormPage),
+    /// What to do, and a way to give up.
+    Explanation(ExplanationPage),
+}
+
+/// The form.
+#[derive(Debug)]
+pub(crate) struct FormPage {
+    /// Where the user logs in, for the heading.
+    pub(crate) relying_party: String,
+    /// What the name field begins with.
+    pub(crate) username: String,
+    /// What went wrong before.
+    pub(crate) note: Option<Note>,
+    /// The application's own login page, if that is another way.
+    pub(crate) application_login: Option<String>,
+    /// Against forged forms.
+    pub(crate) form_token: String,
+}
+
+/// Why there is no way on.
+#[derive(Debug)]
+pub(crate) struct ExplanationPage {
+    /// Where the user logs in.
+    pub(crate) relying_party: String,
+    /// Why.
+    pub(crate) note: Note,
+    /// The application's own login page.
+    pub(crate) application_login: Option<String>,
+    /// Against forged forms.
+    pub(crate) form_token: String,
+}
+
+/// Why the browser gets none of these.
+#[derive(Debug, Error)]
+pub(crate) enum PortalError {
+    /// No ticket in the address.
+    #[error("no ticket, or not one ticket")]
+    NoTicket,
+    /// The broker does not take the ticket.
+    #[error("the broker refused the ticket ({code:?} {reason})")]
+    TicketRefused {
+        /// gRPC code.
+        code: tonic::Code,
+        /// ErrorInfo reason.
+        reason: String,
+    },
+    /// The broker is not there.
+    #[error("the broker cannot be asked: {0}")]
+    BrokerUnavailable(String),
+    /// A form that this portal did not give to this browser.
+    #[error("the form's token is missing or of another browser")]
+    ForgedForm,
+    /// Not a form, or not with these fields.
+    #[error("the form cannot be read")]
+    BadForm,
+    /// More than any form has.
+    #[error("the form is too large")]
+    TooLarge,
+    /// Password logins are off.
+    #[error("there is no such page")]
+    NotFound,
+    /// What the application says of the user is not enough.
+    #[error("the application's answers lack the user's {0}")]
+    IdentityIncomplete(&'static str),
+    /// What this home says of the user is not what the contract allows.
+    #[error("the broker refused the user's identity: {0}")]
+    IdentityRefused(String),
+    /// No randomness.
+    #[error("the operating system gives no randomness")]
+    NoRandomness,
+    /// The broker's answer is no address.
+    #[error("the broker's answer is no address to go to")]
+    NoReturnAddress,
+}
+
+impl Portal {
+    /// The portal, if the instance is a home.
+    pub(crate) fn new(
+        config: &Config,
+        identity: &Identity,
+        broker: Arc<Broker>,
+        application: Application,
+    ) -> Result<Option<Self>, NoRandomness> {
+        let Some((home, recipe)) = config.home.as_ref().zip(config.recipe.home.clone()) else { return Ok(None) };
+        let named = Some(config.display_name.clone()).filter(|name| !name.is_empty());
+        Ok(Some(Self {
+            recipe,
+            methods: home.methods.clone(),
+            home_name: named.unwrap_or_else(|| identity.instance().to_string()),
+            public_url: config.public_url.clone(),
+            path: config.portal.path.clone(),
+            trusted_proxies: config.portal.trusted_proxies.clone(),
+            application,
+            tickets: Tickets::new(broker),
+            form_tokens: FormTokens::new()?,
+            limits: Limits::new(),
+        }))
+    }
+
+    /// A browser arrives with a ticket.
+    pub(crate) async fn begin(&self, visit: &Visit) -> Result<Reply, PortalError> {
+        let ticket = self.tickets.open(&visit.ticket).await?;
+        let recognised = match self.methods.contains(&HomeMethod::Session) {
+            true => session::recognise(&self.application, &self.recipe, visit).await,
+            false => Recognised::NotAsked,
+        };
+        let seen = Seen::from(&recognised);
+        let step = decision::decide(&Ask::from(&ticket), &self.methods, &seen, visit.returned);
+        tracing::info!(relying_party = ticket.relying_party, ?seen, ?step, "a login began");
+        match (step, recognised) {
+            (Step::Vouch, Recognised::Somebody(answers)) => {
+                self.vouch(visit, vouching::identity(&self.recipe, &answers, clock::now())?).await
+            }
+            (Step::Vouch, _) | (Step::LoginRequired, _) => self.fail(visit, LoginFailure::LoginRequired).await,
+            (Step::Unavailable, _) => self.fail(visit, LoginFailure::Unavailable).await,
+            (Step::LogIn, _) => Ok(self.to_application(self.recipe.login.as_ref(), visit)),
+            (Step::Reauthenticate, _) => {
+                let page = self.recipe.reauthenticate.as_ref().or(self.recipe.login.as_ref());
+                Ok(self.to_application(page, visit))
+            }
+            (Step::Form(note), _) => Ok(self.form(visit, &ticket, ticket.login_hint.clone(), note)),
+            (Step::Explain(note), _) => Ok(self.explain(visit, &ticket, note)),
+        }
+    }
+
+    /// A browser sends the form.
+    pub(crate) async fn sign_in(
+        &self,
+        visit: &Visit,
+        typed: TypedCredentials,
+        form_token: &str,
+    ) -> Result<Reply, PortalError> {
+        if !self.methods.contains(&HomeMethod::Password) {
+            return Err(PortalError::NotFound);
+        }
+        if !self.form_tokens.verify(&visit.browser, &visit.ticket, form_token) {
+            return Err(PortalError::ForgedForm);
+        }
+        let ticket = self.tickets.open(&visit.ticket).await?;
+        if ticket.silent {
+            return self.fail(visit, LoginFailure::LoginRequired).await;
+        }
+        // Before the application hears of it: its own limit may lock the user out, or everybody behind this agent.
+        if !self.limits.allow(visit.source, &typed.username) {
+            tracing::warn!(source = %visit.source, "too many password tries");
+            return Ok(self.form(visit, &ticket, typed.username, Some(Note::TooManyTries)));
+        }
+        let verdict = password::check(&self.application, &self.recipe, &typed, visit.source).await;
+        tracing::info!(relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a password was tried");
+        let note = match verdict {
+            Verdict::Ok(answers) => {
+                let mut identity = vouching::identity(&self.recipe, &answers, clock::now())?;
+                // The password was judged this moment, whatever the application remembers of it.
+                identity.auth_time = Some(clock::timestamp(clock::now()));
+                if identity.amr.is_empty() {
+                    identity.amr.push("pwd".to_owned());
+                }
+                return self.vouch(visit, identity).await;
+            }
+            Verdict::Refused(outcome) => Note::from(outcome),
+            Verdict::Foreign => Note::Foreign,
+            Verdict::Unavailable => Note::ApplicationDown,
+        };
+        Ok(self.form(visit, &ticket, typed.username, Some(note)))
+    }
+
+    /// The user gives up.
+    pub(crate) async fn cancel(&self, visit: &Visit, form_token: &str) -> Result<Reply, PortalError> {
+        if !self.form_tokens.verify(&visit.browser, &visit.ticket, form_token) {
+            return Err(PortalError::ForgedForm);
+        }
+        self.fail(visit, LoginFailure::Cancelled).await
+    }
+
+    async fn vouch(&self, visit: &Visit, identity: VerifiedIdentity) -> Result<Reply, PortalError> {
+        self.tickets.complete(&visit.ticket, Outcome::Identity(identity)).await.map(Reply::Redirect)
+    }
+
+    async fn fail(&self, visit: &Visit, failure: LoginFailure) -> Result<Reply, PortalError> {
+        self.tickets.complete(&visit.ticket, Outcome::Failure(failure.into())).await.map(Reply::Redirect)
+    }
+
+    fn form(&self, visit: &Visit, ticket: &OpenTicketResponse, username: String, note: Option<Note>) -> Reply {
+        Reply::Form(FormPage {
+            relying_party: relying_party(ticket),
+            username,
+            note,
+            application_login: self.application_login(visit),
+            form_token: self.form_tokens.issue(&visit.browser, &visit.ticket),
+        })
+    }
+
+    fn explain(&self, visit: &Visit, ticket: &OpenTicketResponse, note: Note) -> Reply {
+        Reply::Explanation(ExplanationPage {
+            relying_party: relying_party(ticket),
+            note,
+            application_login: self.application_login(visit),
+            form_token: self.form_tokens.issue(&visit.browser, &visit.ticket),
+        })
+    }
+
+    fn to_application(&self, page: Option<&AppPage>, visit: &Visit) -> Reply {
+        // The configuration refuses the method `session` for a recipe without a login page.
+        let fallback = || AppPage { path: recipe::AppPath::root(), next_parameter: "next".to_owned() };
+        Reply::Redirect(self.application_page(page.unwrap_or(&fallback()), visit))
+    }
+
+    fn application_login(&self, visit: &Visit) -> Option<String> {
+        let page = self.recipe.login.as_ref().filter(|_| self.methods.contains(&HomeMethod::Session));
+        page.map(|page| self.application_page(page, visit))
+    }
+
+    /// A page of the application that sends the browser back here when it is done.
+    fn application_page(&self, page: &AppPage, visit: &Visit) -> String {
+        // A path, not an address: applications refuse to go on to another host, and rightly.
+        let back = format!("{}login?ticket={}&back=1", self.path, visit.ticket.as_str());
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair(&page.next_parameter, &back).finish();
+        format!("{}{}?{query}", self.public_url.origin(), page.path)
+    }
+}
+
+fn relying_party(ticket: &OpenTicketResponse) -> String {
+    let named = Some(&ticket.relying_party_display_name).filter(|name| !name.is_empty());
+    named.unwrap_or(&ticket.relying_party).clone()
+}
+
+impl From<NoRandomness> for PortalError {
+    fn from(NoRandomness: NoRandomness) -> Self {
+        Self::NoRandomness
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,232 @@
+//! The portal over HTTP, between a browser, the application and a broker that knows a few tickets.
+
+use std::sync::{Arc, Mutex};
+
+use ::http::StatusCode;
+use ::http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE};
+use homeward_proto::v1::login_service_server::{LoginService, LoginServiceServer};
+use homeward_proto::v1::{CompleteTicketRequest, CompleteTicketResponse, OpenTicketRequest, OpenTicketResponse};
+use reqwest::Response as Page;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tonic::{Request, Response, Status};
+
+use super::Alpha;
+use crate::clock;
+use crate::config::Config;
+use crate::config::raw::RawConfig;
+use crate::connection::Broker;
+use crate::home::{Outcome, Portal, http};
+use crate::test_authority::TestAuthority;
+
+/// A broker that knows the tickets `any`, `fresh` (as of now) and `silent`.
+#[derive(Clone, Default)]
+struct Tickets {
+    completed: Arc<Mutex<Vec<Outcome>>>,
+}
+
+#[tonic::async_trait]
+impl LoginService for Tickets {
+    async fn open_ticket(&self, request: Request<OpenTicketRequest>) -> Result<Response<OpenTicketResponse>, Status> {
+        let ticket = request.into_inner().ticket;
+        if !["any", "fresh", "silent"].contains(&ticket.as_str()) {
+            return Err(Status::not_found("no such ticket"));
+        }
+        Ok(Response::new(OpenTicketResponse {
+            relying_party: "beta".to_owned(),
+            relying_party_display_name: "Beta <b>".to_owned(),
+            min_auth_time: (ticket == "fresh").then(|| clock::timestamp(clock::now())),
+            silent: ticket == "silent",
+            ..Default::default()
+        }))
+    }
+
+    async fn complete_ticket(
+        &self,
+        request: Request<CompleteTicketRequest>,
+    ) -> Result<Response<CompleteTicketResponse>, Status> {
+        self.completed.lock().unwrap().extend(request.into_inner().outcome);
+        Ok(Response::new(CompleteTicketResponse { return_url: "https://login.example/resume?handle=h".to_owned() }))
+    }
+}
+
+/// Everything that a browser at alpha meets.
+struct World {
+    alpha: Alpha,
+    tickets: Tickets,
+    portal: String,
+    browser: reqwest::Client,
+    _data: tempfile::TempDir,
+}
+
+impl World {
+    async fn start(methods: &str) -> Self {
+        let alpha = Alpha::start().await;
+        let tickets = Tickets::default();
+        let data = tempfile::tempdir().unwrap();
+        let authority = TestAuthority::new(clock::now());
+        let (agent_url, incoming) = authority.listen().await;
+        let server = tonic::transport::Server::builder().add_service(LoginServiceServer::new(tickets.clone()));
+        tokio::spawn(server.serve_with_incoming(incoming));
+        let identity = Arc::new(authority.enrol(data.path(), agent_url));
+        let text = format!(
+            "public_url = 'https://alpha.example'\ndata_dir = '{}'\nrecipe = 'django-allauth'\n[app]\nurl = '{}'\n\
+             [home]\nmethods = {methods}",
+            data.path().display(),
+            alpha.url,
+        );
+        let config = Config::try_from(toml::from_str::<RawConfig>(&text).unwrap()).unwrap();
+        let broker = Broker::new(identity.clone()).unwrap();
+        let portal = Portal::new(&config, &identity, broker, alpha.application.clone()).unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(http::serve(listener, http::router(portal), std::future::pending()));
+        let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+        Self { alpha, tickets, portal: address, browser, _data: data }
+    }
+
+    async fn get(&self, path: &str, cookies: &str) -> Page {
+        self.browser.get(format!("{}{path}", self.portal)).header("cookie", cookies).send().await.unwrap()
+    }
+
+    async fn post(&self, path: &str, cookies: &str, fields: &[(&str, &str)]) -> Page {
+        let request = self.browser.post(format!("{}{path}", self.portal)).header("cookie", cookies);
+        request.form(fields).send().await.unwrap()
+    }
+
+    /// Opens the form: the browser's cookie, and the form's token.
+    async fn open_form(&self, ticket: &str) -> (String, String) {
+        let page = self.get(&format!("/homeward/login?ticket={ticket}"), "").await;
+        let cookie = page.headers()[SET_COOKIE].to_str().unwrap().to_owned();
+        assert!(
+            cookie.starts_with("__Host-homeward-portal=") && cookie.contains("Secure") && cookie.contains("HttpOnly")
+        );
+        let text = page.text().await.unwrap();
+        let token = text.split("name=\"form_token\" value=\"").nth(1).unwrap().split('"').next().unwrap();
+        (cookie.split(';').next().unwrap().to_owned(), token.to_owned())
+    }
+
+    fn completed(&self) -> Vec<Outcome> {
+        self.tickets.completed.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn who_is_signed_in_at_the_application_goes_straight_back_to_the_broker() {
+    let world = World::start("['session']").await;
+    world.alpha.sign_in("good", json!([{"method": "password", "at": 1000.0}]));
+    let page = world.get("/homeward/login?ticket=any", "sessionid=good").await;
+    assert_eq!(
+        (page.status(), &page.headers()[LOCATION]),
+        (StatusCode::SEE_OTHER, &"https://login.example/resume?handle=h".parse().unwrap())
+    );
+    assert!(page.headers().get(SET_COOKIE).is_none(), "nothing of the application's reaches the browser");
+    let [Outcome::Identity(alice)] = &world.completed()[..] else { panic!("no identity") };
+    assert_eq!((alice.home_user_id.as_str(), alice.auth_time.unwrap().seconds), ("1", 1000));
+}
+
+#[tokio::test]
+async fn who_is_not_goes_to_the_applications_login_page_once() {
+    let world = World::start("['session']").await;
+    let page = world.get("/homeward/login?ticket=any", "").await;
+    let login = "https://alpha.example/accounts/login/?next=%2Fhomeward%2Flogin%3Fticket%3Dany%26back%3D1";
+    assert_eq!((page.status(), page.headers()[LOCATION].to_str().unwrap()), (StatusCode::SEE_OTHER, login));
+    let page = world.get("/homeward/login?ticket=any&back=1", "").await;
+    assert_eq!(page.status(), StatusCode::OK, "a site that sends the browser straight back makes no loop");
+    let text = page.text().await.unwrap();
+    assert!(text.contains("You are not signed in here") && text.contains("Beta &#60;b&#62;"), "{text}");
+    // A session that is too old goes to the page that asks again.
+    world.alpha.sign_in("old", json!([{"method": "password", "at": 1000.0}]));
+    let page = world.get("/homeward/login?ticket=fresh", "sessionid=old").await;
+    assert!(
+        page.headers()[LOCATION].to_str().unwrap().starts_with("https://alpha.example/accounts/reauthenticate/?next=")
+    );
+}
+
+#[tokio::test]
+async fn the_form_checks_a_password_with_the_application() {
+    let world = World::start("['password']").await;
+    let (cookie, token) = world.open_form("fresh").await;
+    let form =
+        |password| [("ticket", "fresh"), ("form_token", token.as_str()), ("username", "alice"), ("password", password)];
+    let page = world.post("/homeward/login", &cookie, &form("wrong")).await;
+    assert_eq!(page.status(), StatusCode::OK);
+    assert!(page.text().await.unwrap().contains("User name or password is wrong."));
+    assert!(world.completed().is_empty());
+    let page = world.post("/homeward/login", &cookie, &form("right")).await;
+    assert_eq!(
+        (page.status(), page.headers()[LOCATION].to_str().unwrap()),
+        (StatusCode::SEE_OTHER, "https://login.example/resume?handle=h")
+    );
+    let [Outcome::Identity(alice)] = &world.completed()[..] else { panic!("no identity") };
+    assert_eq!(alice.username, "alice");
+    let now: i64 = clock::now().unix_timestamp();
+    assert!(now - alice.auth_time.unwrap().seconds < 60, "the password was judged just now");
+}
+
+#[tokio::test]
+async fn a_form_of_another_browser_or_ticket_is_refused() {
+    let world = World::start("['password']").await;
+    let (cookie, token) = world.open_form("any").await;
+    let (other, _) = world.open_form("any").await;
+    for (cookies, ticket, token) in
+        [("", "any", &*token), (&*other, "any", &*token), (&*cookie, "fresh", &*token), (&*cookie, "any", "")]
+    {
+        let fields = [("ticket", ticket), ("form_token", token), ("username", "alice"), ("password", "right")];
+        assert_eq!(world.post("/homeward/login", cookies, &fields).await.status(), StatusCode::FORBIDDEN);
+        assert_eq!(world.post("/homeward/cancel", cookies, &fields).await.status(), StatusCode::FORBIDDEN);
+    }
+    assert!(world.completed().is_empty());
+}
+
+#[tokio::test]
+async fn tries_are_counted_before_the_application_hears_of_them() {
+    let world = World::start("['password']").await;
+    let (cookie, token) = world.open_form("any").await;
+    let fields = [("ticket", "any"), ("form_token", token.as_str()), ("username", "alice"), ("password", "wrong")];
+    let mut last = StatusCode::OK;
+    for _ in 0..11 {
+        last = world.post("/homeward/login", &cookie, &fields).await.status();
+    }
+    assert_eq!(last, StatusCode::TOO_MANY_REQUESTS);
+}
+
+#[tokio::test]
+async fn giving_up_and_silent_logins_use_the_ticket_up() {
+    let world = World::start("['session', 'password']").await;
+    let page = world.get("/homeward/login?ticket=silent", "").await;
+    assert_eq!(page.status(), StatusCode::SEE_OTHER);
+    let (cookie, token) = world.open_form("any&back=1").await;
+    let page = world.post("/homeward/cancel", &cookie, &[("ticket", "any"), ("form_token", &token)]).await;
+    assert_eq!(page.status(), StatusCode::SEE_OTHER);
+    use homeward_proto::v1::LoginFailure::{Cancelled, LoginRequired};
+    assert_eq!(world.completed(), [Outcome::Failure(LoginRequired.into()), Outcome::Failure(Cancelled.into())]);
+}
+
+#[tokio::test]
+async fn strangers_get_fixed_sentences_and_strict_headers() {
+    let world = World::start("['password']").await;
+    let huge = "x".repeat(20_000);
+    for (page, status) in [
+        (world.get("/homeward/login", "").await, 400),
+        (world.get("/homeward/login?ticket=any&ticket=any", "").await, 400),
+        (world.get("/homeward/login?ticket=<script>", "").await, 400),
+        (world.get("/homeward/login?ticket=used-up", "").await, 410),
+        (world.get("/homeward/nothing", "").await, 404),
+        (world.get("/", "").await, 404),
+        (world.get("/homeward/cancel", "").await, 405),
+        (world.browser.head(format!("{}/homeward/login?ticket=any", world.portal)).send().await.unwrap(), 405),
+        (world.browser.put(format!("{}/homeward/login", world.portal)).send().await.unwrap(), 405),
+        (world.post("/homeward/login", "", &[("ticket", &huge)]).await, 413),
+        (world.browser.post(format!("{}/homeward/login", world.portal)).body("{}").send().await.unwrap(), 400),
+    ] {
+        assert_eq!(page.status().as_u16(), status);
+        let header = |name: &str| page.headers()[name].to_str().unwrap().to_owned();
+        assert!(page.headers()[CONTENT_SECURITY_POLICY].to_str().unwrap().contains("frame-ancestors 'none'"));
+        assert_eq!(header("x-frame-options"), "DENY");
+        assert_eq!((header("cache-control").as_str(), header("referrer-policy").as_str()), ("no-store", "no-referrer"));
+        assert!(!page.text().await.unwrap().contains("<script"));
+    }
+    let style = world.get("/homeward/style.css", "").await;
+    assert_eq!(style.headers()["content-type"], "text/css; charset=utf-8");
+}

@@ -1,0 +1,181 @@
+//! From the application's answers to the identity that this home vouches for. Pure.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use homeward_proto::v1::VerifiedIdentity;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::PortalError;
+use super::session::Answers;
+use crate::clock;
+use crate::recipe::home::{Home, Selectors};
+
+/// Longest name, address or group that goes to the broker, in characters.
+const LONGEST_TEXT: usize = 255;
+/// How many groups the contract allows.
+const MOST_GROUPS: usize = 128;
+/// A time of authentication that is further ahead than this is none: an application that counts milliseconds would
+/// satisfy every max_age.
+const TOLERATED_LEAD: Duration = Duration::from_secs(60);
+
+/// The identity in the answers.
+pub(crate) fn identity(recipe: &Home, answers: &Answers, now: OffsetDateTime) -> Result<VerifiedIdentity, PortalError> {
+    let map = &recipe.identity;
+    let documents = answers.documents();
+    let text = |selectors: &Selectors| first(selectors, documents, as_text).unwrap_or_default();
+    let home_user_id = text(&map.home_user_id);
+    if home_user_id.is_empty() || home_user_id.len() > 255 {
+        return Err(PortalError::IdentityIncomplete("home_user_id"));
+    }
+    let username = text(&map.username);
+    if username.is_empty() || username.chars().count() > 150 {
+        return Err(PortalError::IdentityIncomplete("username"));
+    }
+    let (given_name, family_name) = (text(&map.given_name), text(&map.family_name));
+    // Applications that know no full name show the login name in its place.
+    let name = Some(text(&map.name)).filter(|name| !name.is_empty() && *name != username);
+    let name = name.unwrap_or_else(|| format!("{given_name} {family_name}").trim().to_owned());
+    let email = text(&map.email);
+    let email_verified = !email.is_empty() && first(&map.email_verified, documents, Value::as_bool) == Some(true);
+    let auth_time = answers.auth_time().map(|at| clock::timestamp(at.min(now)));
+    Ok(VerifiedIdentity {
+        home_user_id,
+        username,
+        name,
+        given_name,
+        family_name,
+        email,
+        email_verified,
+        groups: all(&map.groups, documents, as_text).into_iter().take(MOST_GROUPS).collect(),
+        auth_time,
+        amr: amr(recipe, documents),
+    })
+}
+
+/// When the user authenticated last.
+pub(super) fn auth_time(
+    recipe: &Home,
+    documents: &BTreeMap<String, Value>,
+    now: OffsetDateTime,
+) -> Option<OffsetDateTime> {
+    let seconds = all(&recipe.identity.auth_time, documents, Value::as_f64).into_iter().fold(f64::NAN, f64::max);
+    // Whole seconds, rounded down: never later than it was.
+    #[expect(clippy::cast_possible_truncation, reason = "bounded on both sides just before")]
+    let seconds = (seconds > 0.0 && seconds < 1e12).then(|| seconds.floor() as i64)?;
+    OffsetDateTime::from_unix_timestamp(seconds).ok().filter(|at| *at <= now + TOLERATED_LEAD)
+}
+
+/// How the user authenticated, in the words of RFC 8176.
+fn amr(recipe: &Home, documents: &BTreeMap<String, Value>) -> Vec<String> {
+    let said = all(&recipe.identity.amr, documents, as_text);
+    let mut known: Vec<String> = said.iter().filter_map(|method| recipe.amr_values.get(method).cloned()).collect();
+    known.sort();
+    known.dedup();
+    known
+}
+
+fn first<T>(
+    selectors: &Selectors,
+    documents: &BTreeMap<String, Value>,
+    read: impl Fn(&Value) -> Option<T>,
+) -> Option<T> {
+    all(selectors, documents, read).into_iter().next()
+}
+
+fn all<T>(selectors: &Selectors, documents: &BTreeMap<String, Value>, read: impl Fn(&Value) -> Option<T>) -> Vec<T> {
+    let found = selectors.0.iter().flat_map(|selector| {
+        let document = documents.get(&selector.answer);
+        document.map(|document| selector.pointer.select(document)).unwrap_or_default()
+    });
+    found.filter_map(read).collect()
+}
+
+/// A text that says something, or a whole number: what an identifier may be.
+fn as_text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => {
+            let text = text.trim();
+            let fits = !text.is_empty() && text.chars().count() <= LONGEST_TEXT && !text.chars().any(char::is_control);
+            fits.then(|| text.to_owned())
+        }
+        Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::recipe::Recipe;
+
+    const NOW: i64 = 1_800_000_000;
+
+    fn now() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(NOW).unwrap()
+    }
+
+    fn vouch(session: Value, email: Value) -> Result<VerifiedIdentity, PortalError> {
+        let recipe = Recipe::embedded("django-allauth").unwrap().home.unwrap();
+        let documents = BTreeMap::from([("session".to_owned(), session), ("email".to_owned(), email)]);
+        let answers = Answers::new(&recipe, documents, now());
+        identity(&recipe, &answers, now())
+    }
+
+    fn alice() -> Value {
+        json!({"data": {
+            "user": {"id": 7, "username": "alice", "display": "alice", "email": "alice@alpha.example",
+                     "first_name": "Alice", "last_name": "Archer"},
+            "methods": [{"method": "password", "at": 1_799_999_000.7}, {"method": "mfa", "at": 1_799_999_500.2},
+                        {"method": "code", "at": 1.0}],
+        }, "meta": {"is_authenticated": true}})
+    }
+
+    #[test]
+    fn alice_of_an_allauth_site() {
+        let emails = json!({"data": [{"email": "old@alpha.example", "verified": false, "primary": false},
+                                     {"email": "alice@alpha.example", "verified": true, "primary": true}]});
+        let alice = vouch(alice(), emails).unwrap();
+        assert_eq!((alice.home_user_id.as_str(), alice.username.as_str()), ("7", "alice"));
+        assert_eq!((alice.name.as_str(), alice.given_name.as_str()), ("Alice Archer", "Alice"));
+        assert_eq!((alice.email.as_str(), alice.email_verified), ("alice@alpha.example", true));
+        assert_eq!(alice.auth_time.unwrap().seconds, 1_799_999_500, "the latest counts");
+        assert_eq!(alice.amr, ["mfa", "pwd"], "unknown methods are left out");
+    }
+
+    #[test]
+    fn an_address_is_verified_only_if_the_application_says_so_of_that_address() {
+        let other = json!({"data": [{"email": "other@alpha.example", "verified": true, "primary": false}]});
+        let vouched = vouch(alice(), other).unwrap();
+        assert_eq!((vouched.email.as_str(), vouched.email_verified), ("alice@alpha.example", false));
+        let text = json!({"data": [{"email": "alice@alpha.example", "verified": "true", "primary": true}]});
+        assert!(!vouch(alice(), text).unwrap().email_verified);
+        assert!(!vouch(alice(), Value::Null).unwrap().email_verified);
+    }
+
+    #[test]
+    fn nobody_is_vouched_for_without_identifier_and_name() {
+        for user in [
+            json!({"username": "alice"}),
+            json!({"id": 7}),
+            json!({"id": {}, "username": "alice"}),
+            json!({"id": 7, "username": "a\u{0}b"}),
+            json!({"id": true, "username": "alice"}),
+            json!({"id": "x".repeat(256), "username": "alice"}),
+        ] {
+            let refused = vouch(json!({"data": {"user": user}}), Value::Null);
+            assert!(matches!(refused, Err(PortalError::IdentityIncomplete(_))), "{user}");
+        }
+    }
+
+    #[test]
+    fn a_time_of_authentication_that_cannot_be_is_unknown() {
+        for at in [json!(NOW + 3600), json!(1_799_999_000_700.0), json!("yesterday"), json!(-5), json!(1e300)] {
+            let session = json!({"data": {"user": {"id": 7, "username": "alice"}, "methods": [{"at": at}]}});
+            assert_eq!(vouch(session, Value::Null).unwrap().auth_time, None, "{at}");
+        }
+    }
+}

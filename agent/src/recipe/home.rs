@@ -1,0 +1,335 @@
+//! The application as home: how to ask it who is signed in, how to sign somebody in with a password, and what its answers
+//! mean.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::content::Content;
+use super::pointer::{Pointer, Selector};
+use super::{AppPath, RecipeError};
+
+/// The application as home.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Home {
+    /// Where a user signs in; needed by the home method `session`.
+    pub login: Option<Page>,
+    /// Where a user who is signed in proves it again; [`Home::login`] if unset.
+    pub reauthenticate: Option<Page>,
+    /// Asked with a user's cookies, in this order. The first decides whether anybody is signed in.
+    pub who_am_i: Vec<WhoAmI>,
+    /// Sessions that this home does not vouch for, although somebody is signed in.
+    #[serde(default)]
+    pub refuse_when: Vec<Refusal>,
+    /// Where in the answers the user is.
+    pub identity: IdentityMap,
+    /// What the application's names of authentication methods are in RFC 8176; others are left out.
+    #[serde(default)]
+    pub amr_values: BTreeMap<String, String>,
+    /// How to check a password; needed by the home method `password`.
+    pub password: Option<Password>,
+}
+
+/// A page that sends the browser on when it is done.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Page {
+    /// Where it is.
+    pub path: AppPath,
+    /// The query parameter that says where to go next.
+    pub next_parameter: String,
+}
+
+/// A GET whose JSON answer tells something of the signed-in user.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WhoAmI {
+    /// How selectors name the answer.
+    pub name: String,
+    /// Where to ask.
+    pub path: AppPath,
+    /// When the answer means that somebody is signed in (first request) or is of use (others): status 200 if unset.
+    #[serde(default)]
+    pub when: Condition,
+}
+
+/// An answer that shows a session which is not this home's to vouch for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Refusal {
+    /// Name of the who_am_i request.
+    pub answer: String,
+    /// What its answer is like then.
+    pub when: Condition,
+}
+
+/// What an answer must be like.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// Its status; 200 if unset.
+    pub status: Option<u16>,
+    /// Where to look in its JSON.
+    pub pointer: Option<Pointer>,
+    /// What one of the values there must be; any value will do if unset.
+    pub equals: Option<Value>,
+}
+
+/// Where the user is. Of several selectors the first that finds something counts.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct IdentityMap {
+    /// The application's own stable identifier: a string or a number.
+    pub home_user_id: Selectors,
+    /// The login name.
+    pub username: Selectors,
+    /// The full name; left out where it only repeats the login name.
+    #[serde(default)]
+    pub name: Selectors,
+    /// Given name.
+    #[serde(default)]
+    pub given_name: Selectors,
+    /// Family name.
+    #[serde(default)]
+    pub family_name: Selectors,
+    /// Email address.
+    #[serde(default)]
+    pub email: Selectors,
+    /// Whether the application has verified it: counts only if it is `true`.
+    #[serde(default)]
+    pub email_verified: Selectors,
+    /// Names of groups.
+    #[serde(default)]
+    pub groups: Selectors,
+    /// Seconds since 1970 at which the user authenticated; the latest counts.
+    #[serde(default)]
+    pub auth_time: Selectors,
+    /// How the user authenticated.
+    #[serde(default)]
+    pub amr: Selectors,
+}
+
+/// One selector, or several.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(from = "OneOrMore")]
+pub struct Selectors(pub Vec<Selector>);
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum OneOrMore {
+    One(Selector),
+    More(Vec<Selector>),
+}
+
+/// How to check a password.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Password {
+    /// Requests with cookies of their own, in this order. The last decides.
+    pub steps: Vec<Step>,
+    /// Ends the session that the steps made.
+    pub sign_out: Option<Step>,
+}
+
+/// One request.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// HTTP method.
+    pub method: StepMethod,
+    /// Where to.
+    pub path: AppPath,
+    /// The JSON body, with `${username}` and `${password}`.
+    pub json: Option<Content>,
+    /// What to copy from a cookie to a header, against the application's CSRF check.
+    pub csrf: Option<Csrf>,
+    /// What answers mean; the first that fits counts.
+    #[serde(default)]
+    pub outcomes: Vec<OutcomeRule>,
+}
+
+/// HTTP methods that steps may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum StepMethod {
+    /// GET
+    Get,
+    /// POST
+    Post,
+    /// DELETE
+    Delete,
+}
+
+/// A double-submit CSRF token.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Csrf {
+    /// The cookie that has it.
+    pub cookie: String,
+    /// The header that wants it.
+    pub header: String,
+}
+
+/// What an answer means.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutcomeRule {
+    /// The answer.
+    pub when: Condition,
+    /// Its meaning.
+    pub outcome: PasswordOutcome,
+}
+
+/// How the application judged a name and a password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PasswordOutcome {
+    /// Signed in.
+    Ok,
+    /// No such user, or another password: never told apart.
+    Wrong,
+    /// The password is right, and a second factor is asked for.
+    SecondFactorNeeded,
+    /// Too many tries.
+    Locked,
+    /// The user may not sign in.
+    Disabled,
+}
+
+impl Condition {
+    /// Whether an answer is like this.
+    pub fn holds(&self, status: u16, body: &Value) -> bool {
+        if status != self.status.unwrap_or(200) {
+            return false;
+        }
+        let Some(pointer) = &self.pointer else { return true };
+        let found = pointer.select(body);
+        match &self.equals {
+            Some(wanted) => found.contains(&wanted),
+            None => !found.is_empty(),
+        }
+    }
+}
+
+impl Home {
+    pub(super) fn check(&self) -> Result<(), RecipeError> {
+        if self.who_am_i.is_empty() {
+            return Err(RecipeError::Incomplete("home needs at least one who_am_i request"));
+        }
+        let used = self.identity.selectors().map(|selector| &selector.answer);
+        let mut used = used.chain(self.refuse_when.iter().map(|refusal| &refusal.answer));
+        if let Some(unknown) = used.find(|used| !self.who_am_i.iter().any(|request| request.name == **used)) {
+            return Err(RecipeError::UnknownAnswer(unknown.clone()));
+        }
+        if self.identity.home_user_id.0.is_empty() || self.identity.username.0.is_empty() {
+            return Err(RecipeError::Incomplete("home.identity needs home_user_id and username"));
+        }
+        self.password.as_ref().map_or(Ok(()), Password::check)
+    }
+}
+
+impl IdentityMap {
+    fn selectors(&self) -> impl Iterator<Item = &Selector> {
+        [
+            &self.home_user_id,
+            &self.username,
+            &self.name,
+            &self.given_name,
+            &self.family_name,
+            &self.email,
+            &self.email_verified,
+            &self.groups,
+            &self.auth_time,
+            &self.amr,
+        ]
+        .into_iter()
+        .flat_map(|selectors| &selectors.0)
+    }
+}
+
+impl From<OneOrMore> for Selectors {
+    fn from(selectors: OneOrMore) -> Self {
+        match selectors {
+            OneOrMore::One(selector) => Self(vec![selector]),
+            OneOrMore::More(selectors) => Self(selectors),
+        }
+    }
+}
+
+impl Password {
+    fn check(&self) -> Result<(), RecipeError> {
+        let decides =
+            self.steps.last().is_some_and(|step| step.outcomes.iter().any(|rule| rule.outcome == PasswordOutcome::Ok));
+        if !decides {
+            return Err(RecipeError::Incomplete("home.password.steps needs a last step that can have the outcome ok"));
+        }
+        for step in self.steps.iter().chain(&self.sign_out) {
+            if let Some(json) = &step.json {
+                let placeholder = |source| RecipeError::Placeholder { place: "home.password", source };
+                json.check(&["username", "password"]).map_err(placeholder)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::Recipe;
+    use super::*;
+
+    const SMALL: &str = r"
+        name = 'small'
+        title = 'Small'
+        description = ''
+        [home]
+        login = { path = '/login', next_parameter = 'next' }
+        who_am_i = [{ name = 'me', path = '/whoami' }]
+        identity = { home_user_id = 'me:/id', username = ['me:/login', 'me:/username'] }
+        [[home.password.steps]]
+        method = 'POST'
+        path = '/login'
+        json = { username = '${username}', password = '${password}' }
+        outcomes = [{ when = { status = 200 }, outcome = 'ok' }, { when = { status = 401 }, outcome = 'wrong' }]
+    ";
+
+    #[test]
+    fn a_small_application_needs_a_small_recipe() {
+        let home = Recipe::parse(SMALL).unwrap().home.unwrap();
+        assert_eq!(home.identity.username.0.len(), 2);
+        assert_eq!(home.password.unwrap().steps[0].method, StepMethod::Post);
+    }
+
+    #[test]
+    fn a_value_must_come_from_a_request_that_is_made() {
+        let text = SMALL.replace("'me:/id'", "'you:/id'");
+        assert!(matches!(Recipe::parse(&text), Err(RecipeError::UnknownAnswer(name)) if name == "you"));
+    }
+
+    #[test]
+    fn password_steps_must_be_able_to_succeed() {
+        let text = SMALL.replace("outcome = 'ok'", "outcome = 'disabled'");
+        assert!(matches!(Recipe::parse(&text), Err(RecipeError::Incomplete(_))));
+        let text = SMALL.replace("'${password}'", "'${client_secret}'");
+        assert!(matches!(Recipe::parse(&text), Err(RecipeError::Placeholder { .. })));
+    }
+
+    #[test]
+    fn conditions_look_at_status_and_body() {
+        let pending = Condition {
+            status: Some(401),
+            pointer: Some(Pointer::try_from("/flows/?id=mfa/is_pending".to_owned()).unwrap()),
+            equals: Some(json!(true)),
+        };
+        assert!(pending.holds(401, &json!({"flows": [{"id": "x"}, {"id": "mfa", "is_pending": true}]})));
+        assert!(!pending.holds(401, &json!({"flows": [{"id": "mfa", "is_pending": false}]})));
+        assert!(!pending.holds(401, &Value::Null));
+        assert!(!pending.holds(200, &json!({"flows": [{"id": "mfa", "is_pending": true}]})));
+        assert!(Condition::default().holds(200, &Value::Null));
+        assert!(!Condition::default().holds(302, &Value::Null));
+    }
+}

@@ -1,0 +1,197 @@
+//! Recipes: what the agent knows of one application, as data.
+//!
+//! A recipe says what the application needs as relying party ([`relying_party`]: callbacks, files, how to prove that they
+//! are used) and how it recognises its users as home ([`home`]: requests, JSON pointers, outcomes). It is a reviewed
+//! document without code: its paths lead to the application only, its placeholders stand only for whole JSON strings, so
+//! nothing that a user or the broker sends can change the shape of what is written or asked.
+
+pub mod content;
+pub mod home;
+pub mod pointer;
+pub mod relying_party;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use self::content::UnknownPlaceholder;
+use self::home::Home;
+use self::relying_party::RelyingParty;
+
+/// The recipes that come with the agent.
+const EMBEDDED: [&str; 1] = [include_str!("../../recipes/django-allauth.toml")];
+
+/// What the agent knows of one application.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// How configuration names it.
+    pub name: String,
+    /// How people call the application.
+    pub title: String,
+    /// What it needs of the application, for `recipe show`.
+    pub description: String,
+    /// The application as relying party.
+    pub relying_party: Option<RelyingParty>,
+    /// The application as home.
+    pub home: Option<Home>,
+}
+
+/// Why a recipe is refused.
+#[derive(Debug, Error)]
+pub enum RecipeError {
+    /// No recipe of that name comes with the agent.
+    #[error(
+        "there is no recipe {0:?}; `homeward-agent recipe list` names those there are, recipe_file takes one of your own"
+    )]
+    Unknown(String),
+    /// The file cannot be read.
+    #[error("cannot read the recipe {path}: {source}", path = .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is no TOML, or no recipe.
+    #[error("the recipe does not parse: {0}")]
+    Malformed(#[from] Box<toml::de::Error>),
+    /// A placeholder that does not exist there, or not as a whole string.
+    #[error("the recipe's {place}: {source}")]
+    Placeholder {
+        /// Where.
+        place: &'static str,
+        /// Which.
+        #[source]
+        source: UnknownPlaceholder,
+    },
+    /// A file name that would leave the folder, or occurs twice.
+    #[error("the recipe's file name {0:?} must be one plain name, and only one file may have it")]
+    FileName(String),
+    /// Something that must be there is not.
+    #[error("the recipe's {0}")]
+    Incomplete(&'static str),
+    /// A value is taken from an answer that no request gives.
+    #[error("the recipe takes a value from the answer {0:?}, but no who_am_i request has that name")]
+    UnknownAnswer(String),
+}
+
+impl Recipe {
+    /// Parses and checks.
+    pub fn parse(text: &str) -> Result<Self, RecipeError> {
+        let recipe: Self = toml::from_str(text).map_err(Box::new)?;
+        if let Some(relying_party) = &recipe.relying_party {
+            relying_party.check()?;
+        }
+        if let Some(home) = &recipe.home {
+            home.check()?;
+        }
+        Ok(recipe)
+    }
+
+    /// One that comes with the agent.
+    pub fn embedded(name: &str) -> Result<Self, RecipeError> {
+        let unknown = || RecipeError::Unknown(name.to_owned());
+        Self::all_embedded()?.into_iter().find(|recipe| recipe.name == name).ok_or_else(unknown)
+    }
+
+    /// Those that come with the agent.
+    pub fn all_embedded() -> Result<Vec<Self>, RecipeError> {
+        EMBEDDED.iter().map(|text| Self::parse(text)).collect()
+    }
+
+    /// The text of one that comes with the agent: its comments are its documentation.
+    pub fn embedded_text(name: &str) -> Result<&'static str, RecipeError> {
+        for text in EMBEDDED {
+            if Self::parse(text)?.name == name {
+                return Ok(text);
+            }
+        }
+        Err(RecipeError::Unknown(name.to_owned()))
+    }
+
+    /// The operator's own.
+    pub fn load(path: &Path) -> Result<Self, RecipeError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| RecipeError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text)
+    }
+}
+
+/// A path at the application: absolute, without host, query or dot segments, so that a recipe cannot send a user's
+/// cookies or password anywhere else.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AppPath(String);
+
+/// Not a path at the application.
+#[derive(Debug, Error)]
+#[error("{0:?} is no path at the application: it must start with one slash and have no query, fragment or dot segment")]
+pub struct NotAnAppPath(String);
+
+impl TryFrom<String> for AppPath {
+    type Error = NotAnAppPath;
+
+    fn try_from(text: String) -> Result<Self, NotAnAppPath> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "/-._~@:+".contains(c);
+        let dotted = text.split('/').any(|segment| segment == "." || segment == "..");
+        if text.starts_with('/') && !text.starts_with("//") && !dotted && text.chars().all(plain) {
+            Ok(Self(text))
+        } else {
+            Err(NotAnAppPath(text))
+        }
+    }
+}
+
+impl AppPath {
+    /// The front page.
+    pub(crate) fn root() -> Self {
+        Self("/".to_owned())
+    }
+
+    /// As it goes on the wire.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for AppPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_embedded_recipe_parses_and_is_found_by_its_name() {
+        for recipe in Recipe::all_embedded().unwrap() {
+            assert_eq!(Recipe::embedded(&recipe.name).unwrap().title, recipe.title);
+            assert!(Recipe::embedded_text(&recipe.name).unwrap().contains(&recipe.title));
+        }
+        assert!(matches!(Recipe::embedded("nonsense"), Err(RecipeError::Unknown(_))));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused() {
+        let text = "name = 'a'\ntitle = 'A'\ndescription = ''\nshell = 'rm'";
+        assert!(matches!(Recipe::parse(text), Err(RecipeError::Malformed(_))));
+    }
+
+    #[test]
+    fn a_path_leads_nowhere_but_to_the_application() {
+        for good in ["/", "/accounts/login/", "/_allauth/browser/v1/config", "/@login"] {
+            assert!(AppPath::try_from(good.to_owned()).is_ok(), "{good}");
+        }
+        for bad in
+            ["", "x", "//evil.example/", "http://evil.example/", "/a?b=c", "/a#b", "/../x", "/a/./b", "/a\\b", "/a b"]
+        {
+            assert!(AppPath::try_from(bad.to_owned()).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The application as relying party: what its logins look like, which files hold its credentials, and which of its own
+//! answers shows that it uses them.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+use super::content::Content;
+use super::pointer::Pointer;
+use super::{AppPath, RecipeError};
+
+/// What may stand in a credential file.
+const PLACEHOLDERS: [&str; 3] = ["issuer", "client_id", "client_secret"];
+
+/// The application as relying party.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelyingParty {
+    /// Where the broker may send browsers back to, below the public URL.
+    pub callback_paths: Vec<AppPath>,
+    /// How it authenticates at the token endpoint.
+    pub client_auth_method: ClientAuthMethod,
+    /// Algorithm of its ID tokens.
+    pub id_token_alg: IdTokenAlg,
+    /// Whether it sends a PKCE challenge.
+    pub pkce: bool,
+    /// The files, written together.
+    #[serde(default)]
+    pub files: Vec<CredentialFile>,
+    /// What shows that the running application uses them.
+    pub proof: Option<Proof>,
+}
+
+/// One file.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CredentialFile {
+    /// Its name in the folder.
+    pub name: String,
+    /// How it is written.
+    pub format: FileFormat,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FileFormat {
+    /// One JSON document.
+    Json,
+}
+
+/// A GET at the application whose answer names the credentials in use.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Proof {
+    /// Where to ask, without any user's cookies.
+    pub path: AppPath,
+    /// Where to look in the JSON answer.
+    pub pointer: Pointer,
+    /// What one of the values there must be; may be a placeholder.
+    pub equals: Content,
+}
+
+/// OpenID Connect Core 9.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientAuthMethod {
+    /// In the Authorization header.
+    ClientSecretBasic,
+    /// In the form.
+    ClientSecretPost,
+}
+
+/// RFC 7518 3.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum IdTokenAlg {
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    #[serde(rename = "RS256")]
+    Rs256,
+    /// ECDSA with P-256 and SHA-256.
+    #[serde(rename = "ES256")]
+    Es256,
+}
+
+impl RelyingParty {
+    pub(super) fn check(&self) -> Result<(), RecipeError> {
+        if self.callback_paths.is_empty() || self.callback_paths.len() > 8 {
+            return Err(RecipeError::Incomplete("relying_party needs 1 to 8 callback_paths"));
+        }
+        let placeholder = |place| move |source| RecipeError::Placeholder { place, source };
+        let mut names = BTreeSet::new();
+        for file in &self.files {
+            let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+            if file.name.is_empty()
+                || file.name.starts_with('.')
+                || !file.name.chars().all(plain)
+                || !names.insert(&file.name)
+            {
+                return Err(RecipeError::FileName(file.name.clone()));
+            }
+            file.content.check(&PLACEHOLDERS).map_err(placeholder("relying_party.files"))?;
+        }
+        if let Some(proof) = &self.proof {
+            // The secret is no answer that an application may give to everyone.
+            proof.equals.check(&["issuer", "client_id"]).map_err(placeholder("relying_party.proof"))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Recipe;
+    use super::*;
+
+    fn parse(files: &str) -> Result<Recipe, RecipeError> {
+        Recipe::parse(&format!(
+            "name = 'a'\ntitle = 'A'\ndescription = ''\n[relying_party]\ncallback_paths = ['/cb']\n\
+             client_auth_method = 'client_secret_post'\nid_token_alg = 'ES256'\npkce = false\n{files}"
+        ))
+    }
+
+    #[test]
+    fn a_file_name_cannot_leave_the_folder() {
+        for name in ["../x", "a/b", "", ".hidden", "..", "a b", "/etc/passwd"] {
+            let text = format!("[[relying_party.files]]\nname = '{name}'\nformat = 'json'\ncontent = {{}}");
+            assert!(matches!(parse(&text), Err(RecipeError::FileName(_))), "{name:?}");
+        }
+        let twice = "[[relying_party.files]]\nname = 'a'\nformat = 'json'\ncontent = {}\n".repeat(2);
+        assert!(matches!(parse(&twice), Err(RecipeError::FileName(_))));
+    }
+
+    #[test]
+    fn a_proof_cannot_ask_for_the_secret() {
+        let proof =
+            |equals: &str| parse(&format!("[relying_party.proof]\npath = '/'\npointer = ''\nequals = '{equals}'"));
+        assert!(matches!(proof("${client_secret}"), Err(RecipeError::Placeholder { .. })));
+        proof("${client_id}").unwrap();
+    }
+
+    #[test]
+    fn only_known_methods_algorithms_and_formats_parse() {
+        assert!(parse("[[relying_party.files]]\nname = 'a'\nformat = 'shell'\ncontent = {}").is_err());
+        parse("").unwrap();
+    }
+}

@@ -1,0 +1,88 @@
+//! The commands: one file a noun. `init` and `serve` work on the machine, everything else asks a running broker over its
+//! Unix socket.
+//!
+//! Exit codes: 0 done, 1 refused with one sentence on stderr, 2 the command line itself is wrong.
+
+mod admin;
+mod config;
+mod healthcheck;
+mod init;
+mod instance;
+mod output;
+mod serve;
+mod token;
+mod trust;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::Config;
+use output::Output;
+
+/// Homeward's broker: OpenID Provider, trust registry and private CA of a federation.
+#[derive(Debug, Parser)]
+#[command(name = "homeward-broker", version, arg_required_else_help = true)]
+struct Arguments {
+    /// Configuration file.
+    #[arg(long, global = true, default_value = "/etc/homeward/broker.toml", value_name = "FILE")]
+    config: PathBuf,
+
+    /// For people or for programs.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make data directory, CA and keys of a new federation; refuse to touch an old one.
+    Init,
+    /// Run the broker until SIGTERM or Ctrl-C.
+    Serve,
+    /// Join tokens: one-time secrets that let an agent enrol.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Instances and how their agents are.
+    #[command(subcommand)]
+    Instance(instance::Command),
+    /// Who accepts whose users.
+    #[command(subcommand)]
+    Trust(trust::Command),
+    /// Ask whether the broker answers; for service supervisors.
+    Healthcheck,
+    /// The configuration file itself.
+    #[command(subcommand)]
+    Config(config::Command),
+}
+
+/// Runs the command line of this process.
+///
+/// # Errors
+/// One sentence for whoever typed it.
+pub fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let config = Config::load(&arguments.config)?;
+    match arguments.command {
+        Command::Serve => serve::run(config),
+        command => small_runtime()?.block_on(run(command, &config, arguments.output)),
+    }
+}
+
+async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
+    match command {
+        Command::Init => init::run(config, output).await,
+        Command::Serve => Ok(()),
+        Command::Token(command) => token::run(command, config, output).await,
+        Command::Instance(command) => instance::run(command, config, output).await,
+        Command::Trust(command) => trust::run(command, config, output).await,
+        Command::Healthcheck => healthcheck::run(config).await,
+        Command::Config(config::Command::Check) => config::check(config, output),
+    }
+}
+
+fn small_runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}

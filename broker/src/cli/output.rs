@@ -1,0 +1,166 @@
+//! What commands print: tables for people, JSON for programs.
+
+use clap::ValueEnum;
+use homeward_proto::v1;
+use serde_json::{Value, json};
+use tabled::builder::Builder;
+use tabled::settings::Style;
+
+use crate::clock::Timestamp;
+
+/// For whom to print.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    /// People.
+    Table,
+    /// Programs.
+    Json,
+}
+
+/// Something that can be a row of a table or a JSON object.
+pub(super) trait Row {
+    /// Heads of the columns.
+    const COLUMNS: &'static [&'static str];
+
+    /// One text a column.
+    fn cells(&self) -> Vec<String>;
+
+    /// Everything.
+    fn json(&self) -> Value;
+}
+
+#[expect(clippy::print_stdout, reason = "this is what commands do")]
+impl Output {
+    /// Prints rows, or says that there are none.
+    pub(super) fn list<T: Row>(self, rows: &[T]) {
+        match self {
+            Self::Json => println!("{}", Value::from_iter(rows.iter().map(Row::json))),
+            Self::Table if rows.is_empty() => println!("(none)"),
+            Self::Table => {
+                let mut table = Builder::default();
+                table.push_record(T::COLUMNS.iter().copied());
+                rows.iter().for_each(|row| table.push_record(row.cells()));
+                println!("{}", table.build().with(Style::blank()));
+            }
+        }
+    }
+
+    /// Prints one thing: a line a member for people.
+    pub(super) fn show(self, value: &Value) {
+        match (self, value) {
+            (Self::Table, Value::Object(members)) => {
+                let width = members.keys().map(String::len).max().unwrap_or(0);
+                for (name, value) in members.iter().filter(|(_, value)| !is_empty(value)) {
+                    let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                    println!("{name:width$}  {text}");
+                }
+            }
+            (_, value) => println!("{value}"),
+        }
+    }
+
+    /// Prints a sentence for people, or an object for programs.
+    pub(super) fn say(self, sentence: &str, value: &Value) {
+        match self {
+            Self::Table => println!("{sentence}"),
+            Self::Json => println!("{value}"),
+        }
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(entries) => entries.is_empty(),
+        Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
+    }
+}
+
+/// RFC 3339, or nothing.
+pub(super) fn time(time: Option<&prost_types::Timestamp>) -> String {
+    time.map(|time| Timestamp::from_secs(time.seconds).to_string()).unwrap_or_default()
+}
+
+impl Row for v1::JoinToken {
+    const COLUMNS: &'static [&'static str] = &["ID", "INSTANCE", "STATE", "EXPIRES", "CREATOR", "NOTE"];
+
+    fn cells(&self) -> Vec<String> {
+        let state = self.state().as_str_name().trim_start_matches("JOIN_TOKEN_STATE_").to_lowercase();
+        let expires = time(self.expire_time.as_ref());
+        vec![self.id.clone(), self.instance.clone(), state, expires, self.creator.clone(), self.note.clone()]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "instance": self.instance,
+            "state": self.state().as_str_name().trim_start_matches("JOIN_TOKEN_STATE_").to_lowercase(),
+            "create_time": time(self.create_time.as_ref()),
+            "expire_time": time(self.expire_time.as_ref()),
+            "creator": self.creator,
+            "note": self.note,
+        })
+    }
+}
+
+impl Row for v1::Instance {
+    const COLUMNS: &'static [&'static str] = &["NAME", "STATE", "ROLES", "AGENT", "REVISION", "CERTIFICATE", "PROBLEM"];
+
+    fn cells(&self) -> Vec<String> {
+        let roles = [(!self.client_id.is_empty(), "relying party"), (!self.portal_url.is_empty(), "home")];
+        let roles: Vec<&str> = roles.into_iter().filter(|(has, _)| *has).map(|(_, role)| role).collect();
+        let revision = match (self.applied_revision, self.wanted_revision) {
+            (applied, wanted) if applied == wanted => applied.to_string(),
+            (applied, wanted) => format!("{applied} of {wanted}"),
+        };
+        vec![
+            self.name.clone(),
+            self.state().as_str_name().trim_start_matches("INSTANCE_STATE_").to_lowercase(),
+            roles.join(", "),
+            if self.online { "online".to_owned() } else { "offline".to_owned() },
+            revision,
+            time(self.certificate_expire_time.as_ref()),
+            if self.quarantine_reason.is_empty() { self.problem.clone() } else { self.quarantine_reason.clone() },
+        ]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "name": self.name,
+            "display_name": self.display_name,
+            "public_url": self.public_url,
+            "state": self.state().as_str_name().trim_start_matches("INSTANCE_STATE_").to_lowercase(),
+            "quarantine_reason": self.quarantine_reason,
+            "client_id": self.client_id,
+            "redirect_uris": self.redirect_uris,
+            "portal_url": self.portal_url,
+            "enrol_time": time(self.enrol_time.as_ref()),
+            "certificate_expire_time": time(self.certificate_expire_time.as_ref()),
+            "online": self.online,
+            "last_seen_time": time(self.last_seen_time.as_ref()),
+            "agent_version": self.agent_version,
+            "applied_revision": self.applied_revision,
+            "wanted_revision": self.wanted_revision,
+            "problem": self.problem,
+        })
+    }
+}
+
+impl Row for v1::TrustEdge {
+    const COLUMNS: &'static [&'static str] = &["RELYING PARTY", "ACCEPTS HOME", "VERIFIED EMAIL DOMAINS", "CHANGED"];
+
+    fn cells(&self) -> Vec<String> {
+        let changed = time(self.update_time.as_ref());
+        vec![self.relying_party.clone(), self.home.clone(), self.email_domains.join(", "), changed]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "relying_party": self.relying_party,
+            "home": self.home,
+            "email_domains": self.email_domains,
+            "update_time": time(self.update_time.as_ref()),
+        })
+    }
+}

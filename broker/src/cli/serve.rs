@@ -1,0 +1,90 @@
+//! `homeward-broker serve`.
+
+use std::io::IsTerminal as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use serde_json::json;
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::storage::sled::SledStore;
+use crate::{Listeners, run as run_broker};
+
+/// Threads that wait for the store's files; more would only hold more memory.
+const BLOCKING_THREADS: usize = 16;
+
+pub(super) fn run(config: Config) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_env("HOMEWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .context("the runtime cannot be started")?;
+    runtime.block_on(serve(config))
+}
+
+#[expect(clippy::print_stdout, reason = "one line tells whoever started it where it listens")]
+async fn serve(config: Config) -> anyhow::Result<()> {
+    if !config.store_dir().exists() {
+        bail!("{} holds no federation yet: run `homeward-broker init` first", config.data_dir.display());
+    }
+    let store = Arc::new(SledStore::open(&config.store_dir())?);
+    let listeners = Listeners {
+        http: TcpListener::bind(config.http).await.with_context(|| format!("{} cannot be listened on", config.http))?,
+        grpc: TcpListener::bind(config.grpc).await.with_context(|| format!("{} cannot be listened on", config.grpc))?,
+        admin: bind_socket(&config.admin_socket).await?,
+    };
+    let announcement = json!({
+        "event": "listening",
+        "http": listeners.http.local_addr()?,
+        "grpc": listeners.grpc.local_addr()?,
+        "admin_socket": config.admin_socket,
+    });
+    let shutdown = CancellationToken::new();
+    let ended = shutdown.clone();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        info!("stopping: letting calls in flight finish");
+        ended.cancel();
+    });
+    let socket = config.admin_socket.clone();
+    let ready = move || println!("{announcement}");
+    let result = run_broker(config, store, listeners, Clock::system(), ready, shutdown).await;
+    // A socket that is left behind would be cleared by the next start.
+    drop(std::fs::remove_file(socket));
+    Ok(result?)
+}
+
+/// Binds the Admin socket for the broker's own user. One that a dead broker left behind is replaced, a live one is not.
+async fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
+    if UnixStream::connect(path).await.is_ok() {
+        bail!("another broker listens on {}: stop it first", path.display());
+    }
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(error).with_context(|| format!("{} cannot be replaced", path.display()));
+        }
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).with_context(|| format!("{} cannot be listened on", path.display()))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(listener)
+}

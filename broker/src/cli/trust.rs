@@ -1,0 +1,54 @@
+//! `homeward-broker trust`.
+
+use clap::Subcommand;
+use homeward_proto::v1;
+
+use crate::cli::admin::{connect, refusal};
+use crate::cli::output::{Output, Row};
+use crate::config::Config;
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Let a relying party accept a home's users. Said again, it replaces what was said before.
+    Allow {
+        /// The instance that accepts.
+        #[arg(long)]
+        relying_party: String,
+        /// The instance whose users are accepted.
+        #[arg(long)]
+        home: String,
+        /// A domain whose email addresses this home may call verified. May be repeated; without it the relying party
+        /// sees every address of this home as unverified.
+        #[arg(long = "email-domain", value_name = "DOMAIN")]
+        email_domains: Vec<String>,
+    },
+    /// List who accepts whom.
+    List,
+}
+
+pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
+    let mut admin = connect(config).await?;
+    match command {
+        Command::Allow { relying_party, home, email_domains } => {
+            let edge = v1::TrustEdge { relying_party, home, email_domains, update_time: None };
+            let request = v1::AllowTrustRequest { trust_edge: Some(edge) };
+            let allowed = admin.allow_trust(request).await.map_err(|status| refusal(&status))?.into_inner();
+            let edge = allowed.trust_edge.unwrap_or_default();
+            output.say(&format!("{} accepts users of {}.", edge.relying_party, edge.home), &edge.json());
+        }
+        Command::List => {
+            let (mut all, mut page_token) = (Vec::new(), String::new());
+            loop {
+                let request = v1::ListTrustEdgesRequest { page_size: 0, page_token };
+                let page = admin.list_trust_edges(request).await.map_err(|status| refusal(&status))?.into_inner();
+                all.extend(page.trust_edges);
+                page_token = page.next_page_token;
+                if page_token.is_empty() {
+                    break;
+                }
+            }
+            output.list(&all);
+        }
+    }
+    Ok(())
+}

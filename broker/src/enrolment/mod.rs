@@ -1,0 +1,520 @@
+//! Enrolment: from a join token to an instance with a certificate, and from one certificate to the next.
+//!
+//! 1. Ops [create](Enrolment::create_token) a join token. Its secret is shown once and not kept.
+//! 2. An agent [enrols](Enrolment::enrol) with a proof of the secret. Everything is checked before anything is consumed;
+//!    then one commit moves the token from issued to claimed and writes the instance. A lost answer may be fetched again
+//!    with the same key; a second key quarantines the name, because one of the two holders is a thief.
+//! 3. The first call with the certificate [confirms](Enrolment::authenticate) both. From there on every call is checked
+//!    against the registry: a certificate is worth nothing once the instance is quarantined or has a newer one.
+//! 4. [Renewal](Enrolment::renew) makes a second certificate, which takes the first one's place when it is first used.
+//!
+//! Invariants: a token enrols at most one key; identity comes from the verified certificate only; of a signing request
+//! only the public key is used.
+
+mod join_token;
+mod renewal;
+
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use homeward_certs::bundle::TrustBundle;
+use homeward_certs::csr::{CsrError, CsrPublicKey};
+use homeward_certs::identity::{InstanceName, TrustDomain};
+use homeward_certs::join_token::{JoinToken, JoinTokenError, JoinTokenId};
+use homeward_certs::proof::{EnrolmentTranscript, ProofError, ProofKey};
+use homeward_certs::recovery::RecoveryPublicKey;
+use secrecy::{SecretBox, SecretString};
+use tracing::{error, info, warn};
+use uuid::Uuid;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+
+use crate::authority::{Authority, CaError};
+use crate::clock::Timestamp;
+use crate::registry::{
+    Certificate, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, Profile, ProfileError, Registry,
+    RelyingParty,
+};
+use crate::secret::{KeyEncryptionKey, SecretError, random};
+use crate::storage::table::{Stored, Table};
+use crate::storage::{Expect, Store, StoreError};
+
+use join_token::Judgement;
+pub use join_token::{Claim, JoinTokenOrder, JoinTokenState, ListedJoinToken, StoredJoinToken};
+
+/// Bounds of a join token's life.
+const TOKEN_LIFETIME: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86_400);
+
+/// Enrolments that one address may try at once; then one a second.
+const BURST_PER_ADDRESS: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+/// Enrolments a second from everywhere.
+const PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
+
+/// How often a claim that somebody else got in the way of is judged again.
+const CLAIM_TRIES: usize = 4;
+
+/// The flow and what it stands on.
+#[derive(Debug)]
+pub struct Enrolment {
+    tokens: Table<StoredJoinToken>,
+    registry: Registry,
+    authority: Arc<Authority>,
+    kek: Arc<KeyEncryptionKey>,
+    settings: Settings,
+    per_address: DefaultKeyedRateLimiter<IpAddr>,
+    overall: DefaultDirectRateLimiter,
+}
+
+/// What the configuration says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What join tokens tell agents.
+    pub agent_url: String,
+    /// How long an instance certificate lasts.
+    pub certificate_lifetime: Duration,
+}
+
+/// A request to enrol, decoded.
+#[derive(Debug)]
+pub struct EnrolmentRequest {
+    /// Which token.
+    pub token_id: JoinTokenId,
+    /// The same in every retry.
+    pub request_id: Uuid,
+    /// PKCS#10, DER.
+    pub csr: Vec<u8>,
+    /// The key that outlives certificates.
+    pub recovery_key: RecoveryPublicKey,
+    /// HMAC under the token's key.
+    pub proof: Vec<u8>,
+    /// By the recovery key, over the same bytes.
+    pub recovery_signature: Vec<u8>,
+    /// What is to be registered.
+    pub profile: Profile,
+    /// Where it came from.
+    pub peer: IpAddr,
+}
+
+/// A certificate and what goes with it.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Leaf first, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// Of the leaf.
+    pub generation: u64,
+}
+
+impl Enrolment {
+    /// The flow.
+    pub fn new(
+        store: Arc<dyn Store>,
+        registry: Registry,
+        authority: Arc<Authority>,
+        kek: Arc<KeyEncryptionKey>,
+        settings: Settings,
+    ) -> Self {
+        let per_address = Quota::per_second(NonZeroU32::MIN).allow_burst(BURST_PER_ADDRESS);
+        Self {
+            tokens: Table::new(store),
+            registry,
+            authority,
+            kek,
+            settings,
+            per_address: RateLimiter::keyed(per_address),
+            overall: RateLimiter::direct(Quota::per_second(PER_SECOND)),
+        }
+    }
+
+    /// Makes a join token. The text is the secret: it cannot be had again.
+    ///
+    /// # Errors
+    /// When the lifetime is out of bounds or the name is taken.
+    pub async fn create_token(
+        &self,
+        order: JoinTokenOrder,
+        now: Timestamp,
+    ) -> Result<(SecretString, ListedJoinToken), EnrolmentError> {
+        if !TOKEN_LIFETIME.contains(&order.lifetime) {
+            return Err(EnrolmentError::TokenLifetime);
+        }
+        self.check_name(&order.instance, order.replace)?;
+        let token = JoinToken {
+            agent_url: self.settings.agent_url.clone(),
+            trust_domain: self.authority.trust_domain().clone(),
+            id: JoinTokenId::from(random::<8>()?),
+            secret: SecretBox::new(Box::new(random::<32>()?)),
+            pins: self.authority.bundle().pins(),
+            instance: order.instance.clone(),
+            expires_at: (now + order.lifetime).as_secs().unsigned_abs(),
+        };
+        let stored = StoredJoinToken::new(order, &ProofKey::derive(&token.secret)?, &self.kek, now)?;
+        let write = self.tokens.put(&token.id.to_string(), &stored, Expect::Absent)?;
+        self.tokens.commit(vec![write]).await?;
+        info!(join_token = %token.id, instance = %stored.instance, creator = stored.creator, "join token created");
+        Ok((token.to_text()?, ListedJoinToken { id: token.id, token: stored }))
+    }
+
+    /// Lists join tokens, newest first.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn list_tokens(&self) -> Result<Vec<ListedJoinToken>, EnrolmentError> {
+        let all = self.tokens.all().await?.into_iter();
+        let mut listed = all
+            .map(|(id, stored)| Ok(ListedJoinToken { id: id.parse()?, token: stored.record }))
+            .collect::<Result<Vec<_>, JoinTokenError>>()?;
+        listed.sort_by_key(|listed| std::cmp::Reverse(listed.token.created_at));
+        Ok(listed)
+    }
+
+    /// Makes a join token useless.
+    ///
+    /// # Errors
+    /// When there is none, or it was used.
+    pub async fn revoke_token(&self, id: JoinTokenId) -> Result<ListedJoinToken, EnrolmentError> {
+        let Stored { mut record, version } =
+            self.tokens.get(&id.to_string()).await?.ok_or(EnrolmentError::TokenUnknown)?;
+        match record.state {
+            JoinTokenState::Issued | JoinTokenState::Revoked => record.state = JoinTokenState::Revoked,
+            JoinTokenState::Claimed(_) | JoinTokenState::Confirmed(_) => return Err(EnrolmentError::TokenUsedUp),
+        }
+        let write = self.tokens.put(&id.to_string(), &record, Expect::Version(version))?;
+        self.tokens.commit(vec![write]).await?;
+        info!(join_token = %id, "join token revoked");
+        Ok(ListedJoinToken { id, token: record })
+    }
+
+    /// Enrols an agent.
+    ///
+    /// # Errors
+    /// See [`EnrolmentError`]; nothing is consumed then.
+    pub async fn enrol(&self, request: EnrolmentRequest, now: Timestamp) -> Result<Identity, EnrolmentError> {
+        self.limit(request.peer)?;
+        for _ in 0..CLAIM_TRIES {
+            match self.try_enrol(&request, now).await {
+                // Somebody else moved the token or the instance in between: judge again.
+                Err(EnrolmentError::Store(StoreError::Conflict)) => {}
+                done => return done,
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    fn limit(&self, peer: IpAddr) -> Result<(), EnrolmentError> {
+        // What is idle is forgotten, so that strangers' addresses do not pile up.
+        if self.per_address.len() > 10_000 {
+            self.per_address.retain_recent();
+        }
+        let limited = self.per_address.check_key(&peer).is_err() || self.overall.check().is_err();
+        if limited { Err(EnrolmentError::RateLimited) } else { Ok(()) }
+    }
+
+    async fn try_enrol(&self, request: &EnrolmentRequest, now: Timestamp) -> Result<Identity, EnrolmentError> {
+        let id = request.token_id.to_string();
+        let stored = self.tokens.get(&id).await?.ok_or(EnrolmentError::TokenInvalid)?;
+        let token = &stored.record;
+        let key = self.check_proof(request, token)?;
+        let current = self.registry.instances.get(token.instance.as_str()).await?;
+        match token.judge(&key.pin().to_string(), now)? {
+            Judgement::Repeat => {
+                let instance = current.ok_or(EnrolmentError::TokenUsedUp)?.record;
+                Ok(self.identity(&instance.certificate))
+            }
+            Judgement::Quarantine => {
+                error!(
+                    join_token = id, instance = %token.instance, peer = %request.peer, state = ?token.state,
+                    "SECURITY: a join token was used by two agents; the instance is quarantined. Find out who the \
+                     other one is, then create a token with --replace"
+                );
+                self.quarantine(&token.instance, "its join token was used by two different agents", now).await?;
+                Err(EnrolmentError::TokenReused)
+            }
+            Judgement::Issue => self.claim(request, &key, stored, current, now).await,
+        }
+    }
+
+    /// Everything that can be wrong without the token being at fault.
+    fn check_proof(&self, request: &EnrolmentRequest, token: &StoredJoinToken) -> Result<CsrPublicKey, EnrolmentError> {
+        // The proof covers the key, so the key is read first; that costs nothing and reveals nothing.
+        let key = CsrPublicKey::from_csr(&request.csr);
+        let pin = key.as_ref().map_or_else(|_| homeward_certs::pin::SpkiPin::of_spki(&request.csr), CsrPublicKey::pin);
+        let proof_key = token.proof_key(&self.kek)?;
+        let transcripts = self
+            .authority
+            .leaf_pins()
+            .map(|leaf| EnrolmentTranscript::new(&pin, &request.recovery_key, &leaf, request.request_id.as_bytes()));
+        let proved = transcripts.iter().find(|transcript| proof_key.verifies(transcript, &request.proof));
+        let transcript = proved.ok_or(EnrolmentError::TokenInvalid)?;
+        let key = key?;
+        if !request.recovery_key.verifies(transcript.as_bytes(), &request.recovery_signature) {
+            return Err(EnrolmentError::RecoverySignature);
+        }
+        Ok(key)
+    }
+
+    fn check_name(&self, name: &InstanceName, replace: bool) -> Result<(), EnrolmentError> {
+        let snapshot = self.registry.snapshot();
+        match snapshot.instance(name).map(|instance| &instance.state) {
+            None | Some(InstanceState::Claimed { .. }) => Ok(()),
+            Some(_) if replace => Ok(()),
+            Some(_) => Err(EnrolmentError::NameTaken(name.clone())),
+        }
+    }
+
+    /// The one commit that uses the token up and writes the instance.
+    async fn claim(
+        &self,
+        request: &EnrolmentRequest,
+        key: &CsrPublicKey,
+        stored: Stored<StoredJoinToken>,
+        current: Option<Stored<Instance>>,
+        now: Timestamp,
+    ) -> Result<Identity, EnrolmentError> {
+        let mut token = stored.record;
+        let name = token.instance.clone();
+        let id = request.token_id.to_string();
+        self.check_name(&name, token.replace)?;
+        let profile = request.profile.clone().check(&name)?;
+        let leaf = self.authority.issue(&name, key, now, self.settings.certificate_lifetime)?;
+        let pin = key.pin().to_string();
+        let instance_id = current.as_ref().map_or_else(InstanceId::generate, |current| current.record.id);
+        let old_party = current.as_ref().and_then(|current| current.record.relying_party.as_ref());
+        let secret_version = old_party.map_or(1, |old| old.secret.version + 1);
+        let relying_party = if profile.redirect_uris.is_empty() {
+            None
+        } else {
+            Some(RelyingParty {
+                client_id: ClientId::of(&name, instance_id),
+                secret: ClientSecret::generate(&self.kek, secret_version)?,
+                redirect_uris: profile.redirect_uris,
+                auth_method: profile.auth_method,
+                id_token_alg: profile.id_token_alg,
+                pkce_required: profile.pkce,
+            })
+        };
+        let instance = Instance {
+            id: instance_id,
+            display_name: profile.display_name,
+            public_url: profile.public_url,
+            state: InstanceState::Claimed { join_token: id.clone() },
+            enrolled_at: now,
+            recovery_key: STANDARD_NO_PAD.encode(request.recovery_key.as_bytes()),
+            certificate: Certificate::of(&leaf, pin.clone(), request.request_id, now, 1),
+            pending_certificate: None,
+            relying_party,
+            home: profile.portal_url.map(|portal_url| Home { portal_url }),
+            name,
+        };
+        let peer = request.peer.to_string();
+        token.state =
+            JoinTokenState::Claimed(Claim { key: pin, request_id: request.request_id, claimed_at: now, peer });
+        let expect = current.as_ref().map_or(Expect::Absent, |current| Expect::Version(current.version));
+        let writes = vec![
+            self.tokens.put(&id, &token, Expect::Version(stored.version))?,
+            self.registry.instances.put(instance.name.as_str(), &instance, expect)?,
+        ];
+        let revision = self.tokens.commit(writes).await?;
+        self.registry.reached(revision).await?;
+        info!(join_token = id, instance = %instance.name, peer = %request.peer, "instance enrolled");
+        Ok(self.identity(&instance.certificate))
+    }
+
+    async fn quarantine(&self, name: &InstanceName, reason: &str, now: Timestamp) -> Result<(), EnrolmentError> {
+        let revision = self
+            .registry
+            .instances
+            .update(name.as_str(), |instance| {
+                let mut instance = instance.ok_or(EnrolmentError::AgentUnknown)?;
+                instance.state = InstanceState::Quarantined { reason: reason.to_owned(), since: now };
+                Ok::<_, EnrolmentError>(instance)
+            })
+            .await?;
+        Ok(self.registry.reached(revision).await?)
+    }
+
+    /// Decides whether a verified certificate may make calls. The first call with a new one makes it the one.
+    ///
+    /// # Errors
+    /// When the instance is unknown, quarantined, or has a newer certificate.
+    pub async fn authenticate(
+        &self,
+        name: &InstanceName,
+        serial: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Instance>, EnrolmentError> {
+        let instance = self.registry.snapshot().instance(name).cloned().ok_or(EnrolmentError::AgentUnknown)?;
+        match renewal::admit(&instance, serial)? {
+            renewal::Admission::Plain => Ok(instance),
+            renewal::Admission::FirstUse => self.first_use(name, serial, now).await,
+        }
+    }
+
+    async fn first_use(
+        &self,
+        name: &InstanceName,
+        serial: &str,
+        now: Timestamp,
+    ) -> Result<Arc<Instance>, EnrolmentError> {
+        let Some(Stored { record, version }) = self.registry.instances.get(name.as_str()).await? else {
+            return Err(EnrolmentError::AgentUnknown);
+        };
+        if renewal::admit(&record, serial)? == renewal::Admission::Plain {
+            return Ok(Arc::new(record));
+        }
+        let mut writes = Vec::new();
+        if let InstanceState::Claimed { join_token } = &record.state
+            && let Some(Stored { record: mut token, version }) = self.tokens.get(join_token).await?
+            && let JoinTokenState::Claimed(claim) = token.state
+        {
+            token.state = JoinTokenState::Confirmed(claim);
+            writes.push(self.tokens.put(join_token, &token, Expect::Version(version))?);
+        }
+        let instance = renewal::promote(record, serial);
+        writes.push(self.registry.instances.put(name.as_str(), &instance, Expect::Version(version))?);
+        match self.tokens.commit(writes).await {
+            Ok(revision) => {
+                self.registry.reached(revision).await?;
+                info!(instance = %name, generation = instance.certificate.generation, at = %now, "certificate in use");
+                Ok(Arc::new(instance))
+            }
+            // Another call with the same certificate was first: that is as good, if it is in use now.
+            Err(StoreError::Conflict) => {
+                let stored = self.registry.instances.get(name.as_str()).await?.ok_or(EnrolmentError::AgentUnknown)?;
+                match renewal::admit(&stored.record, serial)? {
+                    renewal::Admission::Plain => Ok(Arc::new(stored.record)),
+                    renewal::Admission::FirstUse => Err(StoreError::Conflict.into()),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Makes the caller's next certificate. It takes the place of the current one when it is first used; until then a
+    /// retry with the same request id gets the same one.
+    ///
+    /// # Errors
+    /// When the signing request is unfit, over the old key, or too soon after the last.
+    pub async fn renew(
+        &self,
+        caller: &InstanceName,
+        request_id: Uuid,
+        csr: &[u8],
+        now: Timestamp,
+    ) -> Result<Identity, EnrolmentError> {
+        let key = CsrPublicKey::from_csr(csr)?;
+        let stored = self.registry.instances.get(caller.as_str()).await?.ok_or(EnrolmentError::AgentUnknown)?;
+        let mut instance = stored.record;
+        let pin = key.pin().to_string();
+        if let Some(pending) = renewal::repeat(&instance, request_id, &pin) {
+            return Ok(self.identity(pending));
+        }
+        renewal::check(&instance, &pin, self.settings.certificate_lifetime, now)?;
+        let leaf = self.authority.issue(caller, &key, now, self.settings.certificate_lifetime)?;
+        let generation = instance.certificate.generation + 1;
+        let certificate = Certificate::of(&leaf, pin, request_id, now, generation);
+        let identity = self.identity(&certificate);
+        instance.pending_certificate = Some(certificate);
+        let write = self.registry.instances.put(caller.as_str(), &instance, Expect::Version(stored.version))?;
+        let revision = self.registry.instances.commit(vec![write]).await?;
+        self.registry.reached(revision).await?;
+        info!(instance = %caller, generation, "certificate renewed");
+        Ok(identity)
+    }
+
+    /// What agents must trust.
+    pub fn bundle(&self) -> &TrustBundle {
+        self.authority.bundle()
+    }
+
+    /// The federation whose certificates count.
+    pub fn trust_domain(&self) -> &TrustDomain {
+        self.authority.trust_domain()
+    }
+
+    fn identity(&self, certificate: &Certificate) -> Identity {
+        let chain = vec![certificate.der(), self.authority.certificate().to_vec()];
+        Identity { chain, generation: certificate.generation }
+    }
+}
+
+/// Why an enrolment, a renewal or a call is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolmentError {
+    /// Unknown, revoked, or the proof is wrong: the same for all, so that nobody learns which.
+    #[error("the join token is not valid")]
+    TokenInvalid,
+    /// Proved, but too old.
+    #[error("the join token has expired")]
+    TokenExpired,
+    /// Proved, by the agent that has used it already.
+    #[error("the join token has been used")]
+    TokenUsedUp,
+    /// Proved, by another agent than the one that has used it.
+    #[error("the join token has been used by another agent")]
+    TokenReused,
+    /// No join token has this id; said to ops only.
+    #[error("there is no such join token")]
+    TokenUnknown,
+    /// Out of bounds.
+    #[error("a join token may live from 1 minute to 24 hours")]
+    TokenLifetime,
+    /// The recovery key did not sign.
+    #[error("the recovery key's signature is wrong")]
+    RecoverySignature,
+    /// The signing request is unfit.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// What is to be registered is unfit.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The name belongs to an enrolled instance.
+    #[error("there is an instance {0} already")]
+    NameTaken(InstanceName),
+    /// Too many tries.
+    #[error("too many requests")]
+    RateLimited,
+    /// The certificate is good, its instance is not known.
+    #[error("the instance is not known here")]
+    AgentUnknown,
+    /// The instance is cut off.
+    #[error("the instance is quarantined")]
+    Quarantined,
+    /// A newer certificate has taken this one's place.
+    #[error("the certificate has been replaced")]
+    CertificateReplaced,
+    /// The new certificate is to be over the old key.
+    #[error("a renewal needs a new key")]
+    KeyNotNew,
+    /// The token's text could not be made.
+    #[error(transparent)]
+    Token(#[from] JoinTokenError),
+    /// The proof key could not be derived.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// The CA did not sign.
+    #[error(transparent)]
+    Authority(#[from] CaError),
+    /// Sealing or randomness failed.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl EnrolmentError {
+    /// Logs what ops have to know of a refusal that strangers are not told.
+    pub fn log(&self, peer: IpAddr) {
+        match self {
+            Self::TokenInvalid | Self::TokenExpired | Self::TokenUsedUp | Self::TokenReused => {
+                warn!(%peer, reason = %self, "enrolment refused");
+            }
+            other => info!(%peer, reason = %other, "enrolment refused"),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! `homeward.v1.AdminService`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use homeward_proto::v1;
+use homeward_proto::v1::admin_service_server::AdminService;
+use prost_types::Timestamp as WireTime;
+use secrecy::ExposeSecret as _;
+use tonic::{Request, Response, Status};
+
+use crate::clock::{Clock, Timestamp};
+use crate::enrolment::{Enrolment, JoinTokenOrder, JoinTokenState, ListedJoinToken};
+use crate::fleet::Fleet;
+use crate::grpc::Services;
+use crate::grpc::authorization::OpsUser;
+use crate::grpc::status::{self, Reason};
+use crate::registry::{Instance, InstanceState, Registry, TrustEdge, TrustEdgeId};
+
+/// How long a join token lives if nobody says otherwise.
+const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 60);
+
+/// Longest page, and longest note.
+const MAX_PAGE: usize = 1000;
+const MAX_NOTE: usize = 256;
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Service {
+    enrolment: Arc<Enrolment>,
+    fleet: Arc<Fleet>,
+    registry: Registry,
+    clock: Clock,
+}
+
+impl Service {
+    pub(super) fn new(services: &Services) -> Self {
+        Self {
+            enrolment: services.enrolment.clone(),
+            fleet: services.fleet.clone(),
+            registry: services.registry.clone(),
+            clock: services.clock.clone(),
+        }
+    }
+
+    fn instance(&self, instance: &Instance) -> v1::Instance {
+        let seen = self.fleet.liveness().sighting(&instance.name);
+        let party = instance.relying_party.as_ref();
+        let (state, quarantine_reason) = match &instance.state {
+            InstanceState::Claimed { .. } => (v1::InstanceState::Claimed, String::new()),
+            InstanceState::Confirmed => (v1::InstanceState::Confirmed, String::new()),
+            InstanceState::Quarantined { reason, .. } => (v1::InstanceState::Quarantined, reason.clone()),
+        };
+        let newest = instance.pending_certificate.as_ref().unwrap_or(&instance.certificate);
+        let mut shown = v1::Instance {
+            name: instance.name.to_string(),
+            display_name: instance.display_name.clone(),
+            public_url: instance.public_url.clone(),
+            state: state.into(),
+            client_id: party.map(|party| party.client_id.to_string()).unwrap_or_default(),
+            redirect_uris: party.map(|party| party.redirect_uris.clone()).unwrap_or_default(),
+            portal_url: instance.home.as_ref().map(|home| home.portal_url.clone()).unwrap_or_default(),
+            enrol_time: Some(wire(instance.enrolled_at)),
+            certificate_expire_time: Some(wire(newest.not_after)),
+            quarantine_reason,
+            ..v1::Instance::default()
+        };
+        if let Some(seen) = seen {
+            shown.online = seen.online;
+            shown.last_seen_time = Some(wire(seen.last_seen_at));
+            shown.agent_version = seen.agent_version;
+            shown.applied_revision = seen.applied_revision;
+            shown.wanted_revision = seen.wanted_revision;
+            shown.problem = if seen.refusal.is_empty() { seen.problem } else { seen.refusal };
+        }
+        shown
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for Service {
+    async fn create_join_token(
+        &self,
+        request: Request<v1::CreateJoinTokenRequest>,
+    ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
+        let uid = request.extensions().get::<OpsUser>().map(|ops| ops.0);
+        let request = request.into_inner();
+        let lifetime = request.lifetime_duration.map(Duration::try_from).transpose();
+        if request.note.chars().count() > MAX_NOTE || request.note.chars().any(char::is_control) {
+            return Err(status::refused(Reason::FieldInvalid("note")));
+        }
+        let order = JoinTokenOrder {
+            instance: name(&request.instance)?,
+            lifetime: lifetime
+                .map_err(|_| status::refused(Reason::FieldInvalid("lifetime_duration")))?
+                .unwrap_or(TOKEN_LIFETIME),
+            replace: request.replace,
+            creator: uid.map_or_else(String::new, |uid| format!("uid={uid}")),
+            note: request.note,
+        };
+        let now = self.clock.now();
+        let (text, listed) =
+            self.enrolment.create_token(order, now).await.map_err(|error| status::enrolment(&error))?;
+        Ok(Response::new(v1::CreateJoinTokenResponse {
+            text: text.expose_secret().to_owned(),
+            join_token: Some(join_token(&listed, now)),
+        }))
+    }
+
+    async fn list_join_tokens(
+        &self,
+        request: Request<v1::ListJoinTokensRequest>,
+    ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
+        let request = request.into_inner();
+        let now = self.clock.now();
+        let all = self.enrolment.list_tokens().await.map_err(|error| status::enrolment(&error))?;
+        let tokens = all.iter().map(|listed| (listed.id.to_string(), join_token(listed, now))).collect();
+        let (join_tokens, next_page_token) = page(tokens, request.page_size, &request.page_token);
+        Ok(Response::new(v1::ListJoinTokensResponse { join_tokens, next_page_token }))
+    }
+
+    async fn revoke_join_token(
+        &self,
+        request: Request<v1::RevokeJoinTokenRequest>,
+    ) -> Result<Response<v1::RevokeJoinTokenResponse>, Status> {
+        let id = request.into_inner().id.parse().map_err(|_| status::refused(Reason::FieldInvalid("id")))?;
+        let listed = self.enrolment.revoke_token(id).await.map_err(|error| status::enrolment(&error))?;
+        let join_token = Some(join_token(&listed, self.clock.now()));
+        Ok(Response::new(v1::RevokeJoinTokenResponse { join_token }))
+    }
+
+    async fn list_instances(
+        &self,
+        request: Request<v1::ListInstancesRequest>,
+    ) -> Result<Response<v1::ListInstancesResponse>, Status> {
+        let request = request.into_inner();
+        let snapshot = self.registry.snapshot();
+        let mut all: Vec<_> =
+            snapshot.instances().map(|instance| (instance.name.to_string(), self.instance(instance))).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let (instances, next_page_token) = page(all, request.page_size, &request.page_token);
+        Ok(Response::new(v1::ListInstancesResponse { instances, next_page_token }))
+    }
+
+    async fn get_instance(
+        &self,
+        request: Request<v1::GetInstanceRequest>,
+    ) -> Result<Response<v1::GetInstanceResponse>, Status> {
+        let name = name(&request.into_inner().name)?;
+        let snapshot = self.registry.snapshot();
+        let instance = snapshot.instance(&name).ok_or_else(|| status::refused(Reason::InstanceUnknown))?;
+        Ok(Response::new(v1::GetInstanceResponse { instance: Some(self.instance(instance)) }))
+    }
+
+    async fn allow_trust(
+        &self,
+        request: Request<v1::AllowTrustRequest>,
+    ) -> Result<Response<v1::AllowTrustResponse>, Status> {
+        let wanted = request.into_inner().trust_edge.unwrap_or_default();
+        let domains = wanted.email_domains.iter().map(|domain| domain.parse());
+        let edge = TrustEdge {
+            id: TrustEdgeId { relying_party: name(&wanted.relying_party)?, home: name(&wanted.home)? },
+            email_domains: domains
+                .collect::<Result<_, _>>()
+                .map_err(|_| status::refused(Reason::FieldInvalid("email_domains")))?,
+            updated_at: self.clock.now(),
+        };
+        let edge = self.registry.allow_trust(edge).await.map_err(|error| status::trust(&error))?;
+        Ok(Response::new(v1::AllowTrustResponse { trust_edge: Some(trust_edge(&edge)) }))
+    }
+
+    async fn list_trust_edges(
+        &self,
+        request: Request<v1::ListTrustEdgesRequest>,
+    ) -> Result<Response<v1::ListTrustEdgesResponse>, Status> {
+        let request = request.into_inner();
+        let snapshot = self.registry.snapshot();
+        let mut all: Vec<_> = snapshot.edges().map(|edge| (edge.id.key(), trust_edge(edge))).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let (trust_edges, next_page_token) = page(all, request.page_size, &request.page_token);
+        Ok(Response::new(v1::ListTrustEdgesResponse { trust_edges, next_page_token }))
+    }
+}
+
+fn name(text: &str) -> Result<homeward_certs::identity::InstanceName, Status> {
+    text.parse().map_err(|_| status::refused(Reason::FieldInvalid("the instance's name")))
+}
+
+/// The entries behind the one that the token names, and the token of the next page.
+fn page<T>(all: Vec<(String, T)>, size: i32, token: &str) -> (Vec<T>, String) {
+    let size = usize::try_from(size).ok().filter(|size| (1..=MAX_PAGE).contains(size)).unwrap_or(MAX_PAGE);
+    let begin = match all.iter().position(|(key, _)| key == token) {
+        Some(last) => last + 1,
+        None => 0,
+    };
+    let more = all.len() > begin + size;
+    let (mut entries, mut next) = (Vec::new(), String::new());
+    for (key, entry) in all.into_iter().skip(begin).take(size) {
+        next = key;
+        entries.push(entry);
+    }
+    (entries, if more { next } else { String::new() })
+}
+
+fn wire(time: Timestamp) -> WireTime {
+    WireTime { seconds: time.as_secs(), nanos: 0 }
+}
+
+fn join_token(listed: &ListedJoinToken, now: Timestamp) -> v1::JoinToken {
+    let token = &listed.token;
+    let state = match token.state {
+        JoinTokenState::Issued if token.expires_at <= now => v1::JoinTokenState::Expired,
+        JoinTokenState::Issued => v1::JoinTokenState::Issued,
+        JoinTokenState::Claimed(_) => v1::JoinTokenState::Claimed,
+        JoinTokenState::Confirmed(_) => v1::JoinTokenState::Confirmed,
+        JoinTokenState::Revoked => v1::JoinTokenState::Revoked,
+    };
+    v1::JoinToken {
+        id: listed.id.to_string(),
+        instance: token.instance.to_string(),
+        create_time: Some(wire(token.created_at)),
+        expire_time: Some(wire(token.expires_at)),
+        state: state.into(),
+        creator: token.creator.clone(),
+        note: token.note.clone(),
+    }
+}
+
+fn trust_edge(edge: &TrustEdge) -> v1::TrustEdge {
+    v1::TrustEdge {
+        relying_party: edge.id.relying_party.to_string(),
+        home: edge.id.home.to_string(),
+        email_domains: edge.email_domains.iter().map(ToString::to_string).collect(),
+        update_time: Some(wire(edge.updated_at)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_follow_each_other_to_the_end() {
+        let all = || (0..5).map(|n| (format!("k{n}"), n)).collect::<Vec<_>>();
+        assert_eq!(page(all(), 2, ""), (vec![0, 1], "k1".into()));
+        assert_eq!(page(all(), 2, "k1"), (vec![2, 3], "k3".into()));
+        assert_eq!(page(all(), 2, "k3"), (vec![4], String::new()));
+        assert_eq!(page(all(), 0, ""), (vec![0, 1, 2, 3, 4], String::new()));
+    }
+}

@@ -1,0 +1,228 @@
+//! The gate: who may call what.
+//!
+//! One table names every method and its role; what is not in it is answered `UNIMPLEMENTED` before any service sees
+//! it. An agent is who its verified certificate says, and the registry is asked on every call whether that certificate
+//! still counts: nothing in a request can say otherwise.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use homeward_certs::authority::Serial;
+use homeward_certs::identity::{InstanceName, PeerIdentity};
+use http::{Request, Response};
+use rustix::process::geteuid;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo};
+use tower::{Layer, Service};
+use tracing::warn;
+
+use crate::clock::Clock;
+use crate::enrolment::Enrolment;
+use crate::grpc::status::{self, Reason};
+
+/// Who may call a method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Whoever reaches the port.
+    Anyone,
+    /// An instance's agent, by its certificate.
+    Agent,
+    /// Root or the broker's own user, over the Unix socket.
+    Ops,
+}
+
+/// Every method there is.
+const ROLES: [(&str, Role); 15] = [
+    ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
+    ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
+    ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
+    ("/homeward.v1.SyncService/Sync", Role::Agent),
+    ("/homeward.v1.LoginService/OpenTicket", Role::Agent),
+    ("/homeward.v1.LoginService/CompleteTicket", Role::Agent),
+    ("/homeward.v1.AdminService/CreateJoinToken", Role::Ops),
+    ("/homeward.v1.AdminService/ListJoinTokens", Role::Ops),
+    ("/homeward.v1.AdminService/RevokeJoinToken", Role::Ops),
+    ("/homeward.v1.AdminService/ListInstances", Role::Ops),
+    ("/homeward.v1.AdminService/GetInstance", Role::Ops),
+    ("/homeward.v1.AdminService/AllowTrust", Role::Ops),
+    ("/homeward.v1.AdminService/ListTrustEdges", Role::Ops),
+    ("/grpc.health.v1.Health/Check", Role::Anyone),
+    ("/grpc.health.v1.Health/Watch", Role::Anyone),
+];
+
+/// The agent that calls: in the extensions of every request that needed one.
+#[derive(Clone, Debug)]
+pub(super) struct Caller(pub(super) InstanceName);
+
+/// Where a call comes from: in the extensions of every request over TCP.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
+
+/// Which of ops calls: in the extensions of every request over the Unix socket.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct OpsUser(pub(super) u32);
+
+/// Judges calls on one listener.
+#[derive(Clone, Debug)]
+pub(super) struct Gate(Arc<Door>);
+
+#[derive(Debug)]
+enum Door {
+    Agents { enrolment: Arc<Enrolment>, clock: Clock },
+    Ops,
+}
+
+impl Gate {
+    /// For the mTLS listener.
+    pub(super) fn agents(enrolment: Arc<Enrolment>, clock: Clock) -> Self {
+        Self(Arc::new(Door::Agents { enrolment, clock }))
+    }
+
+    /// For the Unix socket.
+    pub(super) fn ops() -> Self {
+        Self(Arc::new(Door::Ops))
+    }
+
+    async fn admit(&self, request: &mut Request<Body>) -> Result<(), Status> {
+        let path = request.uri().path();
+        let role = ROLES.iter().find(|(method, _)| *method == path).map(|(_, role)| *role);
+        let role = role.ok_or_else(|| Status::unimplemented("there is no such method"))?;
+        match &*self.0 {
+            Door::Agents { enrolment, clock } => {
+                let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+                let address = connection.and_then(|tls| tls.get_ref().remote_addr());
+                let peer = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip().to_canonical());
+                let leaf = connection.and_then(|tls| tls.peer_certs()?.first().map(|leaf| leaf.to_vec()));
+                request.extensions_mut().insert(Peer(peer));
+                match role {
+                    Role::Anyone => Ok(()),
+                    Role::Ops => Err(status::refused(Reason::RoleMissing)),
+                    Role::Agent => {
+                        let leaf = leaf.ok_or_else(|| status::refused(Reason::CertificateMissing))?;
+                        request.extensions_mut().insert(agent(enrolment, &leaf, clock).await?);
+                        Ok(())
+                    }
+                }
+            }
+            Door::Ops => {
+                let connection = request.extensions().get::<UdsConnectInfo>();
+                let uid = connection.and_then(|uds| uds.peer_cred.as_ref().map(|peer| peer.uid()));
+                match (role, uid) {
+                    (Role::Agent, _) | (_, None) => Err(status::refused(Reason::RoleMissing)),
+                    (_, Some(uid)) if uid == 0 || uid == geteuid().as_raw() => {
+                        request.extensions_mut().insert(OpsUser(uid));
+                        Ok(())
+                    }
+                    (_, Some(uid)) => {
+                        warn!(uid, path = request.uri().path(), "an admin call by somebody else was refused");
+                        Err(status::refused(Reason::RoleMissing))
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Who a verified leaf speaks for, if it still may. The trust domain was checked in the handshake.
+async fn agent(enrolment: &Enrolment, leaf: &[u8], clock: &Clock) -> Result<Caller, Status> {
+    let identity = PeerIdentity::of_leaf(leaf, enrolment.trust_domain());
+    let (Ok(PeerIdentity::Instance(name)), Some(serial)) = (identity, Serial::of_certificate(leaf)) else {
+        return Err(status::refused(Reason::CertificateMissing));
+    };
+    let instance = enrolment.authenticate(&name, &serial.to_string(), clock.now()).await;
+    instance.map(|instance| Caller(instance.name.clone())).map_err(|error| status::enrolment(&error))
+}
+
+/// Puts the gate before all services.
+#[derive(Clone, Debug)]
+pub(super) struct AuthorizationLayer(Gate);
+
+impl AuthorizationLayer {
+    /// With this gate.
+    pub(super) fn new(gate: Gate) -> Self {
+        Self(gate)
+    }
+}
+
+impl<S> Layer<S> for AuthorizationLayer {
+    type Service = Authorization<S>;
+
+    fn layer(&self, inner: S) -> Authorization<S> {
+        Authorization { gate: self.0.clone(), inner }
+    }
+}
+
+/// A service behind the gate.
+#[derive(Clone, Debug)]
+pub(super) struct Authorization<S> {
+    gate: Gate,
+    inner: S,
+}
+
+impl<S> Service<Request<Body>> for Authorization<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        // The clone that stays behind takes the next call; the one that was polled ready takes this.
+        let fresh = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, fresh);
+        let gate = self.gate.clone();
+        Box::pin(async move {
+            match gate.admit(&mut request).await {
+                Ok(()) => inner.call(request).await,
+                Err(status) => Ok(status.into_http()),
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_contract_has_a_role_and_no_other_has() {
+        let files = prost_types::FileDescriptorSet::decode(homeward_proto::FILE_DESCRIPTOR_SET).unwrap();
+        let mut methods: Vec<String> = Vec::new();
+        for file in files.file.iter().filter(|file| file.package() == "homeward.v1") {
+            for service in &file.service {
+                let path = |method: &prost_types::MethodDescriptorProto| {
+                    format!("/homeward.v1.{}/{}", service.name(), method.name())
+                };
+                methods.extend(service.method.iter().map(path));
+            }
+        }
+        methods.extend(["/grpc.health.v1.Health/Check".into(), "/grpc.health.v1.Health/Watch".into()]);
+        let mut listed: Vec<String> = ROLES.iter().map(|(method, _)| (*method).to_owned()).collect();
+        methods.sort();
+        listed.sort();
+        assert_eq!(methods, listed);
+    }
+
+    #[test]
+    fn strangers_reach_enrolment_and_health_only() {
+        let open: Vec<&str> =
+            ROLES.iter().filter(|(_, role)| *role == Role::Anyone).map(|(method, _)| *method).collect();
+        assert_eq!(
+            open,
+            ["/homeward.v1.EnrolmentService/Enrol", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"]
+        );
+    }
+}

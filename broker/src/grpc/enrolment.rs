@@ -1,0 +1,121 @@
+//! `homeward.v1.EnrolmentService`.
+
+use std::sync::Arc;
+
+use homeward_certs::bundle::TrustBundle;
+use homeward_certs::recovery::RecoveryPublicKey;
+use homeward_proto::v1;
+use homeward_proto::v1::enrolment_service_server::EnrolmentService;
+use prost_types::Timestamp as WireTime;
+use tonic::{Request, Response, Status};
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::config::Issuer;
+use crate::enrolment::{Enrolment, EnrolmentRequest};
+use crate::grpc::Services;
+use crate::grpc::authorization::{Caller, Peer};
+use crate::grpc::status::{self, Reason};
+use crate::keys::SigningAlgorithm;
+use crate::registry::{ClientAuthMethod, Profile};
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Service {
+    enrolment: Arc<Enrolment>,
+    issuer: Issuer,
+    clock: Clock,
+}
+
+impl Service {
+    pub(super) fn new(services: &Services) -> Self {
+        Self { enrolment: services.enrolment.clone(), issuer: services.issuer.clone(), clock: services.clock.clone() }
+    }
+}
+
+#[tonic::async_trait]
+impl EnrolmentService for Service {
+    async fn enrol(&self, request: Request<v1::EnrolRequest>) -> Result<Response<v1::EnrolResponse>, Status> {
+        let peer = peer(&request)?;
+        let now = self.clock.now();
+        let decoded = decode(request.into_inner(), peer)?;
+        let identity = self.enrolment.enrol(decoded, now).await.map_err(|error| {
+            error.log(peer.0);
+            status::enrolment(&error)
+        })?;
+        Ok(Response::new(v1::EnrolResponse {
+            certificate_chain: identity.chain,
+            trust_bundle: Some(encode_bundle(self.enrolment.bundle())),
+            issuer: self.issuer.to_string(),
+            generation: identity.generation,
+            server_time: Some(WireTime { seconds: now.as_secs(), nanos: 0 }),
+        }))
+    }
+
+    async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        let request_id = uuid(&request.request_id)?;
+        let renewed = self.enrolment.renew(&caller.0, request_id, &request.csr, self.clock.now()).await;
+        let identity = renewed.map_err(|error| status::enrolment(&error))?;
+        Ok(Response::new(v1::RenewResponse {
+            certificate_chain: identity.chain,
+            trust_bundle: Some(encode_bundle(self.enrolment.bundle())),
+            generation: identity.generation,
+        }))
+    }
+
+    async fn confirm(&self, request: Request<v1::ConfirmRequest>) -> Result<Response<v1::ConfirmResponse>, Status> {
+        Ok(Response::new(v1::ConfirmResponse { instance: caller(&request)?.0.to_string() }))
+    }
+}
+
+/// The agent that calls, as the gate found it.
+pub(super) fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    request.extensions().get::<Caller>().cloned().ok_or_else(|| status::refused(Reason::CertificateMissing))
+}
+
+fn peer<T>(request: &Request<T>) -> Result<Peer, Status> {
+    request.extensions().get::<Peer>().copied().ok_or_else(|| status::refused(Reason::RoleMissing))
+}
+
+fn uuid(text: &str) -> Result<Uuid, Status> {
+    Uuid::try_parse(text).map_err(|_| status::refused(Reason::FieldInvalid("request_id")))
+}
+
+fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Status> {
+    let invalid = |field| move || status::refused(Reason::FieldInvalid(field));
+    let profile = request.profile.ok_or_else(invalid("profile"))?;
+    let auth_method = match profile.client_auth_method() {
+        v1::ClientAuthMethod::Unspecified | v1::ClientAuthMethod::Basic => ClientAuthMethod::ClientSecretBasic,
+        v1::ClientAuthMethod::Post => ClientAuthMethod::ClientSecretPost,
+    };
+    let id_token_alg = match profile.id_token_alg() {
+        v1::SigningAlgorithm::Unspecified | v1::SigningAlgorithm::Rs256 => SigningAlgorithm::Rs256,
+        v1::SigningAlgorithm::Es256 => SigningAlgorithm::Es256,
+    };
+    Ok(EnrolmentRequest {
+        token_id: request.token_id.as_slice().try_into().ok().ok_or_else(invalid("token_id"))?,
+        request_id: uuid(&request.request_id)?,
+        csr: request.csr,
+        recovery_key: RecoveryPublicKey::try_from(request.recovery_key.as_slice())
+            .ok()
+            .ok_or_else(invalid("recovery_key"))?,
+        proof: request.proof,
+        recovery_signature: request.recovery_signature,
+        profile: Profile {
+            public_url: profile.public_url,
+            display_name: profile.display_name,
+            redirect_uris: profile.redirect_uris,
+            portal_url: Some(profile.portal_url).filter(|url| !url.is_empty()),
+            auth_method,
+            id_token_alg,
+            pkce: profile.pkce,
+        },
+        peer: peer.0,
+    })
+}
+
+fn encode_bundle(bundle: &TrustBundle) -> v1::TrustBundle {
+    v1::TrustBundle { version: bundle.version, certificates: bundle.certificates().map(<[u8]>::to_vec).collect() }
+}

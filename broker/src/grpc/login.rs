@@ -1,0 +1,99 @@
+//! `homeward.v1.LoginService`.
+
+use homeward_proto::v1;
+use homeward_proto::v1::complete_ticket_request::Outcome as Said;
+use homeward_proto::v1::login_service_server::LoginService;
+use prost_types::Timestamp as WireTime;
+use tonic::{Request, Response, Status};
+use tracing::{info, warn};
+
+use crate::clock::{Clock, Timestamp};
+use crate::grpc::Services;
+use crate::grpc::enrolment::caller;
+use crate::grpc::status::{self, Reason};
+use crate::login::{Login, LoginFailure, Outcome};
+use crate::registry::AssertedIdentity;
+
+/// The service.
+pub(super) struct Service {
+    login: Login,
+    clock: Clock,
+}
+
+impl Service {
+    pub(super) fn new(services: &Services) -> Self {
+        Self { login: services.login.clone(), clock: services.clock.clone() }
+    }
+}
+
+#[tonic::async_trait]
+impl LoginService for Service {
+    async fn open_ticket(
+        &self,
+        request: Request<v1::OpenTicketRequest>,
+    ) -> Result<Response<v1::OpenTicketResponse>, Status> {
+        let home = caller(&request)?.0;
+        let opened = self.login.open_ticket(&home, &request.into_inner().ticket, self.clock.now());
+        let opened = opened.map_err(|error| {
+            warn!(%home, %error, "ticket refused");
+            status::login(&error)
+        })?;
+        info!(transaction = %opened.transaction, %home, relying_party = %opened.relying_party, "ticket opened");
+        Ok(Response::new(v1::OpenTicketResponse {
+            relying_party: opened.relying_party.to_string(),
+            relying_party_display_name: opened.relying_party_display_name,
+            min_auth_time: opened.min_auth_time.map(wire),
+            silent: opened.silent,
+            login_hint: opened.login_hint.unwrap_or_default(),
+            expire_time: Some(wire(opened.expires_at)),
+        }))
+    }
+
+    async fn complete_ticket(
+        &self,
+        request: Request<v1::CompleteTicketRequest>,
+    ) -> Result<Response<v1::CompleteTicketResponse>, Status> {
+        let home = caller(&request)?.0;
+        let request = request.into_inner();
+        let outcome = match request.outcome.ok_or_else(|| status::refused(Reason::FieldInvalid("outcome")))? {
+            Said::Identity(identity) => Outcome::Identity(asserted(identity)),
+            Said::Failure(failure) => Outcome::Failure(reason(failure)?),
+        };
+        let completed = self.login.complete_ticket(&home, &request.ticket, outcome, self.clock.now()).await;
+        let return_url = completed.map_err(|error| {
+            warn!(%home, %error, "ticket refused");
+            status::login(&error)
+        })?;
+        info!(%home, "ticket completed");
+        Ok(Response::new(v1::CompleteTicketResponse { return_url }))
+    }
+}
+
+fn wire(time: Timestamp) -> WireTime {
+    WireTime { seconds: time.as_secs(), nanos: 0 }
+}
+
+fn asserted(identity: v1::VerifiedIdentity) -> AssertedIdentity {
+    AssertedIdentity {
+        home_user_id: identity.home_user_id,
+        username: identity.username,
+        name: identity.name,
+        given_name: identity.given_name,
+        family_name: identity.family_name,
+        email: identity.email,
+        email_verified: identity.email_verified,
+        groups: identity.groups,
+        auth_time: identity.auth_time.map(|time| Timestamp::from_secs(time.seconds)),
+        amr: identity.amr,
+    }
+}
+
+fn reason(failure: i32) -> Result<LoginFailure, Status> {
+    match v1::LoginFailure::try_from(failure) {
+        Ok(v1::LoginFailure::LoginRequired) => Ok(LoginFailure::LoginRequired),
+        Ok(v1::LoginFailure::Cancelled) => Ok(LoginFailure::Cancelled),
+        Ok(v1::LoginFailure::Denied) => Ok(LoginFailure::Denied),
+        Ok(v1::LoginFailure::Unavailable) => Ok(LoginFailure::Unavailable),
+        Ok(v1::LoginFailure::Unspecified) | Err(_) => Err(status::refused(Reason::FieldInvalid("outcome"))),
+    }
+}

@@ -1,0 +1,121 @@
+//! The gRPC attack surface: one file a service, one gate before all of them.
+//!
+//! Agents come over mTLS ([`serve_agents`]), ops over a Unix socket ([`serve_admin`]). Both pass
+//! [`authorization`], where every method has a role in one table and what is not in it does not exist.
+
+mod admin;
+mod authorization;
+mod enrolment;
+mod login;
+mod status;
+mod sync;
+mod transport;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use homeward_proto::v1::admin_service_server::AdminServiceServer;
+use homeward_proto::v1::enrolment_service_server::EnrolmentServiceServer;
+use homeward_proto::v1::login_service_server::LoginServiceServer;
+use homeward_proto::v1::sync_service_server::SyncServiceServer;
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, UnixListener};
+use tokio_stream::wrappers::UnixListenerStream;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::Server;
+use tonic_health::server::health_reporter;
+
+use crate::clock::Clock;
+use crate::config::Issuer;
+use crate::enrolment::Enrolment;
+use crate::fleet::Fleet;
+use crate::login::Login;
+use crate::registry::Registry;
+
+use authorization::{AuthorizationLayer, Gate};
+
+/// Longest message that an agent may send, in bytes: a certificate request with its profile is a tenth of it.
+const MAX_MESSAGE: usize = 64 * 1024;
+
+/// Calls that one connection may have open at once. An agent needs its stream and one login per user who waits.
+const MAX_STREAMS: u32 = 128;
+
+/// A call that is not answered in this time is ended. A stream counts until it has begun.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often a silent connection is asked whether it is still there, and how long it may take to answer.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(120), Duration::from_secs(20));
+
+/// What the services stand on.
+#[derive(Clone)]
+pub struct Services {
+    /// Join tokens and certificates.
+    pub enrolment: Arc<Enrolment>,
+    /// Agents' streams.
+    pub fleet: Arc<Fleet>,
+    /// Tickets.
+    pub login: Login,
+    /// Instances and trust.
+    pub registry: Registry,
+    /// What the agents' applications are told.
+    pub issuer: Issuer,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// Serves agents until `shutdown`, then ends their streams and waits for the calls in flight.
+///
+/// # Errors
+/// When the transport fails as a whole; a connection that fails does not.
+pub async fn serve_agents(
+    listener: TcpListener,
+    tls: ServerConfig,
+    services: Services,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let gate = Gate::agents(services.enrolment.clone(), services.clock.clone());
+    let (reporter, health) = health_reporter();
+    reporter.set_serving::<SyncServiceServer<sync::Service>>().await;
+    let enrolment = enrolment::Service::new(&services);
+    let login = login::Service::new(&services);
+    let sync = sync::Service::new(&services, shutdown.clone());
+    builder()
+        .layer(AuthorizationLayer::new(gate))
+        .add_service(EnrolmentServiceServer::new(enrolment).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(LoginServiceServer::new(login).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(SyncServiceServer::new(sync).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(health)
+        .serve_with_incoming_shutdown(transport::incoming(listener, tls, shutdown.clone()), shutdown.cancelled_owned())
+        .await
+}
+
+/// Serves ops until `shutdown`.
+///
+/// # Errors
+/// When the socket fails as a whole.
+pub async fn serve_admin(
+    listener: UnixListener,
+    services: Services,
+    shutdown: CancellationToken,
+) -> Result<(), tonic::transport::Error> {
+    let (reporter, health) = health_reporter();
+    reporter.set_serving::<AdminServiceServer<admin::Service>>().await;
+    builder()
+        .layer(AuthorizationLayer::new(Gate::ops()))
+        .add_service(AdminServiceServer::new(admin::Service::new(&services)).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(health)
+        .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.cancelled_owned())
+        .await
+}
+
+fn builder() -> Server {
+    Server::builder()
+        .timeout(TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE.0))
+        .http2_keepalive_timeout(Some(KEEPALIVE.1))
+        // An agent's stream carries a few kilobytes in a day: small windows keep ten thousand of them small.
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(128 * 1024)
+        .http2_max_header_list_size(16 * 1024)
+}

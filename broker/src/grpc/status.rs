@@ -1,0 +1,151 @@
+//! What callers are told: the one map from what went wrong to a gRPC status. The text is fixed; the
+//! `google.rpc.ErrorInfo` reason is what programs act on. What only ops may know goes to the log here.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+use std::error::Error;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+use tracing::error;
+
+use crate::enrolment::EnrolmentError;
+use crate::login::LoginError;
+use crate::registry::TrustError;
+use crate::storage::StoreError;
+
+/// Domain of every ErrorInfo.
+const DOMAIN: &str = "homeward";
+
+/// Why a call is refused before or apart from what it asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// The method needs a client certificate.
+    CertificateMissing,
+    /// The method is for somebody else.
+    RoleMissing,
+    /// A field cannot be read; which one is said.
+    FieldInvalid(&'static str),
+    /// A stream must begin with Hello.
+    HelloMissing,
+    /// There is no such instance.
+    InstanceUnknown,
+    /// The agent opened another stream.
+    StreamSuperseded,
+    /// The agent was silent for too long.
+    Silent,
+}
+
+/// The status for such a refusal.
+pub(super) fn refused(reason: Reason) -> Status {
+    match reason {
+        Reason::CertificateMissing => {
+            status(Code::Unauthenticated, "CERTIFICATE_MISSING", "this needs an instance certificate")
+        }
+        Reason::RoleMissing => status(Code::PermissionDenied, "ROLE_MISSING", "this is not for you"),
+        Reason::FieldInvalid(field) => {
+            status(Code::InvalidArgument, "FIELD_INVALID", &format!("{field} cannot be read"))
+        }
+        Reason::HelloMissing => status(Code::InvalidArgument, "HELLO_MISSING", "a stream begins with Hello"),
+        Reason::InstanceUnknown => status(Code::NotFound, "INSTANCE_UNKNOWN", "there is no such instance"),
+        Reason::StreamSuperseded => {
+            status(Code::Aborted, "STREAM_SUPERSEDED", "another stream of this instance was opened")
+        }
+        Reason::Silent => status(Code::DeadlineExceeded, "STREAM_SILENT", "nothing was heard for too long"),
+    }
+}
+
+/// The status for a refused enrolment, renewal or certificate.
+pub(super) fn enrolment(refusal: &EnrolmentError) -> Status {
+    use EnrolmentError as E;
+    let (code, reason) = match refusal {
+        E::TokenInvalid => (Code::Unauthenticated, "TOKEN_INVALID"),
+        E::TokenExpired => (Code::FailedPrecondition, "TOKEN_EXPIRED"),
+        E::TokenUsedUp => (Code::FailedPrecondition, "TOKEN_USED_UP"),
+        E::TokenReused => (Code::PermissionDenied, "TOKEN_REUSED"),
+        E::TokenUnknown => (Code::NotFound, "TOKEN_UNKNOWN"),
+        E::TokenLifetime => (Code::InvalidArgument, "TOKEN_LIFETIME"),
+        E::RecoverySignature => (Code::InvalidArgument, "RECOVERY_SIGNATURE_INVALID"),
+        E::Csr(_) => (Code::InvalidArgument, "CSR_INVALID"),
+        E::Profile(_) => (Code::InvalidArgument, "PROFILE_INVALID"),
+        E::NameTaken(_) => (Code::AlreadyExists, "NAME_TAKEN"),
+        E::AgentUnknown => (Code::Unauthenticated, "AGENT_UNKNOWN"),
+        E::Quarantined => (Code::PermissionDenied, "INSTANCE_QUARANTINED"),
+        E::CertificateReplaced => (Code::Unauthenticated, "CERTIFICATE_REPLACED"),
+        E::KeyNotNew => (Code::InvalidArgument, "KEY_NOT_NEW"),
+        E::RateLimited => {
+            let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(5)));
+            details.set_error_info("RATE_LIMITED", DOMAIN, []);
+            return Status::with_error_details(Code::ResourceExhausted, refusal.to_string(), details);
+        }
+        E::Store(error) => return store(error),
+        E::Token(_) | E::Proof(_) | E::Authority(_) | E::Secret(_) => return internal(refusal),
+    };
+    status(code, reason, &refusal.to_string())
+}
+
+/// The status for a refused ticket.
+pub(super) fn login(refusal: &LoginError) -> Status {
+    use LoginError as E;
+    let (code, reason) = match refusal {
+        E::Unreadable => (Code::InvalidArgument, "TICKET_INVALID"),
+        E::Expired => (Code::FailedPrecondition, "TICKET_EXPIRED"),
+        // Another home's ticket must not be told from an invented one.
+        E::TicketOfAnotherHome => return login(&E::Unreadable),
+        E::TicketUsed => (Code::FailedPrecondition, "TICKET_USED"),
+        E::RelyingPartyGone => (Code::FailedPrecondition, "RELYING_PARTY_GONE"),
+        E::HomeNotAccepted => (Code::FailedPrecondition, "HOME_NOT_ACCEPTED"),
+        E::HomeNotReady => (Code::FailedPrecondition, "HOME_NOT_READY"),
+        E::IdentityRefused(_) => (Code::InvalidArgument, "IDENTITY_REFUSED"),
+        E::Store(error) => return store(error),
+        // A browser's mistakes, which no agent can make.
+        E::OtherBrowser | E::HandleUnknown | E::HandleUsed | E::Internal(_) => return internal(refusal),
+    };
+    status(code, reason, &refusal.to_string())
+}
+
+/// The status for a refused trust edge.
+pub(super) fn trust(refusal: &TrustError) -> Status {
+    let reason = match refusal {
+        TrustError::UnknownInstance(_) => "INSTANCE_UNKNOWN",
+        TrustError::NoRelyingParty(_) => "NO_RELYING_PARTY",
+        TrustError::NoHome(_) => "NO_HOME",
+        TrustError::Store(error) => return store(error),
+    };
+    status(Code::FailedPrecondition, reason, &refusal.to_string())
+}
+
+/// The status for a store that did not do it.
+pub(super) fn store(refusal: &StoreError) -> Status {
+    match refusal {
+        StoreError::Conflict => status(Code::Aborted, "CONFLICT", "somebody else changed it: try again"),
+        StoreError::Unavailable(_) => {
+            error!(error = chain(refusal), "the store is not available");
+            status(Code::Unavailable, "STORE_UNAVAILABLE", "the broker cannot answer now: try again later")
+        }
+        StoreError::Corrupt(_) => internal(refusal),
+    }
+}
+
+/// The status for what the caller can do nothing about.
+pub(super) fn internal(refusal: &dyn Error) -> Status {
+    error!(error = chain(refusal), "a call failed");
+    status(Code::Internal, "INTERNAL", "the broker failed; ops find the reason in its log")
+}
+
+/// The status with this reason.
+pub(super) fn status(code: Code, reason: &str, message: &str) -> Status {
+    Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, []))
+}
+
+/// An error and what is behind it, in one line.
+fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}

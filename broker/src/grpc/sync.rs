@@ -1,0 +1,160 @@
+//! `homeward.v1.SyncService`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use homeward_proto::v1;
+use homeward_proto::v1::sync_request::Message as Said;
+use homeward_proto::v1::sync_response::Message as Answer;
+use homeward_proto::v1::sync_service_server::SyncService;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use crate::enrolment::EnrolmentError;
+use crate::fleet::{Connection, Desired, EndReason, Fleet, Next, Report, SILENCE, Word};
+use crate::grpc::Services;
+use crate::grpc::enrolment::caller;
+use crate::grpc::status::{self, Reason};
+
+/// An agent says Hello in this time.
+const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The service.
+#[derive(Debug)]
+pub(super) struct Service {
+    fleet: Arc<Fleet>,
+    shutdown: CancellationToken,
+}
+
+impl Service {
+    pub(super) fn new(services: &Services, shutdown: CancellationToken) -> Self {
+        Self { fleet: services.fleet.clone(), shutdown }
+    }
+}
+
+type Outbound = mpsc::Sender<Result<v1::SyncResponse, Status>>;
+
+#[tonic::async_trait]
+impl SyncService for Service {
+    type SyncStream = ReceiverStream<Result<v1::SyncResponse, Status>>;
+
+    async fn sync(&self, request: Request<Streaming<v1::SyncRequest>>) -> Result<Response<Self::SyncStream>, Status> {
+        let caller = caller(&request)?;
+        let mut inbound = request.into_inner();
+        let first = tokio::time::timeout(HELLO_TIMEOUT, inbound.message()).await;
+        let first = first.map_err(|_| status::refused(Reason::HelloMissing))??;
+        let Some(Said::Hello(hello)) = first.and_then(|first| first.message) else {
+            return Err(status::refused(Reason::HelloMissing));
+        };
+        let version = clean(&hello.agent_version, 64);
+        let connection = self.fleet.connect(caller.0, hello.applied_revision, version, report(hello.state));
+        // One message waits for a slow agent at the most; the newest state is asked for when it is taken.
+        let (outbound, stream) = mpsc::channel(1);
+        tokio::spawn(converse(connection, inbound, outbound, self.fleet.clone(), self.shutdown.clone()));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// Carries words both ways until one side ends.
+async fn converse(
+    mut connection: Connection,
+    mut inbound: Streaming<v1::SyncRequest>,
+    outbound: Outbound,
+    fleet: Arc<Fleet>,
+    shutdown: CancellationToken,
+) {
+    let silence = tokio::time::sleep(SILENCE);
+    tokio::pin!(silence);
+    let last = loop {
+        tokio::select! {
+            next = connection.next() => match next {
+                Next::Send(desired) => {
+                    let message = snapshot(&desired, fleet.retry_spread());
+                    if outbound.send(Ok(message)).await.is_err() {
+                        return;
+                    }
+                }
+                Next::End(reason) => break Err(ended(reason)),
+            },
+            said = inbound.message() => match said {
+                Ok(Some(said)) => {
+                    silence.set(tokio::time::sleep(SILENCE));
+                    match said.message {
+                        Some(Said::Hello(_)) => break Err(status::refused(Reason::HelloMissing)),
+                        Some(said) => connection.heard(word(said)),
+                        // A newer agent says something that this broker does not know.
+                        None => {}
+                    }
+                }
+                // The agent is gone.
+                Ok(None) | Err(_) => return,
+            },
+            () = &mut silence => break Err(status::refused(Reason::Silent)),
+            () = outbound.closed() => return,
+            () = shutdown.cancelled() => break Ok(drain(fleet.retry_spread())),
+        }
+    };
+    // Fails when the agent is gone already.
+    drop(outbound.send(last).await);
+}
+
+fn ended(reason: EndReason) -> Status {
+    match reason {
+        EndReason::Quarantined => status::enrolment(&EnrolmentError::Quarantined),
+        EndReason::Unknown => status::enrolment(&EnrolmentError::AgentUnknown),
+        EndReason::Superseded => status::refused(Reason::StreamSuperseded),
+    }
+}
+
+fn word(said: Said) -> Word {
+    match said {
+        Said::Hello(hello) => Word::Heartbeat(report(hello.state)),
+        Said::Ack(ack) => Word::Ack(ack.revision),
+        Said::Nack(nack) => Word::Nack {
+            revision: nack.revision,
+            reason: format!("{}: {}", clean(&nack.reason, 63), clean(&nack.detail, 512)),
+        },
+        Said::Heartbeat(heartbeat) => Word::Heartbeat(report(heartbeat.state)),
+    }
+}
+
+fn report(state: Option<v1::AgentState>) -> Report {
+    let state = state.unwrap_or_default();
+    Report { home_ready: state.home_ready, problem: clean(&state.problem, 256) }
+}
+
+/// An agent's text, fit for logs and terminals: no control characters, not longer than it may be.
+fn clean(text: &str, most: usize) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect()
+}
+
+fn snapshot(desired: &Desired, retry_spread: Duration) -> v1::SyncResponse {
+    let credentials = desired.credentials.as_ref().map(|credentials| v1::ClientCredentials {
+        issuer: credentials.issuer.clone(),
+        client_id: credentials.client_id.to_string(),
+        client_secret: credentials.secret.to_string(),
+        secret_version: credentials.version,
+    });
+    let homes = desired.homes.iter();
+    answer(Answer::Snapshot(v1::Snapshot {
+        revision: desired.revision,
+        client_credentials: credentials,
+        key_set: desired.key_set.clone().into_bytes(),
+        trust_bundle: Some(v1::TrustBundle { version: desired.bundle_version, certificates: desired.bundle.clone() }),
+        homes: homes
+            .map(|home| v1::HomeEntry { name: home.name.clone(), display_name: home.display_name.clone() })
+            .collect(),
+        retry_spread_duration: prost_types::Duration::try_from(retry_spread).ok(),
+    }))
+}
+
+fn drain(retry_spread: Duration) -> v1::SyncResponse {
+    let retry_after_duration = prost_types::Duration::try_from(retry_spread).ok();
+    answer(Answer::Drain(v1::Drain { retry_after_duration }))
+}
+
+fn answer(message: Answer) -> v1::SyncResponse {
+    v1::SyncResponse { message: Some(message) }
+}

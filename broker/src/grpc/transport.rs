@@ -1,0 +1,65 @@
+//! Accepts TLS connections. A handshake is work for a stranger: so many at once, so long, and none of them holds up
+//! another.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+/// Handshakes at once; further connections wait in the kernel's queue.
+const HANDSHAKES: usize = 256;
+
+/// A handshake that is not done in this time is dropped.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Pause after `accept` failed: out of file descriptors, most likely.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Connections whose handshake is done, until `shutdown`.
+pub(super) fn incoming(
+    listener: TcpListener,
+    tls: ServerConfig,
+    shutdown: CancellationToken,
+) -> ReceiverStream<io::Result<TlsStream<TcpStream>>> {
+    let (ready, stream) = mpsc::channel(16);
+    let acceptor = TlsAcceptor::from(Arc::new(tls));
+    let slots = Arc::new(Semaphore::new(HANDSHAKES));
+    tokio::spawn(async move {
+        // The semaphore is never closed.
+        while let Ok(slot) = slots.clone().acquire_owned().await {
+            let accepted = tokio::select! {
+                accepted = listener.accept() => accepted,
+                () = shutdown.cancelled() => break,
+            };
+            let (connection, peer) = match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    warn!(%error, "connections cannot be accepted: is the limit of open files too low?");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            };
+            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            tokio::spawn(async move {
+                // Fails only on a connection that is gone already.
+                drop(connection.set_nodelay(true));
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(connection)).await {
+                    // The receiver is gone when the broker stops.
+                    Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
+                    Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
+                    Err(_) => debug!(%peer, "TLS handshake took too long"),
+                }
+                drop(slot);
+            });
+        }
+    });
+    ReceiverStream::new(stream)
+}

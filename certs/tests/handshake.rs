@@ -1,0 +1,265 @@
+//! Handshakes between an agent's and a broker's TLS configuration, in memory: who gets through, and who does not.
+//! The ids in comments are those of the threat notes.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use homeward_certs::authority::{CertificateAuthority, IssuedLeaf, Validity};
+use homeward_certs::bundle::TrustBundle;
+use homeward_certs::csr::{CsrPublicKey, InstanceKey};
+use homeward_certs::identity::TrustDomain;
+use homeward_certs::pin::SpkiPin;
+use homeward_certs::tls::{LiveBundle, LiveIdentity, PeerError, broker_config, enrolment_config, instance_config};
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
+use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection};
+
+const NOW: Duration = Duration::from_secs(1_800_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[derive(Debug)]
+struct At(Duration);
+
+impl TimeProvider for At {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(self.0))
+    }
+}
+
+/// A federation at a moment: its CA, and what was made by it.
+struct Realm {
+    ca: CertificateAuthority,
+}
+
+impl Realm {
+    fn new() -> Self {
+        let ca = CertificateAuthority::generate(domain(), SystemTime::UNIX_EPOCH + NOW, 1000 * HOUR).unwrap();
+        Self { ca }
+    }
+
+    fn bundle(&self) -> TrustBundle {
+        TrustBundle::new(1, vec![self.ca.certificate().to_vec()]).unwrap()
+    }
+
+    fn pins(&self) -> Vec<SpkiPin> {
+        self.bundle().pins()
+    }
+
+    fn instance(&self, key: &InstanceKey, name: &str) -> IssuedLeaf {
+        let key = CsrPublicKey::from_csr(&key.csr().unwrap()).unwrap();
+        self.ca.issue_instance(&name.parse().unwrap(), &key, validity()).unwrap()
+    }
+
+    fn broker_identity(&self) -> Arc<LiveIdentity> {
+        let key = InstanceKey::generate().unwrap();
+        let leaf = self.ca.issue_broker(&key, validity()).unwrap();
+        let chain = vec![leaf.certificate, self.ca.certificate().to_vec()];
+        LiveIdentity::new(chain, &key.to_private_key()).unwrap()
+    }
+
+    fn instance_identity(&self) -> Arc<LiveIdentity> {
+        let key = InstanceKey::generate().unwrap();
+        let leaf = self.instance(&key, "alpha").certificate;
+        LiveIdentity::new(vec![leaf, self.ca.certificate().to_vec()], &key.to_private_key()).unwrap()
+    }
+
+    fn broker(&self, now: Duration) -> ServerConfig {
+        self.broker_showing(self.broker_identity(), now)
+    }
+
+    fn broker_showing(&self, identity: Arc<LiveIdentity>, now: Duration) -> ServerConfig {
+        broker_config(identity, LiveBundle::new(&self.bundle()).unwrap(), domain(), Arc::new(At(now))).unwrap()
+    }
+
+    fn agent(&self, identity: Arc<LiveIdentity>, now: Duration) -> ClientConfig {
+        instance_config(identity, LiveBundle::new(&self.bundle()).unwrap(), domain(), Arc::new(At(now))).unwrap()
+    }
+}
+
+fn domain() -> TrustDomain {
+    "example.org".parse().unwrap()
+}
+
+fn validity() -> Validity {
+    Validity { now: SystemTime::UNIX_EPOCH + NOW, lifetime: HOUR }
+}
+
+/// What came of a handshake.
+#[derive(Debug)]
+struct Outcome {
+    client: Result<(), Error>,
+    server: Result<(), Error>,
+    client_leaf: Option<Vec<u8>>,
+}
+
+impl Outcome {
+    fn succeeded(&self) -> bool {
+        self.client.is_ok() && self.server.is_ok()
+    }
+
+    fn alert(&self) -> Option<AlertDescription> {
+        match self.client {
+            Err(Error::AlertReceived(alert)) => Some(alert),
+            _ => None,
+        }
+    }
+}
+
+fn handshake(client: ClientConfig, server: ServerConfig) -> Outcome {
+    let name = ServerName::try_from("broker.example").unwrap();
+    let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
+    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    let (mut client_result, mut server_result) = (Ok(()), Ok(()));
+    for _ in 0..10 {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        server.read_tls(&mut wire.as_slice()).unwrap();
+        server_result = server_result.and(server.process_new_packets().map(drop));
+        let mut wire = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut wire).unwrap();
+        }
+        client.read_tls(&mut wire.as_slice()).unwrap();
+        client_result = client_result.and(client.process_new_packets().map(drop));
+    }
+    if client.is_handshaking() {
+        client_result = client_result.and(Err(Error::HandshakeNotComplete));
+    }
+    let client_leaf = server.peer_certificates().map(|chain| chain[0].to_vec());
+    Outcome { client: client_result, server: server_result, client_leaf }
+}
+
+#[test]
+fn an_enrolled_agent_and_its_broker_find_each_other() {
+    let realm = Realm::new();
+    let outcome = handshake(realm.agent(realm.instance_identity(), NOW), realm.broker(NOW));
+    assert!(outcome.succeeded(), "{outcome:?}");
+    assert!(outcome.client_leaf.is_some());
+}
+
+#[test]
+fn an_agent_without_certificate_enrols_under_the_pin() {
+    let realm = Realm::new();
+    let agent = enrolment_config(realm.pins(), domain(), Arc::new(At(NOW))).unwrap();
+    let outcome = handshake(agent, realm.broker(NOW));
+    assert!(outcome.succeeded(), "{outcome:?}");
+    assert_eq!(outcome.client_leaf, None);
+}
+
+/// E1: nothing secret is said to a broker that is not the pinned one.
+#[test]
+fn a_broker_of_another_ca_is_not_the_pinned_one() {
+    let (realm, other) = (Realm::new(), Realm::new());
+    let agent = enrolment_config(realm.pins(), domain(), Arc::new(At(NOW))).unwrap();
+    let outcome = handshake(agent, other.broker(NOW));
+    assert_eq!(PeerError::within(outcome.client.as_ref().unwrap_err()), Some(&PeerError::NotPinned));
+}
+
+/// E1: the pinned CA's certificate is public; sending it along makes nobody its broker.
+#[test]
+fn a_chain_that_only_carries_the_pinned_ca_is_refused() {
+    let (realm, thief) = (Realm::new(), Realm::new());
+    let key = InstanceKey::generate().unwrap();
+    let leaf = thief.ca.issue_broker(&key, validity()).unwrap().certificate;
+    let chain = vec![leaf, realm.ca.certificate().to_vec()];
+    let identity = LiveIdentity::new(chain, &key.to_private_key()).unwrap();
+    let agent = enrolment_config(realm.pins(), domain(), Arc::new(At(NOW))).unwrap();
+    let outcome = handshake(agent, thief.broker_showing(identity, NOW));
+    assert!(matches!(outcome.client, Err(Error::InvalidCertificate(_))), "{outcome:?}");
+}
+
+/// M4, M24: an instance's certificate does not make a broker.
+#[test]
+fn an_instance_cannot_play_the_broker() {
+    let realm = Realm::new();
+    let broker = realm.broker_showing(realm.instance_identity(), NOW);
+    let enrolling = enrolment_config(realm.pins(), domain(), Arc::new(At(NOW))).unwrap();
+    for agent in [realm.agent(realm.instance_identity(), NOW), enrolling] {
+        let outcome = handshake(agent, broker.clone());
+        assert!(matches!(outcome.client, Err(Error::InvalidCertificate(_))), "{outcome:?}");
+    }
+}
+
+/// M4: the broker's certificate does not make an agent.
+#[test]
+fn a_server_certificate_is_no_client_certificate() {
+    let realm = Realm::new();
+    let outcome = handshake(realm.agent(realm.broker_identity(), NOW), realm.broker(NOW));
+    assert!(outcome.server.is_err(), "{outcome:?}");
+}
+
+/// M3.
+#[test]
+fn an_agent_of_another_ca_is_refused() {
+    let (realm, other) = (Realm::new(), Realm::new());
+    let outcome = handshake(realm.agent(other.instance_identity(), NOW), realm.broker(NOW));
+    assert!(outcome.server.is_err(), "{outcome:?}");
+    assert!(
+        matches!(outcome.alert(), Some(AlertDescription::UnknownCA | AlertDescription::DecryptError)),
+        "{outcome:?}"
+    );
+}
+
+/// M2, and the wrong clock on either side.
+#[test]
+fn certificates_count_in_their_time_only() {
+    let realm = Realm::new();
+    let minute = Duration::from_secs(60);
+    for (now, good) in
+        [(NOW - 2 * minute, false), (NOW - minute / 2, true), (NOW + HOUR - minute, true), (NOW + HOUR + minute, false)]
+    {
+        let broker = realm.broker(NOW);
+        let judged_by_agent = handshake(realm.agent(realm.instance_identity(), now), broker);
+        assert_eq!(judged_by_agent.succeeded(), good, "agent at {now:?}: {judged_by_agent:?}");
+        let judged_by_broker = handshake(realm.agent(realm.instance_identity(), NOW), realm.broker(now));
+        assert_eq!(judged_by_broker.succeeded(), good, "broker at {now:?}: {judged_by_broker:?}");
+    }
+}
+
+/// M5: a leaf signs nothing.
+#[test]
+fn an_agent_cannot_issue_certificates() {
+    let realm = Realm::new();
+    let parent = InstanceKey::generate().unwrap();
+    let leaf = realm.instance(&parent, "alpha").certificate;
+    // What a CA would do with the same key, over a leaf that is no CA.
+    let forged = CertificateAuthority::load(domain(), leaf.clone(), &parent.to_pkcs8()).unwrap();
+    let key = InstanceKey::generate().unwrap();
+    let request = CsrPublicKey::from_csr(&key.csr().unwrap()).unwrap();
+    let child = forged.issue_instance(&"beta".parse().unwrap(), &request, validity()).unwrap().certificate;
+    let chain = vec![child, leaf, realm.ca.certificate().to_vec()];
+    let identity = LiveIdentity::new(chain, &key.to_private_key()).unwrap();
+    let outcome = handshake(realm.agent(identity, NOW), realm.broker(NOW));
+    assert!(outcome.server.is_err(), "{outcome:?}");
+}
+
+/// A new certificate shows in the next handshake, without a new configuration.
+#[test]
+fn a_swapped_identity_and_bundle_count_from_the_next_handshake_on() {
+    let (old, new) = (Realm::new(), Realm::new());
+    let identity = old.instance_identity();
+    let bundle = LiveBundle::new(&old.bundle()).unwrap();
+    let agent = instance_config(identity.clone(), bundle.clone(), domain(), Arc::new(At(NOW))).unwrap();
+    assert!(handshake(agent.clone(), old.broker(NOW)).succeeded());
+    assert!(!handshake(agent.clone(), new.broker(NOW)).succeeded());
+    let key = InstanceKey::generate().unwrap();
+    let leaf = new.instance(&key, "alpha").certificate;
+    identity.swap(vec![leaf.clone()], &key.to_private_key()).unwrap();
+    bundle.swap(&new.bundle()).unwrap();
+    let outcome = handshake(agent, new.broker(NOW));
+    assert!(outcome.succeeded(), "{outcome:?}");
+    assert_eq!(outcome.client_leaf, Some(leaf));
+}
+
+/// A key that is not the certificate's is refused before it is used.
+#[test]
+fn a_foreign_key_is_not_swapped_in() {
+    let realm = Realm::new();
+    let leaf = realm.instance(&InstanceKey::generate().unwrap(), "alpha").certificate;
+    let foreign = InstanceKey::generate().unwrap().to_private_key();
+    assert!(realm.instance_identity().swap(vec![leaf], &foreign).is_err());
+}

@@ -1,0 +1,108 @@
+"""A Django site as its operator runs it: gunicorn, sqlite, its own user."""
+
+import os
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from processes import Program, application_user, identity
+
+SITE = Path(__file__).parent / "site"
+BIN = Path(sys.executable).parent
+
+_CREATE_USER = """
+import sys
+from allauth.account.models import EmailAddress
+from django.contrib.auth.models import User
+username, password, email, first_name, last_name = sys.stdin.read().splitlines()
+user = User.objects.create_user(username, email, password, first_name=first_name, last_name=last_name)
+EmailAddress.objects.create(user=user, email=email, verified=True, primary=True)
+"""
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user, with what only the user knows."""
+
+    username: str
+    password: str
+    email: str
+    first_name: str
+    last_name: str
+
+
+class Website:
+    """One instance of tests/interop/site."""
+
+    def __init__(self, name: str, folder: Path, public_host: str, ca_file: Path) -> None:
+        self.name = name
+        self.user = application_user()
+        self.credentials_dir = folder / "credentials"
+        self._data_dir = folder / "data"
+        self._data_dir.mkdir(parents=True, mode=0o700)
+        if self.user:
+            shutil.chown(self._data_dir, self.user, self.user)
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._environment = {
+            "PATH": "/usr/bin:/bin",
+            "DJANGO_SETTINGS_MODULE": "settings",
+            "PYTHONPATH": str(SITE),
+            "PYTHONDONTWRITEBYTECODE": "1",
+            "REQUESTS_CA_BUNDLE": str(ca_file),
+            "SITE_DATA_DIR": str(self._data_dir),
+            "SITE_PUBLIC_HOST": public_host,
+            "SITE_CREDENTIALS_DIR": str(self.credentials_dir),
+        }
+        self._django("migrate", "--verbosity", "0")
+        number = self._socket.fileno()
+        self._gunicorn = Program(
+            f"{name}-gunicorn",
+            [BIN / "gunicorn", "--bind", f"fd://{number}", "--workers", "2", "--no-control-socket", "wsgi:application"],
+            env=self._environment,
+            user=self.user,
+            pass_fds=[number],
+        )
+
+    @property
+    def address(self) -> str:
+        """Where it is reached without its reverse proxy."""
+        return "{}:{}".format(*self._socket.getsockname())
+
+    @property
+    def reload_command(self) -> list[str]:
+        """What makes it read its settings again."""
+        return ["kill", "-HUP", str(self._gunicorn.pid)]
+
+    def add(self, account: Account) -> None:
+        """Registers a user whose email address is verified."""
+        fields = [account.username, account.password, account.email, account.first_name, account.last_name]
+        self._django("shell", "--verbosity", "0", "--command", _CREATE_USER, stdin="\n".join(fields))
+
+    def rows(self, query: str) -> list[tuple]:
+        """Looks into its database, past everything that could make it look better than it is."""
+        # The database keeps a journal beside itself, so its owner has to be the one who opens it: a copy is enough.
+        copy = self._data_dir.parent / "look.sqlite3"
+        shutil.copyfile(self._data_dir / "db.sqlite3", copy)
+        with sqlite3.connect(copy) as connection:
+            found = connection.execute(query).fetchall()
+        connection.close()
+        return found
+
+    def stop(self) -> None:
+        self._gunicorn.stop()
+        self._socket.close()
+
+    def _django(self, *arguments: str, stdin: str = "") -> None:
+        subprocess.run(
+            [BIN / "django-admin", *arguments],
+            input=stdin,
+            text=True,
+            check=True,
+            env=self._environment,
+            cwd=os.sep,
+            **identity(self.user),
+        )

@@ -1,0 +1,289 @@
+//! A federation: a broker with its folder, and instances with theirs.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::process::{Running, run};
+use crate::programs::{Programs, programs};
+use crate::site::{Account, Site};
+
+/// How long something that should come about may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A folder of its own for all that a test starts, and the ports that stay the same when a program starts again.
+#[derive(Debug)]
+pub struct World {
+    folder: TempDir,
+    programs: &'static Programs,
+}
+
+impl World {
+    /// An empty one.
+    ///
+    /// # Errors
+    /// When the programs do not build or there is no room.
+    pub fn new() -> anyhow::Result<Self> {
+        Ok(Self { folder: TempDir::with_prefix("homeward-")?, programs: programs()? })
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+/// A broker that runs.
+#[derive(Debug)]
+pub struct Federation {
+    /// Where everything is.
+    pub world: World,
+    /// The broker, unless it was stopped.
+    pub broker: Option<Running>,
+    /// What its log goes to.
+    pub log: PathBuf,
+    config: PathBuf,
+}
+
+impl Federation {
+    /// Makes and starts a broker.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        Self::with_settings("").await
+    }
+
+    /// Makes and starts a broker with more in its configuration, for example `[lifetimes]`.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn with_settings(more: &str) -> anyhow::Result<Self> {
+        let world = World::new()?;
+        let (http, grpc) = (free_port()?, free_port()?);
+        let text = format!(
+            "public_url = \"http://localhost:{http}\"\nagent_url = \"https://127.0.0.1:{grpc}\"\n\
+             trust_domain = \"test.example\"\ndata_dir = {:?}\n\
+             [listen]\nhttp = \"127.0.0.1:{http}\"\ngrpc = \"127.0.0.1:{grpc}\"\n{more}\n",
+            world.folder().join("broker")
+        );
+        let config = world.folder().join("broker.toml");
+        std::fs::write(&config, text)?;
+        let log = world.folder().join("broker.log");
+        let mut federation = Self { world, broker: None, log, config };
+        federation.ops(&["init"]).await?;
+        federation.serve().await?;
+        Ok(federation)
+    }
+
+    /// Starts the broker again, on the same ports.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn serve(&mut self) -> anyhow::Result<()> {
+        let config = self.config.to_string_lossy().into_owned();
+        let broker = Running::start(&self.world.programs.broker, &["--config", &config, "serve"], &self.log).await?;
+        self.broker = Some(broker);
+        Ok(())
+    }
+
+    /// SIGKILL.
+    ///
+    /// # Errors
+    /// When it did not run.
+    pub async fn kill_broker(&mut self) -> anyhow::Result<()> {
+        self.broker.take().context("no broker runs")?.kill().await
+    }
+
+    /// Runs a command of the broker and gives what it printed.
+    ///
+    /// # Errors
+    /// What it said when it refused.
+    pub async fn ops(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let config = self.config.to_string_lossy();
+        let arguments = [&["--config", &config], arguments].concat();
+        let output = run(&self.world.programs.broker, &arguments, None).await?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    /// Runs a command of the broker with `--output json`.
+    ///
+    /// # Errors
+    /// What it said when it refused.
+    pub async fn ops_json(&self, arguments: &[&str]) -> anyhow::Result<Value> {
+        Ok(serde_json::from_str(&self.ops(&[arguments, &["--output", "json"]].concat()).await?)?)
+    }
+
+    /// A join token's text.
+    ///
+    /// # Errors
+    /// When the broker makes none.
+    pub async fn token(&self, name: &str, more: &[&str]) -> anyhow::Result<String> {
+        let created = self.ops_json(&[&["token", "create", "--instance", name], more].concat()).await?;
+        Ok(created["text"].as_str().context("text")?.to_owned())
+    }
+
+    /// Where browsers reach the broker.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn issuer(&self) -> anyhow::Result<String> {
+        Ok(format!("http://localhost:{}", self.listener("http")?.port()))
+    }
+
+    /// An address that the broker announced.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn listener(&self, name: &str) -> anyhow::Result<SocketAddr> {
+        let broker = self.broker.as_ref().context("no broker runs")?;
+        Ok(broker.announcement[name].as_str().context("announced")?.parse()?)
+    }
+
+    /// Starts a site with an agent beside it, enrolled and in sync.
+    ///
+    /// # Errors
+    /// When any of it does not come about.
+    pub async fn instance(&self, name: &str, options: InstanceOptions) -> anyhow::Result<Instance> {
+        let mut instance = self.prepare(name, options).await?;
+        let token = self.token(name, &[]).await?;
+        instance.enrol(&token).await?;
+        instance.run().await?;
+        self.in_sync(name).await?;
+        Ok(instance)
+    }
+
+    /// Starts a site and writes its agent's configuration, no more.
+    ///
+    /// # Errors
+    /// When the site does not start.
+    pub async fn prepare(&self, name: &str, options: InstanceOptions) -> anyhow::Result<Instance> {
+        let folder = self.world.folder().join(name);
+        std::fs::create_dir_all(&folder)?;
+        let portal = free_port()?;
+        let credentials = folder.join("credentials");
+        let site = Site::start(name, options.accounts, credentials.join("current/homeward.json"), portal).await?;
+        std::fs::write(folder.join("site.toml"), include_str!("site.toml"))?;
+        let home = if options.methods.is_empty() {
+            String::new()
+        } else {
+            format!("[home]\nmethods = {:?}\n", options.methods)
+        };
+        let party = format!("[relying_party]\ncredentials_dir = {credentials:?}\n");
+        let text = format!(
+            "public_url = \"{}\"\ndisplay_name = \"{name} site\"\ndata_dir = {:?}\nrecipe_file = {:?}\n\
+             [app]\nurl = \"http://{}\"\n{}{home}[portal]\nlisten = \"127.0.0.1:{portal}\"\n",
+            site.public_url(),
+            folder.join("agent"),
+            folder.join("site.toml"),
+            site.address(),
+            if options.relying_party { party } else { String::new() },
+        );
+        let config = folder.join("agent.toml");
+        std::fs::write(&config, text)?;
+        Ok(Instance { site, agent: None, program: self.world.programs.agent.clone(), config, folder })
+    }
+
+    /// Lets one accept the other's users.
+    ///
+    /// # Errors
+    /// When the broker refuses.
+    pub async fn allow(&self, relying_party: &str, home: &str, domains: &[&str]) -> anyhow::Result<()> {
+        let domains: Vec<&str> = domains.iter().flat_map(|domain| ["--email-domain", *domain]).collect();
+        let command = ["trust", "allow", "--relying-party", relying_party, "--home", home];
+        self.ops(&[&command[..], &domains].concat()).await.map(drop)
+    }
+
+    /// Waits until an instance's agent is online and has acknowledged what it should have.
+    ///
+    /// # Errors
+    /// When it does not come about.
+    pub async fn in_sync(&self, name: &str) -> anyhow::Result<Value> {
+        let wait = async {
+            loop {
+                let shown = self.ops_json(&["instance", "show", name]).await?;
+                let wanted = shown["wanted_revision"].as_u64().unwrap_or(0);
+                if shown["online"] == true && wanted > 0 && shown["applied_revision"] == wanted {
+                    return anyhow::Ok(shown);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, wait).await {
+            Ok(shown) => shown,
+            Err(_) => bail!("{name} is not in sync: {}", self.ops(&["instance", "show", name]).await?),
+        }
+    }
+}
+
+/// What an instance is to be.
+#[derive(Debug)]
+pub struct InstanceOptions {
+    /// Who can sign in at the site itself.
+    pub accounts: Vec<Account>,
+    /// Whether it is a relying party.
+    pub relying_party: bool,
+    /// How it is home; not at all if empty.
+    pub methods: Vec<&'static str>,
+}
+
+/// A site with an agent beside it.
+#[derive(Debug)]
+pub struct Instance {
+    /// The application.
+    pub site: Site,
+    /// The agent, once it runs.
+    pub agent: Option<Running>,
+    /// Where its things are.
+    pub folder: PathBuf,
+    program: PathBuf,
+    config: PathBuf,
+}
+
+impl Instance {
+    /// Enrols the agent; the token goes in by standard input.
+    ///
+    /// # Errors
+    /// What the agent said when it was refused.
+    pub async fn enrol(&self, token: &str) -> anyhow::Result<String> {
+        self.command(&["enrol", "--token-file", "-"], Some(token)).await
+    }
+
+    /// Runs the agent.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn run(&mut self) -> anyhow::Result<()> {
+        let config = self.config.to_string_lossy().into_owned();
+        let log = self.folder.join("agent.log");
+        self.agent = Some(Running::start(&self.program, &["--config", &config, "run"], &log).await?);
+        Ok(())
+    }
+
+    /// Runs a command of the agent and gives what it printed.
+    ///
+    /// # Errors
+    /// What it said when it refused.
+    pub async fn command(&self, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
+        let config = self.config.to_string_lossy();
+        let arguments = [&["--config", &config], arguments].concat();
+        let output = run(&self.program, &arguments, input).await?;
+        if !output.status.success() {
+            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        Ok(String::from_utf8(output.stdout)?)
+    }
+}
+
+/// A port that nobody uses now. The broker's ports must be known before it runs, because they stand in its issuer and in
+/// join tokens.
+fn free_port() -> std::io::Result<u16> {
+    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

@@ -1,0 +1,410 @@
+//! A small application with accounts of its own, which can also sign people in by OpenID Connect: the `openidconnect`
+//! crate does that, as any Rust site would. It passes `/homeward/` to its agent's portal, like a reverse proxy.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow};
+use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::{Form, Query, Request, State};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse as _, Redirect, Response};
+use axum::routing::{any, get, post};
+use axum::{Json, Router};
+use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreProviderMetadata};
+use openidconnect::{
+    AsyncHttpClient, AuthorizationCode, ClientId, ClientSecret, CsrfToken, HttpRequest, HttpResponse, IssuerUrl, Nonce,
+    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, TokenResponse as _,
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use uuid::Uuid;
+
+/// Longest request that is passed on.
+const MAX_BODY: usize = 64 * 1024;
+
+/// Somebody who can sign in at a site itself.
+#[derive(Clone, Debug)]
+pub struct Account {
+    /// What he types.
+    pub username: &'static str,
+    /// And this.
+    pub password: &'static str,
+    /// Full name.
+    pub name: &'static str,
+    /// Verified by the site.
+    pub email: &'static str,
+}
+
+/// A site that runs until it is dropped.
+#[derive(Debug)]
+pub struct Site {
+    name: String,
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    server: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    public_url: String,
+    accounts: Vec<Account>,
+    credentials: PathBuf,
+    portal: u16,
+    http: reqwest::Client,
+    /// Who is signed in, by session id.
+    sessions: Mutex<HashMap<String, Value>>,
+    /// Logins on their way, by session id.
+    pending: Mutex<HashMap<String, Pending>>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    state: CsrfToken,
+    nonce: Nonce,
+    verifier: PkceCodeVerifier,
+}
+
+impl Site {
+    /// Starts a site at `http://<name>.localhost:<port>`.
+    ///
+    /// # Errors
+    /// When it cannot listen.
+    pub async fn start(name: &str, accounts: Vec<Account>, credentials: PathBuf, portal: u16) -> anyhow::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            public_url: format!("http://{name}.localhost:{}", address.port()),
+            accounts,
+            credentials,
+            portal,
+            http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?,
+            sessions: Mutex::default(),
+            pending: Mutex::default(),
+        });
+        let router = Router::new()
+            .route("/", get(front))
+            .route("/login", get(login_form).post(login))
+            .route("/api/login", post(api_login))
+            .route("/whoami", get(whoami))
+            .route("/config", get(config))
+            .route("/sign-in-with-homeward", get(begin))
+            .route("/callback", get(callback))
+            .route("/homeward/{*path}", any(to_portal))
+            .with_state(shared.clone());
+        let server = tokio::spawn(async move {
+            // Ends with the site.
+            drop(axum::serve(listener, router).await);
+        });
+        Ok(Self { name: name.to_owned(), address, shared, server })
+    }
+
+    /// Where its agent reaches it.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where browsers reach it.
+    pub fn public_url(&self) -> &str {
+        &self.shared.public_url
+    }
+
+    /// An address on it.
+    pub fn at(&self, path: &str) -> String {
+        format!("{}{path}", self.shared.public_url)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Stops answering.
+    pub fn stop(&self) {
+        self.server.abort();
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// A failure as a page: what a small site would show.
+struct Failure(anyhow::Error);
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl axum::response::IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let text = format!("{:#}", self.0).replace('&', "&amp;").replace('<', "&lt;");
+        (StatusCode::BAD_REQUEST, page("Sign-in failed", &format!("<p id=\"failure\">{text}</p>"))).into_response()
+    }
+}
+
+type Shop = State<Arc<Shared>>;
+
+async fn front(State(shared): Shop, headers: HeaderMap) -> Html<String> {
+    match shared.signed_in(&headers) {
+        Some(user) => {
+            let claims = serde_json::to_string_pretty(&user).unwrap_or_default();
+            let claims = claims.replace('&', "&amp;").replace('<', "&lt;");
+            let name = user["username"].as_str().unwrap_or_default();
+            page(&format!("Hello {name}"), &format!("<p>You are signed in.</p><pre id=\"user\">{claims}</pre>"))
+        }
+        None => page(
+            "Welcome",
+            "<p>Nobody is signed in.</p><p><a href=\"/login\">Sign in here</a></p>\
+             <p><a href=\"/sign-in-with-homeward\">Sign in with Homeward</a></p>",
+        ),
+    }
+}
+
+fn page(title: &str, body: &str) -> Html<String> {
+    Html(format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>{title}</title><body style=\"font: 1.1rem system-ui; max-width: 36rem; margin: 3rem auto; padding: 0 1rem\">\
+         <h1>{title}</h1>{body}</body></html>"
+    ))
+}
+
+#[derive(Deserialize)]
+struct Next {
+    next: Option<String>,
+}
+
+impl Next {
+    /// A path of this site, never another one's address.
+    fn path(self) -> String {
+        self.next.filter(|next| next.starts_with('/') && !next.starts_with("//")).unwrap_or_else(|| "/".into())
+    }
+}
+
+async fn login_form(Query(next): Query<Next>) -> Html<String> {
+    let next: String = url::form_urlencoded::byte_serialize(next.path().as_bytes()).collect();
+    page(
+        "Sign in",
+        &format!(
+            "<form method=\"post\" action=\"/login?next={next}\"><p><label>Name <input name=\"username\" autofocus></label></p>\
+             <p><label>Password <input name=\"password\" type=\"password\"></label></p><p><button>Sign in</button></p></form>"
+        ),
+    )
+}
+
+#[derive(Deserialize)]
+struct Credentials {
+    username: String,
+    password: String,
+}
+
+async fn login(State(shared): Shop, Query(next): Query<Next>, Form(typed): Form<Credentials>) -> Response {
+    match shared.account(&typed) {
+        Some(user) => (shared.begin_session(user), Redirect::to(&next.path())).into_response(),
+        None => (StatusCode::OK, page("Sign in", "<p id=\"failure\">Wrong name or password.</p>")).into_response(),
+    }
+}
+
+async fn api_login(State(shared): Shop, Json(typed): Json<Credentials>) -> Response {
+    match shared.account(&typed) {
+        Some(user) => (shared.begin_session(user.clone()), Json(user)).into_response(),
+        None => StatusCode::UNAUTHORIZED.into_response(),
+    }
+}
+
+async fn whoami(State(shared): Shop, headers: HeaderMap) -> Response {
+    match shared.signed_in(&headers) {
+        Some(user) => Json(user).into_response(),
+        None => StatusCode::UNAUTHORIZED.into_response(),
+    }
+}
+
+async fn config(State(shared): Shop) -> Json<Value> {
+    let client_id = shared.read_credentials().map(|credentials| credentials.client_id).unwrap_or_default();
+    Json(json!({"client_id": client_id}))
+}
+
+/// What the agent wrote.
+#[derive(Deserialize)]
+struct HomewardCredentials {
+    issuer: String,
+    client_id: String,
+    client_secret: String,
+}
+
+impl Shared {
+    fn read_credentials(&self) -> anyhow::Result<HomewardCredentials> {
+        let text = std::fs::read_to_string(&self.credentials).context("this site is not set up for Homeward yet")?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    fn account(&self, typed: &Credentials) -> Option<Value> {
+        let found = self.accounts.iter().find(|account| account.username == typed.username)?;
+        (found.password == typed.password).then(|| {
+            json!({
+                "id": format!("user-{}", found.username),
+                "username": found.username,
+                "name": found.name,
+                "email": found.email,
+                "email_verified": true,
+                "groups": ["staff"],
+                "auth_time": now(),
+            })
+        })
+    }
+
+    fn signed_in(&self, headers: &HeaderMap) -> Option<Value> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&session_id(headers)?).cloned()
+    }
+
+    fn begin_session(&self, user: Value) -> [(header::HeaderName, String); 1] {
+        let id = Uuid::new_v4().to_string();
+        let cookie = format!("site-session={id}; Path=/; HttpOnly; SameSite=Lax");
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(id, user);
+        [(header::SET_COOKIE, cookie)]
+    }
+
+    async fn provider(&self) -> anyhow::Result<(HomewardCredentials, CoreProviderMetadata)> {
+        let credentials = self.read_credentials()?;
+        let issuer = IssuerUrl::new(credentials.issuer.clone())?;
+        let metadata = CoreProviderMetadata::discover_async(issuer, &OidcHttp(&self.http)).await;
+        Ok((credentials, metadata.map_err(|error| anyhow!("discovery failed: {error}"))?))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the site is a program of its own and keeps its own time")]
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn session_id(headers: &HeaderMap) -> Option<String> {
+    cookie_of(headers, "site-session")
+}
+
+fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
+    let cookies = headers.get(header::COOKIE)?.to_str().ok()?;
+    let found = cookie::Cookie::split_parse(cookies).flatten().find(|cookie| cookie.name() == name)?;
+    Some(found.value().to_owned())
+}
+
+async fn begin(State(shared): Shop, uri: Uri) -> Result<Response, Failure> {
+    let (credentials, metadata) = shared.provider().await?;
+    let redirect = RedirectUrl::new(format!("{}/callback", shared.public_url)).map_err(anyhow::Error::from)?;
+    let secret = Some(ClientSecret::new(credentials.client_secret));
+    let client = CoreClient::from_provider_metadata(metadata, ClientId::new(credentials.client_id), secret)
+        .set_redirect_uri(redirect);
+    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
+    let mut request = client
+        .authorize_url(CoreAuthenticationFlow::AuthorizationCode, CsrfToken::new_random, Nonce::new_random)
+        .add_scope(Scope::new("profile".into()))
+        .add_scope(Scope::new("email".into()))
+        .set_pkce_challenge(challenge);
+    // Whatever the test wants of the login, for example ?prompt=login.
+    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
+        request = request.add_extra_param(name.into_owned(), value.into_owned());
+    }
+    let (address, state, nonce) = request.url();
+    let id = Uuid::new_v4().to_string();
+    let cookie = format!("site-login={id}; Path=/; HttpOnly; SameSite=Lax");
+    let pending = Pending { state, nonce, verifier };
+    shared.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, pending);
+    Ok(([(header::SET_COOKIE, cookie)], Redirect::to(address.as_str())).into_response())
+}
+
+#[derive(Deserialize)]
+struct Returned {
+    code: Option<String>,
+    state: Option<String>,
+    iss: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+}
+
+async fn callback(
+    State(shared): Shop,
+    headers: HeaderMap,
+    Query(returned): Query<Returned>,
+) -> Result<Response, Failure> {
+    let id = cookie_of(&headers, "site-login").context("no login was begun in this browser")?;
+    let pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
+    let pending = pending.context("no login was begun in this browser")?;
+    if returned.state.as_deref() != Some(pending.state.secret()) {
+        Err(anyhow!("the answer belongs to another login"))?;
+    }
+    let (credentials, metadata) = shared.provider().await?;
+    // RFC 9207 2.4.
+    if returned.iss.as_deref() != Some(&credentials.issuer) {
+        Err(anyhow!("the answer comes from somebody else"))?;
+    }
+    if let Some(error) = returned.error {
+        Err(anyhow!("{error}: {}", returned.error_description.unwrap_or_default()))?;
+    }
+    let redirect = RedirectUrl::new(format!("{}/callback", shared.public_url)).map_err(anyhow::Error::from)?;
+    let secret = Some(ClientSecret::new(credentials.client_secret));
+    let client = CoreClient::from_provider_metadata(metadata, ClientId::new(credentials.client_id), secret)
+        .set_redirect_uri(redirect);
+    let code = AuthorizationCode::new(returned.code.context("the answer has no code")?);
+    let exchange = client.exchange_code(code).map_err(anyhow::Error::from)?.set_pkce_verifier(pending.verifier);
+    let tokens = exchange.request_async(&OidcHttp(&shared.http)).await;
+    let tokens = tokens.map_err(|error| anyhow!("the code was refused: {error:?}"))?;
+    let id_token = tokens.id_token().context("no ID token")?;
+    id_token.claims(&client.id_token_verifier(), &pending.nonce).map_err(anyhow::Error::from)?;
+    let user = claims_of(&id_token.to_string())?;
+    Ok((shared.begin_session(user), Redirect::to("/")).into_response())
+}
+
+/// All claims of a verified ID token, with the name that this site calls its users by.
+fn claims_of(token: &str) -> anyhow::Result<Value> {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).context("no JWT")?;
+    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload)?;
+    let mut claims: Value = serde_json::from_slice(&payload)?;
+    claims["username"] = claims["preferred_username"].clone();
+    Ok(claims)
+}
+
+/// reqwest as the `openidconnect` crate takes it.
+struct OidcHttp<'a>(&'a reqwest::Client);
+
+impl<'c> AsyncHttpClient<'c> for OidcHttp<'_> {
+    type Error = openidconnect::HttpClientError<reqwest::Error>;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<HttpResponse, Self::Error>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(async move {
+            let boxed = |error| Self::Error::Reqwest(Box::new(error));
+            let response = self.0.execute(request.try_into().map_err(boxed)?).await.map_err(boxed)?;
+            let mut answer = Response::builder().status(response.status());
+            for (name, value) in response.headers() {
+                answer = answer.header(name, value);
+            }
+            let body = response.bytes().await.map_err(boxed)?.to_vec();
+            answer.body(body).map_err(Self::Error::Http)
+        })
+    }
+}
+
+/// Passes a request to the portal as a reverse proxy does.
+async fn to_portal(State(shared): Shop, request: Request) -> Result<Response, Failure> {
+    let (parts, body) = request.into_parts();
+    let body: Bytes = to_bytes(body, MAX_BODY).await.map_err(anyhow::Error::from)?;
+    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+    let mut headers = parts.headers;
+    headers.insert("x-forwarded-for", header::HeaderValue::from_static("127.0.0.1"));
+    let sent = shared.http.request(parts.method, format!("http://127.0.0.1:{}{path}", shared.portal));
+    let answer = sent.headers(headers).body(body).send().await.context("the agent's portal does not answer")?;
+    let mut response = Response::builder().status(answer.status());
+    for (name, value) in answer.headers().iter().filter(|(name, _)| *name != header::TRANSFER_ENCODING) {
+        response = response.header(name, value);
+    }
+    let body = answer.bytes().await.map_err(anyhow::Error::from)?;
+    Ok(response.body(Body::from(body)).map_err(anyhow::Error::from)?)
+}
