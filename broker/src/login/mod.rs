@@ -81,6 +81,7 @@ pub struct OpenedTicket {
 
 /// What a home says, unchecked.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and moved once")]
 pub enum Outcome {
     /// It vouches for this user.
     Identity(AssertedIdentity),

@@ -50,6 +50,7 @@ pub(super) struct CompletedLogin {
 /// What a home said, checked.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[expect(clippy::large_enum_variant, reason = "nearly always the large one, and in a box with its record")]
 pub enum CheckedOutcome {
     /// It vouches for this user.
     Identity(VerifiedIdentity),
