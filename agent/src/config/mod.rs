@@ -101,7 +101,9 @@ impl TryFrom<Url> for PublicUrl {
     fn try_from(url: Url) -> Result<Self, ConfigError> {
         let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
         let anonymous = url.username().is_empty() && url.password().is_none();
-        let safe = url.scheme() == "https" || (url.scheme() == "http" && is_loopback(&url));
+        // RFC 6761 6.3: names below localhost are this machine to browsers.
+        let local_name = url.domain().is_some_and(|name| name.ends_with(".localhost"));
+        let safe = url.scheme() == "https" || (url.scheme() == "http" && (local_name || is_loopback(&url)));
         if bare && anonymous && safe && url.has_host() { Ok(Self(url)) } else { Err(ConfigError::PublicUrl) }
     }
 }
