@@ -18,6 +18,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde_json::Value;
 use tabled::builder::Builder;
 use tabled::settings::Style;
+use tracing::Level;
 use tracing_subscriber::EnvFilter;
 
 use crate::RunError;
@@ -177,16 +178,22 @@ fn complain(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
 
 /// The log goes to standard error: readable on a terminal, JSON elsewhere. `HOMEWARD_LOG` is its filter.
 fn start_log() {
-    let filter = EnvFilter::builder()
-        .with_env_var("HOMEWARD_LOG")
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env_lossy();
+    #[expect(clippy::disallowed_methods, reason = "the one variable there is")]
+    let wanted = std::env::var("HOMEWARD_LOG").unwrap_or_default();
+    let filter = log_filter(&wanted);
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started =
         if std::io::stderr().is_terminal() { log.try_init() } else { log.json().flatten_event(true).try_init() };
     if let Err(error) = started {
         eprintln!("homeward-agent: no log: {error}");
     }
+}
+
+/// Libraries that carry users' cookies and passwords stay quiet under a general `trace`: whoever wants to see their
+/// frames has to name them.
+fn log_filter(wanted: &str) -> EnvFilter {
+    let carriers = "h2=info,hyper=info,hyper_util=info,reqwest=info,rustls=info,tonic=info";
+    EnvFilter::builder().with_default_directive(Level::INFO.into()).parse_lossy(format!("{carriers},{wanted}"))
 }
 
 #[cfg(test)]
@@ -198,6 +205,14 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Command::command().debug_assert();
+    }
+
+    #[test]
+    fn a_general_trace_does_not_reach_the_libraries_that_carry_secrets() {
+        assert!(log_filter("trace").to_string().contains("hyper=info"));
+        assert_eq!(log_filter("trace").max_level_hint(), Some(Level::TRACE.into()));
+        assert!(log_filter("debug,h2=trace").to_string().contains("h2=trace"));
+        assert_eq!(log_filter("").max_level_hint(), Some(Level::INFO.into()));
     }
 
     #[test]
