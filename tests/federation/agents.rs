@@ -164,7 +164,7 @@ async fn bad_tokens_get_one_sentence() {
     }
     federation.ops(&["token", "revoke", &id]).await.unwrap();
     let refused = beta.enrol(&token).await.unwrap_err().to_string();
-    assert!(refused.contains("not valid"), "{refused}");
+    assert!(refused.contains("does not accept this join token"), "{refused}");
     let refused = beta.command(&["run"], None).await.unwrap_err().to_string();
     assert!(refused.contains("not enrolled"), "{refused}");
 }
@@ -172,8 +172,11 @@ async fn bad_tokens_get_one_sentence() {
 #[tokio::test]
 async fn an_enrolled_agent_does_not_enrol_again_by_accident() {
     let federation = Federation::start().await.unwrap();
-    let beta = federation.instance("beta", relying_party()).await.unwrap();
+    let mut beta = federation.instance("beta", relying_party()).await.unwrap();
     let token = federation.token("gamma", &[]).await.unwrap();
+    let refused = beta.enrol(&token).await.unwrap_err().to_string();
+    assert!(refused.contains("another homeward-agent uses"), "{refused}");
+    beta.agent.take().unwrap().stop().await.unwrap();
     let refused = beta.enrol(&token).await.unwrap_err().to_string();
     assert!(refused.contains("enrolled"), "{refused}");
 }
@@ -227,7 +230,7 @@ async fn the_agent_of_a_quarantined_instance_ends_with_78() {
     beta.run().await.unwrap();
     federation.in_sync("beta").await.unwrap();
     Applicant::new(&token).unwrap().enrol().await.unwrap_err();
-    logged(&beta, "quarantined", Duration::from_secs(10)).await;
+    logged(&beta, "in quarantine", Duration::from_secs(10)).await;
     let status = beta.agent.as_mut().unwrap().ended().await.unwrap();
     assert_eq!(status.code(), Some(78));
 }

@@ -176,14 +176,16 @@ fn complain(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
     code
 }
 
-/// The log goes to standard error: readable on a terminal, JSON elsewhere. `HOMEWARD_LOG` is its filter.
+/// The log goes to standard error, coloured on a terminal. `HOMEWARD_LOG` is its filter.
 fn start_log() {
     #[expect(clippy::disallowed_methods, reason = "the one variable there is")]
     let wanted = std::env::var("HOMEWARD_LOG").unwrap_or_default();
-    let filter = log_filter(&wanted);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started =
-        if std::io::stderr().is_terminal() { log.try_init() } else { log.json().flatten_event(true).try_init() };
+    let started = tracing_subscriber::fmt()
+        .with_env_filter(log_filter(&wanted))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .try_init();
     if let Err(error) = started {
         eprintln!("homeward-agent: no log: {error}");
     }
