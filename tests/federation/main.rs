@@ -2,4 +2,5 @@
 
 mod agents;
 mod enrolment;
+mod login;
 mod storage;

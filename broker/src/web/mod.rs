@@ -6,6 +6,7 @@
 mod boundary;
 mod cookies;
 mod health;
+pub mod listener;
 mod pages;
 mod stylesheet;
 
