@@ -21,6 +21,7 @@ pub mod grants;
 pub mod grpc;
 pub mod keys;
 pub mod login;
+pub mod oidc;
 pub mod registry;
 pub mod secret;
 pub mod sessions;
@@ -41,11 +42,13 @@ use fleet::{Fleet, Shared};
 use grants::{AccessToken, Code};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
+use oidc::{Foundations, Provider};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use secret::{KeyEncryptionKey, SecretError};
 use sessions::Session;
 use storage::table::Record;
 use storage::{Store, StoreError, expiry};
+use web::Boundary;
 
 /// Tables whose records the sweeper deletes when they have expired.
 const EXPIRING: &[&str] =
@@ -94,30 +97,31 @@ pub async fn run(
     let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
-    drop(subjects);
+    let foundations =
+        Foundations { store: store.clone(), registry: registry.clone(), keys, subjects, clock: clock.clone() };
+    let provider = Provider::new(foundations, login.clone(), config.issuer.clone(), config.lifetimes)?;
+    let boundary = Boundary::new(&config.issuer, config.trusted_proxies);
+    let pages = oidc::router(Arc::new(provider), boundary.clone()).merge(web::router(store.clone(), boundary));
     let services = grpc::Services {
         enrolment: Arc::new(enrolment),
         fleet: Arc::new(fleet),
-        login: login.clone(),
-        registry: registry.clone(),
+        login,
+        registry,
         issuer: config.issuer.clone(),
         clock: clock.clone(),
     };
     let tls = authority.tls()?;
     let background = async {
-        tokio::join!(keep_registry_fresh, authority.keep_leaf_fresh(), expiry::run(store.clone(), EXPIRING, clock));
+        tokio::join!(keep_registry_fresh, authority.keep_leaf_fresh(), expiry::run(store, EXPIRING, clock));
     };
     let serve = async {
-        tokio::try_join!(
-            async {
-                grpc::serve_agents(listeners.grpc, tls, services.clone(), shutdown.clone())
-                    .await
-                    .map_err(RunError::Grpc)
-            },
-            async {
-                grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone()).await.map_err(RunError::Grpc)
-            },
-        )
+        let agents = grpc::serve_agents(listeners.grpc, tls, services.clone(), shutdown.clone());
+        let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());
+        let browsers = async {
+            web::listener::serve(listeners.http, pages, shutdown.clone()).await;
+            Ok(())
+        };
+        tokio::try_join!(agents, ops, browsers).map_err(RunError::Grpc)
     };
     info!(issuer = %config.issuer, trust_domain = %config.trust_domain, "the broker is running");
     ready();
@@ -145,6 +149,9 @@ pub enum RunError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The published keys.
+    #[error("the published keys cannot be read back")]
+    Published(#[from] serde_json::Error),
     /// A gRPC listener.
     #[error("a listener failed")]
     Grpc(#[source] tonic::transport::Error),

@@ -210,7 +210,7 @@ async fn no_browser_finishes_a_login_that_another_one_began() {
     let back = vouched.headers["location"].clone();
     assert!(back.starts_with(&client.issuer), "{back}");
     let refused = alice.get(&back).await.unwrap();
-    assert_eq!((refused.status, refused.headers.get("location")), (400, None), "{}", refused.body);
+    assert_eq!((refused.status, refused.headers.get("location")), (403, None), "{}", refused.body);
     assert!(refused.body.contains("another browser"), "{}", refused.body);
 }
 

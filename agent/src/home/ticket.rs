@@ -15,8 +15,9 @@ use super::PortalError;
 use crate::connection::Broker;
 use crate::refusal;
 
-/// Longest ticket that is looked at.
-const LONGEST: usize = 512;
+/// Longest ticket that is looked at, in characters. It carries the sealed login transaction, which holds an authorization
+/// request of up to 4 KiB.
+const LONGEST: usize = 7168;
 /// A user is looking at the page.
 const CALL_TIMEOUT: Duration = Duration::from_secs(12);
 

@@ -1,0 +1,278 @@
+//! A browser's way through a login: what the flows decide and write, put together.
+//!
+//! [`Provider::authorize`] begins, [`Provider::choose_home`] goes on when the user has chosen, [`Provider::come_back`]
+//! ends it in one commit: handle used up, session begun, code issued.
+
+use homeward_certs::identity::InstanceName;
+use tracing::info;
+
+use crate::clock::Timestamp;
+use crate::grants::Grant;
+use crate::login::{AuthorizationRequest, LoginError, Refusal, SignedIn, Step, Transaction, decide, judge};
+use crate::oidc::Provider;
+use crate::oidc::error::{self, BrowserError, OAuthError};
+use crate::oidc::parameters::Parameters;
+use crate::oidc::request::{self, Callback, CallbackError};
+use crate::oidc::response;
+use crate::registry::{Claims, InstanceId, Snapshot, Subject, VerifiedIdentity};
+use crate::secret::{OpaqueSecret, SecretHash};
+use crate::sessions::FoundSession;
+use crate::storage::StoreError;
+use crate::web::{PickerPage, Visitor};
+
+/// How often a request looks at its session again when that changed in between.
+const SESSION_TRIES: usize = 4;
+
+/// Where a browser goes next, and the cookies that it takes along.
+#[derive(Default)]
+pub(super) struct Travel {
+    /// Where.
+    pub(super) to: String,
+    /// A new binding.
+    pub(super) browser: Option<String>,
+    /// A new session.
+    pub(super) session: Option<OpaqueSecret>,
+    /// The home that was chosen.
+    pub(super) home: Option<InstanceName>,
+}
+
+/// What a browser gets.
+pub(super) enum Next {
+    /// Sent on.
+    Go(Travel),
+    /// A question, and the binding of the browser that has to answer it.
+    Choose(Box<PickerPage>, Option<String>),
+}
+
+/// A user who may be made known to a relying party.
+struct Person<'a> {
+    home: (&'a InstanceName, InstanceId),
+    identity: &'a VerifiedIdentity,
+    subject: Subject,
+}
+
+impl Provider {
+    /// Begins a login, or ends it at once with the session that the browser has.
+    ///
+    /// # Errors
+    /// When nobody knows where the answer goes, or something failed.
+    pub(super) async fn authorize(
+        &self,
+        parameters: &Parameters,
+        visitor: Visitor,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let snapshot = self.registry.snapshot();
+        let callback = Callback::of(parameters, &snapshot)?;
+        let relying_party = callback.instance.relying_party.as_ref().ok_or(CallbackError::Client)?;
+        let request = match request::parse(parameters, &callback, relying_party, &self.hints, now) {
+            Ok(request) => request,
+            Err(cause) => {
+                info!(relying_party = %callback.instance.name, %cause, "an authorization request was refused");
+                let to = self.answer(&callback.redirect_uri, callback.state.as_deref(), error::of_request(cause));
+                return Ok(Next::Go(Travel { to, ..Travel::default() }));
+            }
+        };
+        // One binding for all tabs: each tab's login is a transaction of its own.
+        let browser = match visitor.browser.clone() {
+            Some(browser) => browser,
+            None => OpaqueSecret::generate().map_err(LoginError::from)?.expose().to_owned(),
+        };
+        let transaction = self.login.begin(request, SecretHash::of(&browser))?;
+        let next = self.next(&transaction, &visitor, &snapshot, now).await?;
+        Ok(match next {
+            Next::Go(travel) => Next::Go(Travel { browser: Some(browser), ..travel }),
+            Next::Choose(page, _) => Next::Choose(page, Some(browser)),
+        })
+    }
+
+    async fn next(
+        &self,
+        transaction: &Transaction,
+        visitor: &Visitor,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let request = &transaction.request;
+        let homes = self.login.homes(snapshot, &request.relying_party);
+        for _ in 0..SESSION_TRIES {
+            let found = self.find_session(visitor, request, snapshot, now).await?;
+            let step = decide(request, found.as_ref().map(|(_, who)| who), &homes);
+            info!(transaction = %transaction.id, relying_party = %request.relying_party, ?step, "next step of a login");
+            match (step, found) {
+                (Step::Refuse(refusal), _) => return Ok(self.refuse(request, refusal)),
+                (Step::ChooseHome, _) => return Ok(self.ask(transaction, visitor, snapshot)?),
+                (Step::GoHome(home), _) => {
+                    let to = self.login.ticket_address(transaction, &home)?;
+                    return Ok(Next::Go(Travel { to, ..Travel::default() }));
+                }
+                (Step::IssueCode, None) => return Ok(self.refuse(request, Refusal::LoginRequired)),
+                (Step::IssueCode, Some((found, who))) => {
+                    match self.end_with_session(request, (found, who.subject), snapshot, now).await {
+                        // The session changed: another tab used it, or it has ended. Look again.
+                        Err(BrowserError::Login(LoginError::Store(StoreError::Conflict))) => {}
+                        done => return done,
+                    }
+                }
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// Goes on with the home that the user chose on the picker.
+    ///
+    /// # Errors
+    /// When the form is not ours, not this browser's or too old, or the home is not accepted.
+    pub(super) fn choose_home(
+        &self,
+        parameters: &Parameters,
+        visitor: &Visitor,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let field = |name| parameters.get(name).map_err(|_| CallbackError::Parameters);
+        let sealed = field("transaction")?.ok_or(LoginError::Unreadable)?;
+        let browser = visitor.browser.as_deref().ok_or(LoginError::OtherBrowser)?;
+        let transaction = self.login.reopen(sealed, browser, now)?;
+        if field("cancel")?.is_some() {
+            info!(transaction = %transaction.id, "the user cancelled");
+            let snapshot = self.registry.snapshot();
+            self.check_callback(&transaction.request, &snapshot)?;
+            return Ok(self.refuse(&transaction.request, Refusal::Cancelled));
+        }
+        let home = field("home")?.and_then(|name| name.parse().ok()).ok_or(LoginError::HomeNotAccepted)?;
+        info!(transaction = %transaction.id, %home, "the user chose a home");
+        match self.login.ticket_address(&transaction, &home) {
+            Ok(to) => Ok(Next::Go(Travel { to, home: Some(home), ..Travel::default() })),
+            // It went away while the user was reading: the picker says so.
+            Err(LoginError::HomeNotReady) => Ok(self.ask(&transaction, visitor, &self.registry.snapshot())?),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends a login with what the home said. All that comes of it is one commit.
+    ///
+    /// # Errors
+    /// When handle or browser are wrong, or something failed.
+    pub(super) async fn come_back(
+        &self,
+        handle: &str,
+        visitor: &Visitor,
+        now: Timestamp,
+    ) -> Result<Travel, BrowserError> {
+        let browser = visitor.browser.as_deref().ok_or(LoginError::OtherBrowser)?;
+        let returned = self.login.read_return(handle, browser, now).await?;
+        let (request, home, id) = (&returned.transaction.request, &returned.home, returned.home_id);
+        let snapshot = self.registry.snapshot();
+        self.check_callback(request, &snapshot)?;
+        let judged = match snapshot.vouching(&request.relying_party, home, id) {
+            Some(_) => judge(request, returned.outcome, |who| self.subjects.subject(id, &who.home_user_id)),
+            None => Err(Refusal::HomeNotAccepted),
+        };
+        let mut writes = vec![returned.finish];
+        let mut travel = Travel::default();
+        match judged {
+            Ok((identity, subject)) => {
+                let person = Person { home: (home, id), identity: &identity, subject };
+                let (code, write) = self.issue_code(request, person, &snapshot, now)?;
+                writes.push(write);
+                let (session, write) = self.sessions.begin((home.clone(), id), identity, now)?;
+                writes.push(write);
+                // S1: the id from before the login, planted or not, is worth nothing after it.
+                writes.extend(visitor.session.as_deref().map(|old| self.sessions.forget(old)));
+                travel.session = Some(session);
+                travel.to = self.success(request, &code);
+                info!(transaction = %returned.transaction.id, relying_party = %request.relying_party, %home, "signed in");
+            }
+            Err(refusal) => {
+                info!(transaction = %returned.transaction.id, %home, ?refusal, "a login gave no identity");
+                travel.to = self.answer(&request.redirect_uri, request.state.as_deref(), error::of_refusal(refusal));
+            }
+        }
+        match self.store.commit(writes).await {
+            Ok(_) => Ok(travel),
+            Err(StoreError::Conflict) => Err(LoginError::HandleUsed.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The session of the browser, if the home behind it may vouch to this relying party.
+    async fn find_session(
+        &self,
+        visitor: &Visitor,
+        request: &AuthorizationRequest,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Option<(FoundSession, SignedIn)>, BrowserError> {
+        let Some(cookie) = &visitor.session else { return Ok(None) };
+        let Some(found) = self.sessions.find(cookie, now).await? else { return Ok(None) };
+        let session = &found.session;
+        if snapshot.vouching(&request.relying_party, &session.home, session.home_id).is_none() {
+            return Ok(None);
+        }
+        let subject = self.subjects.subject(session.home_id, &session.identity.home_user_id);
+        let who = SignedIn { home: session.home.clone(), subject, auth_time: session.identity.auth_time };
+        Ok(Some((found, who)))
+    }
+
+    async fn end_with_session(
+        &self,
+        request: &AuthorizationRequest,
+        (found, subject): (FoundSession, Subject),
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let session = &found.session;
+        let person = Person { home: (&session.home, session.home_id), identity: &session.identity, subject };
+        let (code, issued) = self.issue_code(request, person, snapshot, now)?;
+        let touched = self.sessions.touch(found, now)?;
+        self.store.commit(vec![touched, issued]).await?;
+        Ok(Next::Go(Travel { to: self.success(request, &code), ..Travel::default() }))
+    }
+
+    fn issue_code(
+        &self,
+        request: &AuthorizationRequest,
+        Person { home: (home, home_id), identity, subject }: Person<'_>,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<(OpaqueSecret, crate::storage::Write), BrowserError> {
+        let vouching = snapshot.vouching(&request.relying_party, home, home_id);
+        let (_, edge) = vouching.ok_or(LoginError::HomeNotAccepted)?;
+        let grant = Grant {
+            client_id: request.client_id.clone(),
+            relying_party: request.relying_party.clone(),
+            home: home.clone(),
+            home_id,
+            redirect_uri: request.redirect_uri.clone(),
+            code_challenge: request.code_challenge.clone(),
+            nonce: request.nonce.clone(),
+            claims: Claims::release(identity, subject, edge, &request.scopes),
+            scopes: request.scopes.clone(),
+            auth_time: identity.auth_time,
+            amr: identity.amr.clone(),
+        };
+        Ok(self.grants.issue_code(grant, now)?)
+    }
+
+    /// A callback may have been given up, or its owner cut off, since the request: then nobody is sent there.
+    fn check_callback(&self, request: &AuthorizationRequest, snapshot: &Snapshot) -> Result<(), LoginError> {
+        let client = snapshot.client(request.client_id.as_str());
+        let registered = client.is_some_and(|client| request::is_registered(client, &request.redirect_uri));
+        if registered { Ok(()) } else { Err(LoginError::RelyingPartyGone) }
+    }
+
+    fn success(&self, request: &AuthorizationRequest, code: &OpaqueSecret) -> String {
+        let answer = [("code", code.expose())];
+        response::address(&request.redirect_uri, &answer, request.state.as_deref(), &self.issuer)
+    }
+
+    fn refuse(&self, request: &AuthorizationRequest, refusal: Refusal) -> Next {
+        let to = self.answer(&request.redirect_uri, request.state.as_deref(), error::of_refusal(refusal));
+        Next::Go(Travel { to, ..Travel::default() })
+    }
+
+    fn answer(&self, redirect_uri: &str, state: Option<&str>, error: OAuthError) -> String {
+        let answer = [("error", error.code), ("error_description", error.description)];
+        response::address(redirect_uri, &answer, state, &self.issuer)
+    }
+}

@@ -1,0 +1,80 @@
+//! GET and POST /authorize (OpenID Connect Core 3.1.2).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::header::LOCATION;
+use http::{HeaderMap, StatusCode};
+
+use crate::oidc::authorization::Next;
+use crate::oidc::error::BrowserError;
+use crate::oidc::parameters::Parameters;
+use crate::oidc::request::CallbackError;
+use crate::oidc::{Provider, path};
+use crate::web::{CookieName, Visitor, set_cookie};
+
+/// How long the last home is remembered.
+const HOME_REMEMBERED: Duration = Duration::from_secs(365 * 86_400);
+
+/// With the request in the query.
+pub(super) async fn get(
+    State(provider): State<Arc<Provider>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, BrowserError> {
+    let query = query.unwrap_or_default();
+    let parameters = Parameters::parse(query.as_bytes()).map_err(|_| CallbackError::Parameters)?;
+    let next = provider.authorize(&parameters, Visitor::of(&headers), provider.clock.now()).await?;
+    Ok(provider.send(next))
+}
+
+/// With the request in the body.
+pub(super) async fn post(
+    State(provider): State<Arc<Provider>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, BrowserError> {
+    let parameters = Parameters::of_form(&headers, &body).map_err(|_| CallbackError::Parameters)?;
+    // A browser keeps its cookies back when another site's page posts here (SameSite=Lax), and would seem to be new.
+    // As a GET the same request brings them along.
+    let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+    if let (true, Ok(query)) = (cross_site, std::str::from_utf8(&body)) {
+        let to = format!("{}?{query}", provider.issuer.address(path::AUTHORIZE));
+        return Ok((StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response());
+    }
+    let next = provider.authorize(&parameters, Visitor::of(&headers), provider.clock.now()).await?;
+    Ok(provider.send(next))
+}
+
+impl Provider {
+    /// Sends the browser on, by 303: whatever it posted here is posted nowhere else (RFC 9700 4.12).
+    pub(super) fn send(&self, next: Next) -> Response {
+        let login = Some(self.login_lifetime);
+        match next {
+            Next::Choose(page, browser) => {
+                let mut response = page.into_response();
+                if let Some(browser) = browser {
+                    set_cookie(response.headers_mut(), CookieName::Browser, &browser, login);
+                }
+                response
+            }
+            Next::Go(travel) => {
+                let mut response = (StatusCode::SEE_OTHER, [(LOCATION, travel.to)]).into_response();
+                let headers = response.headers_mut();
+                if let Some(browser) = travel.browser {
+                    set_cookie(headers, CookieName::Browser, &browser, login);
+                }
+                if let Some(session) = travel.session {
+                    set_cookie(headers, CookieName::Session, session.expose(), None);
+                }
+                if let Some(home) = travel.home {
+                    set_cookie(headers, CookieName::Home, home.as_str(), Some(HOME_REMEMBERED));
+                }
+                response
+            }
+        }
+    }
+}

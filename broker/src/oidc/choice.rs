@@ -1,0 +1,84 @@
+//! POST /login/home: the home picker and its answer.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use url::Url;
+
+use crate::login::{HomeChoice, LoginError, Transaction};
+use crate::oidc::authorization::Next;
+use crate::oidc::error::BrowserError;
+use crate::oidc::parameters::Parameters;
+use crate::oidc::request::CallbackError;
+use crate::oidc::{Provider, path};
+use crate::registry::{HomeStatus, Snapshot};
+use crate::web::{HomeButton, PickerPage, Visitor};
+
+impl Provider {
+    /// The question which home it shall be.
+    ///
+    /// # Errors
+    /// When the relying party is gone, or the transaction cannot be sealed.
+    pub(super) fn ask(
+        &self,
+        transaction: &Transaction,
+        visitor: &Visitor,
+        snapshot: &Snapshot,
+    ) -> Result<Next, LoginError> {
+        let request = &transaction.request;
+        let relying_party = snapshot.instance(&request.relying_party).ok_or(LoginError::RelyingPartyGone)?;
+        let homes = self.login.homes(snapshot, &request.relying_party);
+        // Browsers hold every redirect after the form against form-action: to the home and, for someone who is signed
+        // in there already, on to the relying party.
+        let form_targets =
+            homes.iter().map(|home| &home.public_url).chain([&relying_party.public_url]).cloned().collect();
+        let last_used = |home: &HomeChoice| visitor.home.as_ref() == Some(&home.name);
+        let mut buttons: Vec<HomeButton> = homes.iter().map(|home| button(home, last_used(home))).collect();
+        // Stable: by name, behind the one that was used last, and those that cannot be chosen at the end.
+        buttons.sort_by_key(|button| (button.hindrance.is_some(), !button.last_used));
+        let page = PickerPage {
+            relying_party: relying_party.display_name.clone(),
+            relying_party_host: host(&relying_party.public_url),
+            action: path::CHOOSE_HOME,
+            transaction: self.login.seal(transaction)?,
+            homes: buttons,
+            form_targets,
+        };
+        Ok(Next::Choose(Box::new(page), None))
+    }
+}
+
+fn button(home: &HomeChoice, last_used: bool) -> HomeButton {
+    HomeButton {
+        name: home.name.to_string(),
+        display_name: home.display_name.clone(),
+        host: host(&home.public_url),
+        hindrance: match home.status {
+            HomeStatus::Ready => None,
+            HomeStatus::Offline => Some("Not connected right now. Try again later."),
+            HomeStatus::NotReady => Some("Cannot sign anybody in right now. Try again later."),
+        },
+        last_used,
+    }
+}
+
+/// Host and port, as people know the instance.
+fn host(public_url: &str) -> String {
+    let url = Url::parse(public_url).ok();
+    let authority = url.as_ref().map(|url| url.authority().to_owned());
+    authority.unwrap_or_default()
+}
+
+/// The user's answer.
+pub(super) async fn post(
+    State(provider): State<Arc<Provider>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, BrowserError> {
+    let parameters = Parameters::of_form(&headers, &body).map_err(|_| CallbackError::Parameters)?;
+    let next = provider.choose_home(&parameters, &Visitor::of(&headers), provider.clock.now())?;
+    Ok(provider.send(next).into_response())
+}

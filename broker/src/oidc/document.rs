@@ -1,0 +1,42 @@
+//! A document that is made once and served as it is: discovery and JWKS.
+
+use std::time::Duration;
+
+use aws_lc_rs::digest::{SHA256, digest};
+use axum::body::Bytes;
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, StatusCode};
+
+/// JSON that everybody may read, from any origin.
+pub(super) struct Document {
+    body: Bytes,
+    etag: String,
+    cache_control: String,
+}
+
+impl Document {
+    /// Of this text, which caches may keep for so long.
+    pub(super) fn new(json: String, kept: Duration) -> Self {
+        let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest(&SHA256, json.as_bytes())));
+        Self { body: json.into(), etag, cache_control: format!("public, max-age={}", kept.as_secs()) }
+    }
+
+    /// The document, or word that the one who asks has it already.
+    pub(super) fn serve(&self, request: &HeaderMap) -> Response {
+        let known = request.get_all(IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
+        let known = known.flat_map(|tags| tags.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == self.etag);
+        let headers = [
+            (ETAG, self.etag.as_str()),
+            (CACHE_CONTROL, self.cache_control.as_str()),
+            (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
+        ];
+        if known {
+            (StatusCode::NOT_MODIFIED, headers).into_response()
+        } else {
+            (headers, [(CONTENT_TYPE, "application/json")], self.body.clone()).into_response()
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! What strangers are told when something goes wrong: the one place that decides it, and the one that logs it.
+//!
+//! Every match is without `_`: a new rule does not compile until somebody has decided what is said about it. Sentences
+//! are fixed; the cause goes to the log, under the request's id.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+use tracing::{error, info};
+
+use crate::grants::TokenError;
+use crate::login::{LoginError, Refusal};
+use crate::oidc::client_auth::ClientAuthError;
+use crate::oidc::request::{CallbackError, RequestError};
+use crate::registry::ClientAuthMethod;
+use crate::sessions::SessionError;
+use crate::storage::StoreError;
+use crate::web::Problem;
+
+/// An OAuth error: code and description (RFC 6749 5.2: printable ASCII without quotes and backslashes).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct OAuthError {
+    pub(super) code: &'static str,
+    pub(super) description: &'static str,
+}
+
+const fn oauth(code: &'static str, description: &'static str) -> OAuthError {
+    OAuthError { code, description }
+}
+
+/// What the relying party is told of its request.
+pub(super) fn of_request(error: RequestError) -> OAuthError {
+    match error {
+        RequestError::Parameter(_) => oauth("invalid_request", "A parameter is repeated or is not UTF-8."),
+        RequestError::TooLarge => oauth("invalid_request", "The parameters are too large."),
+        RequestError::RequestObject => oauth("request_not_supported", "Request objects are not supported."),
+        RequestError::RequestUri => oauth("request_uri_not_supported", "request_uri is not supported."),
+        RequestError::Registration => oauth("registration_not_supported", "registration is not supported."),
+        RequestError::ResponseTypeMissing => oauth("invalid_request", "response_type is missing."),
+        RequestError::ResponseType => oauth("unsupported_response_type", "response_type must be code."),
+        RequestError::ResponseMode => oauth("invalid_request", "response_mode must be query."),
+        RequestError::Scope => oauth("invalid_scope", "scope must contain openid."),
+        RequestError::Prompt => oauth("invalid_request", "prompt is unknown, or none together with another value."),
+        RequestError::MaxAge => oauth("invalid_request", "max_age must be a number of seconds."),
+        RequestError::LoginHint => oauth("invalid_request", "login_hint is too long or not readable."),
+        RequestError::IdTokenHint => {
+            oauth("invalid_request", "id_token_hint is not an ID token of this issuer for this client.")
+        }
+        RequestError::CodeChallenge => oauth("invalid_request", "code_challenge must be 43 characters of base64url."),
+        RequestError::CodeChallengeMethod => oauth("invalid_request", "code_challenge_method must be S256."),
+        RequestError::CodeChallengeMissing => oauth("invalid_request", "code_challenge is missing."),
+    }
+}
+
+/// What the relying party is told of a login that gave no identity.
+pub(super) fn of_refusal(refusal: Refusal) -> OAuthError {
+    match refusal {
+        Refusal::LoginRequired => oauth("login_required", "The user must sign in."),
+        Refusal::NotFreshEnough => oauth("login_required", "The user did not sign in recently enough."),
+        Refusal::OtherUser => oauth("login_required", "Another user signed in than the one that was asked for."),
+        Refusal::Cancelled => oauth("access_denied", "The user cancelled."),
+        Refusal::DeniedByHome => oauth("access_denied", "The home refuses this user."),
+        Refusal::HomeUnavailable => oauth("temporarily_unavailable", "The home does not answer."),
+        Refusal::HomeNotAccepted => oauth("access_denied", "This home is not accepted."),
+    }
+}
+
+/// Why a browser gets a page instead of being sent on.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BrowserError {
+    #[error(transparent)]
+    Callback(#[from] CallbackError),
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
+    Grant(#[from] TokenError),
+}
+
+impl From<StoreError> for BrowserError {
+    fn from(error: StoreError) -> Self {
+        Self::Login(LoginError::Store(error))
+    }
+}
+
+impl IntoResponse for BrowserError {
+    fn into_response(self) -> Response {
+        let problem = page(&self);
+        if problem.status.is_server_error() {
+            error!(error = %self, source = ?std::error::Error::source(&self), "a login failed");
+        } else {
+            info!(error = %self, "a login was refused");
+        }
+        problem.into_response()
+    }
+}
+
+const fn refused(status: StatusCode, title: &'static str, advice: &'static str) -> Problem {
+    Problem { status, title, advice }
+}
+
+fn page(error: &BrowserError) -> Problem {
+    match error {
+        BrowserError::Callback(error) => of_callback(*error),
+        BrowserError::Login(error) => of_login(error),
+        BrowserError::Session(SessionError::Internal(_)) => Problem::INTERNAL,
+        BrowserError::Session(SessionError::Store(error)) => of_store(error),
+        BrowserError::Grant(error) => match token(error).0.is_server_error() {
+            true => Problem::BUSY,
+            false => Problem::INTERNAL,
+        },
+    }
+}
+
+fn of_callback(error: CallbackError) -> Problem {
+    match error {
+        CallbackError::Parameters => Problem::BAD_REQUEST,
+        CallbackError::Client => refused(
+            StatusCode::BAD_REQUEST,
+            "This application is not known here",
+            "The application that sent you may not use this login service. Ask its operator.",
+        ),
+        CallbackError::RedirectUri => refused(
+            StatusCode::BAD_REQUEST,
+            "This application's address is not known here",
+            "The application asked to send you to an address that is not registered for it. Ask its operator.",
+        ),
+    }
+}
+
+fn of_login(error: &LoginError) -> Problem {
+    let again = "Go back to the application that you want to use and sign in from there.";
+    match error {
+        LoginError::Unreadable | LoginError::HandleUnknown => {
+            refused(StatusCode::BAD_REQUEST, "This sign-in is not known here", again)
+        }
+        LoginError::Expired => refused(StatusCode::BAD_REQUEST, "This sign-in took too long", again),
+        LoginError::OtherBrowser => refused(
+            StatusCode::FORBIDDEN,
+            "This sign-in began in another browser",
+            "Sign in from the application in this browser, and let it accept cookies from this site.",
+        ),
+        LoginError::TicketUsed | LoginError::HandleUsed => {
+            refused(StatusCode::BAD_REQUEST, "This sign-in is finished already", again)
+        }
+        LoginError::RelyingPartyGone => refused(
+            StatusCode::BAD_REQUEST,
+            "This application is not known here",
+            "The application that sent you may not use this login service. Ask its operator.",
+        ),
+        LoginError::HomeNotAccepted | LoginError::TicketOfAnotherHome | LoginError::IdentityRefused(_) => {
+            refused(StatusCode::FORBIDDEN, "This home cannot be used here", "Go back and choose another home.")
+        }
+        LoginError::HomeNotReady => refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Your home does not answer",
+            "Wait a moment, then go back to the application and try again.",
+        ),
+        LoginError::Internal(_) => Problem::INTERNAL,
+        LoginError::Store(error) => of_store(error),
+    }
+}
+
+fn of_store(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Conflict | StoreError::Unavailable(_) => Problem::BUSY,
+        StoreError::Corrupt(_) => Problem::INTERNAL,
+    }
+}
+
+/// What is wrong with a request to the token endpoint.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TokenRequestError {
+    #[error("the request is no form, or has a query")]
+    NotAForm,
+    #[error("a parameter is repeated or is not UTF-8")]
+    Parameter(#[from] crate::oidc::parameters::ParameterError),
+    #[error("a parameter is missing")]
+    Missing,
+    #[error("the grant_type is not supported")]
+    GrantType,
+    #[error(transparent)]
+    Client(#[from] ClientAuthError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+impl IntoResponse for TokenRequestError {
+    fn into_response(self) -> Response {
+        let (status, error) = match &self {
+            Self::NotAForm => (StatusCode::BAD_REQUEST, oauth("invalid_request", "Send a form in the body.")),
+            Self::Parameter(_) => (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is repeated.")),
+            Self::Missing => (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is missing.")),
+            Self::GrantType => {
+                (StatusCode::BAD_REQUEST, oauth("unsupported_grant_type", "grant_type must be authorization_code."))
+            }
+            Self::Client(error) => client(*error),
+            Self::Token(error) => token(error),
+        };
+        log(&self, status, error);
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Self::Client(ClientAuthError::Header | ClientAuthError::Wrong(ClientAuthMethod::ClientSecretBasic)) =
+            self
+        {
+            // RFC 6749 5.2: the scheme that the client used.
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"homeward\""));
+        }
+        let body = json!({"error": error.code, "error_description": error.description});
+        (status, headers, Json(body)).into_response()
+    }
+}
+
+fn log(cause: &(dyn std::error::Error + 'static), status: StatusCode, error: OAuthError) {
+    if status.is_server_error() {
+        error!(%cause, source = ?cause.source(), error = error.code, "a token request failed");
+    } else {
+        info!(%cause, error = error.code, "a token request was refused");
+    }
+}
+
+fn client(error: ClientAuthError) -> (StatusCode, OAuthError) {
+    let wrong = oauth("invalid_client", "Client authentication failed.");
+    match error {
+        ClientAuthError::Parameter(_) => {
+            (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is repeated or is not UTF-8."))
+        }
+        ClientAuthError::TwoMethods => {
+            (StatusCode::BAD_REQUEST, oauth("invalid_request", "Authenticate by one method only."))
+        }
+        ClientAuthError::Missing | ClientAuthError::Header | ClientAuthError::Wrong(_) => {
+            (StatusCode::UNAUTHORIZED, wrong)
+        }
+    }
+}
+
+fn token(error: &TokenError) -> (StatusCode, OAuthError) {
+    // One sentence for all: whoever guesses learns nothing from it. The log has the rule that was broken.
+    let invalid = oauth("invalid_grant", "The code is not valid for this request.");
+    match error {
+        TokenError::CodeUnknown
+        | TokenError::CodeOfAnotherClient
+        | TokenError::RedirectUriMismatch
+        | TokenError::VerifierMissing
+        | TokenError::VerifierWrong
+        | TokenError::VerifierUnexpected
+        | TokenError::CodeReplayed
+        | TokenError::CodeExpired
+        | TokenError::TrustWithdrawn => (StatusCode::BAD_REQUEST, invalid),
+        TokenError::AccessTokenUnknown | TokenError::AccessTokenExpired => {
+            (StatusCode::UNAUTHORIZED, oauth("invalid_token", "The access token is not valid."))
+        }
+        TokenError::Internal(_) | TokenError::Signing(_) => {
+            (StatusCode::INTERNAL_SERVER_ERROR, oauth("server_error", "Try again."))
+        }
+        TokenError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, oauth("temporarily_unavailable", "Try again.")),
+    }
+}
+
+/// What is wrong with a request to userinfo (RFC 6750 3.1).
+#[derive(Debug, thiserror::Error)]
+pub(super) enum UserinfoError {
+    #[error("there is no access token")]
+    Missing,
+    #[error("there is more than one access token, or one where none may be")]
+    Ambiguous,
+    #[error(transparent)]
+    Token(#[from] TokenError),
+}
+
+impl IntoResponse for UserinfoError {
+    fn into_response(self) -> Response {
+        let (status, error) = match &self {
+            // RFC 6750 3.1: a request without token gets no error code.
+            Self::Missing => (StatusCode::UNAUTHORIZED, None),
+            Self::Ambiguous => (
+                StatusCode::BAD_REQUEST,
+                Some(oauth("invalid_request", "Send the access token once, in the header or in the body.")),
+            ),
+            Self::Token(TokenError::TrustWithdrawn) => {
+                (StatusCode::UNAUTHORIZED, Some(oauth("invalid_token", "The access token is not valid.")))
+            }
+            Self::Token(error) => {
+                let (status, error) = token(error);
+                (status, Some(error))
+            }
+        };
+        if let Some(error) = error {
+            log(&self, status, error);
+        }
+        let challenge = error.map_or_else(
+            || "Bearer realm=\"homeward\"".to_owned(),
+            |e| format!("Bearer realm=\"homeward\", error=\"{}\", error_description=\"{}\"", e.code, e.description),
+        );
+        let body = error.map(|error| Json(json!({"error": error.code, "error_description": error.description})));
+        let headers = [(CACHE_CONTROL, "no-store".to_owned()), (WWW_AUTHENTICATE, challenge)];
+        match body {
+            Some(body) => (status, headers, body).into_response(),
+            None => (status, headers).into_response(),
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! The OpenID Provider: one file an endpoint, and the HTTP attack surface.
+//!
+//!     /authorize       request.rs reads it, authorization.rs goes on with it, authorize.rs answers
+//!     /login/home      choice.rs     the user chose a home
+//!     /login/return    comeback.rs   the browser comes back from the home
+//!     /token           client_auth.rs, token.rs
+//!     /userinfo        userinfo.rs
+//!     /jwks, /.well-known/openid-configuration     documents, made once
+//!
+//! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
+
+mod authorization;
+mod authorize;
+mod choice;
+mod client_auth;
+mod comeback;
+mod discovery;
+mod document;
+mod error;
+mod id_token_hint;
+mod jwks;
+mod parameters;
+mod pkce;
+mod request;
+mod response;
+mod token;
+mod userinfo;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use crate::clock::Clock;
+use crate::config::{Issuer, Lifetimes};
+use crate::grants::Grants;
+use crate::keys::KeySet;
+use crate::login::{Login, RETURN_PATH};
+use crate::oidc::document::Document;
+use crate::oidc::id_token_hint::HintVerifier;
+use crate::registry::{Registry, SubjectKey};
+use crate::sessions::Sessions;
+use crate::storage::Store;
+use crate::web::{Boundary, Problem};
+
+/// Where things are, below the issuer.
+mod path {
+    pub(super) const DISCOVERY: &str = "/.well-known/openid-configuration";
+    pub(super) const JWKS: &str = "/jwks";
+    pub(super) const AUTHORIZE: &str = "/authorize";
+    pub(super) const CHOOSE_HOME: &str = "/login/home";
+    pub(super) const TOKEN: &str = "/token";
+    pub(super) const USERINFO: &str = "/userinfo";
+}
+
+/// What the endpoints stand on.
+pub struct Foundations {
+    /// Where everything is written.
+    pub store: Arc<dyn Store>,
+    /// Who is who.
+    pub registry: Registry,
+    /// What tokens are signed with.
+    pub keys: Arc<KeySet>,
+    /// What subjects are made with.
+    pub subjects: SubjectKey,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The OpenID Provider.
+pub struct Provider {
+    store: Arc<dyn Store>,
+    registry: Registry,
+    subjects: SubjectKey,
+    clock: Clock,
+    issuer: Issuer,
+    login: Login,
+    login_lifetime: Duration,
+    sessions: Sessions,
+    grants: Grants,
+    hints: HintVerifier,
+    discovery: Document,
+    jwks: Document,
+}
+
+impl Provider {
+    /// Puts it together. The login flow comes from outside: homes use it too.
+    ///
+    /// # Errors
+    /// When the published keys cannot be read back.
+    pub fn new(
+        foundations: Foundations,
+        login: Login,
+        issuer: Issuer,
+        lifetimes: Lifetimes,
+    ) -> Result<Self, serde_json::Error> {
+        let Foundations { store, registry, keys, subjects, clock } = foundations;
+        Ok(Self {
+            sessions: Sessions::new(store.clone(), lifetimes.session, lifetimes.session_idle),
+            hints: HintVerifier::new(&keys, issuer.clone())?,
+            discovery: discovery::document(&issuer),
+            jwks: jwks::document(&keys),
+            grants: Grants::new(store.clone(), keys, issuer.clone(), lifetimes),
+            login_lifetime: lifetimes.login,
+            store,
+            registry,
+            subjects,
+            clock,
+            issuer,
+            login,
+        })
+    }
+}
+
+/// All endpoints.
+pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
+    let router = Router::new()
+        .route(path::DISCOVERY, get(discovery::get))
+        .route(path::JWKS, get(jwks::get))
+        .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
+        .route(path::CHOOSE_HOME, post(choice::post))
+        .route(RETURN_PATH, get(comeback::get))
+        .route(path::TOKEN, post(token::post))
+        .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
+        .with_state(provider)
+        .method_not_allowed_fallback(async || Problem::METHOD);
+    boundary.around(router)
+}

@@ -1,0 +1,70 @@
+//! POST /token (OpenID Connect Core 3.1.3).
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::HeaderMap;
+use http::header::{CACHE_CONTROL, PRAGMA};
+use serde_json::json;
+use tracing::info;
+
+use crate::clock::Timestamp;
+use crate::grants::{Redemption, Tokens};
+use crate::oidc::Provider;
+use crate::oidc::client_auth::{ClientAuthError, Credentials};
+use crate::oidc::error::TokenRequestError;
+use crate::oidc::parameters::Parameters;
+
+/// A code, for tokens.
+pub(super) async fn post(
+    State(provider): State<Arc<Provider>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, TokenRequestError> {
+    // Secrets and codes in an address end up in logs (RFC 6749 2.3.1): nothing is read from there.
+    if query.is_some_and(|query| !query.is_empty()) {
+        return Err(TokenRequestError::NotAForm);
+    }
+    let parameters = Parameters::of_form(&headers, &body).map_err(|_| TokenRequestError::NotAForm)?;
+    let tokens = provider.redeem(&headers, &parameters, provider.clock.now()).await?;
+    let answer = json!({
+        "access_token": tokens.access_token.expose(),
+        "token_type": "Bearer",
+        "expires_in": tokens.expires_in.as_secs(),
+        "scope": tokens.scopes.to_string(),
+        "id_token": tokens.id_token,
+    });
+    Ok(([(CACHE_CONTROL, "no-store"), (PRAGMA, "no-cache")], Json(answer)).into_response())
+}
+
+impl Provider {
+    async fn redeem(
+        &self,
+        headers: &HeaderMap,
+        parameters: &Parameters,
+        now: Timestamp,
+    ) -> Result<Tokens, TokenRequestError> {
+        match parameters.get("grant_type")? {
+            Some("authorization_code") => {}
+            Some(_) => return Err(TokenRequestError::GrantType),
+            None => return Err(TokenRequestError::Missing),
+        }
+        let snapshot = self.registry.snapshot();
+        let credentials = Credentials::of(headers, parameters)?;
+        let instance = credentials.verify(&snapshot)?;
+        let client = instance.relying_party.as_ref().ok_or(ClientAuthError::Missing)?;
+        let redemption = Redemption {
+            client,
+            code: parameters.get("code")?.ok_or(TokenRequestError::Missing)?,
+            redirect_uri: parameters.get("redirect_uri")?.ok_or(TokenRequestError::Missing)?,
+            verifier: parameters.get("code_verifier")?,
+        };
+        let (grant, tokens) = self.grants.redeem(redemption, &snapshot, now).await?;
+        info!(relying_party = %grant.relying_party, home = %grant.home, sub = %grant.claims.sub, "tokens issued");
+        Ok(tokens)
+    }
+}
