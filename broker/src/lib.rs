@@ -4,8 +4,8 @@
 //!
 //! | ring | modules |
 //! |---|---|
-//! | surfaces | `oidc` and `web` over HTTP, [`grpc`] for agents and ops, [`cli`] |
-//! | flows | [`enrolment`], `login`, `grants`, `sessions`, [`fleet`]: none calls another |
+//! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
+//! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`]: none calls another |
 //! | ground | [`registry`], [`keys`], [`authority`] |
 //! | core | [`storage`], [`secret`], [`clock`], and [`config`] |
 //!

@@ -1,1 +1,11 @@
+//! The endpoints as strangers meet them: the whole router on a store of its own, with a home that completes tickets.
+//!
+//! Letters in comments are the rules of the security inventory.
 
+mod authorize;
+mod clients;
+mod code;
+mod http_layer;
+mod session;
+mod tokens;
+mod world;

@@ -1,0 +1,374 @@
+//! A small federation: beta and delta accept alpha; delta accepts gamma too, demands PKCE and authenticates by post.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use cookie::Cookie;
+use homeward_certs::identity::InstanceName;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
+use http::{HeaderMap, Request, StatusCode};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use tower::ServiceExt as _;
+use url::Url;
+
+use crate::clock::{Clock, ManualClock, Timestamp};
+use crate::config::{Config, Issuer};
+use crate::keys::{self, KeySet};
+use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
+use crate::oidc::{Foundations, Provider, router};
+use crate::registry::{AssertedIdentity, ClientId, ClientSecret, Instance, InstanceId, InstanceState, Liveness};
+use crate::registry::{Registry, SubjectKey, TrustEdge, TrustEdgeId};
+use crate::secret::KeyEncryptionKey;
+use crate::storage::sled::SledStore;
+use crate::storage::{Expect, Store};
+use crate::web::Boundary;
+
+pub(super) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+pub(super) const ISSUER: &str = "https://login.example";
+pub(super) const CALLBACK: &str = "https://beta.example/cb?method=get";
+pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+pub(super) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+pub(super) struct World {
+    app: Router,
+    pub(super) login: Login,
+    pub(super) clock: ManualClock,
+    pub(super) time: Clock,
+    pub(super) store: Arc<SledStore>,
+    pub(super) registry: Registry,
+    pub(super) liveness: Liveness,
+    pub(super) keys: Arc<KeySet>,
+    secrets: BTreeMap<String, String>,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let sled = Arc::new(SledStore::open(folder.path()).unwrap());
+        let store: Arc<dyn Store> = sled.clone();
+        let kek = KeyEncryptionKey::from_text(KeyEncryptionKey::generate_text().unwrap().expose_secret()).unwrap();
+        let kek = Arc::new(kek);
+        let (time, clock) = Clock::manual(NOW);
+        let mut writes = keys::first_keys(&store, &kek, NOW).unwrap();
+        writes.push(SubjectKey::first(&store, &kek).unwrap());
+        store.commit(writes).await.unwrap();
+        let keys = Arc::new(KeySet::load(&store, &kek).await.unwrap());
+        let subjects = SubjectKey::load(&store, &kek).await.unwrap();
+        let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
+        tokio::spawn(keep_fresh);
+        let liveness = Liveness::default();
+        let config = "agent_url = \"https://login.example:1\"\ntrust_domain = \"example\"\ndata_dir = \"/x\"";
+        let config = Config::parse(&format!("public_url = \"{ISSUER}\"\n{config}")).unwrap();
+        let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
+        let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
+        let foundations =
+            Foundations { store, registry: registry.clone(), keys: keys.clone(), subjects, clock: time.clone() };
+        let issuer: Issuer = config.issuer.clone();
+        let boundary = Boundary::new(&issuer, config.trusted_proxies);
+        let provider = Provider::new(foundations, login.clone(), issuer, config.lifetimes).unwrap();
+        let app = router(Arc::new(provider), boundary.clone())
+            .merge(crate::web::router(sled.clone() as Arc<dyn Store>, boundary));
+        let secrets = BTreeMap::new();
+        let mut world =
+            Self { app, login, clock, time, store: sled, registry, liveness, keys, secrets, _folder: folder };
+        world.populate(&kek).await;
+        world
+    }
+
+    async fn populate(&mut self, kek: &KeyEncryptionKey) {
+        for name in ["alpha", "beta", "gamma", "delta"] {
+            let secret = ClientSecret::generate(kek, 1).unwrap();
+            self.secrets.insert(name.to_owned(), secret.open(kek).unwrap().to_string());
+            self.save(&instance(name, secret)).await;
+            let ready =
+                |sighting: &mut crate::registry::Sighting| (sighting.online, sighting.home_ready) = (true, true);
+            self.liveness.update(&name.parse().unwrap(), ready, NOW);
+        }
+        for (relying_party, home) in [("beta", "alpha"), ("delta", "alpha"), ("delta", "gamma")] {
+            self.allow(relying_party, home).await;
+        }
+    }
+
+    pub(super) async fn allow(&self, relying_party: &str, home: &str) {
+        let id = TrustEdgeId { relying_party: relying_party.parse().unwrap(), home: home.parse().unwrap() };
+        let email_domains = vec![format!("{home}.example").parse().unwrap()];
+        let edge = TrustEdge { id, email_domains, updated_at: NOW };
+        let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
+        self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    }
+
+    pub(super) async fn deny(&self, relying_party: &str, home: &str) {
+        let write = self.registry.edges.delete(&format!("{relying_party}.{home}"), Expect::Any);
+        self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    }
+
+    pub(super) async fn change(&self, name: &str, change: impl FnOnce(&mut Instance)) {
+        let mut instance = Instance::clone(self.registry.snapshot().instance(&name.parse().unwrap()).unwrap());
+        change(&mut instance);
+        self.save(&instance).await;
+    }
+
+    pub(super) async fn quarantine(&self, name: &str) {
+        let state = InstanceState::Quarantined { reason: "test".into(), since: NOW };
+        self.change(name, |instance| instance.state = state).await;
+    }
+
+    async fn save(&self, instance: &Instance) {
+        let write = self.registry.instances.put(instance.name.as_str(), instance, Expect::Any).unwrap();
+        self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    }
+
+    pub(super) fn client_id(&self, name: &str) -> String {
+        let snapshot = self.registry.snapshot();
+        let instance = snapshot.instance(&name.parse::<InstanceName>().unwrap()).unwrap();
+        instance.relying_party.as_ref().unwrap().client_id.to_string()
+    }
+
+    pub(super) fn secret(&self, name: &str) -> &str {
+        &self.secrets[name]
+    }
+
+    pub(super) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.app.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, 1 << 20).await.unwrap();
+        Answer { status: parts.status, headers: parts.headers, body }
+    }
+
+    /// beta's request, with some parameters replaced; an empty one counts as absent.
+    pub(super) fn request(&self, replaced: &[(&str, &str)]) -> String {
+        let beta = self.client_id("beta");
+        let mut parameters: BTreeMap<&str, &str> = [
+            ("client_id", beta.as_str()),
+            ("redirect_uri", CALLBACK),
+            ("response_type", "code"),
+            ("scope", "openid profile email"),
+            ("state", "state"),
+            ("nonce", "nonce"),
+            ("code_challenge", CHALLENGE),
+            ("code_challenge_method", "S256"),
+        ]
+        .into();
+        parameters.extend(replaced.iter().copied());
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish()
+    }
+
+    pub(super) async fn authorize(&self, browser: &mut Browser, replaced: &[(&str, &str)]) -> Answer {
+        browser.get(self, &format!("/authorize?{}", self.request(replaced))).await
+    }
+
+    /// What alpha does with the browser that brings this ticket; gives the address of the return.
+    pub(super) async fn vouch(&self, portal: &str) -> String {
+        self.vouch_for(portal, alice(self.time.now())).await
+    }
+
+    pub(super) async fn vouch_for(&self, portal: &str, identity: AssertedIdentity) -> String {
+        self.complete(portal, Outcome::Identity(identity)).await
+    }
+
+    pub(super) async fn fail(&self, portal: &str, failure: LoginFailure) -> String {
+        self.complete(portal, Outcome::Failure(failure)).await
+    }
+
+    async fn complete(&self, portal: &str, outcome: Outcome) -> String {
+        let home = Url::parse(portal).unwrap().host_str().unwrap().trim_end_matches(".example").parse().unwrap();
+        let address = self.login.complete_ticket(&home, &ticket(portal), outcome, self.time.now()).await.unwrap();
+        address.strip_prefix(ISSUER).unwrap().to_owned()
+    }
+
+    /// A whole login of alice at beta; gives the code.
+    pub(super) async fn sign_in(&self, browser: &mut Browser, replaced: &[(&str, &str)]) -> String {
+        let portal = self.authorize(browser, replaced).await.location();
+        let back = browser.get(self, &self.vouch(&portal).await).await;
+        back.parameter("code").expect(&back.location())
+    }
+
+    /// beta's redemption, with some parameters replaced.
+    pub(super) async fn redeem(&self, code: &str, replaced: &[(&str, &str)]) -> Answer {
+        let basic = self.basic("beta");
+        let mut parameters: BTreeMap<&str, &str> = [
+            ("grant_type", "authorization_code"),
+            ("code", code),
+            ("redirect_uri", CALLBACK),
+            ("code_verifier", VERIFIER),
+        ]
+        .into();
+        parameters.extend(replaced.iter().copied());
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(parameters).finish();
+        self.token(Some(&basic), &form).await
+    }
+
+    pub(super) fn basic(&self, name: &str) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{}:{}", self.client_id(name), self.secret(name))))
+    }
+
+    pub(super) async fn token(&self, authorization: Option<&str>, form: &str) -> Answer {
+        let mut request = Request::post("/token").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(authorization) = authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        self.send(request.body(form.to_owned().into()).unwrap()).await
+    }
+
+    pub(super) async fn userinfo(&self, token: &str) -> Answer {
+        let request = Request::get("/userinfo").header(AUTHORIZATION, format!("Bearer {token}"));
+        self.send(request.body(Body::empty()).unwrap()).await
+    }
+
+    pub(super) fn pass(&self, secs: u64) {
+        self.clock.advance(Duration::from_secs(secs));
+    }
+}
+
+fn instance(name: &str, secret: ClientSecret) -> Instance {
+    let id = InstanceId::generate();
+    let parsed: InstanceName = name.parse().unwrap();
+    let post = name == "delta";
+    let relying_party = json!({
+        "client_id": ClientId::of(&parsed, id),
+        "secret": secret,
+        "redirect_uris": [format!("https://{name}.example/cb?method=get"), format!("https://{name}.example/two")],
+        "auth_method": if post { "client_secret_post" } else { "client_secret_basic" },
+        "id_token_alg": if post { "ES256" } else { "RS256" },
+        "pkce_required": post,
+    });
+    let value = json!({
+        "name": name,
+        "id": id,
+        "display_name": format!("<{name}> & co"),
+        "public_url": format!("https://{name}.example"),
+        "state": "confirmed",
+        "enrolled_at": NOW,
+        "recovery_key": "",
+        "certificate": {"serial": "", "der": "", "key": "", "request_id": uuid::Uuid::nil(), "issued_at": NOW,
+            "not_after": NOW, "generation": 1},
+        "pending_certificate": null,
+        "relying_party": relying_party,
+        "home": {"portal_url": format!("https://{name}.example/homeward/login")},
+    });
+    serde_json::from_value(value).unwrap()
+}
+
+pub(super) fn alice(auth_time: Timestamp) -> AssertedIdentity {
+    AssertedIdentity {
+        home_user_id: "17".into(),
+        username: "alice".into(),
+        name: "Alice Archer".into(),
+        given_name: "Alice".into(),
+        family_name: "Archer".into(),
+        email: "alice@alpha.example".into(),
+        email_verified: true,
+        groups: vec!["staff".into()],
+        auth_time: Some(auth_time),
+        amr: vec!["pwd".into()],
+    }
+}
+
+pub(super) fn ticket(portal: &str) -> String {
+    Url::parse(portal).unwrap().query_pairs().find(|(name, _)| name == "ticket").unwrap().1.into_owned()
+}
+
+/// The claims of a JWT, unverified.
+pub(super) fn claims(token: &str) -> Value {
+    let payload = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(payload).unwrap()).unwrap()
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Browser {
+    pub(super) cookies: BTreeMap<String, String>,
+}
+
+impl Browser {
+    pub(super) async fn get(&mut self, world: &World, path: &str) -> Answer {
+        self.send(world, Request::get(path), Body::empty()).await
+    }
+
+    pub(super) async fn post(&mut self, world: &World, path: &str, form: &[(&str, &str)]) -> Answer {
+        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        self.post_text(world, path, &form).await
+    }
+
+    pub(super) async fn post_text(&mut self, world: &World, path: &str, form: &str) -> Answer {
+        let request = Request::post(path).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.send(world, request, form.to_owned().into()).await
+    }
+
+    pub(super) async fn send(&mut self, world: &World, request: http::request::Builder, body: Body) -> Answer {
+        let cookies: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let answer = world.send(request.header(COOKIE, cookies.join("; ")).body(body).unwrap()).await;
+        for set in answer.headers.get_all(SET_COOKIE) {
+            let cookie = Cookie::parse(set.to_str().unwrap()).unwrap();
+            self.cookies.insert(cookie.name().to_owned(), cookie.value().to_owned());
+        }
+        answer
+    }
+
+    pub(super) fn session(&self) -> Option<&String> {
+        self.cookies.get("__Host-homeward-session")
+    }
+}
+
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+impl Answer {
+    pub(super) fn text(&self) -> &str {
+        std::str::from_utf8(&self.body).unwrap()
+    }
+
+    pub(super) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap()
+    }
+
+    pub(super) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    pub(super) fn location(&self) -> String {
+        assert_eq!(self.status, StatusCode::SEE_OTHER, "{}", self.text());
+        self.headers[LOCATION].to_str().unwrap().to_owned()
+    }
+
+    /// A parameter of the answer that goes to the relying party.
+    pub(super) fn parameter(&self, name: &str) -> Option<String> {
+        let url = Url::parse(&self.location()).unwrap();
+        url.query_pairs().find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
+    }
+
+    /// PAGE: our own error page and nothing else.
+    pub(super) fn assert_page(&self, status: u16) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text());
+        assert!(self.headers.get(LOCATION).is_none());
+        assert!(self.header("content-type").starts_with("text/html"));
+        assert!(self.text().contains(self.header("x-request-id")) && !self.header("x-request-id").is_empty());
+    }
+
+    /// REDIR(error): to the registered callback, with state and issuer and without a code.
+    pub(super) fn assert_redirect(&self, error: &str) {
+        assert!(self.location().starts_with(CALLBACK), "{}", self.location());
+        assert_eq!(self.parameter("error").as_deref(), Some(error), "{}", self.location());
+        assert_eq!(self.parameter("state").as_deref(), Some("state"));
+        assert_eq!(self.parameter("iss").as_deref(), Some(ISSUER));
+        assert_eq!(self.parameter("code"), None);
+    }
+
+    /// TOK(status error).
+    pub(super) fn assert_token_error(&self, status: u16, error: &str) {
+        assert_eq!((self.status.as_u16(), self.json()["error"].as_str()), (status, Some(error)), "{}", self.text());
+        assert_eq!(self.header("cache-control"), "no-store");
+        // T8
+        let description = self.json()["error_description"].as_str().unwrap().to_owned();
+        assert!(description.bytes().all(|byte| matches!(byte, 0x20..=0x7e) && byte != b'"' && byte != b'\\'));
+    }
+}
