@@ -86,7 +86,7 @@ impl World {
         for name in ["alpha", "beta", "gamma", "delta"] {
             let secret = ClientSecret::generate(kek, 1).unwrap();
             self.secrets.insert(name.to_owned(), secret.open(kek).unwrap().to_string());
-            self.save(&instance(name, secret)).await;
+            self.save(&instance(name, &secret)).await;
             let ready =
                 |sighting: &mut crate::registry::Sighting| (sighting.online, sighting.home_ready) = (true, true);
             self.liveness.update(&name.parse().unwrap(), ready, NOW);
@@ -187,7 +187,7 @@ impl World {
     pub(super) async fn sign_in(&self, browser: &mut Browser, replaced: &[(&str, &str)]) -> String {
         let portal = self.authorize(browser, replaced).await.location();
         let back = browser.get(self, &self.vouch(&portal).await).await;
-        back.parameter("code").expect(&back.location())
+        back.parameter("code").unwrap_or_else(|| panic!("no code in {}", back.location()))
     }
 
     /// beta's redemption, with some parameters replaced.
@@ -227,7 +227,7 @@ impl World {
     }
 }
 
-fn instance(name: &str, secret: ClientSecret) -> Instance {
+fn instance(name: &str, secret: &ClientSecret) -> Instance {
     let id = InstanceId::generate();
     let parsed: InstanceName = name.parse().unwrap();
     let post = name == "delta";
