@@ -3,6 +3,8 @@
 //! Every match is without `_`: a new rule does not compile until somebody has decided what is said about it. Sentences
 //! are fixed; the cause goes to the log, under the request's id.
 
+#![deny(clippy::wildcard_enum_match_arm)]
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};

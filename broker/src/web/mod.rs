@@ -6,6 +6,7 @@
 mod boundary;
 mod cookies;
 mod health;
+mod icon;
 pub mod listener;
 mod pages;
 mod stylesheet;
@@ -21,11 +22,12 @@ pub use boundary::{Boundary, ClientAddress};
 pub use cookies::{CookieName, Visitor, set_cookie};
 pub use pages::{HomeButton, PickerPage, Problem};
 
-/// Health, the stylesheet, and the answer to every address that is none.
+/// Health, the stylesheet, the icon, and the answer to every address that is none.
 pub fn router(store: Arc<dyn Store>, boundary: Boundary) -> Router {
     let router = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
+        .route(icon::PATH, get(icon::serve))
         .route(stylesheet::path(), get(stylesheet::serve))
         .with_state(store)
         .method_not_allowed_fallback(async || Problem::METHOD)
