@@ -177,12 +177,10 @@ fn complain(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
 
 /// The log goes to standard error, coloured on a terminal. `HOMEWARD_LOG` is its filter.
 fn start_log() {
-    let filter = EnvFilter::builder()
-        .with_env_var("HOMEWARD_LOG")
-        .with_default_directive(tracing::Level::INFO.into())
-        .from_env_lossy();
+    #[expect(clippy::disallowed_methods, reason = "the one variable there is")]
+    let wanted = std::env::var("HOMEWARD_LOG").unwrap_or_default();
     let started = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_env_filter(log_filter(&wanted))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
@@ -190,6 +188,13 @@ fn start_log() {
     if let Err(error) = started {
         eprintln!("homeward-agent: no log: {error}");
     }
+}
+
+/// Libraries that carry users' cookies and passwords stay quiet under a general `trace`: whoever wants to see their
+/// frames has to name them.
+fn log_filter(wanted: &str) -> EnvFilter {
+    let usual = "info,h2=info,hyper=info,hyper_util=info,reqwest=info,rustls=info,tonic=info";
+    EnvFilter::builder().parse_lossy(format!("{usual},{wanted}"))
 }
 
 #[cfg(test)]
@@ -201,6 +206,16 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Command::command().debug_assert();
+    }
+
+    #[test]
+    fn a_general_trace_does_not_reach_the_libraries_that_carry_secrets() {
+        let directives =
+            |wanted: &str| -> Vec<String> { log_filter(wanted).to_string().split(',').map(str::to_owned).collect() };
+        assert!(directives("").contains(&"info".to_owned()));
+        let trace = directives("trace");
+        assert!(trace.contains(&"trace".to_owned()) && trace.contains(&"hyper=info".to_owned()), "{trace:?}");
+        assert!(directives("debug,h2=trace").contains(&"h2=trace".to_owned()));
     }
 
     #[test]

@@ -166,8 +166,7 @@ mod tests {
         let alpha = || vec![home("alpha", Ready)];
         let both = || vec![home("alpha", Ready), home("gamma", Ready)];
         let signed_in = |age| Some(session("alpha", age));
-        type Case = (&'static str, Prompt, Option<u64>, Option<SignedIn>, Vec<HomeChoice>, Step);
-        let table: Vec<Case> = vec![
+        let table = [
             ("one home", Allowed, None, None, alpha(), go("alpha")),
             ("one home, offline", Allowed, None, None, vec![home("alpha", Offline)], Step::ChooseHome),
             ("one home, not ready", Allowed, None, None, vec![home("alpha", NotReady)], Step::ChooseHome),

@@ -187,7 +187,7 @@ impl World {
     pub(super) async fn sign_in(&self, browser: &mut Browser, replaced: &[(&str, &str)]) -> String {
         let portal = self.authorize(browser, replaced).await.location();
         let back = browser.get(self, &self.vouch(&portal).await).await;
-        back.parameter("code").unwrap_or_else(|| panic!("no code in {}", back.location()))
+        back.parameter("code").unwrap_or_else(|| panic!("{}", back.location()))
     }
 
     /// beta's redemption, with some parameters replaced.
