@@ -80,7 +80,6 @@ pub struct OpenedTicket {
 }
 
 /// What a home says, unchecked.
-#[expect(clippy::large_enum_variant, reason = "one lives for one call, and the large case is the usual one")]
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "nearly always the large one, and moved once")]
 pub enum Outcome {

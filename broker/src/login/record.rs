@@ -48,7 +48,6 @@ pub(super) struct CompletedLogin {
 }
 
 /// What a home said, checked.
-#[expect(clippy::large_enum_variant, reason = "one lives for one call, and the large case is the usual one")]
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(clippy::large_enum_variant, reason = "nearly always the large one, and in a box with its record")]
