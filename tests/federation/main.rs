@@ -1,5 +1,7 @@
 //! Tests of a federation: the store's contract, and real processes on loopback, with the bad actor among them.
 
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
+
 mod agents;
 mod enrolment;
 mod login;

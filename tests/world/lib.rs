@@ -6,6 +6,7 @@
 
 pub mod applicant;
 pub mod browser;
+#[expect(clippy::disallowed_methods, reason = "throw-away files in a folder of the test")]
 pub mod federation;
 pub mod process;
 pub mod programs;
