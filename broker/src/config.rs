@@ -130,7 +130,7 @@ impl TryFrom<RawConfig> for Config {
             key_encryption_key_file: raw.key_encryption_key_file.unwrap_or_else(|| raw.data_dir.join("kek")),
             admin_socket: raw.admin_socket.unwrap_or_else(|| raw.data_dir.join("admin.sock")),
             data_dir: raw.data_dir,
-            trusted_proxies: TrustedProxies(raw.trusted_proxies.unwrap_or(loopback)),
+            trusted_proxies: TrustedProxies::new(raw.trusted_proxies.unwrap_or(loopback)),
             http: raw.listen.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             grpc: raw.listen.grpc.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
             lifetimes: raw.lifetimes.try_into()?,
@@ -210,6 +210,11 @@ impl fmt::Display for Issuer {
 pub struct TrustedProxies(Vec<IpAddr>);
 
 impl TrustedProxies {
+    /// These.
+    pub fn new(addresses: Vec<IpAddr>) -> Self {
+        Self(addresses)
+    }
+
     /// The client's address: the last one in `X-Forwarded-For` that is not a trusted proxy, if the peer is one; else
     /// the peer itself. A value that cannot be read ends the search, so that rubbish never opens anything.
     pub fn client(&self, peer: IpAddr, forwarded_for: Option<&str>) -> IpAddr {

@@ -17,7 +17,7 @@ use crate::oidc::response;
 use crate::registry::{Claims, InstanceId, Snapshot, Subject, VerifiedIdentity};
 use crate::secret::{OpaqueSecret, SecretHash};
 use crate::sessions::FoundSession;
-use crate::storage::StoreError;
+use crate::storage::{StoreError, Write};
 use crate::web::{PickerPage, Visitor};
 
 /// How often a request looks at its session again when that changed in between.
@@ -169,30 +169,28 @@ impl Provider {
             None => Err(Refusal::HomeNotAccepted),
         };
         let mut writes = vec![returned.finish];
-        let mut travel = Travel::default();
-        match judged {
+        let travel = match judged {
             Ok((identity, subject)) => {
                 let person = Person { home: (home, id), identity: &identity, subject };
-                let (code, write) = self.issue_code(request, person, &snapshot, now)?;
-                writes.push(write);
-                let (session, write) = self.sessions.begin((home.clone(), id), identity, now)?;
-                writes.push(write);
+                let (code, issued) = self.issue_code(request, person, &snapshot, now)?;
+                let (session, begun) = self.sessions.begin((home.clone(), id), identity, now)?;
+                writes.extend([issued, begun]);
                 // S1: the id from before the login, planted or not, is worth nothing after it.
                 writes.extend(visitor.session.as_deref().map(|old| self.sessions.forget(old)));
-                travel.session = Some(session);
-                travel.to = self.success(request, &code);
-                info!(transaction = %returned.transaction.id, relying_party = %request.relying_party, %home, "signed in");
+                Travel { to: self.success(request, &code), session: Some(session), ..Travel::default() }
             }
             Err(refusal) => {
-                info!(transaction = %returned.transaction.id, %home, ?refusal, "a login gave no identity");
-                travel.to = self.answer(&request.redirect_uri, request.state.as_deref(), error::of_refusal(refusal));
+                info!(transaction = %returned.transaction.id, ?refusal, "the home's answer is no login");
+                Travel { to: self.refusal(request, refusal), ..Travel::default() }
             }
-        }
-        match self.store.commit(writes).await {
-            Ok(_) => Ok(travel),
-            Err(StoreError::Conflict) => Err(LoginError::HandleUsed.into()),
-            Err(error) => Err(error.into()),
-        }
+        };
+        let signed_in = travel.session.is_some();
+        self.store.commit(writes).await.map_err(|error| match error {
+            StoreError::Conflict => LoginError::HandleUsed,
+            other @ (StoreError::Unavailable(_) | StoreError::Corrupt(_)) => LoginError::Store(other),
+        })?;
+        info!(transaction = %returned.transaction.id, relying_party = %request.relying_party, %home, signed_in, "back");
+        Ok(travel)
     }
 
     /// The session of the browser, if the home behind it may vouch to this relying party.
@@ -235,7 +233,7 @@ impl Provider {
         Person { home: (home, home_id), identity, subject }: Person<'_>,
         snapshot: &Snapshot,
         now: Timestamp,
-    ) -> Result<(OpaqueSecret, crate::storage::Write), BrowserError> {
+    ) -> Result<(OpaqueSecret, Write), BrowserError> {
         let vouching = snapshot.vouching(&request.relying_party, home, home_id);
         let (_, edge) = vouching.ok_or(LoginError::HomeNotAccepted)?;
         let grant = Grant {
@@ -267,8 +265,11 @@ impl Provider {
     }
 
     fn refuse(&self, request: &AuthorizationRequest, refusal: Refusal) -> Next {
-        let to = self.answer(&request.redirect_uri, request.state.as_deref(), error::of_refusal(refusal));
-        Next::Go(Travel { to, ..Travel::default() })
+        Next::Go(Travel { to: self.refusal(request, refusal), ..Travel::default() })
+    }
+
+    fn refusal(&self, request: &AuthorizationRequest, refusal: Refusal) -> String {
+        self.answer(&request.redirect_uri, request.state.as_deref(), error::of_refusal(refusal))
     }
 
     fn answer(&self, redirect_uri: &str, state: Option<&str>, error: OAuthError) -> String {

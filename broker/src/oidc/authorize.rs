@@ -41,7 +41,8 @@ pub(super) async fn post(
     // A browser keeps its cookies back when another site's page posts here (SameSite=Lax), and would seem to be new.
     // As a GET the same request brings them along.
     let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    if let (true, Ok(query)) = (cross_site, std::str::from_utf8(&body)) {
+    let encoded = body.iter().all(u8::is_ascii_graphic);
+    if let (true, true, Ok(query)) = (cross_site, encoded, std::str::from_utf8(&body)) {
         let to = format!("{}?{query}", provider.issuer.address(path::AUTHORIZE));
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response());
     }

@@ -110,10 +110,9 @@ fn page(error: &BrowserError) -> Problem {
         BrowserError::Login(error) => of_login(error),
         BrowserError::Session(SessionError::Internal(_)) => Problem::INTERNAL,
         BrowserError::Session(SessionError::Store(error)) => of_store(error),
-        BrowserError::Grant(error) => match token(error).0.is_server_error() {
-            true => Problem::BUSY,
-            false => Problem::INTERNAL,
-        },
+        BrowserError::Grant(TokenError::Store(error)) => of_store(error),
+        // Making a code breaks no rule of redemption: what remains is our fault.
+        BrowserError::Grant(_) => Problem::INTERNAL,
     }
 }
 

@@ -75,6 +75,28 @@ async fn ambiguous_and_oversized_requests_are_refused() {
     world.send(get(&format!("/authorize?{many}"))).await.assert_page(400);
 }
 
+// H6
+#[tokio::test]
+async fn tricks_with_paths_reach_nothing() {
+    let world = World::new().await;
+    for path in ["//token", "/token/.", "/token/", "/%74oken", "/token;x", "/token%2f", "/./userinfo", "/USERINFO"] {
+        world.send(get(path)).await.assert_page(404);
+    }
+    let overridden = Request::get("/token").header("x-http-method-override", "POST");
+    world.send(overridden.body(Body::empty()).unwrap()).await.assert_page(405);
+}
+
+// H7
+#[tokio::test]
+async fn no_other_origin_may_read_tokens_or_claims() {
+    let world = World::new().await;
+    for (method, path) in [("POST", "/token"), ("GET", "/userinfo"), ("OPTIONS", "/token"), ("OPTIONS", "/authorize")] {
+        let request = Request::builder().method(method).uri(path).header("origin", "https://evil");
+        let answer = world.send(request.body(Body::empty()).unwrap()).await;
+        assert!(!answer.headers.keys().any(|name| name.as_str().starts_with("access-control")), "{method} {path}");
+    }
+}
+
 #[tokio::test]
 async fn health_is_there_for_whoever_asks() {
     let world = World::new().await;

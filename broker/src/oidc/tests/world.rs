@@ -18,7 +18,7 @@ use tower::ServiceExt as _;
 use url::Url;
 
 use crate::clock::{Clock, ManualClock, Timestamp};
-use crate::config::{Config, Issuer};
+use crate::config::{Issuer, Lifetimes, TrustedProxies};
 use crate::keys::{self, KeySet};
 use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, router};
@@ -34,6 +34,16 @@ pub(super) const ISSUER: &str = "https://login.example";
 pub(super) const CALLBACK: &str = "https://beta.example/cb?method=get";
 pub(super) const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
 pub(super) const CHALLENGE: &str = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM";
+
+const LIFETIMES: Lifetimes = Lifetimes {
+    session: Duration::from_secs(43_200),
+    session_idle: Duration::from_secs(7200),
+    login: Duration::from_secs(600),
+    id_token: Duration::from_secs(600),
+    access_token: Duration::from_secs(600),
+    authorization_code: Duration::from_secs(60),
+    instance_certificate: Duration::from_secs(86_400),
+};
 
 pub(super) struct World {
     app: Router,
@@ -64,15 +74,13 @@ impl World {
         let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
         tokio::spawn(keep_fresh);
         let liveness = Liveness::default();
-        let config = "agent_url = \"https://login.example:1\"\ntrust_domain = \"example\"\ndata_dir = \"/x\"";
-        let config = Config::parse(&format!("public_url = \"{ISSUER}\"\n{config}")).unwrap();
-        let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
+        let issuer = Issuer::parse(ISSUER).unwrap();
+        let terms = LoginTerms { issuer: issuer.clone(), lifetime: LIFETIMES.login };
         let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
         let foundations =
             Foundations { store, registry: registry.clone(), keys: keys.clone(), subjects, clock: time.clone() };
-        let issuer: Issuer = config.issuer.clone();
-        let boundary = Boundary::new(&issuer, config.trusted_proxies);
-        let provider = Provider::new(foundations, login.clone(), issuer, config.lifetimes).unwrap();
+        let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
+        let provider = Provider::new(foundations, login.clone(), issuer, LIFETIMES).unwrap();
         let app = router(Arc::new(provider), boundary.clone())
             .merge(crate::web::router(sled.clone() as Arc<dyn Store>, boundary));
         let secrets = BTreeMap::new();
