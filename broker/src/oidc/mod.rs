@@ -1,11 +1,13 @@
 //! The OpenID Provider: one file an endpoint, and the HTTP attack surface.
 //!
-//!     /authorize       request.rs reads it, authorization.rs goes on with it, authorize.rs answers
-//!     /login/home      choice.rs     the user chose a home
-//!     /login/return    comeback.rs   the browser comes back from the home
-//!     /token           client_auth.rs, token.rs
-//!     /userinfo        userinfo.rs
-//!     /jwks, /.well-known/openid-configuration     documents, made once
+//! | address | where |
+//! |---|---|
+//! | `/authorize` | `request.rs` reads it, `authorization.rs` goes on with it, `authorize.rs` answers |
+//! | `/login/home` | `choice.rs`: the user chose a home |
+//! | `/login/return` | `comeback.rs`: the browser comes back from the home |
+//! | `/token` | `client_auth.rs`, `token.rs` |
+//! | `/userinfo` | `userinfo.rs` |
+//! | `/jwks`, `/.well-known/openid-configuration` | documents, made once |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
 

@@ -108,7 +108,7 @@ async fn health_is_there_for_whoever_asks() {
 async fn the_stylesheet_is_where_pages_say() {
     let world = World::new().await;
     let page = world.send(get("/nothing")).await;
-    let (_, rest) = page.text().split_once("href=\"").unwrap();
+    let (_, rest) = page.text().split_once("rel=\"stylesheet\" href=\"").unwrap();
     let style = world.send(get(rest.split('"').next().unwrap())).await;
     assert_eq!((style.status.as_u16(), style.header("content-type")), (200, "text/css; charset=utf-8"));
     assert!(style.header("cache-control").contains("immutable"));
