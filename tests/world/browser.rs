@@ -134,7 +134,12 @@ impl Browser {
         Ok(Page { url, status, headers, body: response.text().await? })
     }
 
-    /// Takes a cookie away, or sets another one.
+    /// The values of a host's cookies.
+    pub fn cookies_of(&self, host: &str) -> impl Iterator<Item = String> {
+        self.cookies.get(host).into_iter().flat_map(|jar| jar.values().cloned())
+    }
+
+    /// Sets a cookie.
     pub fn set_cookie(&mut self, host: &str, name: &str, value: &str) {
         self.cookies.entry(host.to_owned()).or_default().insert(name.to_owned(), value.to_owned());
     }

@@ -107,6 +107,7 @@ pub async fn run(program: &Path, arguments: &[&str], input: Option<&str>) -> any
 #[expect(clippy::disallowed_methods, reason = "programs are started here and nowhere else")]
 fn command(program: &Path, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
-    command.args(arguments).kill_on_drop(true).stdin(Stdio::null());
+    // Everything is logged, so that a secret that any level lets out is found.
+    command.args(arguments).env("HOMEWARD_LOG", "trace").kill_on_drop(true).stdin(Stdio::null());
     command
 }

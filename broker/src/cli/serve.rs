@@ -22,19 +22,27 @@ use crate::{Listeners, run as run_broker};
 const BLOCKING_THREADS: usize = 16;
 
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_env("HOMEWARD_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    start_log();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("the runtime cannot be started")?;
     runtime.block_on(serve(config))
+}
+
+/// The log goes to standard error, coloured on a terminal. `HOMEWARD_LOG` is its filter. Libraries that carry cookies,
+/// codes and secrets stay quiet under a general `trace`: whoever wants to see their frames has to name them.
+fn start_log() {
+    #[expect(clippy::disallowed_methods, reason = "the one variable there is")]
+    let wanted = std::env::var("HOMEWARD_LOG").unwrap_or_default();
+    let usual = "info,h2=info,hyper=info,hyper_util=info,rustls=info,sled=info,tonic=info,tower=info";
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::builder().parse_lossy(format!("{usual},{wanted}")))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
 
 #[expect(clippy::print_stdout, reason = "one line tells whoever started it where it listens")]
