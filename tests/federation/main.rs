@@ -4,5 +4,7 @@
 
 mod agents;
 mod enrolment;
+mod http;
 mod login;
+mod ops;
 mod storage;

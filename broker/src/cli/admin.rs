@@ -1,5 +1,7 @@
 //! The way to a running broker: its Unix socket.
 
+use std::io::ErrorKind;
+
 use anyhow::{Context as _, anyhow};
 use homeward_proto::v1::admin_service_client::AdminServiceClient;
 use hyper_util::rt::TokioIo;
@@ -25,10 +27,15 @@ pub(super) async fn connect(config: &Config) -> anyhow::Result<AdminServiceClien
 pub(super) async fn channel(config: &Config) -> anyhow::Result<Channel> {
     let socket = config.admin_socket.clone();
     // Tried first by itself, because tonic hides why a connection failed.
-    UnixStream::connect(&socket).await.map(drop).with_context(|| match socket.exists() {
-        true => format!("the broker's socket {} cannot be used: are you root or the broker's user?", socket.display()),
-        false => format!("no broker listens on {}: start it with `homeward-broker serve`", socket.display()),
-    })?;
+    if let Err(error) = UnixStream::connect(&socket).await {
+        let socket = socket.display();
+        return Err(match error.kind() {
+            ErrorKind::PermissionDenied => {
+                anyhow!("the broker's socket {socket} may not be used: run this as root or as the broker's user")
+            }
+            _ => anyhow!("no broker listens on {socket}: start it with `homeward-broker serve`"),
+        });
+    }
     // The address is never looked up; tonic wants one.
     let endpoint = Endpoint::from_static("http://broker.invalid");
     let connect = service_fn(move |_| {

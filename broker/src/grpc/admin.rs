@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use homeward_certs::identity::{InstanceName, NameError};
+use homeward_certs::join_token::JoinTokenId;
 use homeward_proto::v1;
 use homeward_proto::v1::admin_service_server::AdminService;
 use prost_types::Timestamp as WireTime;
@@ -15,7 +17,7 @@ use crate::fleet::Fleet;
 use crate::grpc::Services;
 use crate::grpc::authorization::OpsUser;
 use crate::grpc::status::{self, Reason};
-use crate::registry::{Instance, InstanceState, Registry, TrustEdge, TrustEdgeId};
+use crate::registry::{EmailDomain, Instance, InstanceState, Registry, TrustEdge, TrustEdgeId};
 
 /// How long a join token lives if nobody says otherwise.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -123,7 +125,7 @@ impl AdminService for Service {
         &self,
         request: Request<v1::RevokeJoinTokenRequest>,
     ) -> Result<Response<v1::RevokeJoinTokenResponse>, Status> {
-        let id = request.into_inner().id.parse().map_err(|_| status::refused(Reason::FieldInvalid("id")))?;
+        let id = request.into_inner().id.parse::<JoinTokenId>().map_err(|error| status::invalid(&error))?;
         let listed = self.enrolment.revoke_token(id).await.map_err(|error| status::enrolment(&error))?;
         let join_token = Some(join_token(&listed, self.clock.now()));
         Ok(Response::new(v1::RevokeJoinTokenResponse { join_token }))
@@ -157,12 +159,10 @@ impl AdminService for Service {
         request: Request<v1::AllowTrustRequest>,
     ) -> Result<Response<v1::AllowTrustResponse>, Status> {
         let wanted = request.into_inner().trust_edge.unwrap_or_default();
-        let domains = wanted.email_domains.iter().map(|domain| domain.parse());
+        let domains = wanted.email_domains.iter().map(|domain| domain.parse::<EmailDomain>());
         let edge = TrustEdge {
             id: TrustEdgeId { relying_party: name(&wanted.relying_party)?, home: name(&wanted.home)? },
-            email_domains: domains
-                .collect::<Result<_, _>>()
-                .map_err(|_| status::refused(Reason::FieldInvalid("email_domains")))?,
+            email_domains: domains.collect::<Result<_, _>>().map_err(|error| status::invalid(&error))?,
             updated_at: self.clock.now(),
         };
         let edge = self.registry.allow_trust(edge).await.map_err(|error| status::trust(&error))?;
@@ -182,8 +182,8 @@ impl AdminService for Service {
     }
 }
 
-fn name(text: &str) -> Result<homeward_certs::identity::InstanceName, Status> {
-    text.parse().map_err(|_| status::refused(Reason::FieldInvalid("the instance's name")))
+fn name(text: &str) -> Result<InstanceName, Status> {
+    text.parse().map_err(|error: NameError| status::invalid(&error))
 }
 
 /// The entries behind the one that the token names, and the token of the next page.

@@ -56,6 +56,11 @@ pub(super) fn refused(reason: Reason) -> Status {
     }
 }
 
+/// The status for a field that cannot be read, with the sentence that says how it should be.
+pub(super) fn invalid(error: &dyn Error) -> Status {
+    status(Code::InvalidArgument, "FIELD_INVALID", &error.to_string())
+}
+
 /// The status for a refused enrolment, renewal or certificate.
 pub(super) fn enrolment(refusal: &EnrolmentError) -> Status {
     use EnrolmentError as E;

@@ -1,0 +1,73 @@
+//! Ops and their socket: who may ask, and what they are told.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use world::Federation;
+use world::process::run;
+
+fn chmod(path: &Path, mode: u32) {
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// The kernel says who is at the other end of the socket; permissions that somebody loosened let nobody else in.
+#[tokio::test]
+async fn another_user_is_refused_even_with_the_socket_open_to_all() {
+    assert!(rustix::process::geteuid().is_root(), "this test becomes another user, so it must be run by root");
+    let federation = Federation::start().await.unwrap();
+    let folder = federation.world.folder();
+    let config = folder.join("broker.toml");
+    let program = folder.join("homeward-broker");
+    #[expect(clippy::disallowed_methods, reason = "a program where the other user may read it, for this test")]
+    std::fs::copy(&world::programs::programs().unwrap().broker, &program).unwrap();
+    let nobody = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    let command = [program.to_str().unwrap(), "--config", config.to_str().unwrap(), "token", "list"];
+    let ask = || async {
+        let output = run(Path::new("setpriv"), &[&nobody[..], &command[..]].concat(), None).await.unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    chmod(folder, 0o755);
+    let (code, sentence) = ask().await;
+    assert_eq!(code, Some(1), "{sentence}");
+    assert!(sentence.contains("run this as root or as the broker's user"), "{sentence}");
+    chmod(&folder.join("broker"), 0o755);
+    chmod(&folder.join("broker/admin.sock"), 0o777);
+    let (code, sentence) = ask().await;
+    assert_eq!((code, sentence.trim()), (Some(1), "homeward-broker: this is not for you"));
+    assert!(federation.broker.as_ref().unwrap().log().contains("an admin call by somebody else was refused"));
+}
+
+#[tokio::test]
+async fn an_existing_federation_is_not_touched_by_init() {
+    let federation = Federation::start().await.unwrap();
+    let refused = federation.ops(&["init"]).await.unwrap_err().to_string();
+    assert!(refused.contains("is not empty, and init touches no existing federation"), "{refused}");
+    federation.ops(&["healthcheck"]).await.unwrap();
+    let refused = federation.ops(&["serve"]).await.unwrap_err().to_string();
+    assert!(refused.contains("is in use by another broker"), "{refused}");
+}
+
+#[tokio::test]
+async fn tokens_are_listed_without_their_secrets_and_can_be_taken_back() {
+    let federation = Federation::start().await.unwrap();
+    let text = federation.token("alpha", &["--note", "for Alice"]).await.unwrap();
+    let listed = federation.ops_json(&["token", "list"]).await.unwrap();
+    assert_eq!((&listed[0]["state"], &listed[0]["note"]), (&"issued".into(), &"for Alice".into()));
+    assert!(!listed.to_string().contains(&text));
+    let id = listed[0]["id"].as_str().unwrap();
+    assert_eq!(federation.ops_json(&["token", "revoke", id]).await.unwrap()["state"], "revoked");
+    for (arguments, sentence) in [
+        (&["token", "revoke", "0123456789abcdef"][..], "there is no such join token"),
+        (&["token", "revoke", "1"], "16 hex digits"),
+        (&["token", "create", "--instance", "Alpha"], "an instance name is 1 to 63 characters"),
+        (&["token", "create", "--instance", "alpha", "--lifetime", "2d"], "for example 30m"),
+        (&["instance", "show", "nobody"], "there is no such instance"),
+        (
+            &["trust", "allow", "--relying-party", "beta", "--home", "alpha"],
+            "there is no instance beta: enrol it first",
+        ),
+    ] {
+        let refused = federation.ops(arguments).await.unwrap_err().to_string();
+        assert!(refused.contains(sentence), "{arguments:?}: {refused}");
+    }
+}
