@@ -47,6 +47,11 @@ pub enum Dismissal {
         "a newer certificate of this instance is in use elsewhere: data_dir was copied, or restored from a backup. Stop the other agent, or get a new join token from ops and run: homeward-agent enrol --replace"
     )]
     Replaced,
+    /// The agent was away for longer than its certificate lasted.
+    #[error(
+        "the instance's certificate has expired and cannot be renewed any more; get a new join token from ops (token create --replace) and run: homeward-agent enrol --replace. If this machine's clock is wrong, set it and start the agent again"
+    )]
+    Expired,
 }
 
 impl Dismissal {

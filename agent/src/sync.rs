@@ -24,8 +24,8 @@ use crate::backoff::{self, Backoff};
 use crate::connection::{Broker, DialError};
 use crate::health::Health;
 use crate::identity::Identity;
-use crate::random;
 use crate::refusal::Dismissal;
+use crate::{clock, random};
 
 /// How often the agent says that it is there, and the share by which that varies.
 const HEARTBEAT: (Duration, f64) = (Duration::from_secs(30), 0.2);
@@ -87,6 +87,10 @@ impl Sync {
                 && generation == self.identity.certificate_generation()
             {
                 return dismissal;
+            }
+            // Judged only when the broker has not let us in: our clock may be the wrong one.
+            if self.identity.expires_at() <= clock::now() && !matches!(end, End::Renewed) {
+                return Dismissal::Expired;
             }
             if was_open && opened.elapsed() >= HEALTHY_AFTER {
                 backoff.reset();

@@ -234,3 +234,21 @@ async fn the_agent_of_a_quarantined_instance_ends_with_78() {
     let status = beta.agent.as_mut().unwrap().ended().await.unwrap();
     assert_eq!(status.code(), Some(78));
 }
+
+/// M15: an agent that was away for longer than its certificate lasted says what to do, and ends.
+#[tokio::test]
+async fn an_agent_with_an_expired_certificate_says_so_and_can_be_enrolled_anew() {
+    let federation = Federation::with_settings("[lifetimes]\ninstance_certificate = 10").await.unwrap();
+    let mut beta = federation.instance("beta", relying_party()).await.unwrap();
+    let client_id = federation.in_sync("beta").await.unwrap()["client_id"].clone();
+    beta.agent.take().unwrap().stop().await.unwrap();
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    beta.run().await.unwrap();
+    logged(&beta, "certificate has expired", Duration::from_secs(10)).await;
+    assert_eq!(beta.agent.as_mut().unwrap().ended().await.unwrap().code(), Some(78));
+    let token = federation.token("beta", &["--replace"]).await.unwrap();
+    beta.command(&["enrol", "--replace", "--token-file", "-"], Some(&token)).await.unwrap();
+    beta.run().await.unwrap();
+    let shown = federation.in_sync("beta").await.unwrap();
+    assert_eq!(shown["client_id"], client_id, "relying party and subjects stay the same");
+}
