@@ -252,3 +252,14 @@ async fn an_agent_with_an_expired_certificate_says_so_and_can_be_enrolled_anew()
     let shown = federation.in_sync("beta").await.unwrap();
     assert_eq!(shown["client_id"], client_id, "relying party and subjects stay the same");
 }
+
+#[tokio::test]
+async fn a_broker_that_is_stopped_lets_its_agents_go_and_takes_them_back() {
+    let mut federation = Federation::start().await.unwrap();
+    let beta = federation.instance("beta", relying_party()).await.unwrap();
+    let status = federation.broker.take().unwrap().stop().await.unwrap();
+    assert_eq!(status.code(), Some(0));
+    logged(&beta, "the broker asked to come back later", Duration::from_secs(5)).await;
+    federation.serve().await.unwrap();
+    federation.in_sync("beta").await.unwrap();
+}

@@ -50,14 +50,15 @@ impl SyncService for Service {
         };
         let version = clean(&hello.agent_version, 64);
         let connection = self.fleet.connect(caller.0, hello.applied_revision, version, report(hello.state));
-        // One message waits for a slow agent at the most; the newest state is asked for when it is taken.
+        // One message waits for a slow agent at the most.
         let (outbound, stream) = mpsc::channel(1);
         tokio::spawn(converse(connection, inbound, outbound, self.fleet.clone(), self.shutdown.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 }
 
-/// Carries words both ways until one side ends.
+/// Carries words both ways until one side ends. What is to be sent waits in `newest`, and a newer one takes its place: an
+/// agent that does not read holds up nothing, its own end least of all.
 async fn converse(
     mut connection: Connection,
     mut inbound: Streaming<v1::SyncRequest>,
@@ -67,16 +68,17 @@ async fn converse(
 ) {
     let silence = tokio::time::sleep(SILENCE);
     tokio::pin!(silence);
+    let mut newest: Option<Arc<Desired>> = None;
     let last = loop {
         tokio::select! {
             next = connection.next() => match next {
-                Next::Send(desired) => {
-                    let message = snapshot(&desired, fleet.retry_spread());
-                    if outbound.send(Ok(message)).await.is_err() {
-                        return;
-                    }
-                }
+                Next::Send(desired) => newest = Some(desired),
                 Next::End(reason) => break Err(ended(reason)),
+            },
+            room = outbound.reserve(), if newest.is_some() => match (room, newest.take()) {
+                (Ok(room), Some(desired)) => room.send(Ok(snapshot(&desired, fleet.retry_spread()))),
+                // The agent is gone.
+                _ => return,
             },
             said = inbound.message() => match said {
                 Ok(Some(said)) => {
@@ -96,8 +98,8 @@ async fn converse(
             () = shutdown.cancelled() => break Ok(drain(fleet.retry_spread())),
         }
     };
-    // Fails when the agent is gone already.
-    drop(outbound.send(last).await);
+    // No room: the agent does not read. Its stream ends without a word, and its next call is told the reason.
+    drop(outbound.try_send(last));
 }
 
 fn ended(reason: EndReason) -> Status {
