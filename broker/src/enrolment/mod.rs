@@ -11,6 +11,8 @@
 //! Invariants: a token enrols at most one key; identity comes from the verified certificate only; of a signing request
 //! only the public key is used.
 
+mod error;
+mod issuing;
 mod join_token;
 mod renewal;
 
@@ -21,33 +23,29 @@ use std::time::Duration;
 
 use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
 use homeward_certs::bundle::TrustBundle;
-use homeward_certs::csr::{CsrError, CsrPublicKey};
+use homeward_certs::csr::CsrPublicKey;
 use homeward_certs::identity::{InstanceName, TrustDomain};
-use homeward_certs::join_token::{JoinToken, JoinTokenError, JoinTokenId};
-use homeward_certs::proof::{EnrolmentTranscript, ProofError, ProofKey};
+use homeward_certs::join_token::JoinTokenId;
+use homeward_certs::proof::EnrolmentTranscript;
 use homeward_certs::recovery::RecoveryPublicKey;
-use secrecy::{SecretBox, SecretString};
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use uuid::Uuid;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use crate::authority::{Authority, CaError};
+use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::registry::{
-    Certificate, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, Profile, ProfileError, Registry,
-    RelyingParty,
+    Certificate, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, Profile, Registry, RelyingParty,
 };
-use crate::secret::{KeyEncryptionKey, SecretError, random};
+use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, Store, StoreError};
 
+pub use error::EnrolmentError;
 use join_token::Judgement;
 pub use join_token::{Claim, JoinTokenOrder, JoinTokenState, ListedJoinToken, StoredJoinToken};
-
-/// Bounds of a join token's life.
-const TOKEN_LIFETIME: std::ops::RangeInclusive<Duration> = Duration::from_secs(60)..=Duration::from_secs(86_400);
 
 /// Enrolments that one address may try at once; then one a second.
 const BURST_PER_ADDRESS: NonZeroU32 = NonZeroU32::new(10).unwrap();
@@ -128,65 +126,6 @@ impl Enrolment {
             per_address: RateLimiter::keyed(per_address),
             overall: RateLimiter::direct(Quota::per_second(PER_SECOND)),
         }
-    }
-
-    /// Makes a join token. The text is the secret: it cannot be had again.
-    ///
-    /// # Errors
-    /// When the lifetime is out of bounds or the name is taken.
-    pub async fn create_token(
-        &self,
-        order: JoinTokenOrder,
-        now: Timestamp,
-    ) -> Result<(SecretString, ListedJoinToken), EnrolmentError> {
-        if !TOKEN_LIFETIME.contains(&order.lifetime) {
-            return Err(EnrolmentError::TokenLifetime);
-        }
-        self.check_name(&order.instance, order.replace)?;
-        let token = JoinToken {
-            agent_url: self.settings.agent_url.clone(),
-            trust_domain: self.authority.trust_domain().clone(),
-            id: JoinTokenId::from(random::<8>()?),
-            secret: SecretBox::new(Box::new(random::<32>()?)),
-            pins: self.authority.bundle().pins(),
-            instance: order.instance.clone(),
-            expires_at: (now + order.lifetime).as_secs().unsigned_abs(),
-        };
-        let stored = StoredJoinToken::new(order, &ProofKey::derive(&token.secret)?, &self.kek, now)?;
-        let write = self.tokens.put(&token.id.to_string(), &stored, Expect::Absent)?;
-        self.tokens.commit(vec![write]).await?;
-        info!(join_token = %token.id, instance = %stored.instance, creator = stored.creator, "join token created");
-        Ok((token.to_text()?, ListedJoinToken { id: token.id, token: stored }))
-    }
-
-    /// Lists join tokens, newest first.
-    ///
-    /// # Errors
-    /// When the store does not answer.
-    pub async fn list_tokens(&self) -> Result<Vec<ListedJoinToken>, EnrolmentError> {
-        let all = self.tokens.all().await?.into_iter();
-        let mut listed = all
-            .map(|(id, stored)| Ok(ListedJoinToken { id: id.parse()?, token: stored.record }))
-            .collect::<Result<Vec<_>, JoinTokenError>>()?;
-        listed.sort_by_key(|listed| std::cmp::Reverse(listed.token.created_at));
-        Ok(listed)
-    }
-
-    /// Makes a join token useless.
-    ///
-    /// # Errors
-    /// When there is none, or it was used.
-    pub async fn revoke_token(&self, id: JoinTokenId) -> Result<ListedJoinToken, EnrolmentError> {
-        let Stored { mut record, version } =
-            self.tokens.get(&id.to_string()).await?.ok_or(EnrolmentError::TokenUnknown)?;
-        match record.state {
-            JoinTokenState::Issued | JoinTokenState::Revoked => record.state = JoinTokenState::Revoked,
-            JoinTokenState::Claimed(_) | JoinTokenState::Confirmed(_) => return Err(EnrolmentError::TokenUsedUp),
-        }
-        let write = self.tokens.put(&id.to_string(), &record, Expect::Version(version))?;
-        self.tokens.commit(vec![write]).await?;
-        info!(join_token = %id, "join token revoked");
-        Ok(ListedJoinToken { id, token: record })
     }
 
     /// Enrols an agent.
@@ -439,82 +378,5 @@ impl Enrolment {
     fn identity(&self, certificate: &Certificate) -> Identity {
         let chain = vec![certificate.der(), self.authority.certificate().to_vec()];
         Identity { chain, generation: certificate.generation }
-    }
-}
-
-/// Why an enrolment, a renewal or a call is refused.
-#[derive(Debug, thiserror::Error)]
-pub enum EnrolmentError {
-    /// Unknown, revoked, or the proof is wrong: the same for all, so that nobody learns which.
-    #[error("the join token is not valid")]
-    TokenInvalid,
-    /// Proved, but too old.
-    #[error("the join token has expired")]
-    TokenExpired,
-    /// Proved, by the agent that has used it already.
-    #[error("the join token has been used")]
-    TokenUsedUp,
-    /// Proved, by another agent than the one that has used it.
-    #[error("the join token has been used by another agent")]
-    TokenReused,
-    /// No join token has this id; said to ops only.
-    #[error("there is no such join token")]
-    TokenUnknown,
-    /// Out of bounds.
-    #[error("a join token may live from 1 minute to 24 hours")]
-    TokenLifetime,
-    /// The recovery key did not sign.
-    #[error("the recovery key's signature is wrong")]
-    RecoverySignature,
-    /// The signing request is unfit.
-    #[error(transparent)]
-    Csr(#[from] CsrError),
-    /// What is to be registered is unfit.
-    #[error(transparent)]
-    Profile(#[from] ProfileError),
-    /// The name belongs to an enrolled instance.
-    #[error("there is an instance {0} already")]
-    NameTaken(InstanceName),
-    /// Too many tries.
-    #[error("too many requests")]
-    RateLimited,
-    /// The certificate is good, its instance is not known.
-    #[error("the instance is not known here")]
-    AgentUnknown,
-    /// The instance is cut off.
-    #[error("the instance is quarantined")]
-    Quarantined,
-    /// A newer certificate has taken this one's place.
-    #[error("the certificate has been replaced")]
-    CertificateReplaced,
-    /// The new certificate is to be over the old key.
-    #[error("a renewal needs a new key")]
-    KeyNotNew,
-    /// The token's text could not be made.
-    #[error(transparent)]
-    Token(#[from] JoinTokenError),
-    /// The proof key could not be derived.
-    #[error(transparent)]
-    Proof(#[from] ProofError),
-    /// The CA did not sign.
-    #[error(transparent)]
-    Authority(#[from] CaError),
-    /// Sealing or randomness failed.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// The store did not do it.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl EnrolmentError {
-    /// Logs what ops have to know of a refusal that strangers are not told.
-    pub fn log(&self, peer: IpAddr) {
-        match self {
-            Self::TokenInvalid | Self::TokenExpired | Self::TokenUsedUp | Self::TokenReused => {
-                warn!(%peer, reason = %self, "enrolment refused");
-            }
-            other => info!(%peer, reason = %other, "enrolment refused"),
-        }
     }
 }

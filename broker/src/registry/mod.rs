@@ -8,6 +8,7 @@ mod claims;
 mod identity;
 mod instance;
 mod liveness;
+mod profile;
 mod subject;
 mod trust;
 
@@ -26,10 +27,10 @@ use crate::storage::{Expect, Key, Revision, Store, StoreError, WatchEvent};
 pub use claims::{Claims, Scope, Scopes};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
-    Certificate, ClientAuthMethod, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, Profile,
-    ProfileError, RelyingParty,
+    Certificate, ClientAuthMethod, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, RelyingParty,
 };
 pub use liveness::{HomeStatus, Liveness, Sighting};
+pub use profile::{Profile, ProfileError};
 pub use subject::{Subject, SubjectKey, SubjectKeyError};
 pub use trust::{EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
 

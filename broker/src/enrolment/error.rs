@@ -1,0 +1,91 @@
+//! Why an enrolment, a renewal or a call is refused.
+
+use std::net::IpAddr;
+
+use homeward_certs::csr::CsrError;
+use homeward_certs::identity::InstanceName;
+use homeward_certs::join_token::JoinTokenError;
+use homeward_certs::proof::ProofError;
+use tracing::{info, warn};
+
+use crate::authority::CaError;
+use crate::registry::ProfileError;
+use crate::secret::SecretError;
+use crate::storage::StoreError;
+
+/// Why an enrolment, a renewal or a call is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum EnrolmentError {
+    /// Unknown, revoked, or the proof is wrong: the same for all, so that nobody learns which.
+    #[error("the join token is not valid")]
+    TokenInvalid,
+    /// Proved, but too old.
+    #[error("the join token has expired")]
+    TokenExpired,
+    /// Proved, by the agent that has used it already.
+    #[error("the join token has been used")]
+    TokenUsedUp,
+    /// Proved, by another agent than the one that has used it.
+    #[error("the join token has been used by another agent")]
+    TokenReused,
+    /// No join token has this id; said to ops only.
+    #[error("there is no such join token")]
+    TokenUnknown,
+    /// Out of bounds.
+    #[error("a join token may live from 1 minute to 24 hours")]
+    TokenLifetime,
+    /// The recovery key did not sign.
+    #[error("the recovery key's signature is wrong")]
+    RecoverySignature,
+    /// The signing request is unfit.
+    #[error(transparent)]
+    Csr(#[from] CsrError),
+    /// What is to be registered is unfit.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The name belongs to an enrolled instance.
+    #[error("there is an instance {0} already")]
+    NameTaken(InstanceName),
+    /// Too many tries.
+    #[error("too many requests")]
+    RateLimited,
+    /// The certificate is good, its instance is not known.
+    #[error("the instance is not known here")]
+    AgentUnknown,
+    /// The instance is cut off.
+    #[error("the instance is quarantined")]
+    Quarantined,
+    /// A newer certificate has taken this one's place.
+    #[error("the certificate has been replaced")]
+    CertificateReplaced,
+    /// The new certificate is to be over the old key.
+    #[error("a renewal needs a new key")]
+    KeyNotNew,
+    /// The token's text could not be made.
+    #[error(transparent)]
+    Token(#[from] JoinTokenError),
+    /// The proof key could not be derived.
+    #[error(transparent)]
+    Proof(#[from] ProofError),
+    /// The CA did not sign.
+    #[error(transparent)]
+    Authority(#[from] CaError),
+    /// Sealing or randomness failed.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The store did not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl EnrolmentError {
+    /// Logs what ops have to know of a refusal that strangers are not told.
+    pub fn log(&self, peer: IpAddr) {
+        match self {
+            Self::TokenInvalid | Self::TokenExpired | Self::TokenUsedUp | Self::TokenReused => {
+                warn!(%peer, reason = %self, "enrolment refused");
+            }
+            other => info!(%peer, reason = %other, "enrolment refused"),
+        }
+    }
+}
