@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -11,6 +12,9 @@ use tempfile::TempDir;
 use crate::process::{Running, run};
 use crate::programs::{Programs, programs};
 use crate::site::{Account, Site};
+
+/// Ports that the kernel gives to nobody by itself (net.ipv4.ip_local_port_range begins at 32768).
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// How long something that should come about may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -282,8 +286,17 @@ impl Instance {
     }
 }
 
-/// A port that nobody uses now. The broker's ports must be known before it runs, because they stand in its issuer and in
-/// join tokens.
-fn free_port() -> std::io::Result<u16> {
-    Ok(std::net::TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+/// A port that nobody uses now and that the kernel gives to nobody by itself: the broker's ports must be known before it
+/// runs, because they stand in its issuer and in join tokens, and are used again when it comes back.
+fn free_port() -> anyhow::Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Below the range that the kernel takes ports of outgoing connections from; each process begins elsewhere in it.
+    let begin = u16::try_from(std::process::id() % 97).unwrap_or(0) * 100;
+    for _ in 0..PORTS.len() {
+        let port = PORTS.start + (begin + NEXT.fetch_add(1, Ordering::Relaxed)) % (PORTS.end - PORTS.start);
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port from {} to {} is free", PORTS.start, PORTS.end)
 }
