@@ -25,7 +25,7 @@ use output::Output;
 #[command(name = "homeward-broker", version, arg_required_else_help = true)]
 struct Arguments {
     /// Configuration file.
-    #[arg(long, global = true, default_value = "/etc/homeward/broker.toml", value_name = "FILE")]
+    #[arg(long, global = true, default_value = "/etc/homeward-broker/broker.toml", value_name = "FILE")]
     config: PathBuf,
 
     /// For people or for programs.

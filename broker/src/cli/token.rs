@@ -37,7 +37,6 @@ pub(super) enum Command {
     },
 }
 
-#[expect(clippy::print_stdout, reason = "the token goes to whoever asked for it")]
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
     let mut admin = connect(config).await?;
     match command {
@@ -45,24 +44,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             let lifetime_duration = Some(prost_types::Duration::try_from(lifetime)?);
             let request = v1::CreateJoinTokenRequest { instance, lifetime_duration, note, replace };
             let created = admin.create_join_token(request).await.map_err(|status| refusal(&status))?.into_inner();
-            let token = created.join_token.unwrap_or_default();
-            match output {
-                Output::Json => {
-                    let mut shown = token.json();
-                    shown["text"] = json!(created.text);
-                    println!("{shown}");
-                }
-                Output::Table => {
-                    println!(
-                        "Join token {} for {}, until {}.",
-                        token.id,
-                        token.instance,
-                        time(token.expire_time.as_ref())
-                    );
-                    println!("Give it to the operator, who runs `homeward-agent enrol --token-file -` and pastes it:");
-                    println!("{}", created.text);
-                }
-            }
+            show(&created.text, &created.join_token.unwrap_or_default(), output);
         }
         Command::List => {
             let (mut all, mut page_token) = (Vec::new(), String::new());
@@ -85,6 +67,22 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
         }
     }
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the token goes to whoever asked for it")]
+fn show(text: &str, token: &v1::JoinToken, output: Output) {
+    match output {
+        Output::Json => {
+            let mut shown = token.json();
+            shown["text"] = json!(text);
+            println!("{shown}");
+        }
+        Output::Table => {
+            println!("Join token {} for {}, until {}.", token.id, token.instance, time(token.expire_time.as_ref()));
+            println!("Give it to the operator, who runs `homeward-agent enrol --token-file -` and pastes it:");
+            println!("{text}");
+        }
+    }
 }
 
 /// Reads `90s`, `30m` or `2h`.

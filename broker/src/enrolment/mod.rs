@@ -221,21 +221,9 @@ impl Enrolment {
         let profile = request.profile.clone().check(&name)?;
         let leaf = self.authority.issue(&name, key, now, self.settings.certificate_lifetime)?;
         let pin = key.pin().to_string();
-        let instance_id = current.as_ref().map_or_else(InstanceId::generate, |current| current.record.id);
-        let old_party = current.as_ref().and_then(|current| current.record.relying_party.as_ref());
-        let secret_version = old_party.map_or(1, |old| old.secret.version + 1);
-        let relying_party = if profile.redirect_uris.is_empty() {
-            None
-        } else {
-            Some(RelyingParty {
-                client_id: ClientId::of(&name, instance_id),
-                secret: ClientSecret::generate(&self.kek, secret_version)?,
-                redirect_uris: profile.redirect_uris,
-                auth_method: profile.auth_method,
-                id_token_alg: profile.id_token_alg,
-                pkce_required: profile.pkce,
-            })
-        };
+        let old = current.as_ref().map(|current| &current.record);
+        let instance_id = old.map_or_else(InstanceId::generate, |old| old.id);
+        let relying_party = self.relying_party(&profile, ClientId::of(&name, instance_id), old)?;
         let instance = Instance {
             id: instance_id,
             display_name: profile.display_name,
@@ -261,6 +249,27 @@ impl Enrolment {
         self.registry.reached(revision).await?;
         info!(join_token = id, instance = %instance.name, peer = %request.peer, "instance enrolled");
         Ok(self.identity(&instance.certificate))
+    }
+
+    /// The client that the profile asks for, with a secret that no earlier enrolment has seen.
+    fn relying_party(
+        &self,
+        profile: &Profile,
+        client_id: ClientId,
+        old: Option<&Instance>,
+    ) -> Result<Option<RelyingParty>, EnrolmentError> {
+        if profile.redirect_uris.is_empty() {
+            return Ok(None);
+        }
+        let old = old.and_then(|old| old.relying_party.as_ref());
+        Ok(Some(RelyingParty {
+            client_id,
+            secret: ClientSecret::generate(&self.kek, old.map_or(1, |old| old.secret.version + 1))?,
+            redirect_uris: profile.redirect_uris.clone(),
+            auth_method: profile.auth_method,
+            id_token_alg: profile.id_token_alg,
+            pkce_required: profile.pkce,
+        }))
     }
 
     async fn quarantine(&self, name: &InstanceName, reason: &str, now: Timestamp) -> Result<(), EnrolmentError> {
