@@ -6,6 +6,7 @@ use std::process::{ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -76,7 +77,8 @@ impl Running {
     /// # Errors
     /// When it does not end in time.
     pub async fn stop(mut self) -> anyhow::Result<ExitStatus> {
-        run(Path::new("kill"), &["-TERM", &self.pid().to_string()], None).await?;
+        let pid = Pid::from_raw(i32::try_from(self.pid())?).context("it has ended already")?;
+        kill_process(pid, Signal::TERM)?;
         Ok(tokio::time::timeout(STOP, self.child.wait()).await.context("it did not end after SIGTERM")??)
     }
 
