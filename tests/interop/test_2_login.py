@@ -104,7 +104,7 @@ def starts_at_beta(visitor: Visitor, addresses: Addresses) -> None:
     """From beta's login page to the home picker and on to alpha."""
     visitor.opens(f"{addresses.beta.url}/accounts/login/", title="Sign In")
     visitor.clicks("Homeward")
-    visitor.sees("Sign in to Beta")
+    visitor.sees("Log in to Beta")
     assert visitor.page.url.startswith(addresses.broker.url), "the home picker"
     assert visitor.page.get_by_role("button", name="Gamma", disabled=True).count() == 1, "a home that is not there"
     visitor.clicks("Alpha")

@@ -59,7 +59,7 @@ fn button(home: &HomeChoice, last_used: bool) -> HomeButton {
         hindrance: match home.status {
             HomeStatus::Ready => None,
             HomeStatus::Offline => Some("Not connected right now. Try again later."),
-            HomeStatus::NotReady => Some("Cannot sign anybody in right now. Try again later."),
+            HomeStatus::NotReady => Some("Cannot log anybody in right now. Try again later."),
         },
         last_used,
     }

@@ -59,9 +59,9 @@ pub(super) fn of_request(error: RequestError) -> OAuthError {
 /// What the relying party is told of a login that gave no identity.
 pub(super) fn of_refusal(refusal: Refusal) -> OAuthError {
     match refusal {
-        Refusal::LoginRequired => oauth("login_required", "The user must sign in."),
-        Refusal::NotFreshEnough => oauth("login_required", "The user did not sign in recently enough."),
-        Refusal::OtherUser => oauth("login_required", "Another user signed in than the one that was asked for."),
+        Refusal::LoginRequired => oauth("login_required", "The user must log in."),
+        Refusal::NotFreshEnough => oauth("login_required", "The user did not log in recently enough."),
+        Refusal::OtherUser => oauth("login_required", "Another user logged in than the one that was asked for."),
         Refusal::Cancelled => oauth("access_denied", "The user cancelled."),
         Refusal::DeniedByHome => oauth("access_denied", "The home refuses this user."),
         Refusal::HomeUnavailable => oauth("temporarily_unavailable", "The home does not answer."),
@@ -133,19 +133,19 @@ fn of_callback(error: CallbackError) -> Problem {
 }
 
 fn of_login(error: &LoginError) -> Problem {
-    let again = "Go back to the application that you want to use and sign in from there.";
+    let again = "Go back to the application that you want to use and log in from there.";
     match error {
         LoginError::Unreadable | LoginError::HandleUnknown => {
-            refused(StatusCode::BAD_REQUEST, "This sign-in is not known here", again)
+            refused(StatusCode::BAD_REQUEST, "This login is not known here", again)
         }
-        LoginError::Expired => refused(StatusCode::BAD_REQUEST, "This sign-in took too long", again),
+        LoginError::Expired => refused(StatusCode::BAD_REQUEST, "This login took too long", again),
         LoginError::OtherBrowser => refused(
             StatusCode::FORBIDDEN,
-            "This sign-in began in another browser",
-            "Sign in from the application in this browser, and let it accept cookies from this site.",
+            "This login began in another browser",
+            "Log in from the application in this browser, and let it accept cookies from this site.",
         ),
         LoginError::TicketUsed | LoginError::HandleUsed => {
-            refused(StatusCode::BAD_REQUEST, "This sign-in is finished already", again)
+            refused(StatusCode::BAD_REQUEST, "This login is finished already", again)
         }
         LoginError::RelyingPartyGone => refused(
             StatusCode::BAD_REQUEST,

@@ -24,19 +24,19 @@ impl Problem {
     pub const NOT_FOUND: Self = Self {
         status: StatusCode::NOT_FOUND,
         title: "There is nothing here",
-        advice: "Go back to the application that you want to use and sign in from there.",
+        advice: "Go back to the application that you want to use and log in from there.",
     };
     /// No such method.
     pub const METHOD: Self = Self {
         status: StatusCode::METHOD_NOT_ALLOWED,
         title: "That does not work here",
-        advice: "Go back to the application that you want to use and sign in from there.",
+        advice: "Go back to the application that you want to use and log in from there.",
     };
     /// Ambiguous, or no HTTP.
     pub const BAD_REQUEST: Self = Self {
         status: StatusCode::BAD_REQUEST,
         title: "That request cannot be understood",
-        advice: "Go back to the application that you want to use and sign in from there.",
+        advice: "Go back to the application that you want to use and log in from there.",
     };
     /// The address.
     pub const ADDRESS_TOO_LONG: Self = Self { status: StatusCode::URI_TOO_LONG, ..Self::BAD_REQUEST };
@@ -45,7 +45,7 @@ impl Problem {
     /// Took too long, or the store does not answer.
     pub const BUSY: Self = Self {
         status: StatusCode::SERVICE_UNAVAILABLE,
-        title: "Signing in does not work right now",
+        title: "Logging in does not work right now",
         advice: "Wait a moment, then go back to the application and try again.",
     };
     /// Our fault.

@@ -326,7 +326,7 @@ async fn a_single_home_that_is_asleep_is_explained() {
     let world = World::new().await;
     world.liveness.update(&"alpha".parse().unwrap(), |sighting| sighting.home_ready = false, NOW);
     let page = world.authorize(&mut Browser::default(), &[]).await;
-    assert!(page.status == 200 && page.text().contains("Cannot sign anybody in right now"));
+    assert!(page.status == 200 && page.text().contains("Cannot log anybody in right now"));
     world.deny("beta", "alpha").await;
     let page = world.authorize(&mut Browser::default(), &[]).await;
     assert!(page.status == 200 && page.text().contains("accepts accounts from nowhere else yet"));
