@@ -88,8 +88,10 @@ impl Sync {
             {
                 return dismissal;
             }
-            // Judged only when the broker has not let us in: our clock may be the wrong one.
-            if self.identity.expires_at() <= clock::now() && !matches!(end, End::Renewed) {
+            // Judged only when the broker has not let us in. If its certificate is not valid by our clock either, it is our
+            // clock that is wrong, and may be set any moment.
+            let doubtful = matches!(end, End::Renewed | End::Dial(DialError::Clock { .. }));
+            if self.identity.expires_at() <= clock::now() && !doubtful {
                 return Dismissal::Expired;
             }
             if was_open && opened.elapsed() >= HEALTHY_AFTER {

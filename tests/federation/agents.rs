@@ -263,3 +263,17 @@ async fn a_broker_that_is_stopped_lets_its_agents_go_and_takes_them_back() {
     federation.serve().await.unwrap();
     federation.in_sync("beta").await.unwrap();
 }
+
+#[tokio::test]
+async fn an_agent_whose_clock_is_wrong_says_so_and_nothing_is_used_up() {
+    let federation = Federation::start().await.unwrap();
+    let beta = federation.prepare("beta", relying_party()).await.unwrap();
+    let token = federation.token("beta", &[]).await.unwrap();
+    for offset in ["-2 days", "+30 days"] {
+        let enrol = beta.command_off_by(offset, &["enrol", "--token-file", "-"], Some(&token)).await;
+        let refused = enrol.unwrap_err().to_string();
+        assert!(refused.contains("which is the time on this machine; set its clock"), "{refused}");
+        assert_eq!(refused.lines().count(), 1, "{refused}");
+    }
+    beta.enrol(&token).await.unwrap();
+}

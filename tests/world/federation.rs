@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
@@ -110,11 +111,7 @@ impl Federation {
     pub async fn ops(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let config = self.config.to_string_lossy();
         let arguments = [&["--config", &config], arguments].concat();
-        let output = run(&self.world.programs.broker, &arguments, None).await?;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8(output.stdout)?)
+        printed(run(&self.world.programs.broker, &arguments, None).await?)
     }
 
     /// Runs a command of the broker with `--output json`.
@@ -277,13 +274,31 @@ impl Instance {
     /// What it said when it refused.
     pub async fn command(&self, arguments: &[&str], input: Option<&str>) -> anyhow::Result<String> {
         let config = self.config.to_string_lossy();
-        let arguments = [&["--config", &config], arguments].concat();
-        let output = run(&self.program, &arguments, input).await?;
-        if !output.status.success() {
-            bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
-        }
-        Ok(String::from_utf8(output.stdout)?)
+        printed(run(&self.program, &[&["--config", &config], arguments].concat(), input).await?)
     }
+
+    /// The same on a machine whose clock is off, for example by `-2 days`.
+    ///
+    /// # Errors
+    /// What it said when it refused; when `faketime` is not there.
+    pub async fn command_off_by(
+        &self,
+        offset: &str,
+        arguments: &[&str],
+        input: Option<&str>,
+    ) -> anyhow::Result<String> {
+        let (program, config) = (self.program.to_string_lossy(), self.config.to_string_lossy());
+        let arguments = [&[offset, &program, "--config", &config], arguments].concat();
+        printed(run(Path::new("faketime"), &arguments, input).await?)
+    }
+}
+
+/// What a command printed, or what it said when it refused.
+fn printed(output: Output) -> anyhow::Result<String> {
+    if !output.status.success() {
+        bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// A port that nobody uses now and that the kernel gives to nobody by itself: the broker's ports must be known before it
