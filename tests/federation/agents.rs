@@ -238,11 +238,11 @@ async fn the_agent_of_a_quarantined_instance_ends_with_78() {
 /// M15: an agent that was away for longer than its certificate lasted says what to do, and ends.
 #[tokio::test]
 async fn an_agent_with_an_expired_certificate_says_so_and_can_be_enrolled_anew() {
-    let federation = Federation::with_settings("[lifetimes]\ninstance_certificate = 10").await.unwrap();
+    let federation = Federation::with_settings("[lifetimes]\ninstance_certificate = 15").await.unwrap();
     let mut beta = federation.instance("beta", relying_party()).await.unwrap();
     let client_id = federation.in_sync("beta").await.unwrap()["client_id"].clone();
     beta.agent.take().unwrap().stop().await.unwrap();
-    tokio::time::sleep(Duration::from_secs(11)).await;
+    tokio::time::sleep(Duration::from_secs(16)).await;
     beta.run().await.unwrap();
     logged(&beta, "certificate has expired", Duration::from_secs(10)).await;
     assert_eq!(beta.agent.as_mut().unwrap().ended().await.unwrap().code(), Some(78));

@@ -318,9 +318,6 @@ async fn a_renewed_certificate_replaces_the_old_one_when_it_is_first_used() {
     assert_eq!(renewed.generation, 2);
     // Lost answer: the same request gets the same certificate.
     assert_eq!(client.renew(request).await.unwrap().into_inner().certificate_chain, renewed.certificate_chain);
-    let another =
-        v1::RenewRequest { request_id: Uuid::new_v4().into(), csr: InstanceKey::generate().unwrap().csr().unwrap() };
-    assert_eq!(reason(&client.renew(another).await.unwrap_err()), "ResourceExhausted/RATE_LIMITED");
 
     confirm(old.clone()).await.unwrap();
     let bundle = renewed.trust_bundle.clone().unwrap();
