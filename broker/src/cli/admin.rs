@@ -45,6 +45,24 @@ pub(super) async fn channel(config: &Config) -> anyhow::Result<Channel> {
     endpoint.connect_with_connector(connect).await.context("the broker does not answer on its socket")
 }
 
+/// All pages of a list. `page` asks for the one that a token names and gives its entries and the next one's token.
+///
+/// # Errors
+/// The broker's refusal.
+pub(super) async fn all_pages<T>(
+    page: impl AsyncFn(String) -> Result<(Vec<T>, String), Status>,
+) -> anyhow::Result<Vec<T>> {
+    let (mut all, mut token) = (Vec::new(), String::new());
+    loop {
+        let (entries, next) = page(token).await.map_err(|status| refusal(&status))?;
+        all.extend(entries);
+        if next.is_empty() {
+            return Ok(all);
+        }
+        token = next;
+    }
+}
+
 /// The broker's refusal as a sentence.
 pub(super) fn refusal(status: &Status) -> anyhow::Error {
     anyhow!("{}", status.message())

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use homeward_proto::v1;
 use serde_json::json;
 
-use crate::cli::admin::{connect, refusal};
+use crate::cli::admin::{all_pages, connect, refusal};
 use crate::cli::output::{Output, Row, time};
 use crate::config::Config;
 
@@ -47,16 +47,12 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             show(&created.text, &created.join_token.unwrap_or_default(), output);
         }
         Command::List => {
-            let (mut all, mut page_token) = (Vec::new(), String::new());
-            loop {
+            let all = all_pages(async |page_token| {
                 let request = v1::ListJoinTokensRequest { page_size: 0, page_token };
-                let page = admin.list_join_tokens(request).await.map_err(|status| refusal(&status))?.into_inner();
-                all.extend(page.join_tokens);
-                page_token = page.next_page_token;
-                if page_token.is_empty() {
-                    break;
-                }
-            }
+                let page = admin.clone().list_join_tokens(request).await?.into_inner();
+                Ok((page.join_tokens, page.next_page_token))
+            })
+            .await?;
             output.list(&all);
         }
         Command::Revoke { id } => {

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 use homeward_proto::v1;
 
-use crate::cli::admin::{connect, refusal};
+use crate::cli::admin::{all_pages, connect, refusal};
 use crate::cli::output::{Output, Row};
 use crate::config::Config;
 
@@ -37,16 +37,12 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             output.say(&format!("{} accepts users of {}.", edge.relying_party, edge.home), &edge.json());
         }
         Command::List => {
-            let (mut all, mut page_token) = (Vec::new(), String::new());
-            loop {
+            let all = all_pages(async |page_token| {
                 let request = v1::ListTrustEdgesRequest { page_size: 0, page_token };
-                let page = admin.list_trust_edges(request).await.map_err(|status| refusal(&status))?.into_inner();
-                all.extend(page.trust_edges);
-                page_token = page.next_page_token;
-                if page_token.is_empty() {
-                    break;
-                }
-            }
+                let page = admin.clone().list_trust_edges(request).await?.into_inner();
+                Ok((page.trust_edges, page.next_page_token))
+            })
+            .await?;
             output.list(&all);
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use homeward_certs::bundle::TrustBundle;
 use zeroize::Zeroizing;
 
 use crate::fleet::Shared;
@@ -17,10 +18,8 @@ pub struct Desired {
     pub credentials: Option<Credentials>,
     /// The JWKS document.
     pub key_set: String,
-    /// Version of the trust bundle.
-    pub bundle_version: u64,
-    /// DER.
-    pub bundle: Vec<Vec<u8>>,
+    /// What to trust.
+    pub bundle: TrustBundle,
     /// Homes that the relying party accepts.
     pub homes: Vec<HomeEntry>,
 }
@@ -72,8 +71,7 @@ impl Desired {
             revision: snapshot.revision(),
             credentials: credentials.transpose()?,
             key_set: shared.keys.jwks().to_owned(),
-            bundle_version: shared.bundle.version,
-            bundle: shared.bundle.certificates().map(<[u8]>::to_vec).collect(),
+            bundle: shared.bundle.clone(),
             homes: homes
                 .map(|home| HomeEntry { name: home.name.to_string(), display_name: home.display_name.clone() })
                 .collect(),
@@ -84,7 +82,7 @@ impl Desired {
     pub(super) fn has_content_of(&self, other: &Self) -> bool {
         self.credentials == other.credentials
             && self.key_set == other.key_set
-            && self.bundle_version == other.bundle_version
+            && self.bundle == other.bundle
             && self.homes == other.homes
     }
 }

@@ -7,16 +7,15 @@ use homeward_certs::identity::{InstanceName, NameError};
 use homeward_certs::join_token::JoinTokenId;
 use homeward_proto::v1;
 use homeward_proto::v1::admin_service_server::AdminService;
-use prost_types::Timestamp as WireTime;
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
 use crate::clock::{Clock, Timestamp};
 use crate::enrolment::{Enrolment, JoinTokenOrder, JoinTokenState, ListedJoinToken};
 use crate::fleet::Fleet;
-use crate::grpc::Services;
 use crate::grpc::authorization::OpsUser;
 use crate::grpc::status::{self, Reason};
+use crate::grpc::{Services, wire_time};
 use crate::registry::{EmailDomain, Instance, InstanceState, Registry, TrustEdge, TrustEdgeId};
 
 /// How long a join token lives if nobody says otherwise.
@@ -62,14 +61,14 @@ impl Service {
             client_id: party.map(|party| party.client_id.to_string()).unwrap_or_default(),
             redirect_uris: party.map(|party| party.redirect_uris.clone()).unwrap_or_default(),
             portal_url: instance.home.as_ref().map(|home| home.portal_url.clone()).unwrap_or_default(),
-            enrol_time: Some(wire(instance.enrolled_at)),
-            certificate_expire_time: Some(wire(newest.not_after)),
+            enrol_time: Some(wire_time(instance.enrolled_at)),
+            certificate_expire_time: Some(wire_time(newest.not_after)),
             quarantine_reason,
             ..v1::Instance::default()
         };
         if let Some(seen) = seen {
             shown.online = seen.online;
-            shown.last_seen_time = Some(wire(seen.last_seen_at));
+            shown.last_seen_time = Some(wire_time(seen.last_seen_at));
             shown.agent_version = seen.agent_version;
             shown.applied_revision = seen.applied_revision;
             shown.wanted_revision = seen.wanted_revision;
@@ -202,10 +201,6 @@ fn page<T>(all: Vec<(String, T)>, size: i32, token: &str) -> (Vec<T>, String) {
     (entries, if more { next } else { String::new() })
 }
 
-fn wire(time: Timestamp) -> WireTime {
-    WireTime { seconds: time.as_secs(), nanos: 0 }
-}
-
 fn join_token(listed: &ListedJoinToken, now: Timestamp) -> v1::JoinToken {
     let token = &listed.token;
     let state = match token.state {
@@ -218,8 +213,8 @@ fn join_token(listed: &ListedJoinToken, now: Timestamp) -> v1::JoinToken {
     v1::JoinToken {
         id: listed.id.to_string(),
         instance: token.instance.to_string(),
-        create_time: Some(wire(token.created_at)),
-        expire_time: Some(wire(token.expires_at)),
+        create_time: Some(wire_time(token.created_at)),
+        expire_time: Some(wire_time(token.expires_at)),
         state: state.into(),
         creator: token.creator.clone(),
         note: token.note.clone(),
@@ -231,7 +226,7 @@ fn trust_edge(edge: &TrustEdge) -> v1::TrustEdge {
         relying_party: edge.id.relying_party.to_string(),
         home: edge.id.home.to_string(),
         email_domains: edge.email_domains.iter().map(ToString::to_string).collect(),
-        update_time: Some(wire(edge.updated_at)),
+        update_time: Some(wire_time(edge.updated_at)),
     }
 }
 

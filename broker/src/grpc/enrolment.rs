@@ -2,20 +2,18 @@
 
 use std::sync::Arc;
 
-use homeward_certs::bundle::TrustBundle;
 use homeward_certs::recovery::RecoveryPublicKey;
 use homeward_proto::v1;
 use homeward_proto::v1::enrolment_service_server::EnrolmentService;
-use prost_types::Timestamp as WireTime;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::Issuer;
 use crate::enrolment::{Enrolment, EnrolmentRequest};
-use crate::grpc::Services;
 use crate::grpc::authorization::{Caller, Peer};
 use crate::grpc::status::{self, Reason};
+use crate::grpc::{Services, wire_bundle, wire_time};
 use crate::keys::SigningAlgorithm;
 use crate::registry::{ClientAuthMethod, Profile};
 
@@ -45,10 +43,10 @@ impl EnrolmentService for Service {
         })?;
         Ok(Response::new(v1::EnrolResponse {
             certificate_chain: identity.chain,
-            trust_bundle: Some(encode_bundle(self.enrolment.bundle())),
+            trust_bundle: Some(wire_bundle(self.enrolment.bundle())),
             issuer: self.issuer.to_string(),
             generation: identity.generation,
-            server_time: Some(WireTime { seconds: now.as_secs(), nanos: 0 }),
+            server_time: Some(wire_time(now)),
         }))
     }
 
@@ -60,7 +58,7 @@ impl EnrolmentService for Service {
         let identity = renewed.map_err(|error| status::enrolment(&error))?;
         Ok(Response::new(v1::RenewResponse {
             certificate_chain: identity.chain,
-            trust_bundle: Some(encode_bundle(self.enrolment.bundle())),
+            trust_bundle: Some(wire_bundle(self.enrolment.bundle())),
             generation: identity.generation,
         }))
     }
@@ -114,8 +112,4 @@ fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Sta
         },
         peer: peer.0,
     })
-}
-
-fn encode_bundle(bundle: &TrustBundle) -> v1::TrustBundle {
-    v1::TrustBundle { version: bundle.version, certificates: bundle.certificates().map(<[u8]>::to_vec).collect() }
 }

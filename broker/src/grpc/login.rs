@@ -3,14 +3,13 @@
 use homeward_proto::v1;
 use homeward_proto::v1::complete_ticket_request::Outcome as Said;
 use homeward_proto::v1::login_service_server::LoginService;
-use prost_types::Timestamp as WireTime;
 use tonic::{Request, Response, Status};
 use tracing::{info, warn};
 
 use crate::clock::{Clock, Timestamp};
-use crate::grpc::Services;
 use crate::grpc::enrolment::caller;
 use crate::grpc::status::{self, Reason};
+use crate::grpc::{Services, wire_time};
 use crate::login::{Login, LoginFailure, Outcome};
 use crate::registry::AssertedIdentity;
 
@@ -42,10 +41,10 @@ impl LoginService for Service {
         Ok(Response::new(v1::OpenTicketResponse {
             relying_party: opened.relying_party.to_string(),
             relying_party_display_name: opened.relying_party_display_name,
-            min_auth_time: opened.min_auth_time.map(wire),
+            min_auth_time: opened.min_auth_time.map(wire_time),
             silent: opened.silent,
             login_hint: opened.login_hint.unwrap_or_default(),
-            expire_time: Some(wire(opened.expires_at)),
+            expire_time: Some(wire_time(opened.expires_at)),
         }))
     }
 
@@ -67,10 +66,6 @@ impl LoginService for Service {
         info!(%home, "ticket completed");
         Ok(Response::new(v1::CompleteTicketResponse { return_url }))
     }
-}
-
-fn wire(time: Timestamp) -> WireTime {
-    WireTime { seconds: time.as_secs(), nanos: 0 }
 }
 
 fn asserted(identity: v1::VerifiedIdentity) -> AssertedIdentity {

@@ -14,6 +14,8 @@ mod transport;
 use std::sync::Arc;
 use std::time::Duration;
 
+use homeward_certs::bundle::TrustBundle;
+use homeward_proto::v1;
 use homeward_proto::v1::admin_service_server::AdminServiceServer;
 use homeward_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use homeward_proto::v1::login_service_server::LoginServiceServer;
@@ -25,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic_health::server::health_reporter;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::enrolment::Enrolment;
 use crate::fleet::Fleet;
@@ -106,6 +108,16 @@ pub async fn serve_admin(
         .add_service(health)
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.cancelled_owned())
         .await
+}
+
+/// A moment as the contract writes it.
+fn wire_time(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.as_secs(), nanos: 0 }
+}
+
+/// A trust bundle as the contract writes it.
+fn wire_bundle(bundle: &TrustBundle) -> v1::TrustBundle {
+    v1::TrustBundle { version: bundle.version, certificates: bundle.certificates().map(<[u8]>::to_vec).collect() }
 }
 
 fn builder() -> Server {

@@ -14,9 +14,9 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::enrolment::EnrolmentError;
 use crate::fleet::{Connection, Desired, EndReason, Fleet, Next, Report, SILENCE, Word};
-use crate::grpc::Services;
 use crate::grpc::enrolment::caller;
 use crate::grpc::status::{self, Reason};
+use crate::grpc::{Services, wire_bundle};
 
 /// An agent says Hello in this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -144,7 +144,7 @@ fn snapshot(desired: &Desired, retry_spread: Duration) -> v1::SyncResponse {
         revision: desired.revision,
         client_credentials: credentials,
         key_set: desired.key_set.clone().into_bytes(),
-        trust_bundle: Some(v1::TrustBundle { version: desired.bundle_version, certificates: desired.bundle.clone() }),
+        trust_bundle: Some(wire_bundle(&desired.bundle)),
         homes: homes
             .map(|home| v1::HomeEntry { name: home.name.clone(), display_name: home.display_name.clone() })
             .collect(),

@@ -110,12 +110,9 @@ impl Snapshot {
         let table = key.as_str().split('/').next().unwrap_or_default();
         match (table, value) {
             (Instance::TABLE, Some(value)) => {
-                let instance = Arc::new(table::decode::<Instance>(value)?);
+                let instance = table::decode::<Instance>(value)?;
                 self.forget(&instance.name);
-                if let Some(relying_party) = &instance.relying_party {
-                    self.clients.insert(relying_party.client_id.clone(), instance.name.clone());
-                }
-                self.instances.insert(instance.name.clone(), instance);
+                self.insert(instance);
             }
             (Instance::TABLE, None) => {
                 if let Ok(name) = key.id().parse() {
@@ -130,6 +127,13 @@ impl Snapshot {
             _ => {}
         }
         Ok(())
+    }
+
+    fn insert(&mut self, instance: Instance) {
+        if let Some(relying_party) = &instance.relying_party {
+            self.clients.insert(relying_party.client_id.clone(), instance.name.clone());
+        }
+        self.instances.insert(instance.name.clone(), Arc::new(instance));
     }
 
     fn forget(&mut self, name: &InstanceName) {
@@ -242,11 +246,7 @@ async fn load(instances: &Table<Instance>, edges: &Table<TrustEdge>) -> Result<S
     // An empty commit changes nothing and tells where the store is.
     let mut snapshot = Snapshot { revision: Some(instances.commit(Vec::new()).await?), ..Snapshot::default() };
     for (_, stored) in instances.all().await? {
-        let instance = Arc::new(stored.record);
-        if let Some(relying_party) = &instance.relying_party {
-            snapshot.clients.insert(relying_party.client_id.clone(), instance.name.clone());
-        }
-        snapshot.instances.insert(instance.name.clone(), instance);
+        snapshot.insert(stored.record);
     }
     for (_, stored) in edges.all().await? {
         snapshot.edges.insert(stored.record.id.clone(), Arc::new(stored.record));
