@@ -12,11 +12,13 @@ const PROTOS: [&str; 4] = [
 ];
 
 /// Messages that carry a secret.
-const SECRET: [&str; 5] = [
+const SECRET: [&str; 7] = [
     "ClientCredentials",
     "CompleteTicketRequest",
     "CompleteTicketResponse",
     "CreateJoinTokenResponse",
+    "CreateProbeResponse",
+    "GetProbeRequest",
     "OpenTicketRequest",
 ];
 
@@ -32,6 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     std::fs::write(out.join("homeward.bin"), descriptors.encode_to_vec())?;
     // Their secrets must not be printed: proto/lib.rs says what is.
     tonic_prost_build::configure()
+        // Shared by all agents' messages instead of copied into each.
+        .bytes(".homeward.v1.Snapshot.key_set")
         .skip_debug(SECRET.map(|name| format!("homeward.v1.{name}")))
         .compile_fds(descriptors)?;
     Ok(())

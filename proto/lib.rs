@@ -34,6 +34,18 @@ mod redacted {
         }
     }
 
+    impl Debug for v1::CreateProbeResponse {
+        fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+            f.write_str("CreateProbeResponse(…)")
+        }
+    }
+
+    impl Debug for v1::GetProbeRequest {
+        fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+            f.write_str("GetProbeRequest(…)")
+        }
+    }
+
     impl Debug for v1::OpenTicketRequest {
         fn fmt(&self, f: &mut Formatter<'_>) -> Result {
             f.write_str("OpenTicketRequest(…)")

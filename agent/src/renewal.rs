@@ -82,7 +82,8 @@ pub(crate) async fn run(data: PrivateDir, identity: Arc<Identity>, broker: Arc<B
 async fn renew(data: &PrivateDir, identity: &Identity, broker: &Broker) -> Result<(), RenewalError> {
     let pending = Pending::resume_or_begin(data, identity)?;
     let key = InstanceKey::from_pkcs8(&pending.key.0)?;
-    let request = RenewRequest { request_id: pending.request_id.to_string(), csr: key.csr()? };
+    let request =
+        RenewRequest { request_id: pending.request_id.to_string(), csr: key.csr()?, ..RenewRequest::default() };
     let channel = broker.connect().await?;
     let call = async { EnrolmentServiceClient::new(channel).renew(request).await };
     let answer = tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| RenewalError::TimedOut)?;

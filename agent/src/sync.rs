@@ -153,6 +153,7 @@ impl Sync {
             },
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             state: Some(self.health.state(&outcome).await),
+            ..Hello::default()
         };
         let (requests, received) = mpsc::channel(8);
         send(&requests, sync_request::Message::Hello(hello))?;
@@ -174,7 +175,7 @@ impl Sync {
                 return Err(End::Drained(after.unwrap_or_default()));
             }
             // A newer broker may say what this agent does not know.
-            None => {}
+            Some(sync_response::Message::Delta(_)) | None => {}
         }
         Ok(())
     }
@@ -199,10 +200,10 @@ impl Sync {
 fn verdict(outcome: Outcome) -> Option<sync_request::Message> {
     match outcome {
         Outcome::Idle(_) => None,
-        Outcome::Applied(revision) => Some(sync_request::Message::Ack(Ack { revision })),
+        Outcome::Applied(revision) => Some(sync_request::Message::Ack(Ack { revision, ..Ack::default() })),
         Outcome::Failed { revision, reason, detail, .. } => {
             let detail = detail.chars().take(LONGEST_DETAIL).collect();
-            Some(sync_request::Message::Nack(Nack { revision, reason: reason.to_owned(), detail }))
+            Some(sync_request::Message::Nack(Nack { revision, reason: reason.to_owned(), detail, resource: None }))
         }
     }
 }

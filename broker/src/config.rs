@@ -26,6 +26,8 @@ struct RawConfig {
     listen: RawListen,
     #[serde(default)]
     lifetimes: RawLifetimes,
+    #[serde(default)]
+    rotation: RawRotation,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -45,6 +47,17 @@ struct RawLifetimes {
     access_token: Option<u64>,
     authorization_code: Option<u64>,
     instance_certificate: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRotation {
+    signing_keys_every: Option<u64>,
+    client_secrets_every: Option<u64>,
+    authority_every: Option<u64>,
+    acknowledge_within: Option<u64>,
+    grace_for_absent: Option<u64>,
+    key_set_max_age: Option<u64>,
 }
 
 /// What the broker works with.
@@ -70,6 +83,25 @@ pub struct Config {
     pub grpc: SocketAddr,
     /// How long things last.
     pub lifetimes: Lifetimes,
+    /// When things turn.
+    pub rotation: RotationPolicy,
+}
+
+/// When signing keys, client secrets and the CA turn, and how long their gates wait.
+#[derive(Clone, Copy, Debug)]
+pub struct RotationPolicy {
+    /// Between two turns of the signing keys; they do not turn by themselves if unset.
+    pub signing_keys_every: Option<Duration>,
+    /// Age at which a client secret turns.
+    pub client_secrets_every: Option<Duration>,
+    /// Age at which the CA turns.
+    pub authority_every: Option<Duration>,
+    /// An agent that is connected acknowledges in this time, or the rotation pauses.
+    pub acknowledge_within: Duration,
+    /// An agent that is not connected is waited for this long.
+    pub grace_for_absent: Duration,
+    /// How long caches may keep the JWKS at the most. A new key is published twice as long before it signs.
+    pub key_set_max_age: Duration,
 }
 
 /// How long things last.
@@ -134,6 +166,7 @@ impl TryFrom<RawConfig> for Config {
             http: raw.listen.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             grpc: raw.listen.grpc.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
             lifetimes: raw.lifetimes.try_into()?,
+            rotation: raw.rotation.try_into()?,
         })
     }
 }
@@ -158,6 +191,31 @@ impl TryFrom<RawLifetimes> for Lifetimes {
             instance_certificate: within("instance_certificate", raw.instance_certificate, day, 10, 90 * day)?,
         };
         if lifetimes.session_idle > lifetimes.session { Err(ConfigError::SessionIdle) } else { Ok(lifetimes) }
+    }
+}
+
+impl TryFrom<RawRotation> for RotationPolicy {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawRotation) -> Result<Self, ConfigError> {
+        let within = |name, value: Option<u64>, default, least, most| match value.unwrap_or(default) {
+            secs if (least..=most).contains(&secs) => Ok(Duration::from_secs(secs)),
+            _ => Err(ConfigError::Rotation { name, least, most }),
+        };
+        let (hour, day) = (3600, 86_400);
+        // 0 turns the automatic off.
+        let every = |name, value: Option<u64>, default, most| match value {
+            Some(0) => Ok(None),
+            value => within(name, value, default, 10, most).map(Some),
+        };
+        Ok(Self {
+            signing_keys_every: every("signing_keys_every", raw.signing_keys_every, 90 * day, 3650 * day)?,
+            client_secrets_every: every("client_secrets_every", raw.client_secrets_every, 180 * day, 3650 * day)?,
+            authority_every: every("authority_every", raw.authority_every, 3 * 365 * day, 4 * 365 * day)?,
+            acknowledge_within: within("acknowledge_within", raw.acknowledge_within, hour, 1, 30 * day)?,
+            grace_for_absent: within("grace_for_absent", raw.grace_for_absent, day, 1, 90 * day)?,
+            key_set_max_age: within("key_set_max_age", raw.key_set_max_age, 300, 1, day)?,
+        })
     }
 }
 
@@ -251,6 +309,16 @@ pub enum ConfigError {
     /// Out of bounds.
     #[error("lifetimes.{name} must be from {least} to {most} seconds")]
     Lifetime {
+        /// The option.
+        name: &'static str,
+        /// Seconds.
+        least: u64,
+        /// Seconds.
+        most: u64,
+    },
+    /// Out of bounds.
+    #[error("rotation.{name} must be from {least} to {most} seconds{zero}", zero = if name.ends_with("every") { ", or 0 for never" } else { "" })]
+    Rotation {
         /// The option.
         name: &'static str,
         /// Seconds.

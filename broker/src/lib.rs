@@ -5,7 +5,7 @@
 //! | ring | modules |
 //! |---|---|
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
-//! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`]: none calls another |
+//! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`]: none calls another |
 //! | ground | [`registry`], [`keys`], [`authority`] |
 //! | core | [`storage`], [`secret`], [`clock`], and [`config`] |
 //!
@@ -23,6 +23,7 @@ pub mod keys;
 pub mod login;
 pub mod oidc;
 pub mod registry;
+pub mod rotation;
 pub mod secret;
 pub mod sessions;
 pub mod storage;

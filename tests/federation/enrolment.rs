@@ -285,7 +285,10 @@ async fn of_an_agents_streams_the_newest_lives() {
     let (applicant, answer) = enrol(&federation, "alpha").await;
     let channel = applicant.connect_enrolled(&answer).await.unwrap();
     let (sender, receiver) = mpsc::channel(1);
-    sender.send(v1::SyncRequest { message: Some(Said::Ack(v1::Ack { revision: 1 })) }).await.unwrap();
+    sender
+        .send(v1::SyncRequest { message: Some(Said::Ack(v1::Ack { revision: 1, ..v1::Ack::default() })) })
+        .await
+        .unwrap();
     let refused = SyncServiceClient::new(channel.clone()).sync(ReceiverStream::new(receiver)).await.unwrap_err();
     assert_eq!(reason(&refused), "InvalidArgument/HELLO_MISSING");
 
@@ -310,7 +313,8 @@ async fn a_renewed_certificate_replaces_the_old_one_when_it_is_first_used() {
     let mut client = EnrolmentServiceClient::new(old.clone());
 
     let key = InstanceKey::generate().unwrap();
-    let request = v1::RenewRequest { request_id: Uuid::new_v4().into(), csr: key.csr().unwrap() };
+    let request =
+        v1::RenewRequest { request_id: Uuid::new_v4().into(), csr: key.csr().unwrap(), ..v1::RenewRequest::default() };
     tokio::time::sleep(Duration::from_millis(1100)).await;
     let same_key = v1::RenewRequest { csr: applicant.key.csr().unwrap(), ..request.clone() };
     assert_eq!(reason(&client.renew(same_key).await.unwrap_err()), "InvalidArgument/KEY_NOT_NEW");

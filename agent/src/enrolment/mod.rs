@@ -251,6 +251,7 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
         id_token_alg: algorithm.into(),
         pkce: role.is_some_and(|role| role.pkce),
         public_url: origin,
+        client_key: Vec::new(),
     }
 }
 

@@ -37,7 +37,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::registry::{
-    Certificate, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, Profile, Registry, RelyingParty,
+    Certificate, ClientCredential, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, Profile,
+    QuarantineCause, Registry, RelyingParty,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
@@ -235,6 +236,7 @@ impl Enrolment {
             pending_certificate: None,
             relying_party,
             home: profile.portal_url.map(|portal_url| Home { portal_url }),
+            recovery: old.map(|old| old.recovery).unwrap_or_default(),
             name,
         };
         let peer = request.peer.to_string();
@@ -262,9 +264,12 @@ impl Enrolment {
             return Ok(None);
         }
         let old = old.and_then(|old| old.relying_party.as_ref());
+        let version = old.map_or(1, |old| old.wanted_credential().version() + 1);
         Ok(Some(RelyingParty {
             client_id,
-            secret: ClientSecret::generate(&self.kek, old.map_or(1, |old| old.secret.version + 1))?,
+            credential: ClientCredential::Secret(ClientSecret::generate(&self.kek, version)?),
+            next_credential: None,
+            signing_key_choice: old.map(|old| old.signing_key_choice).unwrap_or_default(),
             redirect_uris: profile.redirect_uris.clone(),
             auth_method: profile.auth_method,
             id_token_alg: profile.id_token_alg,
@@ -278,7 +283,8 @@ impl Enrolment {
             .instances
             .update(name.as_str(), |instance| {
                 let mut instance = instance.ok_or(EnrolmentError::AgentUnknown)?;
-                instance.state = InstanceState::Quarantined { reason: reason.to_owned(), since: now };
+                instance.state =
+                    InstanceState::Quarantined { reason: reason.to_owned(), since: now, cause: QuarantineCause::Alarm };
                 Ok::<_, EnrolmentError>(instance)
             })
             .await?;

@@ -72,7 +72,7 @@ mod tests {
     use homeward_certs::csr::{CsrPublicKey, InstanceKey};
 
     use super::*;
-    use crate::registry::InstanceId;
+    use crate::registry::{InstanceId, QuarantineCause, RecoveryPolicy};
 
     const HOUR: Duration = Duration::from_secs(3600);
     const NOW: Timestamp = Timestamp::from_secs(1_000_000);
@@ -99,6 +99,7 @@ mod tests {
             pending_certificate: Some(certificate(2, NOW + HOUR / 2)),
             relying_party: None,
             home: None,
+            recovery: RecoveryPolicy::default(),
         }
     }
 
@@ -107,7 +108,7 @@ mod tests {
         let claimed = instance(InstanceState::Claimed { join_token: String::new() });
         let (first, second) = (&claimed.certificate.serial, &claimed.pending_certificate.as_ref().unwrap().serial);
         let confirmed = Instance { state: InstanceState::Confirmed, ..claimed.clone() };
-        let state = InstanceState::Quarantined { reason: String::new(), since: NOW };
+        let state = InstanceState::Quarantined { reason: String::new(), since: NOW, cause: QuarantineCause::Ops };
         let quarantined = Instance { state, ..claimed.clone() };
         for (instance, serial, expected) in [
             (&claimed, first, "Ok(FirstUse)"),

@@ -59,11 +59,12 @@ impl Desired {
     /// When its client secret cannot be opened.
     pub(super) fn of(instance: &Instance, snapshot: &Snapshot, shared: &Shared) -> Result<Self, SecretError> {
         let credentials = instance.relying_party.as_ref().map(|party| {
+            let wanted = party.wanted_credential();
             Ok::<_, SecretError>(Credentials {
                 issuer: shared.issuer.to_string(),
                 client_id: party.client_id.clone(),
-                secret: party.secret.open(&shared.kek)?,
-                version: party.secret.version,
+                secret: wanted.secret().map_or_else(|| Ok(Zeroizing::default()), |secret| secret.open(&shared.kek))?,
+                version: wanted.version(),
             })
         });
         let homes = snapshot.homes_for(&instance.name).into_iter();

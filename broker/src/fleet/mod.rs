@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::keys::KeySet;
-use crate::registry::{Liveness, Registry, Snapshot};
+use crate::registry::{Liveness, Refusal, Registry, Resource, Snapshot};
 use crate::secret::{KeyEncryptionKey, SecretError};
 
 pub use desired::{Credentials, Desired, HomeEntry};
@@ -231,12 +231,15 @@ impl Connection {
                 info!(instance = %self.name, revision, "revision acknowledged");
                 self.update(|sighting| {
                     sighting.applied_revision = revision;
-                    sighting.refusal.clear();
+                    sighting.refusals.clear();
                 });
             }
             Word::Nack { revision, reason } => {
                 warn!(instance = %self.name, revision, reason, "revision refused");
-                self.update(|sighting| sighting.refusal = reason);
+                let since = self.now();
+                let (reason, detail) = reason.split_once(": ").unwrap_or((&reason, ""));
+                let refusal = Refusal { reason: reason.into(), detail: detail.into(), version: revision, since };
+                self.update(|sighting| drop(sighting.refusals.insert(Resource::ClientCredentials, refusal)));
             }
             Word::Heartbeat(report) => self.update(|sighting| {
                 sighting.home_ready = report.home_ready;

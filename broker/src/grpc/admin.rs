@@ -72,7 +72,11 @@ impl Service {
             shown.agent_version = seen.agent_version;
             shown.applied_revision = seen.applied_revision;
             shown.wanted_revision = seen.wanted_revision;
-            shown.problem = if seen.refusal.is_empty() { seen.problem } else { seen.refusal };
+            let refusal = seen.refusals.values().next();
+            shown.problem = refusal.map_or(seen.problem, |refusal| format!("{}: {}", refusal.reason, refusal.detail));
+            shown.acknowledged_key_ids = seen.acknowledged.key_ids;
+            shown.trust_bundle_version = seen.acknowledged.bundle_version;
+            shown.secret_version = seen.acknowledged.secret_version;
         }
         shown
     }
@@ -178,6 +182,94 @@ impl AdminService for Service {
         all.sort_by(|a, b| a.0.cmp(&b.0));
         let (trust_edges, next_page_token) = page(all, request.page_size, &request.page_token);
         Ok(Response::new(v1::ListTrustEdgesResponse { trust_edges, next_page_token }))
+    }
+
+    async fn quarantine_instance(
+        &self,
+        request: Request<v1::QuarantineInstanceRequest>,
+    ) -> Result<Response<v1::QuarantineInstanceResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn release_instance(
+        &self,
+        request: Request<v1::ReleaseInstanceRequest>,
+    ) -> Result<Response<v1::ReleaseInstanceResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn evict_instance(
+        &self,
+        request: Request<v1::EvictInstanceRequest>,
+    ) -> Result<Response<v1::EvictInstanceResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn set_instance_policy(
+        &self,
+        request: Request<v1::SetInstancePolicyRequest>,
+    ) -> Result<Response<v1::SetInstancePolicyResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_signing_keys(
+        &self,
+        request: Request<v1::ListSigningKeysRequest>,
+    ) -> Result<Response<v1::ListSigningKeysResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn get_authority(
+        &self,
+        request: Request<v1::GetAuthorityRequest>,
+    ) -> Result<Response<v1::GetAuthorityResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn begin_rotation(
+        &self,
+        request: Request<v1::BeginRotationRequest>,
+    ) -> Result<Response<v1::BeginRotationResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn roll_back_rotation(
+        &self,
+        request: Request<v1::RollBackRotationRequest>,
+    ) -> Result<Response<v1::RollBackRotationResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn resume_rotation(
+        &self,
+        request: Request<v1::ResumeRotationRequest>,
+    ) -> Result<Response<v1::ResumeRotationResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn get_rotation_status(
+        &self,
+        request: Request<v1::GetRotationStatusRequest>,
+    ) -> Result<Response<v1::GetRotationStatusResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn get_rotation_plan(
+        &self,
+        request: Request<v1::GetRotationPlanRequest>,
+    ) -> Result<Response<v1::GetRotationPlanResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
     }
 }
 

@@ -37,11 +37,19 @@ enum Role {
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 15] = [
+const ROLES: [(&str, Role); 32] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
+    // Proved by the recovery key, because the certificate has expired.
+    ("/homeward.v1.EnrolmentService/BeginRecovery", Role::Anyone),
+    ("/homeward.v1.EnrolmentService/Recover", Role::Anyone),
+    // Public keys with signatures over them.
+    ("/homeward.v1.EnrolmentService/ListTrustBundles", Role::Anyone),
     ("/homeward.v1.SyncService/Sync", Role::Agent),
+    ("/homeward.v1.SyncService/CreateProbe", Role::Agent),
+    ("/homeward.v1.SyncService/GetProbe", Role::Agent),
+    ("/homeward.v1.SyncService/RegisterClientKey", Role::Agent),
     ("/homeward.v1.LoginService/OpenTicket", Role::Agent),
     ("/homeward.v1.LoginService/CompleteTicket", Role::Agent),
     ("/homeward.v1.AdminService/CreateJoinToken", Role::Ops),
@@ -51,6 +59,17 @@ const ROLES: [(&str, Role); 15] = [
     ("/homeward.v1.AdminService/GetInstance", Role::Ops),
     ("/homeward.v1.AdminService/AllowTrust", Role::Ops),
     ("/homeward.v1.AdminService/ListTrustEdges", Role::Ops),
+    ("/homeward.v1.AdminService/QuarantineInstance", Role::Ops),
+    ("/homeward.v1.AdminService/ReleaseInstance", Role::Ops),
+    ("/homeward.v1.AdminService/EvictInstance", Role::Ops),
+    ("/homeward.v1.AdminService/SetInstancePolicy", Role::Ops),
+    ("/homeward.v1.AdminService/ListSigningKeys", Role::Ops),
+    ("/homeward.v1.AdminService/GetAuthority", Role::Ops),
+    ("/homeward.v1.AdminService/BeginRotation", Role::Ops),
+    ("/homeward.v1.AdminService/RollBackRotation", Role::Ops),
+    ("/homeward.v1.AdminService/ResumeRotation", Role::Ops),
+    ("/homeward.v1.AdminService/GetRotationStatus", Role::Ops),
+    ("/homeward.v1.AdminService/GetRotationPlan", Role::Ops),
     ("/grpc.health.v1.Health/Check", Role::Anyone),
     ("/grpc.health.v1.Health/Watch", Role::Anyone),
 ];
@@ -222,7 +241,14 @@ mod tests {
             ROLES.iter().filter(|(_, role)| *role == Role::Anyone).map(|(method, _)| *method).collect();
         assert_eq!(
             open,
-            ["/homeward.v1.EnrolmentService/Enrol", "/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"]
+            [
+                "/homeward.v1.EnrolmentService/Enrol",
+                "/homeward.v1.EnrolmentService/BeginRecovery",
+                "/homeward.v1.EnrolmentService/Recover",
+                "/homeward.v1.EnrolmentService/ListTrustBundles",
+                "/grpc.health.v1.Health/Check",
+                "/grpc.health.v1.Health/Watch"
+            ]
         );
     }
 }

@@ -66,6 +66,27 @@ impl EnrolmentService for Service {
     async fn confirm(&self, request: Request<v1::ConfirmRequest>) -> Result<Response<v1::ConfirmResponse>, Status> {
         Ok(Response::new(v1::ConfirmResponse { instance: caller(&request)?.0.to_string() }))
     }
+
+    async fn begin_recovery(
+        &self,
+        request: Request<v1::BeginRecoveryRequest>,
+    ) -> Result<Response<v1::BeginRecoveryResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn recover(&self, request: Request<v1::RecoverRequest>) -> Result<Response<v1::RecoverResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_trust_bundles(
+        &self,
+        request: Request<v1::ListTrustBundlesRequest>,
+    ) -> Result<Response<v1::ListTrustBundlesResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
 }
 
 /// The agent that calls, as the gate found it.
@@ -87,6 +108,7 @@ fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Sta
     let auth_method = match profile.client_auth_method() {
         v1::ClientAuthMethod::Unspecified | v1::ClientAuthMethod::Basic => ClientAuthMethod::ClientSecretBasic,
         v1::ClientAuthMethod::Post => ClientAuthMethod::ClientSecretPost,
+        v1::ClientAuthMethod::PrivateKeyJwt => ClientAuthMethod::PrivateKeyJwt,
     };
     let id_token_alg = match profile.id_token_alg() {
         v1::SigningAlgorithm::Unspecified | v1::SigningAlgorithm::Rs256 => SigningAlgorithm::Rs256,

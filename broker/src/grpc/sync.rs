@@ -55,6 +55,27 @@ impl SyncService for Service {
         tokio::spawn(converse(connection, inbound, outbound, self.fleet.clone(), self.shutdown.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+
+    async fn create_probe(
+        &self,
+        request: Request<v1::CreateProbeRequest>,
+    ) -> Result<Response<v1::CreateProbeResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn get_probe(&self, request: Request<v1::GetProbeRequest>) -> Result<Response<v1::GetProbeResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn register_client_key(
+        &self,
+        request: Request<v1::RegisterClientKeyRequest>,
+    ) -> Result<Response<v1::RegisterClientKeyResponse>, Status> {
+        drop(request);
+        Err(Status::unimplemented("not yet"))
+    }
 }
 
 /// Carries words both ways until one side ends. What is to be sent waits in `newest`, and a newer one takes its place: an
@@ -138,17 +159,19 @@ fn snapshot(desired: &Desired, retry_spread: Duration) -> v1::SyncResponse {
         client_id: credentials.client_id.to_string(),
         client_secret: credentials.secret.to_string(),
         secret_version: credentials.version,
+        private_key: false,
     });
     let homes = desired.homes.iter();
     answer(Answer::Snapshot(v1::Snapshot {
         revision: desired.revision,
         client_credentials: credentials,
-        key_set: desired.key_set.clone().into_bytes(),
+        key_set: desired.key_set.clone().into_bytes().into(),
         trust_bundle: Some(wire_bundle(&desired.bundle)),
         homes: homes
             .map(|home| v1::HomeEntry { name: home.name.clone(), display_name: home.display_name.clone() })
             .collect(),
         retry_spread_duration: prost_types::Duration::try_from(retry_spread).ok(),
+        ..v1::Snapshot::default()
     }))
 }
 

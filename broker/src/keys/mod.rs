@@ -20,11 +20,17 @@ use crate::storage::{Expect, Store, StoreError, Write};
 pub use signer::{Signer, SigningAlgorithm};
 
 /// A signing key as it is stored, under its `kid`.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct StoredKey {
-    algorithm: SigningAlgorithm,
-    state: KeyState,
-    created_at: Timestamp,
+    /// What it signs with.
+    pub algorithm: SigningAlgorithm,
+    /// Where it is in its life.
+    pub state: KeyState,
+    /// When it was made, and published.
+    pub created_at: Timestamp,
+    /// Since when it is in its state, if that is not since it was made.
+    #[serde(default)]
+    pub state_since: Option<Timestamp>,
     /// PKCS#8 (DER), sealed for [`Purpose::SigningKey`].
     private: Sealed,
 }
@@ -33,8 +39,43 @@ pub struct StoredKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KeyState {
-    /// Published and signing.
+    /// Published, and signs nothing yet.
+    Pending,
+    /// Published and signing: exactly one key of each algorithm.
     Active,
+    /// Published, because tokens that it signed still live. Signs for relying parties that asked for the newest key
+    /// that they have acknowledged.
+    Retired {
+        /// When it is deleted.
+        gone_at: Timestamp,
+    },
+}
+
+impl StoredKey {
+    /// A new pending key and its `kid`.
+    ///
+    /// # Errors
+    /// When it cannot be made or sealed.
+    pub fn generate(
+        kek: &KeyEncryptionKey,
+        algorithm: SigningAlgorithm,
+        now: Timestamp,
+    ) -> Result<(String, Self), KeyError> {
+        let pkcs8 = generate(algorithm)?;
+        let kid = Signer::load(algorithm, &pkcs8)?.kid().to_owned();
+        let private = kek.seal(Purpose::SigningKey, &pkcs8)?;
+        Ok((kid, Self { algorithm, state: KeyState::Pending, created_at: now, state_since: None, private }))
+    }
+
+    /// The key in another state from now on.
+    pub fn moved(self, state: KeyState, now: Timestamp) -> Self {
+        Self { state, state_since: Some(now), ..self }
+    }
+
+    /// Since when it is in its state.
+    pub fn since(&self) -> Timestamp {
+        self.state_since.unwrap_or(self.created_at)
+    }
 }
 
 impl Record for StoredKey {
@@ -50,11 +91,8 @@ pub fn first_keys(store: &Arc<dyn Store>, kek: &KeyEncryptionKey, now: Timestamp
     let table = Table::<StoredKey>::new(store.clone());
     let mut writes = Vec::new();
     for algorithm in [SigningAlgorithm::Rs256, SigningAlgorithm::Es256] {
-        let pkcs8 = generate(algorithm)?;
-        let signer = Signer::load(algorithm, &pkcs8)?;
-        let private = kek.seal(Purpose::SigningKey, &pkcs8)?;
-        let key = StoredKey { algorithm, state: KeyState::Active, created_at: now, private };
-        writes.push(table.put(signer.kid(), &key, Expect::Absent)?);
+        let (kid, key) = StoredKey::generate(kek, algorithm, now)?;
+        writes.push(table.put(&kid, &StoredKey { state: KeyState::Active, ..key }, Expect::Absent)?);
     }
     Ok(writes)
 }

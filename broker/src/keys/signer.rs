@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use crate::keys::KeyError;
 
 /// Algorithm of an ID token (RFC 7518 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum SigningAlgorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256: every relying party has it (OpenID Connect Core 15.1).
     #[serde(rename = "RS256")]

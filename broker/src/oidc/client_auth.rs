@@ -72,7 +72,8 @@ impl Credentials {
         let client = snapshot.client(&self.client_id);
         let relying_party = client.and_then(|client| client.relying_party.as_ref());
         let nobody = SecretHash::of("");
-        let expected = relying_party.map_or(&nobody, |relying_party| &relying_party.secret.hash);
+        let secret = relying_party.and_then(|relying_party| relying_party.credential.secret());
+        let expected = secret.map_or(&nobody, |secret| &secret.hash);
         let right = expected.matches(self.secret.expose_secret());
         let method = relying_party.is_some_and(|relying_party| relying_party.auth_method == self.method);
         match client {

@@ -42,6 +42,9 @@ pub struct Instance {
     pub relying_party: Option<RelyingParty>,
     /// Set when it is a home.
     pub home: Option<Home>,
+    /// Whether it may come back by its recovery key after its certificate has expired.
+    #[serde(default)]
+    pub recovery: RecoveryPolicy,
 }
 
 impl Record for Instance {
@@ -89,7 +92,39 @@ pub enum InstanceState {
         reason: String,
         /// Since when.
         since: Timestamp,
+        /// Who found it necessary.
+        #[serde(default)]
+        cause: QuarantineCause,
     },
+}
+
+/// Who found a quarantine necessary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum QuarantineCause {
+    /// The broker saw two agents with one identity or one join token: only a new identity ends it.
+    #[default]
+    Alarm,
+    /// Ops, who may take it back.
+    Ops,
+}
+
+/// Whether an instance may come back by its recovery key after its certificate has expired.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RecoveryPolicy {
+    /// Never: it needs a new join token.
+    Off,
+    /// So many times more.
+    Times(u32),
+    /// As often as it likes.
+    Always,
+}
+
+impl Default for RecoveryPolicy {
+    fn default() -> Self {
+        Self::Times(3)
+    }
 }
 
 /// What must be known of a certificate to accept a call.
@@ -109,6 +144,9 @@ pub struct Certificate {
     pub not_after: Timestamp,
     /// Counts an instance's certificates from 1.
     pub generation: u64,
+    /// Pin of the CA that signed it, as `sha256/…`; unset in records of a broker that had only one CA.
+    #[serde(default)]
+    pub authority: Option<String>,
 }
 
 impl Certificate {
@@ -122,6 +160,7 @@ impl Certificate {
             issued_at,
             not_after: leaf.not_after.into(),
             generation,
+            authority: None,
         }
     }
 
@@ -136,8 +175,15 @@ impl Certificate {
 pub struct RelyingParty {
     /// OAuth client id.
     pub client_id: ClientId,
-    /// Its secret.
-    pub secret: ClientSecret,
+    /// How it shows who it is: a secret, or a key of which the broker has the public half.
+    #[serde(rename = "secret")]
+    pub credential: ClientCredential,
+    /// What takes the credential's place: while it turns, both are good.
+    #[serde(default)]
+    pub next_credential: Option<ClientCredential>,
+    /// With which key its tokens are signed.
+    #[serde(default)]
+    pub signing_key_choice: SigningKeyChoice,
     /// Callbacks, compared as text (RFC 9700 2.1).
     pub redirect_uris: Vec<String>,
     /// How it authenticates at the token endpoint.
@@ -183,6 +229,72 @@ impl fmt::Display for ClientId {
     }
 }
 
+/// With which key a relying party's tokens are signed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SigningKeyChoice {
+    /// With the active one, always.
+    #[default]
+    Active,
+    /// With the newest that this relying party has acknowledged, as long as that is published.
+    Acknowledged,
+}
+
+/// How a client shows who it is. (Untagged: the first broker stored secrets so.)
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum ClientCredential {
+    /// It knows a secret.
+    Secret(ClientSecret),
+    /// It has a private key (RFC 7523 2.2).
+    Key(ClientKey),
+    /// It is to make a key and register its public half.
+    KeyWanted {
+        /// Of the key to come.
+        version: u64,
+    },
+}
+
+impl ClientCredential {
+    /// Another credential has another one; a later one a greater.
+    pub fn version(&self) -> u64 {
+        match self {
+            Self::Secret(secret) => secret.version,
+            Self::Key(key) => key.version,
+            Self::KeyWanted { version } => *version,
+        }
+    }
+
+    /// The secret, if it is one.
+    pub fn secret(&self) -> Option<&ClientSecret> {
+        match self {
+            Self::Secret(secret) => Some(secret),
+            Self::Key(_) | Self::KeyWanted { .. } => None,
+        }
+    }
+}
+
+/// The public half of a client's key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientKey {
+    /// A public JWK (RFC 7517): EC, P-256.
+    pub jwk: serde_json::Value,
+    /// Another key has another one.
+    pub version: u64,
+}
+
+impl RelyingParty {
+    /// The credential that its agent should put into the application: the next one while it turns.
+    pub fn wanted_credential(&self) -> &ClientCredential {
+        self.next_credential.as_ref().unwrap_or(&self.credential)
+    }
+
+    /// All credentials that are good now.
+    pub fn credentials(&self) -> impl Iterator<Item = &ClientCredential> {
+        std::iter::once(&self.credential).chain(&self.next_credential)
+    }
+}
+
 /// A client secret: compared by its hash, kept sealed until no agent has to fetch it any more.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClientSecret {
@@ -224,6 +336,8 @@ pub enum ClientAuthMethod {
     ClientSecretBasic,
     /// In the body.
     ClientSecretPost,
+    /// By a signed assertion (RFC 7523 2.2).
+    PrivateKeyJwt,
 }
 
 /// An instance in its role of authenticating its own users.

@@ -1,15 +1,81 @@
 //! Who is there: what the agents' streams told this broker, in memory. The fleet writes it, the home picker reads it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use homeward_certs::identity::InstanceName;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use crate::clock::Timestamp;
 
 /// The last that was heard of every agent.
 #[derive(Clone, Debug, Default)]
-pub struct Liveness(Arc<Mutex<HashMap<InstanceName, Sighting>>>);
+pub struct Liveness(Arc<Heard>);
+
+#[derive(Debug, Default)]
+struct Heard {
+    sightings: Mutex<HashMap<InstanceName, Sighting>>,
+    acknowledgements: watch::Sender<u64>,
+}
+
+/// What an agent's desired state consists of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Resource {
+    /// What the application logs in at the broker with.
+    ClientCredentials,
+    /// The JWKS.
+    KeySet,
+    /// CA certificates to accept.
+    TrustBundle,
+    /// Homes whose users are accepted.
+    Homes,
+    /// The CA that the instance's certificate is to be of.
+    RenewalOrder,
+}
+
+/// What an instance is known to use, by its agent's proof.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledged {
+    /// Keys that it can verify with.
+    pub key_ids: Vec<String>,
+    /// How that is known.
+    pub key_set_proof: Option<KeySetProof>,
+    /// Version of the trust bundle; 0 for none.
+    pub bundle_version: u64,
+    /// Version of the client credential; 0 for none.
+    pub secret_version: u64,
+}
+
+/// How it is known that an instance can verify with a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeySetProof {
+    /// The application names it.
+    Shown,
+    /// The agent made the application fetch the key set.
+    Warmed,
+    /// The application keeps none.
+    NoCache,
+    /// Only time has passed.
+    MaxAge,
+    /// It verifies nothing.
+    NoRelyingParty,
+}
+
+/// A resource that an instance could not take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// UPPER_SNAKE_CASE.
+    pub reason: String,
+    /// One sentence for ops.
+    pub detail: String,
+    /// The version of the resource that was refused.
+    pub version: u64,
+    /// Since when.
+    pub since: Timestamp,
+}
 
 /// The last that was heard of one agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +94,10 @@ pub struct Sighting {
     pub applied_revision: u64,
     /// The revision that it should use; 0 if none was sent.
     pub wanted_revision: u64,
-    /// Its last refusal, until it acknowledges something newer.
-    pub refusal: String,
+    /// What it could not take, until it does.
+    pub refusals: BTreeMap<Resource, Refusal>,
+    /// What it is known to use.
+    pub acknowledged: Acknowledged,
 }
 
 /// Whether a home can be chosen now.
@@ -55,10 +123,22 @@ impl Liveness {
             problem: String::new(),
             applied_revision: 0,
             wanted_revision: 0,
-            refusal: String::new(),
+            refusals: BTreeMap::new(),
+            acknowledged: Acknowledged::default(),
         });
         sighting.last_seen_at = now;
+        let (before, refused) = (sighting.acknowledged.clone(), sighting.refusals.len());
         change(sighting);
+        let news = before != sighting.acknowledged || refused != sighting.refusals.len();
+        drop(sightings);
+        if news {
+            self.0.acknowledgements.send_modify(|count| *count += 1);
+        }
+    }
+
+    /// Wakes whenever an agent has acknowledged or refused something.
+    pub fn acknowledgements(&self) -> watch::Receiver<u64> {
+        self.0.acknowledgements.subscribe()
     }
 
     /// What is known of an agent.
@@ -77,6 +157,6 @@ impl Liveness {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<InstanceName, Sighting>> {
         // Nothing panics while it is held; what is in there is right in any case.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.sightings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,9 +27,10 @@ use crate::storage::{Expect, Key, Revision, Store, StoreError, WatchEvent};
 pub use claims::{Claims, Scope, Scopes};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
-    Certificate, ClientAuthMethod, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, RelyingParty,
+    Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,
+    InstanceState, QuarantineCause, RecoveryPolicy, RelyingParty, SigningKeyChoice,
 };
-pub use liveness::{HomeStatus, Liveness, Sighting};
+pub use liveness::{Acknowledged, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError};
 pub use subject::{Subject, SubjectKey, SubjectKeyError};
 pub use trust::{EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};

@@ -23,7 +23,7 @@ use crate::keys::{self, KeySet};
 use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, router};
 use crate::registry::{AssertedIdentity, ClientId, ClientSecret, Instance, InstanceId, InstanceState, Liveness};
-use crate::registry::{Registry, SubjectKey, TrustEdge, TrustEdgeId};
+use crate::registry::{QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId};
 use crate::secret::KeyEncryptionKey;
 use crate::storage::sled::SledStore;
 use crate::storage::{Expect, Store};
@@ -124,7 +124,7 @@ impl World {
     }
 
     pub(super) async fn quarantine(&self, name: &str) {
-        let state = InstanceState::Quarantined { reason: "test".into(), since: NOW };
+        let state = InstanceState::Quarantined { reason: "test".into(), since: NOW, cause: QuarantineCause::Ops };
         self.change(name, |instance| instance.state = state).await;
     }
 
