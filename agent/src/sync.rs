@@ -224,7 +224,7 @@ mod tests {
     #[test]
     fn only_what_was_tried_is_told() {
         assert!(verdict(Outcome::Idle(3)).is_none());
-        assert!(matches!(verdict(Outcome::Applied(3)), Some(sync_request::Message::Ack(Ack { revision: 3 }))));
+        assert!(matches!(verdict(Outcome::Applied(3)), Some(sync_request::Message::Ack(Ack { revision: 3, .. }))));
         let failed = Outcome::Failed { revision: 4, applied: 3, reason: "RELOAD_FAILED", detail: "x".repeat(2000) };
         let Some(sync_request::Message::Nack(nack)) = verdict(failed) else { panic!("no refusal") };
         assert_eq!((nack.revision, nack.reason.as_str(), nack.detail.len()), (4, "RELOAD_FAILED", LONGEST_DETAIL));

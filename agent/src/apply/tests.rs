@@ -89,12 +89,13 @@ fn snapshot(revision: u64, client_id: &str) -> Snapshot {
     Snapshot {
         revision,
         client_credentials: Some(ClientCredentials {
+            private_key: false,
             issuer: "https://login.example".to_owned(),
             client_id: client_id.to_owned(),
             client_secret: "canary-secret".to_owned(),
             secret_version: 1,
         }),
-        key_set: b"{\"keys\":[]}".to_vec(),
+        key_set: b"{\"keys\":[]}".to_vec().into(),
         ..Snapshot::default()
     }
 }
