@@ -45,6 +45,7 @@ use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
 use oidc::{Foundations, Provider};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
+use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
 use sessions::Session;
 use storage::table::Record;
@@ -52,8 +53,14 @@ use storage::{Store, StoreError, expiry};
 use web::Boundary;
 
 /// Tables whose records the sweeper deletes when they have expired.
-const EXPIRING: &[&str] =
-    &[StoredJoinToken::TABLE, LoginRecord::TABLE, Session::TABLE, Code::TABLE, AccessToken::TABLE];
+const EXPIRING: &[&str] = &[
+    StoredJoinToken::TABLE,
+    LoginRecord::TABLE,
+    Session::TABLE,
+    Code::TABLE,
+    AccessToken::TABLE,
+    StoredRotation::TABLE,
+];
 
 /// The sockets of a broker, bound already.
 #[derive(Debug)]
@@ -96,6 +103,16 @@ pub async fn run(
         kek: kek.clone(),
     };
     let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
+    let rotating = rotation::Foundations {
+        store: store.clone(),
+        registry: registry.clone(),
+        liveness: liveness.clone(),
+        authority: authority.clone(),
+        kek: kek.clone(),
+    };
+    let longest_token = config.lifetimes.longest_token();
+    let (rotations, _next_key_change) =
+        Rotations::new(rotating, rotation::Settings { policy: config.rotation, longest_token });
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
     let foundations =
@@ -108,13 +125,20 @@ pub async fn run(
         fleet: Arc::new(fleet),
         login,
         registry,
+        rotations: rotations.clone(),
         issuer: config.issuer.clone(),
         clock: clock.clone(),
     };
     let tls = authority.tls()?;
-    let background = async {
-        tokio::join!(keep_registry_fresh, authority.keep_leaf_fresh(), expiry::run(store, EXPIRING, clock));
-    };
+    // Boxed: many loops make a large future.
+    let background = Box::pin(async {
+        tokio::join!(
+            keep_registry_fresh,
+            authority.keep_leaf_fresh(),
+            rotations.run(clock.clone()),
+            expiry::run(store, EXPIRING, clock)
+        );
+    });
     let serve = async {
         let agents = grpc::serve_agents(listeners.grpc, tls, services.clone(), shutdown.clone());
         let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());

@@ -82,6 +82,8 @@ pub struct Refusal {
 pub struct Sighting {
     /// Whether its stream is open.
     pub online: bool,
+    /// Since when it is; when it last became so if it is not.
+    pub connected_at: Timestamp,
     /// When it last said anything.
     pub last_seen_at: Timestamp,
     /// What it calls itself.
@@ -117,6 +119,7 @@ impl Liveness {
         let mut sightings = self.lock();
         let sighting = sightings.entry(name.clone()).or_insert_with(|| Sighting {
             online: false,
+            connected_at: now,
             last_seen_at: now,
             agent_version: String::new(),
             home_ready: false,
@@ -128,7 +131,11 @@ impl Liveness {
         });
         sighting.last_seen_at = now;
         let (before, refused) = (sighting.acknowledged.clone(), sighting.refusals.len());
+        let was_online = sighting.online;
         change(sighting);
+        if sighting.online && !was_online {
+            sighting.connected_at = now;
+        }
         let news = before != sighting.acknowledged || refused != sighting.refusals.len();
         drop(sightings);
         if news {
@@ -144,6 +151,11 @@ impl Liveness {
     /// What is known of an agent.
     pub fn sighting(&self, name: &InstanceName) -> Option<Sighting> {
         self.lock().get(name).cloned()
+    }
+
+    /// What is known of every agent, in no order.
+    pub fn sightings(&self) -> HashMap<InstanceName, Sighting> {
+        self.lock().clone()
     }
 
     /// Whether a home can be chosen now.
