@@ -90,7 +90,7 @@ pub async fn run(
     let authority = Arc::new(Authority::load(&store, &kek, &config.trust_domain, clock.clone()).await?);
     let subjects = SubjectKey::load(&store, &kek).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
-    let liveness = Liveness::default();
+    let (liveness, keep_reports) = Liveness::open(store.clone()).await?;
     let settings = Settings {
         agent_url: config.agent_url.to_string(),
         certificate_lifetime: config.lifetimes.instance_certificate,
@@ -134,6 +134,7 @@ pub async fn run(
     let background = Box::pin(async {
         tokio::join!(
             keep_registry_fresh,
+            keep_reports,
             authority.keep_leaf_fresh(),
             rotations.run(clock.clone()),
             expiry::run(store, EXPIRING, clock)
@@ -151,9 +152,11 @@ pub async fn run(
     info!(issuer = %config.issuer, trust_domain = %config.trust_domain, "the broker is running");
     ready();
     tokio::select! {
-        served = serve => served.map(drop),
-        () = background => Ok(()),
+        served = serve => served.map(drop)?,
+        () = background => {}
     }
+    // The agents were let go in the meantime: the next broker is to know when they were last seen.
+    Ok(liveness.save().await?)
 }
 
 /// Why a broker does not run.

@@ -78,10 +78,10 @@ impl Rotations {
         counts: impl Fn(&Instance) -> bool,
         acknowledged: impl Fn(&Instance, Option<&crate::registry::Sighting>) -> bool,
     ) -> Vec<Participant> {
-        let (snapshot, sightings) = (self.registry.snapshot(), self.liveness.sightings());
+        let (snapshot, sightings) = (self.registry.snapshot(), self.sightings());
         let concerned = |instance: &&Arc<Instance>| instance.is_active() && counts(instance);
         let participants = snapshot.instances().filter(concerned).map(|instance| {
-            let seen = sightings.get(&instance.name);
+            let seen = sightings.get(&instance.name).map(|seen| &**seen);
             let refusal = seen.and_then(|seen| seen.refusals.get(&Resource::TrustBundle));
             Participant::new(instance.name.clone(), seen, acknowledged(instance, seen)).refusing(refusal)
         });

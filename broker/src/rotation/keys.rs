@@ -149,14 +149,14 @@ impl Rotations {
         kid: &str,
         counts: impl Fn(SigningKeyChoice) -> bool,
     ) -> Vec<Participant> {
-        let (snapshot, sightings) = (self.registry.snapshot(), self.liveness.sightings());
+        let (snapshot, sightings) = (self.registry.snapshot(), self.sightings());
         let concerned = |instance: &&std::sync::Arc<Instance>| {
             let party = instance.relying_party.as_ref();
             instance.is_active()
                 && party.is_some_and(|party| party.id_token_alg == algorithm && counts(party.signing_key_choice))
         };
         let participants = snapshot.instances().filter(concerned).map(|instance| {
-            let seen = sightings.get(&instance.name);
+            let seen = sightings.get(&instance.name).map(|seen| &**seen);
             let knows = seen.is_some_and(|seen| seen.acknowledged.key_ids.iter().any(|known| known == kid));
             let refusal = seen.and_then(|seen| seen.refusals.get(&Resource::KeySet));
             Participant::new(instance.name.clone(), seen, knows).refusing(refusal)
@@ -251,7 +251,7 @@ impl Rotations {
             known == turn.active.0 || newer_retired.clone().any(|(retired, _)| retired == known)
         };
         let holds = self.key_participants(algorithm, kid, |choice| choice == SigningKeyChoice::Acknowledged);
-        let sightings = self.liveness.sightings();
+        let sightings = self.sightings();
         Ok(holds.into_iter().filter(|participant| participant.acknowledged).any(|participant| {
             let seen = sightings.get(&participant.instance);
             !seen.is_some_and(|seen| seen.acknowledged.key_ids.iter().any(|known| newer(known)))

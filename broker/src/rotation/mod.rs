@@ -28,9 +28,11 @@ mod status;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use homeward_certs::identity::InstanceName;
 use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
@@ -39,7 +41,7 @@ use crate::authority::Authority;
 use crate::clock::{Clock, Timestamp};
 use crate::config::RotationPolicy;
 use crate::keys::StoredKey;
-use crate::registry::{Liveness, Registry};
+use crate::registry::{Liveness, Registry, Sighting};
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, Store, StoreError, Write};
@@ -330,7 +332,7 @@ impl Rotations {
     async fn pause(
         &self,
         stored: Stored<StoredRotation>,
-        by: &[homeward_certs::identity::InstanceName],
+        by: &[InstanceName],
         now: Timestamp,
     ) -> Result<(), RotationError> {
         let Stored { record: mut rotation, version } = stored;
@@ -356,11 +358,16 @@ impl Rotations {
         }
     }
 
+    /// What is known of every agent.
+    fn sightings(&self) -> HashMap<InstanceName, Arc<Sighting>> {
+        self.liveness.sightings().into_iter().collect()
+    }
+
     /// The next phase, in one commit.
     async fn advance(
         &self,
         stored: Stored<StoredRotation>,
-        left_behind: Vec<homeward_certs::identity::InstanceName>,
+        left_behind: Vec<InstanceName>,
         now: Timestamp,
     ) -> Result<StoredRotation, RotationError> {
         let Stored { record: rotation, version } = stored;
