@@ -32,6 +32,7 @@ pub mod web;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -43,7 +44,7 @@ use fleet::{Fleet, Shared};
 use grants::{AccessToken, Code};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
-use oidc::{Foundations, Provider};
+use oidc::{Foundations, Provider, Publication};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use secret::{KeyEncryptionKey, SecretError};
 use sessions::Session;
@@ -79,7 +80,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
-    let keys = Arc::new(KeySet::load(&store, &kek).await?);
+    let (keys, keep_keys_fresh) = KeySet::open(store.clone(), kek.clone()).await?;
     let authority = Arc::new(Authority::load(&store, &kek, &config.trust_domain, clock.clone()).await?);
     let subjects = SubjectKey::load(&store, &kek).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
@@ -98,9 +99,18 @@ pub async fn run(
     let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
-    let foundations =
-        Foundations { store: store.clone(), registry: registry.clone(), keys, subjects, clock: clock.clone() };
-    let provider = Provider::new(foundations, login.clone(), config.issuer.clone(), config.lifetimes)?;
+    // Nothing turns by a plan yet: whoever plans says so here.
+    let (_key_set_plan, next_change) = watch::channel(None);
+    let foundations = Foundations {
+        store: store.clone(),
+        registry: registry.clone(),
+        liveness,
+        keys,
+        publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
+        subjects,
+        clock: clock.clone(),
+    };
+    let provider = Provider::new(foundations, login.clone(), config.issuer.clone(), config.lifetimes);
     let boundary = Boundary::new(&config.issuer, config.trusted_proxies);
     let pages = oidc::router(Arc::new(provider), boundary.clone()).merge(web::router(store.clone(), boundary));
     let services = grpc::Services {
@@ -113,7 +123,12 @@ pub async fn run(
     };
     let tls = authority.tls()?;
     let background = async {
-        tokio::join!(keep_registry_fresh, authority.keep_leaf_fresh(), expiry::run(store, EXPIRING, clock));
+        tokio::join!(
+            keep_registry_fresh,
+            keep_keys_fresh,
+            authority.keep_leaf_fresh(),
+            expiry::run(store, EXPIRING, clock)
+        );
     };
     let serve = async {
         let agents = grpc::serve_agents(listeners.grpc, tls, services.clone(), shutdown.clone());
@@ -150,9 +165,6 @@ pub enum RunError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The published keys.
-    #[error("the published keys cannot be read back")]
-    Published(#[from] serde_json::Error),
     /// A gRPC listener.
     #[error("a listener failed")]
     Grpc(#[source] tonic::transport::Error),
