@@ -43,7 +43,7 @@ use fleet::{Fleet, Shared};
 use grants::{AccessToken, Code};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
-use oidc::{Foundations, Provider};
+use oidc::{Foundations, Provider, Publication};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
@@ -86,7 +86,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
-    let keys = Arc::new(KeySet::load(&store, &kek).await?);
+    let (keys, keep_keys_fresh) = KeySet::open(store.clone(), kek.clone()).await?;
     let authority = Arc::new(Authority::load(&store, &kek, &config.trust_domain, clock.clone()).await?);
     let subjects = SubjectKey::load(&store, &kek).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
@@ -111,13 +111,20 @@ pub async fn run(
         kek: kek.clone(),
     };
     let longest_token = config.lifetimes.longest_token();
-    let (rotations, _next_key_change) =
+    let (rotations, next_change) =
         Rotations::new(rotating, rotation::Settings { policy: config.rotation, longest_token });
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
-    let foundations =
-        Foundations { store: store.clone(), registry: registry.clone(), keys, subjects, clock: clock.clone() };
-    let provider = Provider::new(foundations, login.clone(), config.issuer.clone(), config.lifetimes)?;
+    let foundations = Foundations {
+        store: store.clone(),
+        registry: registry.clone(),
+        liveness: liveness.clone(),
+        keys,
+        publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
+        subjects,
+        clock: clock.clone(),
+    };
+    let provider = Provider::new(foundations, login.clone(), config.issuer.clone(), config.lifetimes);
     let boundary = Boundary::new(&config.issuer, config.trusted_proxies);
     let pages = oidc::router(Arc::new(provider), boundary.clone()).merge(web::router(store.clone(), boundary));
     let services = grpc::Services {
@@ -135,6 +142,7 @@ pub async fn run(
         tokio::join!(
             keep_registry_fresh,
             keep_reports,
+            keep_keys_fresh,
             authority.keep_leaf_fresh(),
             rotations.run(clock.clone()),
             expiry::run(store, EXPIRING, clock)
@@ -177,9 +185,6 @@ pub enum RunError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The published keys.
-    #[error("the published keys cannot be read back")]
-    Published(#[from] serde_json::Error),
     /// A gRPC listener.
     #[error("a listener failed")]
     Grpc(#[source] tonic::transport::Error),
