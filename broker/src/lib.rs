@@ -80,7 +80,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
     let keys = Arc::new(KeySet::load(&store, &kek).await?);
-    let authority = Arc::new(Authority::load(&store, &kek, &config.trust_domain, clock.clone()).await?);
+    let (authority, follow_authority) = Authority::open(&store, &kek, &config.trust_domain, clock.clone()).await?;
     let subjects = SubjectKey::load(&store, &kek).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
     let liveness = Liveness::default();
@@ -92,7 +92,7 @@ pub async fn run(
     let shared = Shared {
         issuer: config.issuer.clone(),
         keys: keys.clone(),
-        bundle: authority.bundle().clone(),
+        bundle: authority.state().bundle.clone(),
         kek: kek.clone(),
     };
     let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
@@ -113,7 +113,7 @@ pub async fn run(
     };
     let tls = authority.tls()?;
     let background = async {
-        tokio::join!(keep_registry_fresh, authority.keep_leaf_fresh(), expiry::run(store, EXPIRING, clock));
+        tokio::join!(keep_registry_fresh, follow_authority, expiry::run(store, EXPIRING, clock));
     };
     let serve = async {
         let agents = grpc::serve_agents(listeners.grpc, tls, services.clone(), shutdown.clone());
