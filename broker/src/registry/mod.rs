@@ -5,6 +5,7 @@
 //! revision with [`Registry::reached`].
 
 mod claims;
+mod client_key;
 mod identity;
 mod instance;
 mod liveness;
@@ -25,6 +26,7 @@ use crate::storage::table::{self, Record, Table};
 use crate::storage::{Expect, Key, Revision, Store, StoreError, WatchEvent};
 
 pub use claims::{Claims, Scope, Scopes};
+pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,
