@@ -41,10 +41,10 @@ use clock::Clock;
 use config::Config;
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Shared};
-use grants::{AccessToken, Code};
+use grants::{AccessToken, Code, InstanceProbes, Probes};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
-use oidc::{Foundations, Provider, Publication};
+use oidc::{Foundations, Provider, Publication, UsedAssertion};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use secret::{KeyEncryptionKey, SecretError};
 use sessions::Session;
@@ -53,8 +53,15 @@ use storage::{Store, StoreError, expiry};
 use web::Boundary;
 
 /// Tables whose records the sweeper deletes when they have expired.
-const EXPIRING: &[&str] =
-    &[StoredJoinToken::TABLE, LoginRecord::TABLE, Session::TABLE, Code::TABLE, AccessToken::TABLE];
+const EXPIRING: &[&str] = &[
+    StoredJoinToken::TABLE,
+    LoginRecord::TABLE,
+    Session::TABLE,
+    Code::TABLE,
+    AccessToken::TABLE,
+    InstanceProbes::TABLE,
+    UsedAssertion::TABLE,
+];
 
 /// The sockets of a broker, bound already.
 #[derive(Debug)]
@@ -117,6 +124,7 @@ pub async fn run(
         enrolment: Arc::new(enrolment),
         fleet: Arc::new(fleet),
         login,
+        probes: Probes::new(store.clone()),
         registry,
         issuer: config.issuer.clone(),
         clock: clock.clone(),

@@ -31,6 +31,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::enrolment::Enrolment;
 use crate::fleet::Fleet;
+use crate::grants::Probes;
 use crate::login::Login;
 use crate::registry::Registry;
 
@@ -57,6 +58,8 @@ pub struct Services {
     pub fleet: Arc<Fleet>,
     /// Tickets.
     pub login: Login,
+    /// How applications authenticate.
+    pub probes: Probes,
     /// Instances and trust.
     pub registry: Registry,
     /// What the agents' applications are told.
