@@ -32,7 +32,6 @@ pub mod web;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -46,6 +45,7 @@ use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
 use oidc::{Foundations, Provider, Publication, UsedAssertion};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
+use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
 use sessions::Session;
 use storage::table::Record;
@@ -61,6 +61,7 @@ const EXPIRING: &[&str] = &[
     AccessToken::TABLE,
     InstanceProbes::TABLE,
     UsedAssertion::TABLE,
+    StoredRotation::TABLE,
 ];
 
 /// The sockets of a broker, bound already.
@@ -88,10 +89,10 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
     let (keys, keep_keys_fresh) = KeySet::open(store.clone(), kek.clone()).await?;
-    let authority = Arc::new(Authority::load(&store, &kek, &config.trust_domain, clock.clone()).await?);
+    let (authority, follow_authority) = Authority::open(&store, &kek, &config.trust_domain, clock.clone()).await?;
     let subjects = SubjectKey::load(&store, &kek).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
-    let liveness = Liveness::default();
+    let (liveness, keep_reports) = Liveness::open(store.clone()).await?;
     let settings = Settings {
         agent_url: config.agent_url.to_string(),
         certificate_lifetime: config.lifetimes.instance_certificate,
@@ -100,18 +101,26 @@ pub async fn run(
     let shared = Shared {
         issuer: config.issuer.clone(),
         keys: keys.clone(),
-        bundle: authority.bundle().clone(),
+        bundle: authority.state().bundle.clone(),
         kek: kek.clone(),
     };
     let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
+    let rotating = rotation::Foundations {
+        store: store.clone(),
+        registry: registry.clone(),
+        liveness: liveness.clone(),
+        authority: authority.clone(),
+        kek: kek.clone(),
+    };
+    let longest_token = config.lifetimes.longest_token();
+    let (rotations, next_change) =
+        Rotations::new(rotating, rotation::Settings { policy: config.rotation, longest_token });
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
-    // Nothing turns by a plan yet: whoever plans says so here.
-    let (_key_set_plan, next_change) = watch::channel(None);
     let foundations = Foundations {
         store: store.clone(),
         registry: registry.clone(),
-        liveness,
+        liveness: liveness.clone(),
         keys,
         publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
         subjects,
@@ -126,18 +135,22 @@ pub async fn run(
         login,
         probes: Probes::new(store.clone()),
         registry,
+        rotations: rotations.clone(),
         issuer: config.issuer.clone(),
         clock: clock.clone(),
     };
     let tls = authority.tls()?;
-    let background = async {
+    // Boxed: many loops make a large future.
+    let background = Box::pin(async {
         tokio::join!(
             keep_registry_fresh,
+            keep_reports,
             keep_keys_fresh,
-            authority.keep_leaf_fresh(),
+            follow_authority,
+            rotations.run(clock.clone()),
             expiry::run(store, EXPIRING, clock)
         );
-    };
+    });
     let serve = async {
         let agents = grpc::serve_agents(listeners.grpc, tls, services.clone(), shutdown.clone());
         let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());
@@ -150,9 +163,11 @@ pub async fn run(
     info!(issuer = %config.issuer, trust_domain = %config.trust_domain, "the broker is running");
     ready();
     tokio::select! {
-        served = serve => served.map(drop),
-        () = background => Ok(()),
+        served = serve => served.map(drop)?,
+        () = background => {}
     }
+    // The agents were let go in the meantime: the next broker is to know when they were last seen.
+    Ok(liveness.save().await?)
 }
 
 /// Why a broker does not run.

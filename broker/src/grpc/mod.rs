@@ -7,6 +7,7 @@ mod admin;
 mod authorization;
 mod enrolment;
 mod login;
+mod rotation;
 mod status;
 mod sync;
 mod transport;
@@ -34,6 +35,7 @@ use crate::fleet::Fleet;
 use crate::grants::Probes;
 use crate::login::Login;
 use crate::registry::Registry;
+use crate::rotation::Rotations;
 
 use authorization::{AuthorizationLayer, Gate};
 
@@ -62,6 +64,8 @@ pub struct Services {
     pub probes: Probes,
     /// Instances and trust.
     pub registry: Registry,
+    /// Keys, secrets and the CA on the move.
+    pub rotations: Arc<Rotations>,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.

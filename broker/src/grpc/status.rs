@@ -10,10 +10,16 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
+use crate::authority::CaError;
 use crate::enrolment::EnrolmentError;
 use crate::grants::ProbeError;
 use crate::login::LoginError;
+<<<<<<< HEAD
 use crate::registry::{ClientKeyError, TrustError};
+=======
+use crate::registry::TrustError;
+use crate::rotation::RotationError;
+>>>>>>> main
 use crate::storage::StoreError;
 
 /// Domain of every ErrorInfo.
@@ -144,11 +150,31 @@ pub(super) fn trust(refusal: &TrustError) -> Status {
     status(Code::FailedPrecondition, reason, &refusal.to_string())
 }
 
+<<<<<<< HEAD
 /// The status for too much in too short a time.
 fn rate_limited(refusal: &dyn Error, retry_after: Duration) -> Status {
     let mut details = ErrorDetails::with_retry_info(Some(retry_after));
     details.set_error_info("RATE_LIMITED", DOMAIN, []);
     Status::with_error_details(Code::ResourceExhausted, refusal.to_string(), details)
+=======
+/// The status for a refused rotation.
+pub(super) fn rotation(refusal: &RotationError) -> Status {
+    use RotationError as E;
+    let (code, reason) = match refusal {
+        E::AlreadyTurning(_) => (Code::FailedPrecondition, "ALREADY_TURNING"),
+        E::NotTurning(_) => (Code::FailedPrecondition, "NOT_TURNING"),
+        E::TooLate(_) => (Code::FailedPrecondition, "TOO_LATE"),
+        E::NotPaused(_) => (Code::FailedPrecondition, "NOT_PAUSED"),
+        E::UnknownInstance(_) => (Code::NotFound, "INSTANCE_UNKNOWN"),
+        E::NoRelyingParty(_) => (Code::FailedPrecondition, "NO_RELYING_PARTY"),
+        // Another broker, or another of ops, moved it in this moment.
+        E::Authority(CaError::Step(_)) => (Code::Aborted, "PHASE_CONFLICT"),
+        E::Store(StoreError::Conflict) => (Code::Aborted, "PHASE_CONFLICT"),
+        E::Store(error) => return store(error),
+        E::NoActiveKey | E::Key(_) | E::Authority(_) | E::Secret(_) => return internal(refusal),
+    };
+    status(code, reason, &refusal.to_string())
+>>>>>>> main
 }
 
 /// The status for a store that did not do it.
