@@ -229,7 +229,7 @@ mod tests {
 
     const NOW: i64 = 1_800_000_000;
 
-    fn check(changed: Value) -> Result<(), AssertionError> {
+    fn check(changed: &Value) -> Result<(), AssertionError> {
         let mut claims = json!({
             "iss": "beta-1", "sub": "beta-1", "aud": "https://login.example", "exp": NOW + 60, "jti": "1"
         });
@@ -273,7 +273,7 @@ mod tests {
             (json!({"jti": "x".repeat(256)}), Err(E::Claims)),
             (json!({"jti": 1}), Err(E::Claims)),
         ] {
-            assert_eq!(check(change.clone()), expected, "{change}");
+            assert_eq!(check(&change), expected, "{change}");
         }
     }
 }

@@ -159,7 +159,7 @@ mod tests {
     const X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
     const Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
 
-    fn read(changed: Value) -> Result<PublicJwk, JwkError> {
+    fn read(changed: &Value) -> Result<PublicJwk, JwkError> {
         let mut jwk = json!({"kty": "EC", "crv": "P-256", "x": X, "y": Y});
         jwk.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
         PublicJwk::read(jwk.to_string().as_bytes())
@@ -167,8 +167,8 @@ mod tests {
 
     #[test]
     fn public_keys_for_es256_are_taken_and_nothing_else() {
-        let plain = read(json!({})).unwrap();
-        assert_eq!(read(json!({"alg": "ES256", "use": "sig", "kid": "1", "x5t": "z"})).unwrap(), plain);
+        let plain = read(&json!({})).unwrap();
+        assert_eq!(read(&json!({"alg": "ES256", "use": "sig", "kid": "1", "x5t": "z"})).unwrap(), plain);
         assert!(plain.verifying_key().is_some());
         for (change, expected) in [
             (json!({"d": "x"}), JwkError::Private),
@@ -185,7 +185,7 @@ mod tests {
             (json!({"y": ""}), JwkError::Point),
             (json!({"z": "x".repeat(MAX_JWK)}), JwkError::NotAJwk),
         ] {
-            assert_eq!(read(change.clone()), Err(expected), "{change}");
+            assert_eq!(read(&change), Err(expected), "{change}");
         }
         for text in ["", "[]", "x", "{"] {
             assert_eq!(PublicJwk::read(text.as_bytes()), Err(JwkError::NotAJwk), "{text}");
