@@ -83,7 +83,7 @@ pub async fn run(
     let authority = Arc::new(Authority::load(&store, &kek, &config.trust_domain, clock.clone()).await?);
     let subjects = SubjectKey::load(&store, &kek).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
-    let liveness = Liveness::default();
+    let (liveness, keep_reports) = Liveness::open(store.clone()).await?;
     let settings = Settings {
         agent_url: config.agent_url.to_string(),
         certificate_lifetime: config.lifetimes.instance_certificate,
@@ -113,7 +113,12 @@ pub async fn run(
     };
     let tls = authority.tls()?;
     let background = async {
-        tokio::join!(keep_registry_fresh, authority.keep_leaf_fresh(), expiry::run(store, EXPIRING, clock));
+        tokio::join!(
+            keep_registry_fresh,
+            keep_reports,
+            authority.keep_leaf_fresh(),
+            expiry::run(store, EXPIRING, clock)
+        );
     };
     let serve = async {
         let agents = grpc::serve_agents(listeners.grpc, tls, services.clone(), shutdown.clone());
@@ -127,9 +132,11 @@ pub async fn run(
     info!(issuer = %config.issuer, trust_domain = %config.trust_domain, "the broker is running");
     ready();
     tokio::select! {
-        served = serve => served.map(drop),
-        () = background => Ok(()),
+        served = serve => served.map(drop)?,
+        () = background => {}
     }
+    // The agents were let go in the meantime: the next broker is to know when they were last seen.
+    Ok(liveness.save().await?)
 }
 
 /// Why a broker does not run.

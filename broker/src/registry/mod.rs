@@ -9,6 +9,7 @@ mod identity;
 mod instance;
 mod liveness;
 mod profile;
+mod report;
 mod snapshot;
 mod subject;
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The picture of the registry: kept by a watch, and precise in whom a change concerns.
 
+mod liveness;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
