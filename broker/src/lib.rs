@@ -32,6 +32,7 @@ pub mod web;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -39,9 +40,9 @@ use authority::{Authority, CaError};
 use clock::Clock;
 use config::Config;
 use enrolment::{Enrolment, Settings, StoredJoinToken};
-use fleet::{Fleet, Shared};
+use fleet::{Fleet, SharedState, Terms};
 use grants::{AccessToken, Code};
-use keys::{KeyError, KeySet};
+use keys::{KeyError, KeySet, SigningAlgorithm};
 use login::{Login, LoginRecord, LoginTerms};
 use oidc::{Foundations, Provider};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
@@ -89,13 +90,16 @@ pub async fn run(
         certificate_lifetime: config.lifetimes.instance_certificate,
     };
     let enrolment = Enrolment::new(store.clone(), registry.clone(), authority.clone(), kek.clone(), settings);
-    let shared = Shared {
-        issuer: config.issuer.clone(),
-        keys: keys.clone(),
+    let terms = Terms { issuer: config.issuer.clone(), kek: kek.clone() };
+    let (_, shared) = watch::channel(Arc::new(SharedState {
+        revision: 0,
+        key_set: keys.jwks().to_owned().into(),
+        key_ids: [SigningAlgorithm::Rs256, SigningAlgorithm::Es256].map(|one| keys.signer(one).kid().to_owned()).into(),
+        key_set_max_age: config.rotation.key_set_max_age,
         bundle: authority.bundle().clone(),
-        kek: kek.clone(),
-    };
-    let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
+        renewal: None,
+    }));
+    let (fleet, wake_fleet) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
     let foundations =
@@ -105,7 +109,7 @@ pub async fn run(
     let pages = oidc::router(Arc::new(provider), boundary.clone()).merge(web::router(store.clone(), boundary));
     let services = grpc::Services {
         enrolment: Arc::new(enrolment),
-        fleet: Arc::new(fleet),
+        fleet,
         login,
         registry,
         issuer: config.issuer.clone(),
@@ -116,6 +120,7 @@ pub async fn run(
         tokio::join!(
             keep_registry_fresh,
             keep_reports,
+            wake_fleet,
             authority.keep_leaf_fresh(),
             expiry::run(store, EXPIRING, clock)
         );
