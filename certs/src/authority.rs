@@ -7,13 +7,17 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, SubjectPublicKeyInfo,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType, SerialNumber, SigningKey as _,
+    SubjectPublicKeyInfo,
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
+use crate::bundle::{BundleStatement, TrustBundle};
 use crate::csr::{CsrPublicKey, InstanceKey};
 use crate::identity::{InstanceName, PeerIdentity, TrustDomain};
+use crate::pin::SpkiPin;
 
 /// How far a certificate's start lies before its making: the clocks of a federation differ.
 pub const BACKDATE: Duration = Duration::from_secs(60);
@@ -22,6 +26,7 @@ pub const BACKDATE: Duration = Duration::from_secs(60);
 pub struct CertificateAuthority {
     certificate: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
+    not_after: SystemTime,
     trust_domain: TrustDomain,
 }
 
@@ -40,7 +45,7 @@ impl CertificateAuthority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(AuthorityError::NotMade)?.der().to_vec();
-        Ok(Self { certificate, issuer: Issuer::new(params, key), trust_domain })
+        Ok(Self { certificate, issuer: Issuer::new(params, key), not_after: now + lifetime, trust_domain })
     }
 
     /// A CA from its certificate and PKCS#8 key (both DER).
@@ -52,7 +57,9 @@ impl CertificateAuthority {
             .map_err(AuthorityError::Unreadable)?;
         let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(certificate.as_slice()), key)
             .map_err(AuthorityError::Unreadable)?;
-        Ok(Self { certificate, issuer, trust_domain })
+        let (_, read) = X509Certificate::from_der(&certificate).map_err(|_| AuthorityError::Key)?;
+        let not_after = read.validity().not_after.to_datetime().into();
+        Ok(Self { certificate, issuer, not_after, trust_domain })
     }
 
     /// Its certificate (DER).
@@ -63,6 +70,25 @@ impl CertificateAuthority {
     /// Its private key, PKCS#8 (DER): to be sealed at once.
     pub fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(self.issuer.key().serialize_der())
+    }
+
+    /// Its certificate's end.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
+    }
+
+    /// Pin of its key.
+    pub fn pin(&self) -> SpkiPin {
+        SpkiPin::of_spki(&self.issuer.key().subject_public_key_info())
+    }
+
+    /// Its word for a trust bundle.
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub fn state(&self, bundle: TrustBundle) -> Result<BundleStatement, AuthorityError> {
+        let signature = self.issuer.key().sign(&bundle.to_be_signed()).map_err(AuthorityError::NotMade)?;
+        Ok(BundleStatement { bundle, signer: self.pin(), signature })
     }
 
     /// The federation it signs for.
@@ -148,7 +174,6 @@ impl Serial {
 
     /// The serial of a certificate (DER), or nothing if it is none of ours.
     pub fn of_certificate(der: &[u8]) -> Option<Self> {
-        use x509_parser::prelude::{FromDer, X509Certificate};
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         certificate.tbs_certificate.raw_serial().try_into().ok().map(Self)
     }
@@ -210,9 +235,6 @@ pub enum AuthorityError {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::PublicKeyData as _;
-    use x509_parser::prelude::{FromDer, X509Certificate};
-
     use super::*;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -263,5 +285,7 @@ mod tests {
         let (_, leaf) = X509Certificate::from_der(&issued.certificate).unwrap();
         assert_eq!(leaf.issuer(), ca.subject());
         assert!(ca.is_ca());
+        assert_eq!(SpkiPin::of_certificate(made.certificate()), Some(loaded.pin()));
+        assert_eq!((made.not_after(), loaded.not_after()), (NOW + 101 * DAY, NOW + 101 * DAY));
     }
 }

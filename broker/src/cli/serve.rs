@@ -75,7 +75,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     });
     let socket = config.admin_socket.clone();
     let ready = move || println!("{announcement}");
-    // All that a broker does is in this one future.
+    // Boxed: everything that a broker does at once is in this one future.
     let result = Box::pin(run_broker(config, store, listeners, Clock::system(), ready, shutdown)).await;
     // A socket that is left behind would be cleared by the next start.
     drop(std::fs::remove_file(socket));

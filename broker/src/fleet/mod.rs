@@ -36,7 +36,7 @@ use crate::secret::KeyEncryptionKey;
 
 pub use connection::{Connection, Contents, EndReason, Next, Update};
 pub use own::{CredentialSecret, Credentials, HomeEntry};
-pub use shared::{RenewalOrder, SharedState};
+pub use shared::{Pace, RenewalOrder, SharedState};
 pub use word::{Acknowledgement, Hello, KnownKeys, Nack, Report, Word};
 
 use shared::Shared;

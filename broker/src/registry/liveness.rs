@@ -122,6 +122,8 @@ pub struct Refusal {
 pub struct Sighting {
     /// Whether its stream is open.
     pub online: bool,
+    /// Since when it is; when it last became so if it is not.
+    pub connected_at: Timestamp,
     /// When it last said anything.
     pub last_seen_at: Timestamp,
     /// What it calls itself.
@@ -156,6 +158,7 @@ impl Sighting {
     pub(super) fn unheard(last_seen_at: Timestamp) -> Self {
         Self {
             online: false,
+            connected_at: last_seen_at,
             last_seen_at,
             agent_version: String::new(),
             home_ready: false,
@@ -221,6 +224,9 @@ impl Liveness {
         let before = known.sighting.clone();
         let mut after = Sighting::clone(&before);
         change(&mut after);
+        if after.online && !before.online {
+            after.connected_at = after.last_seen_at;
+        }
         let (news, save) = (after.is_news_after(&before), after.is_to_be_saved_after(&before, known.saved));
         known.sighting = Arc::new(after);
         if save && agents.unsaved.insert(name.clone()) {
