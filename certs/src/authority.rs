@@ -7,13 +7,16 @@ use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, Certificate, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType, SerialNumber, SubjectPublicKeyInfo,
+    KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType, SerialNumber, SigningKey as _,
+    SubjectPublicKeyInfo,
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use zeroize::Zeroizing;
 
+use crate::bundle::{BundleStatement, TrustBundle};
 use crate::csr::{CsrPublicKey, InstanceKey};
 use crate::identity::{InstanceName, PeerIdentity, TrustDomain};
+use crate::pin::SpkiPin;
 
 /// How far a certificate's start lies before its making: the clocks of a federation differ.
 pub const BACKDATE: Duration = Duration::from_secs(60);
@@ -63,6 +66,20 @@ impl CertificateAuthority {
     /// Its private key, PKCS#8 (DER): to be sealed at once.
     pub fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(self.issuer.key().serialize_der())
+    }
+
+    /// Pin of its key.
+    pub fn pin(&self) -> SpkiPin {
+        SpkiPin::of_spki(&self.issuer.key().subject_public_key_info())
+    }
+
+    /// Its word for a trust bundle.
+    ///
+    /// # Errors
+    /// When signing fails.
+    pub fn state(&self, bundle: TrustBundle) -> Result<BundleStatement, AuthorityError> {
+        let signature = self.issuer.key().sign(&bundle.to_be_signed()).map_err(AuthorityError::NotMade)?;
+        Ok(BundleStatement { bundle, signer: self.pin(), signature })
     }
 
     /// The federation it signs for.
@@ -210,7 +227,6 @@ pub enum AuthorityError {
 
 #[cfg(test)]
 mod tests {
-    use rcgen::PublicKeyData as _;
     use x509_parser::prelude::{FromDer, X509Certificate};
 
     use super::*;
@@ -263,5 +279,6 @@ mod tests {
         let (_, leaf) = X509Certificate::from_der(&issued.certificate).unwrap();
         assert_eq!(leaf.issuer(), ca.subject());
         assert!(ca.is_ca());
+        assert_eq!(SpkiPin::of_certificate(made.certificate()), Some(loaded.pin()));
     }
 }

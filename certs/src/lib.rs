@@ -3,8 +3,8 @@
 //! * [`identity`]: who a certificate speaks for: a SPIFFE id in its URI SAN, never a common name.
 //! * [`csr`]: the instance's key, and the one thing taken from its signing request: the public key.
 //! * [`authority`]: the CA: leaf profiles and issuing.
-//! * [`bundle`], [`pin`]: what to trust once enrolled, and before.
-//! * [`join_token`], [`proof`]: how an instance without identity shows that it may have one.
+//! * [`bundle`], [`pin`]: what to trust once enrolled, and before; how an old bundle leads to the newest.
+//! * [`join_token`], [`proof`]: how an instance shows that it may have an identity, and that it still is who it was.
 //! * [`recovery`]: the key that outlives certificates.
 //! * [`tls`]: rustls configurations whose certificate and trust swap live.
 

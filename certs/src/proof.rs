@@ -1,11 +1,15 @@
-//! How an agent shows that it knows a join token's secret, without sending it.
+//! What agents prove, byte by byte: that they know a join token's secret, without sending it, and later that they still
+//! hold the recovery key.
 //!
-//! The proof is an HMAC-SHA256 over everything that must not be swapped underneath it: the key to be certified, the
+//! The first proof is an HMAC-SHA256 over everything that must not be swapped underneath it: the key to be certified, the
 //! recovery key, and the broker's leaf on this very connection. Somebody who sits between agent and broker with a
-//! certificate of his own gets a proof that the broker refuses.
+//! certificate of his own gets a proof that the broker refuses. Renewals and recoveries are signed by the recovery key.
+//! Each transcript begins with a name of its own and, after that, has parts of fixed length only, so that no signature
+//! counts for anything but what it was made for.
 
 use std::fmt;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::{hkdf, hmac};
 use secrecy::{ExposeSecret, SecretBox};
 
@@ -86,9 +90,59 @@ impl EnrolmentTranscript {
     }
 }
 
+/// What the recovery key signs in a renewal.
+pub struct RenewalTranscript(Vec<u8>);
+
+impl RenewalTranscript {
+    /// Of one renewal: the 16 bytes of the request's UUID, the key to be certified, and the generation of the
+    /// certificate that is to be followed.
+    pub fn new(request_id: &[u8; 16], csr_key: &SpkiPin, generation: u64) -> Self {
+        let parts: [&[u8]; 4] = [b"hw-renew-1", request_id, csr_key.as_bytes(), &generation.to_be_bytes()];
+        Self(parts.concat())
+    }
+
+    /// What is signed.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What the recovery key signs in a recovery.
+pub struct RecoveryTranscript(Vec<u8>);
+
+impl RecoveryTranscript {
+    /// Of one recovery: the broker's challenge, the 16 bytes of the request's UUID, the key to be certified, and the
+    /// generation of the last certificate that the agent has.
+    pub fn new(challenge: &[u8], request_id: &[u8; 16], csr_key: &SpkiPin, generation: u64) -> Self {
+        let challenge = digest(&SHA256, challenge);
+        let parts: [&[u8]; 5] =
+            [b"hw-recover-1", challenge.as_ref(), request_id, csr_key.as_bytes(), &generation.to_be_bytes()];
+        Self(parts.concat())
+    }
+
+    /// What is signed.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What both sides must agree on for ever: the bytes, not only that they agree today.
+    #[test]
+    fn signed_transcripts_are_these_bytes() {
+        let pin = SpkiPin::from_bytes([2; 32]);
+        let renewal = RenewalTranscript::new(&[1; 16], &pin, 0x0102);
+        let expected = [b"hw-renew-1".as_slice(), &[1; 16], &[2; 32], &[0, 0, 0, 0, 0, 0, 1, 2]].concat();
+        assert_eq!(renewal.as_bytes(), expected);
+        let recovery = RecoveryTranscript::new(b"challenge", &[1; 16], &pin, 3);
+        let challenge = digest(&SHA256, b"challenge");
+        let expected =
+            [b"hw-recover-1".as_slice(), challenge.as_ref(), &[1; 16], &[2; 32], &[0, 0, 0, 0, 0, 0, 0, 3]].concat();
+        assert_eq!(recovery.as_bytes(), expected);
+    }
 
     fn transcript(which: u8) -> EnrolmentTranscript {
         let part = |n: u8| SpkiPin::from_bytes([if which == n { 0xff } else { n }; 32]);

@@ -76,7 +76,23 @@ impl rustls::client::ResolvesClientCert for LiveIdentity {
 
 /// The trust bundle; a new one judges from the next handshake on.
 #[derive(Debug)]
-pub struct LiveBundle(ArcSwap<RootCertStore>);
+pub struct LiveBundle(ArcSwap<Judges>);
+
+/// What judges by one bundle. Built once a bundle: with ten thousand agents that come back together, handshakes are what
+/// a broker does.
+#[derive(Debug)]
+struct Judges {
+    roots: Arc<RootCertStore>,
+    clients: Arc<dyn ClientCertVerifier>,
+}
+
+impl Judges {
+    fn by(bundle: &TrustBundle) -> Result<Arc<Self>, BundleError> {
+        let roots = Arc::new(bundle.roots()?);
+        let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider()).build();
+        Ok(Arc::new(Self { roots, clients: clients.map_err(|_| BundleError::Unusable)? }))
+    }
+}
 
 impl LiveBundle {
     /// Begins with this bundle.
@@ -84,7 +100,7 @@ impl LiveBundle {
     /// # Errors
     /// When it cannot be used.
     pub fn new(bundle: &TrustBundle) -> Result<Arc<Self>, BundleError> {
-        Ok(Arc::new(Self(ArcSwap::from_pointee(bundle.roots()?))))
+        Ok(Arc::new(Self(ArcSwap::from(Judges::by(bundle)?))))
     }
 
     /// Replaces it.
@@ -92,7 +108,7 @@ impl LiveBundle {
     /// # Errors
     /// When the new one cannot be used; the old one stays.
     pub fn swap(&self, bundle: &TrustBundle) -> Result<(), BundleError> {
-        self.0.store(Arc::new(bundle.roots()?));
+        self.0.store(Judges::by(bundle)?);
         Ok(())
     }
 }
@@ -146,6 +162,32 @@ pub fn instance_config(
     let verifier = BrokerVerifier { trust: Trust::Bundle(bundle), trust_domain, provider: provider() };
     let config = client_builder(verifier, clock)?.with_client_cert_resolver(identity);
     Ok(for_http2(config))
+}
+
+/// The agent's side when its certificate has expired: none of its own, the broker's under the bundle that it kept.
+///
+/// # Errors
+/// When TLS 1.3 cannot be had from the provider.
+pub fn recovery_config(
+    bundle: Arc<LiveBundle>,
+    trust_domain: TrustDomain,
+    clock: Arc<dyn TimeProvider>,
+) -> Result<ClientConfig, TlsError> {
+    let verifier = BrokerVerifier { trust: Trust::Bundle(bundle), trust_domain, provider: provider() };
+    Ok(for_http2(client_builder(verifier, clock)?.with_no_client_auth()))
+}
+
+/// The agent's side when its bundle is too old to know the broker's CA. **Verifies nobody**: whatever comes over such a
+/// connection must carry its own proof, as bundle statements do ([`TrustBundle::follow`]), and nothing else does.
+///
+/// # Errors
+/// When TLS 1.3 cannot be had from the provider.
+pub fn unverified_config_for_bundle_statements(
+    trust_domain: TrustDomain,
+    clock: Arc<dyn TimeProvider>,
+) -> Result<ClientConfig, TlsError> {
+    let verifier = BrokerVerifier { trust: Trust::Nothing, trust_domain, provider: provider() };
+    Ok(for_http2(client_builder(verifier, clock)?.with_no_client_auth()))
 }
 
 type ClientBuilder = rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>;
@@ -220,13 +262,17 @@ struct BrokerVerifier {
 enum Trust {
     Pins(Vec<SpkiPin>),
     Bundle(Arc<LiveBundle>),
+    /// Anybody will do.
+    Nothing,
 }
 
 impl Trust {
-    /// The roots to judge a chain by: with pins, those certificates that came along whose key is pinned.
-    fn roots(&self, intermediates: &[CertificateDer<'_>]) -> Result<Arc<RootCertStore>, Error> {
+    /// The roots to judge a chain by, if it is to be judged: with pins, those certificates that came along whose key is
+    /// pinned.
+    fn roots(&self, intermediates: &[CertificateDer<'_>]) -> Result<Option<Arc<RootCertStore>>, Error> {
         let pins = match self {
-            Self::Bundle(bundle) => return Ok(bundle.0.load_full()),
+            Self::Nothing => return Ok(None),
+            Self::Bundle(bundle) => return Ok(Some(bundle.0.load().roots.clone())),
             Self::Pins(pins) => pins,
         };
         let mut roots = RootCertStore::empty();
@@ -235,7 +281,7 @@ impl Trust {
                 roots.add(certificate.clone().into_owned())?;
             }
         }
-        if roots.is_empty() { Err(PeerError::NotPinned.into_error()) } else { Ok(Arc::new(roots)) }
+        if roots.is_empty() { Err(PeerError::NotPinned.into_error()) } else { Ok(Some(Arc::new(roots))) }
     }
 }
 
@@ -248,7 +294,7 @@ impl ServerCertVerifier for BrokerVerifier {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let roots = self.trust.roots(intermediates)?;
+        let Some(roots) = self.trust.roots(intermediates)? else { return Ok(ServerCertVerified::assertion()) };
         let leaf = ParsedCertificate::try_from(end_entity)?;
         let algorithms = self.provider.signature_verification_algorithms.all;
         verify_server_cert_signed_by_trust_anchor(&leaf, &roots, intermediates, now, algorithms)?;
@@ -305,10 +351,7 @@ impl ClientCertVerifier for InstanceVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        let verifier = WebPkiClientVerifier::builder_with_provider(self.bundle.0.load_full(), self.provider.clone())
-            .build()
-            .map_err(|_| Error::General("no client verifier".into()))?;
-        verifier.verify_client_cert(end_entity, intermediates, now)?;
+        self.bundle.0.load().clients.verify_client_cert(end_entity, intermediates, now)?;
         match PeerIdentity::of_leaf(end_entity, &self.trust_domain) {
             Ok(PeerIdentity::Instance(_)) => Ok(ClientCertVerified::assertion()),
             Ok(PeerIdentity::Broker) => Err(PeerError::OtherParty.into_error()),

@@ -11,7 +11,10 @@ use homeward_certs::bundle::TrustBundle;
 use homeward_certs::csr::{CsrPublicKey, InstanceKey};
 use homeward_certs::identity::TrustDomain;
 use homeward_certs::pin::SpkiPin;
-use homeward_certs::tls::{LiveBundle, LiveIdentity, PeerError, broker_config, enrolment_config, instance_config};
+use homeward_certs::tls::{
+    LiveBundle, LiveIdentity, PeerError, broker_config, enrolment_config, instance_config, recovery_config,
+    unverified_config_for_bundle_statements,
+};
 use rustls::pki_types::{ServerName, UnixTime};
 use rustls::time_provider::TimeProvider;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection};
@@ -253,6 +256,47 @@ fn a_swapped_identity_and_bundle_count_from_the_next_handshake_on() {
     let outcome = handshake(agent, new.broker(NOW));
     assert!(outcome.succeeded(), "{outcome:?}");
     assert_eq!(outcome.client_leaf, Some(leaf));
+}
+
+/// N3: an agent whose certificate has expired judges the broker by the bundle that it kept, and shows nothing.
+#[test]
+fn an_agent_without_certificate_recovers_under_its_bundle() {
+    let (realm, other) = (Realm::new(), Realm::new());
+    let agent = || {
+        let bundle = LiveBundle::new(&realm.bundle()).unwrap();
+        recovery_config(bundle, domain(), Arc::new(At(NOW))).unwrap()
+    };
+    let outcome = handshake(agent(), realm.broker(NOW));
+    assert!(outcome.succeeded(), "{outcome:?}");
+    assert_eq!(outcome.client_leaf, None);
+    assert!(!handshake(agent(), other.broker(NOW)).succeeded());
+    assert!(!handshake(agent(), realm.broker_showing(realm.instance_identity(), NOW)).succeeded());
+}
+
+/// N4: what is signed by itself may come over a connection that proves nothing.
+#[test]
+fn bundle_statements_may_come_from_anybody() {
+    let other = Realm::new();
+    let agent = unverified_config_for_bundle_statements(domain(), Arc::new(At(NOW))).unwrap();
+    let outcome = handshake(agent, other.broker(NOW));
+    assert!(outcome.succeeded(), "{outcome:?}");
+    assert_eq!(outcome.client_leaf, None);
+}
+
+/// While the CA turns, leaves of either are good under the bundle of both.
+#[test]
+fn a_bundle_of_two_authorities_accepts_leaves_of_either() {
+    let (old, next) = (Realm::new(), Realm::new());
+    let both = || {
+        let certificates = vec![old.ca.certificate().to_vec(), next.ca.certificate().to_vec()];
+        LiveBundle::new(&TrustBundle::new(2, certificates).unwrap()).unwrap()
+    };
+    for (agent, broker) in [(&old, &next), (&next, &old), (&next, &next)] {
+        let agent = instance_config(agent.instance_identity(), both(), domain(), Arc::new(At(NOW))).unwrap();
+        let broker = broker_config(broker.broker_identity(), both(), domain(), Arc::new(At(NOW))).unwrap();
+        let outcome = handshake(agent, broker);
+        assert!(outcome.succeeded(), "{outcome:?}");
+    }
 }
 
 /// A key that is not the certificate's is refused before it is used.
