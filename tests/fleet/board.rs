@@ -5,9 +5,12 @@ use std::time::Duration;
 use anyhow::bail;
 use homeward_certs::pin::SpkiPin;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, interval_at, sleep_until};
 
 use crate::resources::Fingerprint;
+
+/// Between two lines of progress.
+pub(crate) const A_SECOND: Duration = Duration::from_secs(1);
 
 /// Something that happened to an agent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +71,8 @@ pub(crate) struct Board {
     pub(crate) lost: usize,
     /// The key set that was acknowledged last.
     pub(crate) key_set: Option<Fingerprint>,
+    /// The newest trust bundle that was acknowledged.
+    pub(crate) bundle_version: u64,
 }
 
 /// What is waited for.
@@ -86,7 +91,7 @@ impl Board {
     pub(crate) fn new(agents: usize) -> (Self, Vec<Reporter>) {
         let (sender, reports) = mpsc::unbounded_channel();
         let reporters = (0..agents).map(|agent| Reporter { agent, reports: sender.clone() }).collect();
-        (Self { agents, reports, trouble: None, lost: 0, key_set: None }, reporters)
+        (Self { agents, reports, trouble: None, lost: 0, key_set: None, bundle_version: 0 }, reporters)
     }
 
     /// Waits until each agent has said something that counts, and gives the moments.
@@ -99,8 +104,9 @@ impl Board {
         mut counts: impl FnMut(&Report) -> bool,
     ) -> anyhow::Result<Vec<Instant>> {
         let mut moments: Vec<Option<Instant>> = vec![None; self.agents];
-        let (mut reached, mut progress) = (0, interval(Duration::from_secs(1)));
-        let deadline = Instant::now() + goal.within;
+        let (mut reached, began) = (0, Instant::now());
+        let mut progress = interval_at(began + A_SECOND, A_SECOND);
+        let deadline = began + goal.within;
         while reached < self.agents {
             tokio::select! {
                 biased;
@@ -127,8 +133,11 @@ impl Board {
         match news {
             News::Lost(trouble) => (self.trouble, self.lost) = (Some(trouble.clone()), self.lost + 1),
             News::RenewalRefused(trouble) | News::Dismissed(trouble) => self.trouble = Some(trouble.clone()),
-            News::Acknowledged { key_set: Some(key_set), .. } => self.key_set = Some(*key_set),
-            News::Connected(_) | News::Acknowledged { key_set: None, .. } | News::Ordered => {}
+            News::Acknowledged { key_set, bundle_version } => {
+                self.key_set = key_set.or(self.key_set);
+                self.bundle_version = bundle_version.unwrap_or(0).max(self.bundle_version);
+            }
+            News::Connected(_) | News::Ordered => {}
         }
     }
 }

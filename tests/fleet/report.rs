@@ -30,6 +30,8 @@ pub(crate) struct Figures {
     pub(crate) key_set_ack_max_s: Option<f64>,
     /// … until the broker's own `rotation status` counted all.
     pub(crate) key_set_counted_s: Option<f64>,
+    /// … until the key signed: not before caches have let go of the old key set, twice the 2 s that they may keep it.
+    pub(crate) key_active_s: Option<f64>,
     /// From the start of `ca rotate` until 99 % of the agents had acknowledged the new trust bundle.
     pub(crate) bundle_ack_p99_s: Option<f64>,
     /// From the first receipt of a renewal order until the last agent was connected with its new certificate.
@@ -45,7 +47,7 @@ pub(crate) struct Figures {
     /// … all of them.
     pub(crate) reconnect_max_s: Option<f64>,
     /// Streams that broke though nobody broke them.
-    pub(crate) streams_lost: usize,
+    pub(crate) streams_lost: Option<usize>,
     /// What each phase took.
     pub(crate) phases: Vec<PhaseCost>,
     /// Why it ended early.
@@ -103,7 +105,7 @@ impl Figures {
 }
 
 /// The figures of the table, in the order in which they come about.
-const FIGURES: [&str; 19] = [
+const FIGURES: [&str; 20] = [
     "agents",
     "optimised",
     "connect_s",
@@ -114,6 +116,7 @@ const FIGURES: [&str; 19] = [
     "key_set_ack_p99_s",
     "key_set_ack_max_s",
     "key_set_counted_s",
+    "key_active_s",
     "bundle_ack_p99_s",
     "ca_renewal_s",
     "renewals_refused",
