@@ -63,7 +63,9 @@ async fn main() -> ExitCode {
     let mut figures = Figures::of(arguments.agents);
     let result = phases::run(&arguments, &mut figures).await;
     figures.failed = result.as_ref().err().map(|error| format!("{error:#}"));
-    println!("{}", figures.table());
+    if !figures.phases.is_empty() {
+        println!("{}", figures.table());
+    }
     if arguments.json {
         println!("{}", figures.json());
     }
