@@ -133,6 +133,20 @@ impl Authority {
         self.ca.certificate()
     }
 
+    /// Where the CA is.
+    pub fn state(&self) -> CaState {
+        let signer = self.bundle.pins().first().copied().unwrap_or_else(|| SpkiPin::from_bytes([0; 32]));
+        CaState { bundle: self.bundle.clone(), signer, created_at: Timestamp::from_secs(0) }
+    }
+
+    /// The writes of a step.
+    ///
+    /// # Errors
+    /// Always, so far.
+    pub async fn transition(&self, _step: CaStep, _now: Timestamp) -> Result<Vec<Write>, CaError> {
+        Err(CaError::Missing(self.trust_domain().clone()))
+    }
+
     /// What agents must trust.
     pub fn bundle(&self) -> &TrustBundle {
         &self.bundle
@@ -178,6 +192,34 @@ fn new_leaf(ca: &CertificateAuthority, now: Timestamp) -> Result<(Vec<Vec<u8>>, 
     let key = InstanceKey::generate()?;
     let leaf = ca.issue_broker(&key, Validity { now: now.to_system_time(), lifetime: LEAF_LIFETIME })?;
     Ok((vec![leaf.certificate, ca.certificate().to_vec()], key))
+}
+
+/// Where the CA is.
+#[derive(Clone, Debug)]
+pub struct CaState {
+    /// What agents must trust.
+    pub bundle: TrustBundle,
+    /// The CA that signs instances.
+    pub signer: SpkiPin,
+    /// When it was made.
+    pub created_at: Timestamp,
+}
+
+/// A step of the CA's turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CaStep {
+    /// The next one is made and trusted.
+    Prepare,
+    /// It signs instances.
+    ActivateClients,
+    /// It signs brokers.
+    ActivateServers,
+    /// The old one is given up.
+    Retire,
+    /// The old one signs again.
+    RollBack,
+    /// The next one is given up.
+    FinishRollBack,
 }
 
 /// What can be wrong with the CA.

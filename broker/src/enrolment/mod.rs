@@ -264,11 +264,13 @@ impl Enrolment {
             return Ok(None);
         }
         let old = old.and_then(|old| old.relying_party.as_ref());
-        let version = old.map_or(1, |old| old.wanted_credential().version() + 1);
+        let version = old.map_or(1, RelyingParty::next_version);
         Ok(Some(RelyingParty {
             client_id,
             credential: ClientCredential::Secret(ClientSecret::generate(&self.kek, version)?),
             next_credential: None,
+            last_credential_version: version,
+            credential_at: None,
             signing_key_choice: old.map(|old| old.signing_key_choice).unwrap_or_default(),
             redirect_uris: profile.redirect_uris.clone(),
             auth_method: profile.auth_method,

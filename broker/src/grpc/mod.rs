@@ -7,6 +7,7 @@ mod admin;
 mod authorization;
 mod enrolment;
 mod login;
+mod rotation;
 mod status;
 mod sync;
 mod transport;
@@ -33,6 +34,7 @@ use crate::enrolment::Enrolment;
 use crate::fleet::Fleet;
 use crate::login::Login;
 use crate::registry::Registry;
+use crate::rotation::Rotations;
 
 use authorization::{AuthorizationLayer, Gate};
 
@@ -59,6 +61,8 @@ pub struct Services {
     pub login: Login,
     /// Instances and trust.
     pub registry: Registry,
+    /// Keys, secrets and the CA on the move.
+    pub rotations: Arc<Rotations>,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.

@@ -13,6 +13,7 @@ use tracing::error;
 use crate::enrolment::EnrolmentError;
 use crate::login::LoginError;
 use crate::registry::TrustError;
+use crate::rotation::RotationError;
 use crate::storage::StoreError;
 
 /// Domain of every ErrorInfo.
@@ -119,6 +120,24 @@ pub(super) fn trust(refusal: &TrustError) -> Status {
         TrustError::Store(error) => return store(error),
     };
     status(Code::FailedPrecondition, reason, &refusal.to_string())
+}
+
+/// The status for a refused rotation.
+pub(super) fn rotation(refusal: &RotationError) -> Status {
+    use RotationError as E;
+    let (code, reason) = match refusal {
+        E::AlreadyTurning(_) => (Code::FailedPrecondition, "ALREADY_TURNING"),
+        E::NotTurning(_) => (Code::FailedPrecondition, "NOT_TURNING"),
+        E::TooLate(_) => (Code::FailedPrecondition, "TOO_LATE"),
+        E::NotPaused(_) => (Code::FailedPrecondition, "NOT_PAUSED"),
+        E::UnknownInstance(_) => (Code::NotFound, "INSTANCE_UNKNOWN"),
+        E::NoRelyingParty(_) => (Code::FailedPrecondition, "NO_RELYING_PARTY"),
+        // Another broker, or another of ops, moved it in this moment.
+        E::Store(StoreError::Conflict) => (Code::Aborted, "PHASE_CONFLICT"),
+        E::Store(error) => return store(error),
+        E::NoActiveKey | E::Key(_) | E::Authority(_) | E::Secret(_) => return internal(refusal),
+    };
+    status(code, reason, &refusal.to_string())
 }
 
 /// The status for a store that did not do it.

@@ -43,10 +43,10 @@ pub(super) fn document(issuer: &Issuer) -> Document {
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,
     });
-    Document::new(metadata.to_string(), KEPT)
+    Document::new(metadata.to_string())
 }
 
 /// Serves it.
 pub(super) async fn get(State(provider): State<Arc<Provider>>, headers: HeaderMap) -> Response {
-    provider.discovery.serve(&headers)
+    provider.discovery.serve(&headers, KEPT)
 }

@@ -6,6 +6,7 @@ mod authorize;
 mod clients;
 mod code;
 mod http_layer;
+mod keys;
 mod session;
 mod tokens;
 mod world;
