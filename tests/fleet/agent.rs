@@ -100,7 +100,7 @@ impl<E: Into<anyhow::Error>> From<E> for End {
         if DISMISSALS.iter().any(|dismissal| reason.ends_with(dismissal)) {
             Self::Dismissed(reason)
         } else {
-            Self::Lost(anyhow!(reason))
+            Self::Lost(error)
         }
     }
 }

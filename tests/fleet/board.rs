@@ -97,7 +97,7 @@ impl Board {
     /// Waits until each agent has said something that counts, and gives the moments.
     ///
     /// # Errors
-    /// When too few have in time; says how many, and what troubled them last.
+    /// When too few have in time; says how many, and what troubled them last. When one was dismissed.
     pub(crate) async fn each(
         &mut self,
         goal: Goal<'_>,
@@ -111,7 +111,7 @@ impl Board {
             tokio::select! {
                 biased;
                 Some(report) = self.reports.recv() => {
-                    self.note(&report.news);
+                    self.note(&report.news)?;
                     if counts(&report) && moments[report.agent].is_none() {
                         moments[report.agent] = Some(report.at);
                         reached += 1;
@@ -129,16 +129,19 @@ impl Board {
         Ok(moments)
     }
 
-    fn note(&mut self, news: &News) {
+    fn note(&mut self, news: &News) -> anyhow::Result<()> {
         match news {
             News::Lost(trouble) => (self.trouble, self.lost) = (Some(trouble.clone()), self.lost + 1),
-            News::RenewalRefused(trouble) | News::Dismissed(trouble) => self.trouble = Some(trouble.clone()),
+            News::RenewalRefused(trouble) => self.trouble = Some(trouble.clone()),
+            // Nothing that is done here gives a broker a reason for it.
+            News::Dismissed(reason) => bail!("an agent was told not to come back: {reason}"),
             News::Acknowledged { key_set, bundle_version } => {
                 self.key_set = key_set.or(self.key_set);
                 self.bundle_version = bundle_version.unwrap_or(0).max(self.bundle_version);
             }
             News::Connected(_) | News::Ordered => {}
         }
+        Ok(())
     }
 }
 
@@ -176,5 +179,13 @@ mod tests {
             let result = board.each(goal, |report| report.news == News::Ordered).await;
             assert_eq!(result.map(|moments| moments.len()).map_err(|error| error.to_string()), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn a_dismissal_ends_the_wait() {
+        let (mut board, reporters) = Board::new(1);
+        reporters[0].tell(News::Dismissed("AGENT_UNKNOWN".into()));
+        let error = board.each(GOAL, |_| true).await.unwrap_err();
+        assert_eq!(error.to_string(), "an agent was told not to come back: AGENT_UNKNOWN");
     }
 }

@@ -101,6 +101,8 @@ impl Registrar {
             client_id: ClientId::of(name, id),
             credential: ClientCredential::Secret(ClientSecret::generate(&self.kek, 1)?),
             next_credential: None,
+            last_credential_version: 1,
+            credential_at: None,
             signing_key_choice: SigningKeyChoice::default(),
             redirect_uris: vec![format!("{public_url}/callback")],
             auth_method: ClientAuthMethod::ClientSecretBasic,
