@@ -41,6 +41,15 @@ const WIDEST_SPREAD: Duration = Duration::from_secs(30);
 /// Refusals after which an agent does not come back.
 const DISMISSALS: [&str; 3] = ["INSTANCE_QUARANTINED", "AGENT_UNKNOWN", "CERTIFICATE_REPLACED"];
 
+/// All that an agent can be told to have.
+const EVERYTHING: [v1::Resource; 5] = [
+    v1::Resource::ClientCredentials,
+    v1::Resource::KeySet,
+    v1::Resource::TrustBundle,
+    v1::Resource::Homes,
+    v1::Resource::RenewalOrder,
+];
+
 /// What all agents have in common.
 #[derive(Debug)]
 pub(crate) struct Surroundings {
@@ -123,13 +132,12 @@ impl Agent {
         let mut first = surroundings.first_connections.acquire().await.ok();
         let mut backoff = Backoff::default();
         loop {
-            let opened = Instant::now();
-            let (end, was_open) = match self.open().await {
-                Ok(stream) => {
-                    first = None;
-                    (self.converse(stream).await, true)
-                }
-                Err(end) => (end, false),
+            let stream = self.open().await;
+            drop(first.take());
+            let (opened, was_open) = (Instant::now(), stream.is_ok());
+            let end = match stream {
+                Ok(stream) => self.converse(stream).await,
+                Err(end) => end,
             };
             if was_open && opened.elapsed() >= HEALTHY_AFTER {
                 backoff.reset();
@@ -145,7 +153,6 @@ impl Agent {
                 }
             };
             sleep(pause).await;
-            drop(first.take());
         }
     }
 
@@ -199,7 +206,8 @@ impl Agent {
 
     fn take(&mut self, message: v1::SyncResponse, requests: &mpsc::Sender<v1::SyncRequest>) -> Result<(), End> {
         let (changes, removed) = match message.message {
-            Some(Answer::Snapshot(snapshot)) => (snapshot, Vec::new()),
+            // What is not in there is no longer wanted.
+            Some(Answer::Snapshot(snapshot)) => (snapshot, EVERYTHING.map(i32::from).to_vec()),
             Some(Answer::Delta(delta)) => (delta.changes.unwrap_or_default(), delta.removed),
             Some(Answer::Drain(drain)) => {
                 return Err(End::Drained(duration(drain.retry_after_duration).unwrap_or_default()));
