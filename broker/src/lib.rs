@@ -87,7 +87,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
     let (keys, keep_keys_fresh) = KeySet::open(store.clone(), kek.clone()).await?;
-    let authority = Arc::new(Authority::load(&store, &kek, &config.trust_domain, clock.clone()).await?);
+    let (authority, follow_authority) = Authority::open(&store, &kek, &config.trust_domain, clock.clone()).await?;
     let subjects = SubjectKey::load(&store, &kek).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
     let (liveness, keep_reports) = Liveness::open(store.clone()).await?;
@@ -99,7 +99,7 @@ pub async fn run(
     let shared = Shared {
         issuer: config.issuer.clone(),
         keys: keys.clone(),
-        bundle: authority.bundle().clone(),
+        bundle: authority.state().bundle.clone(),
         kek: kek.clone(),
     };
     let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
@@ -143,7 +143,7 @@ pub async fn run(
             keep_registry_fresh,
             keep_reports,
             keep_keys_fresh,
-            authority.keep_leaf_fresh(),
+            follow_authority,
             rotations.run(clock.clone()),
             expiry::run(store, EXPIRING, clock)
         );

@@ -125,10 +125,12 @@ pub enum Purpose {
     LoginTransaction,
     /// A login transaction in the user's hands, on the way to the home.
     Ticket,
+    /// What an agent has to sign to come back by its recovery key.
+    RecoveryChallenge,
 }
 
 impl Purpose {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::AuthorityKey,
         Self::SigningKey,
         Self::SubjectKey,
@@ -136,6 +138,7 @@ impl Purpose {
         Self::ClientSecret,
         Self::LoginTransaction,
         Self::Ticket,
+        Self::RecoveryChallenge,
     ];
 
     const fn text(self) -> &'static str {
@@ -147,6 +150,7 @@ impl Purpose {
             Self::ClientSecret => "homeward client secret 1",
             Self::LoginTransaction => "homeward login transaction 1",
             Self::Ticket => "homeward ticket 1",
+            Self::RecoveryChallenge => "homeward recovery challenge 1",
         }
     }
 }

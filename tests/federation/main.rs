@@ -7,4 +7,6 @@ mod enrolment;
 mod http;
 mod login;
 mod ops;
+mod rotation;
 mod storage;
+mod town;

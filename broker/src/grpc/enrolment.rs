@@ -43,7 +43,7 @@ impl EnrolmentService for Service {
         })?;
         Ok(Response::new(v1::EnrolResponse {
             certificate_chain: identity.chain,
-            trust_bundle: Some(wire_bundle(self.enrolment.bundle())),
+            trust_bundle: Some(wire_bundle(&identity.bundle)),
             issuer: self.issuer.to_string(),
             generation: identity.generation,
             server_time: Some(wire_time(now)),
@@ -58,7 +58,7 @@ impl EnrolmentService for Service {
         let identity = renewed.map_err(|error| status::enrolment(&error))?;
         Ok(Response::new(v1::RenewResponse {
             certificate_chain: identity.chain,
-            trust_bundle: Some(wire_bundle(self.enrolment.bundle())),
+            trust_bundle: Some(wire_bundle(&identity.bundle)),
             generation: identity.generation,
         }))
     }

@@ -10,6 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
+use crate::authority::CaError;
 use crate::enrolment::EnrolmentError;
 use crate::login::LoginError;
 use crate::registry::TrustError;
@@ -133,6 +134,7 @@ pub(super) fn rotation(refusal: &RotationError) -> Status {
         E::UnknownInstance(_) => (Code::NotFound, "INSTANCE_UNKNOWN"),
         E::NoRelyingParty(_) => (Code::FailedPrecondition, "NO_RELYING_PARTY"),
         // Another broker, or another of ops, moved it in this moment.
+        E::Authority(CaError::Step(_)) => (Code::Aborted, "PHASE_CONFLICT"),
         E::Store(StoreError::Conflict) => (Code::Aborted, "PHASE_CONFLICT"),
         E::Store(error) => return store(error),
         E::NoActiveKey | E::Key(_) | E::Authority(_) | E::Secret(_) => return internal(refusal),

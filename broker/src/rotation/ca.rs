@@ -4,12 +4,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::authority::CaStep;
+use crate::authority::{CaPhase, CaState, CaStep};
 use crate::clock::Timestamp;
 use crate::registry::{Instance, Resource};
 use crate::rotation::gate::{Absent, Gate, Participant};
 use crate::rotation::record::{Phase, RotationSubject, StoredRotation};
-use crate::rotation::{Move, RotationError, Rotations};
+use crate::rotation::{Move, RotationError, Rotations, TICK};
 
 /// Renewals a second that agents are told to keep to.
 const RENEWALS_PER_SECOND: u64 = 250;
@@ -29,7 +29,9 @@ impl Rotations {
 
     /// When the CA that signs was made.
     pub(super) fn authority_since(&self) -> Timestamp {
-        self.authority.state().created_at
+        let signer = self.authority.state().authorities().into_iter().find(|listed| listed.signs_instances);
+        // There always is one; were there none, nothing would be due.
+        signer.map_or(Timestamp::from_secs(i64::MAX), |signer| signer.created_at)
     }
 
     pub(super) async fn begin_authority(&self, now: Timestamp) -> Result<Move, RotationError> {
@@ -39,6 +41,11 @@ impl Rotations {
 
     pub(super) fn gate_of_authority(&self, rotation: &StoredRotation, now: Timestamp) -> Gate {
         let state = self.authority.state();
+        if state.phase != phase_of_authority(rotation.phase) {
+            // The commit of the last move is on its way here: to judge by the state before it would open the gate.
+            let words = "the broker reads what it has just written";
+            return Gate { participants: Vec::new(), not_before: now + TICK, absent: Absent::Hold, words };
+        }
         match rotation.phase {
             Phase::Prepared => Gate {
                 participants: self.trusting(state.bundle.version),
@@ -47,7 +54,7 @@ impl Rotations {
                 words: "every connected agent trusts the new CA",
             },
             Phase::ClientsActivated | Phase::RollingBack => Gate {
-                participants: self.certified(&state.signer.to_string(), now),
+                participants: self.certified(&state, now),
                 not_before: rotation.phase_at,
                 // Whoever is away drops out when his certificate ends, and comes back by his recovery key.
                 absent: Absent::Hold,
@@ -67,10 +74,10 @@ impl Rotations {
         self.agents(|_| true, |_, seen| seen.is_some_and(|seen| seen.acknowledged.bundle_version >= version))
     }
 
-    /// Whose certificate is signed by the CA with this pin.
-    fn certified(&self, signer: &str, now: Timestamp) -> Vec<Participant> {
+    /// Whose certificate is of the CA that signs now.
+    fn certified(&self, state: &CaState, now: Timestamp) -> Vec<Participant> {
         let lives = |instance: &Instance| instance.certificate.not_after > now;
-        self.agents(lives, |instance, _| instance.certificate.authority.as_deref() == Some(signer))
+        self.agents(lives, |instance, _| state.is_of_signer(instance.certificate.authority.as_deref()))
     }
 
     fn agents(
@@ -114,5 +121,16 @@ impl Rotations {
         }
         let writes = self.authority.transition(CaStep::RollBack, now).await?;
         Ok(Move { writes, phase: Phase::RollingBack, remark: String::new() })
+    }
+}
+
+/// Where the CA is while its rotation is in this phase.
+pub(super) fn phase_of_authority(phase: Phase) -> Option<CaPhase> {
+    match phase {
+        Phase::Prepared => Some(CaPhase::Prepared),
+        Phase::ClientsActivated => Some(CaPhase::ClientsActivated),
+        Phase::ServersActivated => Some(CaPhase::ServersActivated),
+        Phase::RollingBack => Some(CaPhase::RollingBack),
+        Phase::Published | Phase::Active | Phase::Offered | Phase::Done | Phase::RolledBack => None,
     }
 }

@@ -1,6 +1,7 @@
 //! Rotations on a real store, with a clock that stands still and agents that say what a test wants.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
@@ -16,10 +17,11 @@ use crate::registry::{
     ClientCredential, ClientId, ClientSecret, Instance, InstanceId, Liveness, Refusal, Registry, RelyingParty,
     Resource, Sighting, SigningKeyChoice,
 };
+use crate::rotation::ca::phase_of_authority;
 use crate::rotation::{Foundations, Phase, RotationError, RotationSubject, Rotations, Settings, Urgency};
 use crate::secret::KeyEncryptionKey;
 use crate::storage::sled::SledStore;
-use crate::storage::{Expect, Store};
+use crate::storage::{Expect, Key, Page, Revision, Store, StoreError, Versioned, Watch, Write};
 
 const NOW: Timestamp = Timestamp::from_secs(1_900_000_000);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -50,9 +52,11 @@ impl World {
         let kek = Arc::new(kek);
         let trust_domain = "test.example".parse().unwrap();
         let mut writes = keys::first_keys(&store, &kek, NOW).unwrap();
-        writes.push(Authority::first(&store, &kek, &trust_domain, NOW).unwrap());
+        writes.extend(Authority::first(&store, &kek, &trust_domain, NOW).unwrap());
         store.commit(writes).await.unwrap();
-        let authority = Arc::new(Authority::load(&store, &kek, &trust_domain, Clock::manual(NOW).0).await.unwrap());
+        let clock = Clock::manual(NOW).0;
+        let (authority, follow) = Authority::open(&store, &kek, &trust_domain, clock).await.unwrap();
+        tokio::spawn(follow);
         let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
         tokio::spawn(keep_fresh);
         for name in names {
@@ -121,7 +125,7 @@ impl World {
         let changed = registry.instances.update(name, |instance| {
             let mut instance = instance.unwrap();
             instance.relying_party.as_mut().unwrap().signing_key_choice = choice;
-            Ok::<_, crate::storage::StoreError>(instance)
+            Ok::<_, StoreError>(instance)
         });
         registry.reached(changed.await.unwrap()).await.unwrap();
     }
@@ -331,6 +335,135 @@ async fn of_two_brokers_that_decide_at_once_one_moves() {
     both(NOW + 10 * MINUTE + LONGEST).await;
     both(NOW + 10 * MINUTE + LONGEST).await;
     assert_eq!(world.states().await, ["active"]);
+}
+
+/// A store that breaks down at its nth commit from now: before it is made, or after, when only the answer is lost.
+#[derive(Debug)]
+struct Breaking {
+    inner: Arc<dyn Store>,
+    left: AtomicI64,
+    answer_only: bool,
+}
+
+#[async_trait::async_trait]
+impl Store for Breaking {
+    async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
+        self.inner.get(key).await
+    }
+
+    async fn list(&self, page: Page) -> Result<Vec<(Key, Versioned)>, StoreError> {
+        self.inner.list(page).await
+    }
+
+    fn watch(&self, prefix: &str) -> Watch {
+        self.inner.watch(prefix)
+    }
+
+    async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
+        let left = self.left.fetch_sub(1, Ordering::SeqCst);
+        if left < 0 || (left == 0 && !self.answer_only) {
+            return Err(StoreError::Unavailable("killed".into()));
+        }
+        let done = self.inner.commit(writes).await;
+        if left == 0 { Err(StoreError::Unavailable("killed".into())) } else { done }
+    }
+}
+
+/// Everything that an agent can say for its instance, said.
+async fn everybody_goes_along(world: &World, now: Timestamp) {
+    world.acknowledges_keys("beta", now).await;
+    let (bundle, secret) =
+        (world.foundations.authority.state().bundle.version, world.party("beta").wanted_credential().version());
+    let signer = world.foundations.authority.state().signer_pin().to_string();
+    world.hears("beta", now, |seen| {
+        seen.acknowledged.bundle_version = bundle;
+        seen.acknowledged.secret_version = secret;
+    });
+    let registry = &world.foundations.registry;
+    let renewed = registry.instances.update("beta", |instance| {
+        let mut instance = instance.unwrap();
+        instance.certificate.authority = Some(signer.clone());
+        instance.certificate.not_after = now + 1000 * MINUTE;
+        Ok::<_, StoreError>(instance)
+    });
+    registry.reached(renewed.await.unwrap()).await.unwrap();
+}
+
+/// R0–R4, RB, K: the broker dies before or after any commit of a rotation, another one goes on from what is stored, and the
+/// rotation ends as if nothing had happened.
+#[tokio::test]
+async fn a_rotation_goes_on_after_a_broker_that_died_at_any_commit() {
+    for subject in [RS256, secret("beta"), RotationSubject::Authority] {
+        for (nth, answer_only) in (0..5).flat_map(|nth| [(nth, false), (nth, true)]) {
+            let world = World::new(&["beta"], POLICY).await;
+            world.connects("beta", NOW);
+            let store = world.foundations.store.clone();
+            let breaking = Arc::new(Breaking { inner: store, left: AtomicI64::new(nth), answer_only });
+            let dying = World::broker(&Foundations { store: breaking, ..world.foundations.clone() }, POLICY);
+            let mut now = NOW;
+            drop(dying.begin(subject.clone(), Urgency::Planned, "uid=0", now).await);
+            for _ in 0..6 {
+                now = now + 11 * MINUTE;
+                everybody_goes_along(&world, now).await;
+                drop(dying.look(now).await);
+                settle(&world).await;
+            }
+            // Ops see no rotation if it died before the first commit, and order it again.
+            if world.rotations.status(Some(&subject), now).await.unwrap().is_empty() {
+                world.rotations.begin(subject.clone(), Urgency::Planned, "uid=0", now).await.unwrap();
+            }
+            for _ in 0..20 {
+                now = now + 11 * MINUTE;
+                everybody_goes_along(&world, now).await;
+                world.rotations.look(now).await.unwrap();
+                settle(&world).await;
+            }
+            let end = world.look(&subject, now).await;
+            assert_eq!(end.0, Phase::Done, "{subject} died at commit {nth}, answer_only {answer_only}: {end:?}");
+            assert_eq!(world.states().await, ["active"]);
+            assert_eq!(world.party("beta").credentials().count(), 1);
+            assert_eq!(world.foundations.authority.state().authorities().len(), 1);
+        }
+    }
+}
+
+/// RB: from each phase but the last.
+#[tokio::test]
+async fn the_ca_can_be_taken_back_from_every_phase_but_the_last() {
+    for steps in 0..3 {
+        let world = World::new(&["beta"], POLICY).await;
+        world.connects("beta", NOW);
+        let old = world.foundations.authority.state().signer_pin();
+        let mut now = NOW;
+        world.begin(&RotationSubject::Authority, Urgency::Planned).await;
+        settle(&world).await;
+        for _ in 0..steps {
+            now = now + 5 * MINUTE;
+            everybody_goes_along(&world, now).await;
+            world.rotations.look(now).await.unwrap();
+            settle(&world).await;
+        }
+        world.rotations.roll_back(&RotationSubject::Authority, now).await.unwrap();
+        settle(&world).await;
+        everybody_goes_along(&world, now).await;
+        assert_eq!(world.look(&RotationSubject::Authority, now + MINUTE).await.0, Phase::RolledBack, "after {steps}");
+        settle(&world).await;
+        let state = world.foundations.authority.state();
+        assert_eq!((state.signer_pin(), state.authorities().len()), (old, 1), "after {steps}");
+    }
+}
+
+/// Waits until the CA's picture is that of the store.
+async fn settle(world: &World) {
+    for _ in 0..200 {
+        let rotation = world.rotations.status(Some(&RotationSubject::Authority), NOW).await.unwrap();
+        let wanted = rotation.first().and_then(|status| phase_of_authority(status.rotation.phase));
+        if world.foundations.authority.state().phase == wanted {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the CA does not follow the store");
 }
 
 proptest! {
