@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
-use homeward_broker::authority::Authority;
+use homeward_broker::authority::{Authority, CaState};
 use homeward_broker::clock::Clock;
 use homeward_broker::config::Config;
 use homeward_broker::keys::SigningAlgorithm;
@@ -65,7 +65,7 @@ pub(crate) async fn enrol(config: &Path, agents: u32) -> anyhow::Result<Enrolled
     }
     Ok(Enrolled {
         identities,
-        bundle: registrar.authority.bundle().clone(),
+        bundle: registrar.ca.bundle.clone(),
         trust_domain: config.trust_domain,
         agent_url: config.agent_url.to_string(),
     })
@@ -74,27 +74,29 @@ pub(crate) async fn enrol(config: &Path, agents: u32) -> anyhow::Result<Enrolled
 /// The broker's side of an enrolment.
 struct Registrar {
     store: Arc<dyn Store>,
-    kek: KeyEncryptionKey,
-    authority: Authority,
+    kek: Arc<KeyEncryptionKey>,
+    ca: Arc<CaState>,
     clock: Clock,
     lifetime: std::time::Duration,
 }
 
 impl Registrar {
     async fn open(config: &Config) -> anyhow::Result<Self> {
-        let kek = KeyEncryptionKey::load(&config.key_encryption_key_file)?;
+        let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
         let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.store_dir())?);
         let clock = Clock::system();
-        let authority = Authority::load(&store, &kek, &config.trust_domain, clock.clone()).await?;
-        Ok(Self { store, kek, authority, clock, lifetime: config.lifetimes.instance_certificate })
+        // Nobody moves the CA of a broker that does not run.
+        let (authority, _) = Authority::open(&store, &kek, &config.trust_domain, clock.clone()).await?;
+        Ok(Self { store, kek, ca: authority.state(), clock, lifetime: config.lifetimes.instance_certificate })
     }
 
     /// One relying party, enrolled and confirmed.
     fn register(&self, name: &InstanceName) -> anyhow::Result<(Instance, Identity)> {
         let (key, recovery, now) = (InstanceKey::generate()?, RecoveryKey::generate()?, self.clock.now());
-        let leaf = self.authority.issue(name, &CsrPublicKey::from_csr(&key.csr()?)?, now, self.lifetime)?;
+        let leaf = self.ca.issue(name, &CsrPublicKey::from_csr(&key.csr()?)?, now, self.lifetime)?;
         let mut certificate = Certificate::of(&leaf, key.pin().to_string(), Uuid::new_v4(), now, 1);
-        certificate.authority = self.authority.bundle().pins().first().map(ToString::to_string);
+        certificate.authority = Some(self.ca.signer_pin().to_string());
+        let chain = self.ca.chain(leaf.certificate, certificate.authority.as_deref());
         let id = InstanceId::generate();
         let public_url = format!("https://{name}.example");
         let relying_party = RelyingParty {
@@ -123,7 +125,6 @@ impl Registrar {
             home: None,
             recovery: RecoveryPolicy::default(),
         };
-        let chain = vec![leaf.certificate, self.authority.certificate().to_vec()];
         Ok((instance, Identity { recovery, key, chain, generation: 1 }))
     }
 }
