@@ -122,7 +122,7 @@ impl Federation {
     pub async fn serve_off_by(&mut self, offset: &str) -> anyhow::Result<()> {
         let (program, config) = (self.world.programs.broker.to_string_lossy(), self.config.to_string_lossy());
         let arguments = [offset, &program, "--config", &config, "serve"];
-        self.broker = Some(Running::start(Path::new("faketime"), &arguments, &self.log).await?);
+        self.broker = Some(Running::start(Path::new("faketime"), &arguments, Log::everything(&self.log)).await?);
         Ok(())
     }
 
@@ -306,7 +306,7 @@ impl Instance {
         let (program, config) = (self.program.to_string_lossy(), self.config.to_string_lossy());
         let log = self.folder.join("agent.log");
         let arguments = [offset, &program, "--config", &config, "run"];
-        self.agent = Some(Running::start(Path::new("faketime"), &arguments, &log).await?);
+        self.agent = Some(Running::start(Path::new("faketime"), &arguments, Log::everything(&log)).await?);
         Ok(())
     }
 
@@ -372,7 +372,7 @@ impl Clone {
     /// When it does not start.
     pub async fn run(&self) -> anyhow::Result<Running> {
         let config = self.config.to_string_lossy().into_owned();
-        Running::start(&self.program, &["--config", &config, "run"], &self.log).await
+        Running::start(&self.program, &["--config", &config, "run"], Log::everything(&self.log)).await
     }
 }
 
