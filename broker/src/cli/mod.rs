@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 refused with one sentence on stderr, 2 the command line itself is wrong.
 
 mod admin;
+mod ca;
 mod config;
 mod healthcheck;
 mod init;
@@ -51,6 +52,9 @@ enum Command {
     /// Who accepts whose users.
     #[command(subcommand)]
     Trust(trust::Command),
+    /// The CA: who signs, and who is trusted.
+    #[command(subcommand)]
+    Ca(ca::Command),
     /// Ask whether the broker answers; for service supervisors.
     Healthcheck,
     /// The configuration file itself.
@@ -78,6 +82,7 @@ async fn run(command: Command, config: &Config, output: Output) -> anyhow::Resul
         Command::Token(command) => token::run(command, config, output).await,
         Command::Instance(command) => instance::run(command, config, output).await,
         Command::Trust(command) => trust::run(command, config, output).await,
+        Command::Ca(command) => ca::run(command, config, output).await,
         Command::Healthcheck => healthcheck::run(config).await,
         Command::Config(config::Command::Check) => config::check(config, output),
     }

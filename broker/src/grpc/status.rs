@@ -79,6 +79,14 @@ pub(super) fn enrolment(refusal: &EnrolmentError) -> Status {
         E::Quarantined => (Code::PermissionDenied, "INSTANCE_QUARANTINED"),
         E::CertificateReplaced => (Code::Unauthenticated, "CERTIFICATE_REPLACED"),
         E::KeyNotNew => (Code::InvalidArgument, "KEY_NOT_NEW"),
+        E::InstanceUnknown => (Code::NotFound, "INSTANCE_UNKNOWN"),
+        E::NotQuarantined => (Code::FailedPrecondition, "NOT_QUARANTINED"),
+        E::QuarantinedByAlarm(_) => (Code::FailedPrecondition, "QUARANTINED_BY_ALARM"),
+        E::NoRelyingParty => (Code::FailedPrecondition, "NO_RELYING_PARTY"),
+        E::GenerationOlder | E::GenerationUnknown => (Code::PermissionDenied, "GENERATION_MISMATCH"),
+        E::ChallengeInvalid => (Code::FailedPrecondition, "CHALLENGE_INVALID"),
+        E::CertificateStillGood => (Code::FailedPrecondition, "CERTIFICATE_STILL_GOOD"),
+        E::RecoveryRefused(_) => (Code::PermissionDenied, "RECOVERY_REFUSED"),
         E::RateLimited => {
             let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(5)));
             details.set_error_info("RATE_LIMITED", DOMAIN, []);
