@@ -96,6 +96,17 @@ impl Federation {
         Ok(())
     }
 
+    /// Starts the broker again on a machine whose clock is off, for example by `+30 days`.
+    ///
+    /// # Errors
+    /// When it does not start; when `faketime` is not there.
+    pub async fn serve_off_by(&mut self, offset: &str) -> anyhow::Result<()> {
+        let (program, config) = (self.world.programs.broker.to_string_lossy(), self.config.to_string_lossy());
+        let arguments = [offset, &program, "--config", &config, "serve"];
+        self.broker = Some(Running::start(Path::new("faketime"), &arguments, &self.log).await?);
+        Ok(())
+    }
+
     /// SIGKILL.
     ///
     /// # Errors
@@ -268,6 +279,40 @@ impl Instance {
         Ok(())
     }
 
+    /// Runs the agent on a machine whose clock is off, for example by `+30 days`.
+    ///
+    /// # Errors
+    /// When it does not start; when `faketime` is not there.
+    pub async fn run_off_by(&mut self, offset: &str) -> anyhow::Result<()> {
+        let (program, config) = (self.program.to_string_lossy(), self.config.to_string_lossy());
+        let log = self.folder.join("agent.log");
+        let arguments = [offset, &program, "--config", &config, "run"];
+        self.agent = Some(Running::start(Path::new("faketime"), &arguments, &log).await?);
+        Ok(())
+    }
+
+    /// A copy of everything that the agent keeps, as a snapshot of its machine has it, beside the same application.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn clone_agent(&self) -> anyhow::Result<Clone> {
+        let data = self.folder.join("agent-clone");
+        std::fs::create_dir(&data)?;
+        std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        for entry in std::fs::read_dir(self.folder.join("agent"))? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                std::fs::copy(entry.path(), data.join(entry.file_name()))?;
+            }
+        }
+        let text = std::fs::read_to_string(&self.config)?;
+        let text = text.replace(&format!("{:?}", self.folder.join("agent")), &format!("{data:?}"));
+        let portal = text.find("listen = ").map_or(text.as_str(), |at| &text[..at]).to_owned();
+        let config = self.folder.join("agent-clone.toml");
+        std::fs::write(&config, format!("{portal}listen = \"127.0.0.1:{}\"\n", free_port()?))?;
+        Ok(Clone { program: self.program.clone(), config, log: self.folder.join("agent-clone.log") })
+    }
+
     /// Runs a command of the agent and gives what it printed.
     ///
     /// # Errors
@@ -290,6 +335,25 @@ impl Instance {
         let (program, config) = (self.program.to_string_lossy(), self.config.to_string_lossy());
         let arguments = [&[offset, &program, "--config", &config], arguments].concat();
         printed(run(Path::new("faketime"), &arguments, input).await?)
+    }
+}
+
+/// A second agent with the identity of the first.
+#[derive(Debug)]
+pub struct Clone {
+    program: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+}
+
+impl Clone {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn run(&self) -> anyhow::Result<Running> {
+        let config = self.config.to_string_lossy().into_owned();
+        Running::start(&self.program, &["--config", &config, "run"], &self.log).await
     }
 }
 

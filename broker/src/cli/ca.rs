@@ -6,13 +6,25 @@ use serde_json::{Value, json};
 
 use crate::cli::admin::{connect, refusal};
 use crate::cli::output::{Output, Row, time};
+use crate::cli::rotation;
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Show who signs certificates, who is trusted, and how many instances hold a certificate of whom.
     Show,
+    /// Turn the CA: trust the next one, renew every certificate by it, then give the old one up.
+    Rotate {
+        /// Somebody else has the key of the CA: do not wait for anybody, and say who is cut off.
+        #[arg(long)]
+        compromised: bool,
+    },
+    /// Take the turn of the CA back, as long as the old one is trusted.
+    Rollback,
 }
+
+/// What turns.
+const SUBJECT: &str = "ca";
 
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
     let mut admin = connect(config).await?;
@@ -22,6 +34,8 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             let found = admin.get_authority(request).await.map_err(|status| refusal(&status))?.into_inner();
             show(&found, output);
         }
+        Command::Rotate { compromised } => rotation::begin(&mut admin, SUBJECT.into(), compromised, output).await?,
+        Command::Rollback => rotation::roll_back(&mut admin, SUBJECT.into(), output).await?,
     }
     Ok(())
 }

@@ -94,6 +94,7 @@ impl Enrolment {
         }
         let revision = self.registry.instances.commit(writes).await?;
         self.registry.reached(revision).await?;
+        self.liveness.forget(name);
         Ok(Evicted { trust_edges })
     }
 

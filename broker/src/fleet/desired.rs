@@ -71,7 +71,7 @@ impl Desired {
         Ok(Self {
             revision: snapshot.revision(),
             credentials: credentials.transpose()?,
-            key_set: shared.keys.jwks().to_owned(),
+            key_set: String::from_utf8_lossy(shared.keys.current().jwks()).into_owned(),
             bundle: shared.bundle.clone(),
             homes: homes
                 .map(|home| HomeEntry { name: home.name.to_string(), display_name: home.display_name.clone() })

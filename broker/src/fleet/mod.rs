@@ -53,7 +53,7 @@ pub struct Shared {
     /// For the application's configuration.
     pub issuer: Issuer,
     /// Its JWKS goes to every agent.
-    pub keys: Arc<KeySet>,
+    pub keys: KeySet,
     /// What agents must trust.
     pub bundle: TrustBundle,
     /// Opens client secrets for their owners.

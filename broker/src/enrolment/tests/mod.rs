@@ -138,6 +138,7 @@ fn profile(name: &str) -> Profile {
         auth_method: ClientAuthMethod::ClientSecretBasic,
         id_token_alg: SigningAlgorithm::Rs256,
         pkce: false,
+        client_key: None,
     }
 }
 
