@@ -40,10 +40,10 @@ use clock::Clock;
 use config::Config;
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, Terms};
-use grants::{AccessToken, Code};
+use grants::{AccessToken, Code, InstanceProbes, Probes};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
-use oidc::{Foundations, Provider, Publication};
+use oidc::{Foundations, Provider, Publication, UsedAssertion};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
@@ -60,6 +60,8 @@ const EXPIRING: &[&str] = &[
     Code::TABLE,
     AccessToken::TABLE,
     StoredRotation::TABLE,
+    InstanceProbes::TABLE,
+    UsedAssertion::TABLE,
 ];
 
 /// The sockets of a broker, bound already.
@@ -132,6 +134,7 @@ pub async fn run(
         enrolment: Arc::new(enrolment),
         fleet,
         login,
+        probes: Probes::new(store.clone()),
         registry,
         rotations: rotations.clone(),
         issuer: config.issuer.clone(),

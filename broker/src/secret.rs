@@ -35,6 +35,9 @@ pub fn random<const N: usize>() -> Result<[u8; N], SecretError> {
 pub struct OpaqueSecret(SecretString);
 
 impl OpaqueSecret {
+    /// Length of the text.
+    pub const LENGTH: usize = 43;
+
     /// A new one.
     ///
     /// # Errors
@@ -356,7 +359,7 @@ mod tests {
     fn secrets_differ_and_are_never_printed() {
         let (one, two) = (OpaqueSecret::generate().unwrap(), OpaqueSecret::generate().unwrap());
         assert_ne!(one.expose(), two.expose());
-        assert_eq!(one.expose().len(), 43);
+        assert_eq!(one.expose().len(), OpaqueSecret::LENGTH);
         assert!(one.hash().matches(one.expose()) && !one.hash().matches(two.expose()));
         assert!(!format!("{one:?} {:?}", one.hash()).contains(one.expose()));
     }

@@ -37,8 +37,8 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
 use crate::registry::{
-    Certificate, ClientCredential, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, Profile,
-    QuarantineCause, Registry, RelyingParty,
+    Certificate, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId, InstanceState,
+    Profile, QuarantineCause, Registry, RelyingParty,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
@@ -272,7 +272,7 @@ impl Enrolment {
         Ok(certificate)
     }
 
-    /// The client that the profile asks for, with a secret that no earlier enrolment has seen.
+    /// The client that the profile asks for, with the key that it brings or a secret that no earlier enrolment has seen.
     fn relying_party(
         &self,
         profile: &Profile,
@@ -284,9 +284,13 @@ impl Enrolment {
         }
         let old = old.and_then(|old| old.relying_party.as_ref());
         let version = old.map_or(1, RelyingParty::next_version);
+        let credential = match profile.client_key.clone() {
+            Some(jwk) => ClientCredential::Key(ClientKey { jwk, version }),
+            None => ClientCredential::Secret(ClientSecret::generate(&self.kek, version)?),
+        };
         Ok(Some(RelyingParty {
             client_id,
-            credential: ClientCredential::Secret(ClientSecret::generate(&self.kek, version)?),
+            credential,
             next_credential: None,
             last_credential_version: version,
             credential_at: None,

@@ -4,12 +4,15 @@
 //! 2. [`Grants::redeem`] turns the code into an access token and an ID token, in one commit: `Issued -> Redeemed`.
 //! 3. [`Grants::claims`] answers for an access token.
 //!
+//! [`Probes`] are codes too, behind which there is no grant.
+//!
 //! Invariants: a code is redeemed at most once, under any concurrency. A second redemption that would have been valid
 //! (its rightful client, callback and verifier) means that somebody has the code and all that goes with it: it ends the
 //! access token of the first (RFC 6749 4.1.2). One that would not have been valid changes nothing, or everybody who saw
 //! a code in a log could end other people's logins.
 
 mod id_token;
+mod probe;
 mod record;
 
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use crate::secret::{OpaqueSecret, SecretError, SecretHash};
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, Store, StoreError, Write};
 
+pub use probe::{CreatedProbe, InstanceProbes, ProbeCode, ProbeError, ProbeOutcome, Probes};
 pub use record::{AccessToken, Code, Grant};
 
 /// How often a redemption looks again when another one came in between.
@@ -233,6 +237,9 @@ pub enum TokenError {
     /// Too late.
     #[error("the code has expired")]
     CodeExpired,
+    /// A probe, not a login.
+    #[error("the code is a probe; how the client authenticated has been noted")]
+    CodeIsProbe,
     /// The edge is gone, or the home is cut off.
     #[error("the home may not vouch to this relying party any more")]
     TrustWithdrawn,

@@ -15,7 +15,7 @@ use crate::grpc::authorization::{Caller, Peer};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::{Services, wire_bundle, wire_time};
 use crate::keys::SigningAlgorithm;
-use crate::registry::{ClientAuthMethod, Profile};
+use crate::registry::{ClientAuthMethod, Profile, PublicJwk};
 
 /// The service.
 #[derive(Debug)]
@@ -114,6 +114,8 @@ fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Sta
         v1::SigningAlgorithm::Unspecified | v1::SigningAlgorithm::Rs256 => SigningAlgorithm::Rs256,
         v1::SigningAlgorithm::Es256 => SigningAlgorithm::Es256,
     };
+    let client_key = Some(&profile.client_key).filter(|jwk| !jwk.is_empty()).map(|jwk| PublicJwk::read(jwk));
+    let client_key = client_key.transpose().map_err(|error| status::invalid(&error))?;
     Ok(EnrolmentRequest {
         token_id: request.token_id.as_slice().try_into().ok().ok_or_else(invalid("token_id"))?,
         request_id: uuid(&request.request_id)?,
@@ -131,6 +133,7 @@ fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Sta
             auth_method,
             id_token_alg,
             pkce: profile.pkce,
+            client_key,
         },
         peer: peer.0,
     })

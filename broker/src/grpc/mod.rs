@@ -33,6 +33,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::enrolment::Enrolment;
 use crate::fleet::Fleet;
+use crate::grants::Probes;
 use crate::login::Login;
 use crate::registry::Registry;
 use crate::rotation::Rotations;
@@ -60,6 +61,8 @@ pub struct Services {
     pub fleet: Arc<Fleet>,
     /// Tickets.
     pub login: Login,
+    /// How applications authenticate.
+    pub probes: Probes,
     /// Instances and trust.
     pub registry: Registry,
     /// Keys, secrets and the CA on the move.

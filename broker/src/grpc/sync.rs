@@ -8,15 +8,19 @@ use std::time::Duration;
 use homeward_proto::v1;
 use homeward_proto::v1::sync_request::Message as Said;
 use homeward_proto::v1::sync_service_server::SyncService;
+use secrecy::ExposeSecret as _;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use crate::clock::Clock;
 use crate::fleet::{Connection, Fleet, Next, SILENCE};
-use crate::grpc::Services;
+use crate::grants::{ProbeCode, ProbeOutcome, Probes};
 use crate::grpc::enrolment::caller;
 use crate::grpc::status::{self, Reason};
+use crate::grpc::{Services, wire_time};
+use crate::registry::{ClientKey, PublicJwk, Registry};
 
 /// An agent says Hello in this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -25,12 +29,21 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct Service {
     fleet: Arc<Fleet>,
+    probes: Probes,
+    registry: Registry,
+    clock: Clock,
     shutdown: CancellationToken,
 }
 
 impl Service {
     pub(super) fn new(services: &Services, shutdown: CancellationToken) -> Self {
-        Self { fleet: services.fleet.clone(), shutdown }
+        Self {
+            fleet: services.fleet.clone(),
+            probes: services.probes.clone(),
+            registry: services.registry.clone(),
+            clock: services.clock.clone(),
+            shutdown,
+        }
     }
 }
 
@@ -59,21 +72,43 @@ impl SyncService for Service {
         &self,
         request: Request<v1::CreateProbeRequest>,
     ) -> Result<Response<v1::CreateProbeResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let name = caller(&request)?.0;
+        let snapshot = self.registry.snapshot();
+        if snapshot.instance(&name).is_none_or(|instance| instance.relying_party.is_none()) {
+            return Err(status::refused(Reason::RelyingPartyMissing));
+        }
+        let created = self.probes.create(&name, self.clock.now()).await;
+        let created = created.map_err(|error| status::probe(&error))?;
+        Ok(Response::new(v1::CreateProbeResponse {
+            code: created.code.expose_secret().to_owned(),
+            expire_time: Some(wire_time(created.expires_at)),
+        }))
     }
 
     async fn get_probe(&self, request: Request<v1::GetProbeRequest>) -> Result<Response<v1::GetProbeResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let name = caller(&request)?.0;
+        let code = ProbeCode::of(&request.into_inner().code);
+        let code = code.ok_or_else(|| status::refused(Reason::FieldInvalid("code")))?;
+        let outcome = self.probes.outcome(&name, &code, self.clock.now()).await;
+        let (outcome, secret_version) = match outcome.map_err(|error| status::probe(&error))? {
+            ProbeOutcome::Waiting => (v1::ProbeOutcome::Waiting, 0),
+            ProbeOutcome::Authenticated { version } => (v1::ProbeOutcome::Authenticated, version),
+            ProbeOutcome::WrongSecret => (v1::ProbeOutcome::WrongSecret, 0),
+        };
+        Ok(Response::new(v1::GetProbeResponse { outcome: outcome.into(), secret_version }))
     }
 
     async fn register_client_key(
         &self,
         request: Request<v1::RegisterClientKeyRequest>,
     ) -> Result<Response<v1::RegisterClientKeyResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let name = caller(&request)?.0;
+        let request = request.into_inner();
+        let jwk = PublicJwk::read(&request.jwk).map_err(|error| status::invalid(&error))?;
+        let key = ClientKey { jwk, version: request.secret_version };
+        let registered = self.registry.register_client_key(&name, key).await;
+        registered.map_err(|error| status::client_key(&error))?;
+        Ok(Response::new(v1::RegisterClientKeyResponse {}))
     }
 }
 

@@ -5,7 +5,7 @@
 //! | `/authorize` | `request.rs` reads it, `authorization.rs` goes on with it, `authorize.rs` answers |
 //! | `/login/home` | `choice.rs`: the user chose a home |
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
-//! | `/token` | `client_auth.rs`, `token.rs` |
+//! | `/token` | `client_auth.rs` and `client_assertion.rs` find out who asks, `token.rs` answers |
 //! | `/userinfo` | `userinfo.rs` |
 //! | `/jwks`, `/.well-known/openid-configuration` | documents |
 //!
@@ -14,6 +14,7 @@
 mod authorization;
 mod authorize;
 mod choice;
+mod client_assertion;
 mod client_auth;
 mod comeback;
 mod discovery;
@@ -39,7 +40,7 @@ use axum::routing::{get, post};
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
-use crate::grants::Grants;
+use crate::grants::{Grants, Probes};
 use crate::keys::KeySet;
 use crate::login::{Login, RETURN_PATH};
 use crate::oidc::document::Document;
@@ -48,8 +49,10 @@ use crate::oidc::jwks::PublishedKeys;
 use crate::registry::{Liveness, Registry, SubjectKey};
 use crate::sessions::Sessions;
 use crate::storage::Store;
+use crate::storage::table::Table;
 use crate::web::{Boundary, Problem};
 
+pub use client_assertion::UsedAssertion;
 pub use jwks::Publication;
 
 /// Where things are, below the issuer.
@@ -91,6 +94,8 @@ pub struct Provider {
     login_lifetime: Duration,
     sessions: Sessions,
     grants: Grants,
+    probes: Probes,
+    used_assertions: Table<UsedAssertion>,
     hints: HintVerifier,
     discovery: Document,
     published_keys: PublishedKeys,
@@ -106,6 +111,8 @@ impl Provider {
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys.clone(), publication),
             grants: Grants::new(store.clone(), keys, liveness, issuer.clone(), lifetimes),
+            probes: Probes::new(store.clone()),
+            used_assertions: Table::new(store.clone()),
             login_lifetime: lifetimes.login,
             store,
             registry,

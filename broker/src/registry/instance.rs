@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::keys::SigningAlgorithm;
+use crate::registry::PublicJwk;
 use crate::secret::{KeyEncryptionKey, OpaqueSecret, Purpose, Sealed, SecretError, SecretHash};
 use crate::storage::table::Record;
 
@@ -283,8 +284,8 @@ impl ClientCredential {
 /// The public half of a client's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientKey {
-    /// A public JWK (RFC 7517): EC, P-256.
-    pub jwk: serde_json::Value,
+    /// The key.
+    pub jwk: PublicJwk,
     /// Another key has another one.
     pub version: u64,
 }

@@ -5,6 +5,7 @@
 //! revision with [`Registry::reached`].
 
 mod claims;
+mod client_key;
 mod identity;
 mod instance;
 mod liveness;
@@ -29,6 +30,7 @@ use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
 pub use claims::{Claims, Scope, Scopes};
+pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,
