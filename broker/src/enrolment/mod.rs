@@ -283,15 +283,11 @@ impl Enrolment {
             return Ok(None);
         }
         let old = old.and_then(|old| old.relying_party.as_ref());
-<<<<<<< HEAD
-        let version = old.map_or(1, |old| old.wanted_credential().version() + 1);
+        let version = old.map_or(1, RelyingParty::next_version);
         let credential = match profile.client_key.clone() {
             Some(jwk) => ClientCredential::Key(ClientKey { jwk, version }),
             None => ClientCredential::Secret(ClientSecret::generate(&self.kek, version)?),
         };
-=======
-        let version = old.map_or(1, RelyingParty::next_version);
->>>>>>> main
         Ok(Some(RelyingParty {
             client_id,
             credential,

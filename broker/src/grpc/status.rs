@@ -14,12 +14,8 @@ use crate::authority::CaError;
 use crate::enrolment::EnrolmentError;
 use crate::grants::ProbeError;
 use crate::login::LoginError;
-<<<<<<< HEAD
 use crate::registry::{ClientKeyError, TrustError};
-=======
-use crate::registry::TrustError;
 use crate::rotation::RotationError;
->>>>>>> main
 use crate::storage::StoreError;
 
 /// Domain of every ErrorInfo.
@@ -150,13 +146,6 @@ pub(super) fn trust(refusal: &TrustError) -> Status {
     status(Code::FailedPrecondition, reason, &refusal.to_string())
 }
 
-<<<<<<< HEAD
-/// The status for too much in too short a time.
-fn rate_limited(refusal: &dyn Error, retry_after: Duration) -> Status {
-    let mut details = ErrorDetails::with_retry_info(Some(retry_after));
-    details.set_error_info("RATE_LIMITED", DOMAIN, []);
-    Status::with_error_details(Code::ResourceExhausted, refusal.to_string(), details)
-=======
 /// The status for a refused rotation.
 pub(super) fn rotation(refusal: &RotationError) -> Status {
     use RotationError as E;
@@ -174,7 +163,13 @@ pub(super) fn rotation(refusal: &RotationError) -> Status {
         E::NoActiveKey | E::Key(_) | E::Authority(_) | E::Secret(_) => return internal(refusal),
     };
     status(code, reason, &refusal.to_string())
->>>>>>> main
+}
+
+/// The status for too much in too short a time.
+fn rate_limited(refusal: &dyn Error, retry_after: Duration) -> Status {
+    let mut details = ErrorDetails::with_retry_info(Some(retry_after));
+    details.set_error_info("RATE_LIMITED", DOMAIN, []);
+    Status::with_error_details(Code::ResourceExhausted, refusal.to_string(), details)
 }
 
 /// The status for a store that did not do it.
