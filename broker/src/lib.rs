@@ -59,9 +59,9 @@ const EXPIRING: &[&str] = &[
     Session::TABLE,
     Code::TABLE,
     AccessToken::TABLE,
+    StoredRotation::TABLE,
     InstanceProbes::TABLE,
     UsedAssertion::TABLE,
-    StoredRotation::TABLE,
 ];
 
 /// The sockets of a broker, bound already.
