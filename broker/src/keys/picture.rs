@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::fmt;
+use std::mem::discriminant;
 use std::sync::Arc;
 
 use aws_lc_rs::digest::{SHA256, digest};
