@@ -39,7 +39,7 @@ use authority::{Authority, CaError};
 use clock::Clock;
 use config::Config;
 use enrolment::{Enrolment, Settings, StoredJoinToken};
-use fleet::{Fleet, Shared};
+use fleet::{Fleet, Pace, SharedState, Terms};
 use grants::{AccessToken, Code, InstanceProbes, Probes};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
@@ -97,14 +97,14 @@ pub async fn run(
         agent_url: config.agent_url.to_string(),
         certificate_lifetime: config.lifetimes.instance_certificate,
     };
-    let enrolment = Enrolment::new(store.clone(), registry.clone(), authority.clone(), kek.clone(), settings);
-    let shared = Shared {
-        issuer: config.issuer.clone(),
-        keys: keys.clone(),
-        bundle: authority.state().bundle.clone(),
+    let foundations = enrolment::Foundations {
+        store: store.clone(),
+        registry: registry.clone(),
+        liveness: liveness.clone(),
+        authority: authority.clone(),
         kek: kek.clone(),
     };
-    let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
+    let enrolment = Enrolment::new(foundations, settings);
     let rotating = rotation::Foundations {
         store: store.clone(),
         registry: registry.clone(),
@@ -115,6 +115,14 @@ pub async fn run(
     let longest_token = config.lifetimes.longest_token();
     let (rotations, next_change) =
         Rotations::new(rotating, rotation::Settings { policy: config.rotation, longest_token });
+    let window = rotations.clone();
+    let pace = Pace {
+        key_set_max_age: config.rotation.key_set_max_age,
+        renewal_window: Box::new(move || window.renewal_window()),
+    };
+    let (shared, keep_shared_fresh) = SharedState::follow(keys.changes(), authority.changes(), pace);
+    let terms = Terms { issuer: config.issuer.clone(), kek: kek.clone() };
+    let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
     let foundations = Foundations {
@@ -131,7 +139,8 @@ pub async fn run(
     let pages = oidc::router(Arc::new(provider), boundary.clone()).merge(web::router(store.clone(), boundary));
     let services = grpc::Services {
         enrolment: Arc::new(enrolment),
-        fleet: Arc::new(fleet),
+        authority: authority.clone(),
+        fleet,
         login,
         probes: Probes::new(store.clone()),
         registry,
@@ -147,6 +156,8 @@ pub async fn run(
             keep_reports,
             keep_keys_fresh,
             follow_authority,
+            keep_shared_fresh,
+            wake_agents,
             rotations.run(clock.clone()),
             expiry::run(store, EXPIRING, clock)
         );

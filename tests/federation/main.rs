@@ -6,6 +6,7 @@ mod agents;
 mod credentials;
 mod enrolment;
 mod http;
+mod killed;
 mod login;
 mod ops;
 mod rotation;
