@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, HOST, ORIGIN, REFERER, SET_COOKIE, USER_AGENT};
+use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, REFERER, SET_COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 use thiserror::Error;
@@ -34,6 +34,8 @@ pub(crate) struct Question<'a> {
     pub(crate) method: Method,
     /// Where to.
     pub(crate) path: &'a AppPath,
+    /// What stands after the question mark, to be encoded.
+    pub(crate) query: &'a [(&'a str, &'a str)],
     /// Cookies: the browser's, or those of this conversation.
     pub(crate) cookies: Option<HeaderValue>,
     /// Whom to ask for.
@@ -51,6 +53,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     /// The body; null if it is no JSON.
     pub(crate) body: Value,
+    /// `Location`, as it came.
+    pub(crate) location: Option<String>,
     /// `Set-Cookie`, as they came.
     pub(crate) set_cookies: Vec<HeaderValue>,
 }
@@ -75,7 +79,7 @@ pub(crate) enum ApplicationError {
 impl<'a> Question<'a> {
     /// A plain GET for nobody in particular.
     pub(crate) fn get(path: &'a AppPath) -> Self {
-        Self { method: Method::GET, path, cookies: None, client_address: None, json: None, csrf: None }
+        Self { method: Method::GET, path, query: &[], cookies: None, client_address: None, json: None, csrf: None }
     }
 }
 
@@ -114,6 +118,9 @@ impl Application {
     pub(crate) async fn ask(&self, question: Question<'_>) -> Result<Answer, ApplicationError> {
         let mut url = self.url.clone();
         url.set_path(question.path.as_str());
+        if !question.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(question.query);
+        }
         let mut headers = self.headers.clone();
         if let Some(cookies) = question.cookies {
             headers.insert(COOKIE, cookies);
@@ -143,6 +150,7 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationErro
     if status >= 500 {
         return Err(ApplicationError::Failing(status));
     }
+    let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).map(str::to_owned);
     let set_cookies = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
     let is_json =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
@@ -154,5 +162,5 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationErro
         bytes.extend_from_slice(&chunk);
     }
     let body = if is_json { serde_json::from_slice(&bytes).unwrap_or_default() } else { Value::Null };
-    Ok(Answer { status, body, set_cookies })
+    Ok(Answer { status, body, location, set_cookies })
 }

@@ -4,9 +4,12 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use homeward_certs::tls::{PeerError, TlsError, instance_config};
+use homeward_certs::tls::{
+    PeerError, TlsError, instance_config, recovery_config, unverified_config_for_bundle_statements,
+};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
+use rustls::time_provider::DefaultTimeProvider;
 use rustls::{CertificateError, ClientConfig};
 use thiserror::Error;
 use tokio::net::TcpStream;
@@ -55,6 +58,14 @@ pub enum DialError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// Whoever answers has a certificate of a CA that this agent does not know.
+    #[error(
+        "the CA of {url} is not one that this agent trusts; nothing was sent. Check for a proxy that ends TLS; if ops have replaced the CA, see homeward-agent rebootstrap"
+    )]
+    UnknownAuthority {
+        /// Where.
+        url: Box<Url>,
+    },
     /// A certificate of the future, or of the past.
     #[error("the broker's certificate is not valid at {now}, which is the time on this machine; set its clock", now = crate::clock::rfc3339(*now))]
     Clock {
@@ -89,7 +100,11 @@ impl DialError {
     pub(crate) fn is_temporary(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::Tls { .. } | Self::Http2 { .. } => true,
-            Self::Address(_) | Self::NotTheBroker { .. } | Self::Clock { .. } | Self::Configuration(_) => false,
+            Self::Address(_)
+            | Self::NotTheBroker { .. }
+            | Self::UnknownAuthority { .. }
+            | Self::Clock { .. }
+            | Self::Configuration(_) => false,
         }
     }
 }
@@ -154,6 +169,7 @@ impl Address {
                 | CertificateError::Expired
                 | CertificateError::ExpiredContext { .. },
             ) => DialError::Clock { now: crate::clock::now() },
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => DialError::UnknownAuthority { url },
             rustls::Error::InvalidCertificate(_) => DialError::NotTheBroker { url, source: Box::new(cause.clone()) },
             _ => DialError::Tls { url, source: error },
         }
@@ -166,16 +182,16 @@ pub(crate) struct Broker {
     address: Address,
     identity: Arc<Identity>,
     tls: Arc<ClientConfig>,
-    logins: Mutex<Option<(u64, Channel)>>,
+    shared: Mutex<Option<(u64, Channel)>>,
 }
 
 impl Broker {
     /// The one that the identity was enrolled with.
     pub(crate) fn new(identity: Arc<Identity>) -> Result<Arc<Self>, DialError> {
-        let clock = Arc::new(rustls::time_provider::DefaultTimeProvider);
+        let clock = Arc::new(DefaultTimeProvider);
         let tls = instance_config(identity.live(), identity.bundle(), identity.trust_domain(), clock)?;
         let address = Address::parse(&identity.agent_url())?;
-        Ok(Arc::new(Self { address, identity, tls: Arc::new(tls), logins: Mutex::default() }))
+        Ok(Arc::new(Self { address, identity, tls: Arc::new(tls), shared: Mutex::default() }))
     }
 
     /// A connection of the caller's own, with the certificate of this moment.
@@ -184,12 +200,26 @@ impl Broker {
         self.address.channel(stream).await
     }
 
-    /// The connection that logins share: made at the first one, again when it broke, and anew for a new certificate. It
+    /// A connection without certificate, to a broker that the kept bundle vouches for: for recoveries.
+    pub(crate) async fn connect_without_certificate(&self) -> Result<Channel, DialError> {
+        let identity = &self.identity;
+        let tls = recovery_config(identity.bundle(), identity.trust_domain(), Arc::new(DefaultTimeProvider))?;
+        self.address.channel(self.address.dial(Arc::new(tls)).await?).await
+    }
+
+    /// A connection to whoever answers. Nothing that is said there is believed but what carries its own proof.
+    pub(crate) async fn connect_unverified_for_bundle_statements(&self) -> Result<Channel, DialError> {
+        let clock = Arc::new(DefaultTimeProvider);
+        let tls = unverified_config_for_bundle_statements(self.identity.trust_domain(), clock)?;
+        self.address.channel(self.address.dial(Arc::new(tls)).await?).await
+    }
+
+    /// The connection that logins and probes share: made at the first one, again when it broke, and anew for a new certificate. It
     /// does not wait for the Sync stream's backoff: a user is looking at the page.
-    pub(crate) fn logins(self: &Arc<Self>) -> Result<Channel, DialError> {
+    pub(crate) fn shared(self: &Arc<Self>) -> Result<Channel, DialError> {
         let generation = *self.identity.generation().borrow();
-        let mut logins = self.logins.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((made_for, channel)) = &*logins
+        let mut shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made_for, channel)) = &*shared
             && *made_for == generation
         {
             return Ok(channel.clone());
@@ -200,7 +230,7 @@ impl Broker {
             async move { broker.address.dial(broker.tls.clone()).await.map(TokioIo::new) }
         });
         let channel = self.address.endpoint()?.connect_with_connector_lazy(connector);
-        *logins = Some((generation, channel.clone()));
+        *shared = Some((generation, channel.clone()));
         Ok(channel)
     }
 }
@@ -214,7 +244,6 @@ async fn within<T>(attempt: impl Future<Output = std::io::Result<T>>) -> std::io
 mod tests {
     use futures_util::StreamExt as _;
     use homeward_certs::tls::enrolment_config;
-    use rustls::time_provider::DefaultTimeProvider;
     use tokio::net::TcpListener;
 
     use super::*;

@@ -3,9 +3,9 @@
 use homeward_proto::v1::AgentState;
 
 use crate::application::Application;
-use crate::apply::worker::Outcome;
 use crate::config::Config;
 use crate::recipe::AppPath;
+use crate::resources::standing::State;
 
 /// Longest sentence that the contract allows, in characters.
 const LONGEST_PROBLEM: usize = 256;
@@ -29,15 +29,15 @@ impl Health {
     }
 
     /// Now.
-    pub(crate) async fn state(&self, outcome: &Outcome) -> AgentState {
+    pub(crate) async fn state(&self, standing: &State) -> AgentState {
         let healthy = match &self.path {
             Some(path) => self.application.is_up(path).await,
             None => true,
         };
-        let problem = match outcome {
+        let problem = match standing.refusals.values().next() {
             _ if !healthy => "The application does not answer.".to_owned(),
-            Outcome::Failed { detail, .. } => detail.chars().take(LONGEST_PROBLEM).collect(),
-            Outcome::Idle(_) | Outcome::Applied(_) => String::new(),
+            Some(refusal) => refusal.detail.chars().take(LONGEST_PROBLEM).collect(),
+            None => String::new(),
         };
         AgentState { application_healthy: healthy, home_ready: healthy && self.is_home, problem }
     }

@@ -14,6 +14,7 @@ use homeward_certs::bundle::{BundleError, TrustBundle};
 use homeward_certs::csr::{InstanceKey, KeyError};
 use homeward_certs::identity::{InstanceName, PeerIdentity, TrustDomain};
 use homeward_certs::pin::SpkiPin;
+use homeward_certs::recovery::RecoveryKey;
 use homeward_certs::tls::{LiveBundle, LiveIdentity, TlsError};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use thiserror::Error;
@@ -142,6 +143,33 @@ impl Identity {
         Ok(())
     }
 
+    /// Trusts a bundle whatever was trusted before: for an operator who says so.
+    pub(crate) fn trust_instead(&self, bundle: TrustBundle) -> Result<(), IdentityError> {
+        let mut record = self.record();
+        let next = Record { bundle, ..record.clone() };
+        self.data.store(FILE, &next)?;
+        self.bundle.swap(&next.bundle)?;
+        *record = next;
+        Ok(())
+    }
+
+    /// Signature by the key that outlives certificates.
+    pub(crate) fn sign_by_recovery_key(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        Ok(RecoveryKey::from_pkcs8(&self.record().recovery_key.0)?.sign(message))
+    }
+
+    /// Whether the certificate can be shown: it has not expired, and its CA is still trusted.
+    pub(crate) fn is_good(&self, now: OffsetDateTime) -> bool {
+        let record = self.record();
+        let trusted = record.certificate.authority_pin().is_none_or(|pin| record.bundle.trusts(&pin));
+        trusted && instant(record.certificate.expires_at) > now
+    }
+
+    /// Pin of the CA that signed the certificate, if it came along.
+    pub(crate) fn authority_pin(&self) -> Option<SpkiPin> {
+        self.record().certificate.authority_pin()
+    }
+
     /// Number of the certificate; changes when there is a new one.
     pub(crate) fn generation(&self) -> watch::Receiver<u64> {
         self.generation.subscribe()
@@ -192,6 +220,11 @@ impl Identity {
         self.record().agent_url.clone()
     }
 
+    /// Whom to trust, as it is kept.
+    pub(crate) fn trust_bundle(&self) -> TrustBundle {
+        self.record().bundle.clone()
+    }
+
     /// Version of the trust bundle.
     pub fn bundle_version(&self) -> u64 {
         self.record().bundle.version
@@ -234,6 +267,10 @@ impl Certificate {
             renew_at: (now + until_renewal).unix_timestamp(),
             expires_at,
         })
+    }
+
+    fn authority_pin(&self) -> Option<SpkiPin> {
+        SpkiPin::of_certificate(&self.chain.get(1)?.0)
     }
 
     fn chain(&self) -> Vec<Vec<u8>> {

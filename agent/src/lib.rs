@@ -1,8 +1,9 @@
 //! Homeward's agent, beside one application instance.
 //!
 //! * [`enrolment`]: a join token becomes an [`identity`]; `renewal` keeps it fresh;
-//! * `sync`: one stream to the broker brings what the instance should have; [`apply`] puts it into effect by a
-//!   [`recipe`], and only what the application has proved to use is acknowledged;
+//! * `recovery` and [`trust`] bring it back when certificate or CA changed while it slept;
+//! * `sync`: one stream to the broker brings what the instance should have ([`resources`]); [`apply`] and `key_set` put it
+//!   into effect by a [`recipe`], and only what the application has proved to use is acknowledged;
 //! * `home`: the portal, where this instance vouches for its own users in logins elsewhere.
 //!
 //! [`run`] is the only place that wires these together. The agent only dials out; what listens is the portal, on
@@ -12,22 +13,30 @@ pub mod apply;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod contact;
 pub mod disk;
 pub mod enrolment;
 pub mod identity;
 pub mod recipe;
 pub mod refusal;
+pub mod resources;
+pub mod trust;
 
 mod application;
 mod backoff;
 mod clock;
+mod conversation;
 mod health;
 mod home;
+mod key_set;
 mod random;
+mod recovery;
 mod renewal;
 mod sync;
 #[cfg(test)]
 mod test_authority;
+#[cfg(test)]
+mod test_broker;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,16 +47,21 @@ use tokio::sync::watch;
 
 use crate::application::{Application, ApplicationError};
 use crate::apply::Applier;
-use crate::apply::worker::{self, Outcome};
+use crate::apply::worker;
 use crate::config::Config;
 use crate::connection::{Broker, DialError};
+use crate::contact::Contact;
 use crate::disk::{DiskError, PrivateDir};
 use crate::health::Health;
 use crate::home::{Portal, http};
 use crate::identity::{Identity, IdentityError};
+use crate::key_set::{KeySetProver, Means};
 use crate::random::NoRandomness;
 use crate::refusal::Dismissal;
-use crate::sync::Sync;
+use crate::renewal::order::Orders;
+use crate::resources::standing::Standing;
+use crate::resources::wanted::Wanted;
+use crate::sync::{Ailing, Settling, Sync};
 
 /// Reconnects are spread this wide until the broker says how wide.
 const DEFAULT_SPREAD: Duration = Duration::from_secs(5);
@@ -93,24 +107,36 @@ pub async fn run(
     let identity = Arc::new(Identity::load(data.clone())?.ok_or(RunError::NotEnrolled)?);
     let broker = Broker::new(identity.clone())?;
     let application = Application::new(config.app_url.clone(), &config.public_url)?;
-    let applier = Applier::open(config, data.clone(), application.clone())?;
-
-    let (wanted, wanted_snapshots) = watch::channel(None);
-    let (outcomes, outcome) = watch::channel(Outcome::Idle(applier.revision()));
-    let health = Health::new(config, application.clone());
-    let sync =
-        Sync { identity: identity.clone(), broker: broker.clone(), health, wanted, outcome, spread: DEFAULT_SPREAD };
+    let standing = Arc::new(Standing::open(data.clone())?);
+    let orders = Arc::new(Orders::open(data.clone())?);
+    let applier = Applier::open(config, data.clone(), standing.clone(), application.clone(), broker.clone())?;
+    let prover =
+        KeySetProver { application: application.clone(), means: Means::of(config), standing: standing.clone() };
+    let (wanted, for_credentials) = watch::channel(Wanted::default());
+    let sync = Sync {
+        settling: Settling { identity: identity.clone(), orders: orders.clone(), standing: standing.clone() },
+        ailing: Ailing { data: data.clone(), identity: identity.clone(), broker: broker.clone() },
+        contact: Contact::open(data.clone()),
+        health: Health::new(config, application.clone()),
+        identity: identity.clone(),
+        broker: broker.clone(),
+        spread: DEFAULT_SPREAD,
+        standing,
+        wanted,
+    };
     let pages = http::router(Portal::new(config, &identity, broker.clone(), application)?);
 
     tracing::info!(instance = %identity.instance(), "the agent runs");
-    let applying = tokio::spawn(worker::run(applier, wanted_snapshots, outcomes));
-    let renewing = tokio::spawn(renewal::run(data, identity, broker));
+    let proving = tokio::spawn(prover.run(for_credentials.clone()));
+    let applying = tokio::spawn(worker::run(applier, for_credentials));
+    let renewing = tokio::spawn(renewal::run(data, identity, broker, orders));
     usable();
     let ended = tokio::select! {
         dismissal = sync.run() => Err(dismissal.into()),
         served = http::serve(portal, pages, shutdown) => served.map_err(RunError::Portal),
     };
     renewing.abort();
+    proving.abort();
     // A reload that is under way is not cut: what it began, it may finish or roll back.
     let _ = tokio::time::timeout(Duration::from_secs(90), applying).await;
     ended

@@ -1,8 +1,12 @@
 //! What the broker's refusals mean: gRPC codes and ErrorInfo reasons, read in one place.
 
+use std::time::Duration;
+
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
+/// A broker that asks for more than this is not to be believed.
+const LONGEST_RETRY: Duration = Duration::from_secs(600);
 /// Whose reasons these are.
 const DOMAIN: &str = "homeward";
 
@@ -10,6 +14,12 @@ const DOMAIN: &str = "homeward";
 pub(crate) fn reason(status: &Status) -> String {
     let info = status.get_details_error_info().filter(|info| info.domain == DOMAIN);
     info.map(|info| info.reason).unwrap_or_default()
+}
+
+/// How long the broker asks to wait (google.rpc.RetryInfo), within reason.
+pub(crate) fn retry_after(status: &Status) -> Option<Duration> {
+    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay)?;
+    Some(delay.min(LONGEST_RETRY))
 }
 
 /// Whether the same call may succeed later.
@@ -47,9 +57,9 @@ pub enum Dismissal {
         "a newer certificate of this instance is in use elsewhere: data_dir was copied, or restored from a backup. Stop the other agent, or get a new join token from ops and run: homeward-agent enrol --replace"
     )]
     Replaced,
-    /// The agent was away for longer than its certificate lasted.
+    /// The agent was away for longer than its certificate lasted, and its recovery key does not bring it back.
     #[error(
-        "the instance's certificate has expired and cannot be renewed any more; get a new join token from ops (token create --replace) and run: homeward-agent enrol --replace. If this machine's clock is wrong, set it and start the agent again"
+        "the instance's certificate has expired and the broker refuses to recover it; get a new join token from ops (token create --replace) and run: homeward-agent enrol --replace. If this machine's clock is wrong, set it and start the agent again"
     )]
     Expired,
 }

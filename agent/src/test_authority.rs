@@ -9,6 +9,7 @@ use homeward_certs::authority::{CertificateAuthority, Validity};
 use homeward_certs::bundle::TrustBundle;
 use homeward_certs::csr::{CsrPublicKey, InstanceKey};
 use homeward_certs::identity::{InstanceName, TrustDomain};
+use homeward_certs::recovery::RecoveryKey;
 use homeward_certs::tls::{LiveBundle, LiveIdentity, broker_config};
 use rustls::time_provider::DefaultTimeProvider;
 use time::OffsetDateTime;
@@ -66,7 +67,7 @@ impl TestAuthority {
             trust_domain: trust_domain(),
             agent_url,
             issuer: "https://login.example".to_owned(),
-            recovery_key: SecretBytes(Vec::new().into()),
+            recovery_key: SecretBytes(RecoveryKey::generate().unwrap().to_pkcs8().to_vec().into()),
             certificate: self.certify("alpha", 1),
             bundle: self.bundle(),
         };

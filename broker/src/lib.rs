@@ -39,7 +39,7 @@ use authority::{Authority, CaError};
 use clock::Clock;
 use config::Config;
 use enrolment::{Enrolment, Settings, StoredJoinToken};
-use fleet::{Fleet, Shared};
+use fleet::{Fleet, Pace, SharedState, Terms};
 use grants::{AccessToken, Code, InstanceProbes, Probes};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
@@ -97,21 +97,14 @@ pub async fn run(
         agent_url: config.agent_url.to_string(),
         certificate_lifetime: config.lifetimes.instance_certificate,
     };
-    let foundations = enrolment::Foundations {
+    let enrolling = enrolment::Foundations {
         store: store.clone(),
         registry: registry.clone(),
         liveness: liveness.clone(),
         authority: authority.clone(),
         kek: kek.clone(),
     };
-    let enrolment = Enrolment::new(foundations, settings);
-    let shared = Shared {
-        issuer: config.issuer.clone(),
-        keys: keys.clone(),
-        bundle: authority.state().bundle.clone(),
-        kek: kek.clone(),
-    };
-    let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
+    let enrolment = Enrolment::new(enrolling, settings);
     let rotating = rotation::Foundations {
         store: store.clone(),
         registry: registry.clone(),
@@ -122,6 +115,14 @@ pub async fn run(
     let longest_token = config.lifetimes.longest_token();
     let (rotations, next_change) =
         Rotations::new(rotating, rotation::Settings { policy: config.rotation, longest_token });
+    let window = rotations.clone();
+    let pace = Pace {
+        key_set_max_age: config.rotation.key_set_max_age,
+        renewal_window: Box::new(move || window.renewal_window()),
+    };
+    let (shared, keep_shared_fresh) = SharedState::follow(keys.changes(), authority.changes(), pace);
+    let terms = Terms { issuer: config.issuer.clone(), kek: kek.clone() };
+    let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
     let foundations = Foundations {
@@ -139,7 +140,7 @@ pub async fn run(
     let services = grpc::Services {
         enrolment: Arc::new(enrolment),
         authority: authority.clone(),
-        fleet: Arc::new(fleet),
+        fleet,
         login,
         probes: Probes::new(store.clone()),
         registry,
@@ -155,6 +156,8 @@ pub async fn run(
             keep_reports,
             keep_keys_fresh,
             follow_authority,
+            keep_shared_fresh,
+            wake_agents,
             rotations.run(clock.clone()),
             expiry::run(store, EXPIRING, clock)
         );

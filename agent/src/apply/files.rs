@@ -193,14 +193,15 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::apply::render::{Credentials, render};
+    use crate::apply::render::{Credential, Credentials, render};
     use crate::recipe::Recipe;
 
     fn rendered(secret: &str) -> Vec<RenderedFile> {
         let credentials = Credentials {
             issuer: "https://login.example".to_owned(),
             client_id: "beta".to_owned(),
-            client_secret: secret.into(),
+            secret_version: 1,
+            credential: Credential::Secret(secret.into()),
         };
         render(&Recipe::embedded("django-allauth").unwrap().relying_party.unwrap().files, &credentials)
     }

@@ -1,16 +1,18 @@
-//! From a snapshot to an application that uses it, in this order:
+//! From client credentials to an application that uses them, in this order:
 //!
-//! 1. keep the trust bundle (never an older one) and the key set;
-//! 2. render the recipe's files from the client credentials ([`render`]);
-//! 3. if they are on disk already and were proved, the revision is applied: nothing is written, nothing reloaded;
-//! 4. ask whether the application is up at all: if not, touch nothing and come back;
-//! 5. write the whole set beside the old one and swap it in at once ([`files`]);
-//! 6. reload the application ([`reload`]) and let it show that it uses the new client ([`proof`]);
-//! 7. remember what was applied ([`Applied`]). Only then does the broker hear an acknowledgement.
+//! 1. with private_key_jwt, make the key of this version and register its public half ([`client_key`]);
+//! 2. render the recipe's files ([`render`]); if they are on disk already and were proved, nothing is written and nothing
+//!    reloaded;
+//! 3. ask whether the application is up at all: if not, touch nothing and come back;
+//! 4. write the whole set beside the old one and swap it in at once ([`files`]);
+//! 5. reload the application ([`reload`]), let it show that it uses the new client ([`proof`]), and see it authenticate
+//!    at the broker with the new credential ([`probe`]);
+//! 6. write down what is in effect. Only then does the broker hear an acknowledgement, and closes the old credential.
 //!
-//! Whatever fails after 5 puts the old set back and reloads once more. The broker then hears why, in one sentence.
+//! Whatever the application does wrong after 4 puts the old set back and reloads once more. The broker then hears why, in
+//! one sentence.
 
-pub mod applied;
+pub mod client_key;
 pub mod files;
 pub mod owner;
 pub mod proof;
@@ -18,29 +20,36 @@ pub mod reload;
 pub mod render;
 pub mod worker;
 
+mod probe;
+
+use std::sync::Arc;
 use std::time::Duration;
 
-use homeward_proto::v1::{ClientCredentials, Snapshot};
+use homeward_proto::v1::sync_service_client::SyncServiceClient;
+use homeward_proto::v1::{ClientCredentials, RegisterClientKeyRequest};
 use thiserror::Error;
+use tonic::Code;
 use url::Url;
 
-use self::applied::Applied;
+use self::client_key::{ClientKey, ClientKeyError, ClientKeys, Registration};
 use self::files::{FileSet, FilesError};
+use self::probe::{ProbeError, Prober};
 use self::proof::ProofFailure;
 use self::reload::ReloadError;
-use self::render::{Credentials, RenderedFile};
+use self::render::{Credential, Credentials, RenderedFile};
 use crate::application::{Application, ApplicationError};
 use crate::config::{Config, RelyingPartyConfig};
+use crate::connection::Broker;
 use crate::disk::{DiskError, PrivateDir};
 use crate::recipe::relying_party::RelyingParty;
+use crate::resources::standing::Standing;
+use crate::resources::wanted::Versioned;
 
-/// Puts snapshots into effect, one at a time.
+/// Puts client credentials into effect.
 #[derive(Debug)]
 pub(crate) struct Applier {
-    data: PrivateDir,
-    application: Application,
+    standing: Arc<Standing>,
     role: Option<Role>,
-    applied: Applied,
 }
 
 /// The application as relying party: what it needs, and where that goes.
@@ -48,12 +57,18 @@ pub(crate) struct Applier {
 struct Role {
     recipe: RelyingParty,
     config: RelyingPartyConfig,
-    /// How long a reload may take to show.
+    application: Application,
+    broker: Arc<Broker>,
+    prober: Prober,
+    keys: ClientKeys,
+    /// How long a reload may take to show, and a probe to come out right.
     patience: Duration,
 }
 
 /// [`Role::patience`] of the real thing.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// For the broker to take a public key.
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Why a revision is not in effect. The sentences go to the broker: no secrets.
 #[derive(Debug, Error)]
@@ -70,6 +85,12 @@ pub(crate) enum ApplyError {
     /// The files cannot be written.
     #[error(transparent)]
     Files(#[from] FilesError),
+    /// The application's key.
+    #[error(transparent)]
+    ClientKey(#[from] ClientKeyError),
+    /// The broker did not take the public half of the application's key.
+    #[error("the broker did not register the application's key ({0})")]
+    KeyNotRegistered(String),
     /// The agent's own state cannot be written.
     #[error(transparent)]
     Disk(#[from] DiskError),
@@ -87,6 +108,16 @@ pub(crate) enum ApplyError {
         #[source]
         source: ProofFailure,
     },
+    /// The application does not authenticate with the new credential; the old files are back.
+    #[error("{source}; the previous files are back in place")]
+    Probe {
+        /// How it does.
+        #[source]
+        source: ProbeError,
+    },
+    /// Nobody can say how the application authenticates; the new files stay.
+    #[error("{0}; the new files are in place, and the proof follows")]
+    NotProbed(#[source] ProbeError),
 }
 
 impl ApplyError {
@@ -95,42 +126,57 @@ impl ApplyError {
         match self {
             Self::ApplicationDown { .. } => "APPLICATION_DOWN",
             Self::Files(_) | Self::Disk(_) => "WRITE_FAILED",
+            Self::ClientKey(_) => "CLIENT_KEY_FAILED",
+            Self::KeyNotRegistered(_) => "CLIENT_KEY_NOT_REGISTERED",
             Self::Reload { .. } => "RELOAD_FAILED",
             Self::Proof { .. } => "PROOF_FAILED",
+            Self::Probe { source } | Self::NotProbed(source) => source.reason(),
         }
+    }
+
+    /// Whether the next try asks and touches nothing as long as this lasts.
+    fn only_asks(&self) -> bool {
+        matches!(self, Self::ApplicationDown { .. } | Self::KeyNotRegistered(_))
+    }
+
+    /// Whether the application was given its chance and failed.
+    fn blames_application(&self) -> bool {
+        matches!(self, Self::Reload { .. } | Self::Proof { .. } | Self::Probe { .. })
     }
 }
 
 impl Applier {
     /// Goes on from what is on disk.
-    pub(crate) fn open(config: &Config, data: PrivateDir, application: Application) -> Result<Self, DiskError> {
-        let mut applied = Applied::load(&data)?;
+    pub(crate) fn open(
+        config: &Config,
+        data: PrivateDir,
+        standing: Arc<Standing>,
+        application: Application,
+        broker: Arc<Broker>,
+    ) -> Result<Self, DiskError> {
         let role = config.relying_party.clone().zip(config.recipe.relying_party.clone());
-        let role = role.map(|(config, recipe)| Role { recipe, config, patience: PATIENCE });
+        let role = role.map(|(config_of_role, recipe)| Role {
+            recipe,
+            config: config_of_role,
+            application,
+            prober: Prober::new(broker.clone(), config.public_url.clone()),
+            broker,
+            keys: ClientKeys::open(data),
+            patience: PATIENCE,
+        });
         if role.as_ref().is_some_and(|role| !role.has_files()) {
-            // Somebody removed them, or the folder is another one now. The secret is nowhere else on this machine: the
-            // broker is asked as if nothing had been applied yet.
-            applied = Applied::default();
+            // Somebody removed them, or the folder is another one now. The secret is nowhere else on this machine.
+            standing.change(|applied| applied.forget_credentials())?;
         }
-        Ok(Self { data, application, role, applied })
+        Ok(Self { standing, role })
     }
 
-    /// The revision that the instance uses; 0 for none.
-    pub(crate) fn revision(&self) -> u64 {
-        self.applied.revision
-    }
-
-    /// Puts a snapshot into effect. (Its trust bundle is the identity's business.)
-    pub(crate) async fn apply(&mut self, snapshot: &Snapshot) -> Result<(), ApplyError> {
-        let mut next = Applied::of(snapshot);
-        if let (Some(role), Some(credentials)) = (&self.role, &snapshot.client_credentials) {
-            let proved = self.applied.proves(credentials);
-            role.put(&self.application, snapshot.revision, credentials, proved).await?;
-            next.proved = true;
+    /// Puts credentials into effect.
+    pub(crate) async fn apply(&self, wanted: &Versioned<ClientCredentials>) -> Result<(), ApplyError> {
+        if let Some(role) = &self.role {
+            role.put(&wanted.content, self.standing.applied().proves(&wanted.content)).await?;
         }
-        next.store(&self.data)?;
-        self.applied = next;
-        Ok(())
+        Ok(self.standing.change(|applied| applied.use_credentials(&wanted.content, wanted.version))?)
     }
 }
 
@@ -140,14 +186,8 @@ impl Role {
         self.recipe.files.iter().all(|file| current.join(&file.name).is_file())
     }
 
-    async fn put(
-        &self,
-        application: &Application,
-        revision: u64,
-        credentials: &ClientCredentials,
-        proved: bool,
-    ) -> Result<(), ApplyError> {
-        let credentials = Credentials::from(credentials);
+    async fn put(&self, wanted: &ClientCredentials, proved: bool) -> Result<(), ApplyError> {
+        let credentials = self.credentials(wanted).await?;
         let rendered = render::render(&self.recipe.files, &credentials);
         let files = FileSet::open(&self.config.credentials_dir, self.config.owner)?;
         let unchanged = files.holds(&rendered);
@@ -155,47 +195,79 @@ impl Role {
             return Ok(());
         }
         if let Some(proof) = &self.recipe.proof {
-            proof::reach(application, proof)
-                .await
-                .map_err(|source| ApplyError::ApplicationDown { url: application.url().clone(), source })?;
+            let down = |source| ApplyError::ApplicationDown { url: self.application.url().clone(), source };
+            proof::reach(&self.application, proof).await.map_err(down)?;
         }
         if unchanged {
             // Written before a crash, or proved for nobody: the files are right, so there is nothing to roll back to.
-            return self.use_files(application, &credentials).await;
+            return self.use_files(&credentials).await;
         }
-        self.swap(application, &files, revision, &rendered, &credentials).await
+        self.swap(&files, &rendered, &credentials).await
+    }
+
+    /// What is to be written: as the broker sent it, or with a key of our own.
+    async fn credentials(&self, wanted: &ClientCredentials) -> Result<Credentials, ApplyError> {
+        let credential = if wanted.private_key {
+            let (key, registration) = self.keys.of_version(wanted.secret_version)?;
+            if registration == Registration::Missing {
+                self.register(wanted.secret_version, &key).await?;
+            }
+            Credential::of_key(&key)?
+        } else {
+            Credential::Secret(wanted.client_secret.as_str().into())
+        };
+        Ok(Credentials {
+            issuer: wanted.issuer.clone(),
+            client_id: wanted.client_id.clone(),
+            secret_version: wanted.secret_version,
+            credential,
+        })
+    }
+
+    async fn register(&self, secret_version: u64, key: &ClientKey) -> Result<(), ApplyError> {
+        let channel = self.broker.shared().map_err(|error| ApplyError::KeyNotRegistered(error.to_string()))?;
+        let jwk = key.public_jwk().to_string().into_bytes();
+        let request = RegisterClientKeyRequest { secret_version, jwk };
+        let call = async { SyncServiceClient::new(channel).register_client_key(request).await };
+        match tokio::time::timeout(REGISTRATION_TIMEOUT, call).await {
+            Ok(Ok(_)) => Ok(self.keys.registered(secret_version)?),
+            Ok(Err(status)) => Err(ApplyError::KeyNotRegistered(format!("{:?}: {}", status.code(), status.message()))),
+            Err(_) => Err(ApplyError::KeyNotRegistered(format!("{:?}", Code::DeadlineExceeded))),
+        }
     }
 
     async fn swap(
         &self,
-        application: &Application,
         files: &FileSet,
-        revision: u64,
         rendered: &[RenderedFile],
         credentials: &Credentials,
     ) -> Result<(), ApplyError> {
-        let swapped = files.write(revision, rendered)?;
-        if let Err(error) = self.use_files(application, credentials).await {
-            tracing::warn!(revision, reason = error.reason(), "putting the previous credential files back");
+        let swapped = files.write(credentials.secret_version, rendered)?;
+        let used = self.use_files(credentials).await;
+        if used.as_ref().is_err_and(ApplyError::blames_application) {
             files.roll_back(&swapped)?;
             // Once, and whatever comes of it: the first failure is the one to report.
             if let Err(again) = reload::run(&self.config.reload, credentials).await {
                 tracing::warn!(error = %again, "the reload after rolling back failed too");
             }
-            return Err(error);
+            return used;
         }
         files.forget_older(&swapped)?;
-        Ok(())
+        used
     }
 
-    async fn use_files(&self, application: &Application, credentials: &Credentials) -> Result<(), ApplyError> {
+    async fn use_files(&self, credentials: &Credentials) -> Result<(), ApplyError> {
         reload::run(&self.config.reload, credentials).await.map_err(|source| ApplyError::Reload { source })?;
         if let Some(proof) = &self.recipe.proof {
-            proof::prove(self.patience, application, proof, credentials)
+            proof::prove(self.patience, &self.application, proof, credentials)
                 .await
                 .map_err(|source| ApplyError::Proof { source })?;
         }
-        Ok(())
+        let probed = self.prober.probe(&self.application, &self.recipe, credentials, self.patience).await;
+        probed.map_err(|error| match error {
+            ProbeError::BrokerAway(_) => ApplyError::NotProbed(error),
+            source => ApplyError::Probe { source },
+        })
     }
 }
 

@@ -4,7 +4,6 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use secrecy::ExposeSecret;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::{Child, Command};
@@ -66,7 +65,7 @@ async fn run_within(
         kill_group(&child);
     }
     for (stream, tail) in [("stdout", stdout), ("stderr", stderr)] {
-        let printed = tail.finish().await.replace(credentials.client_secret.expose_secret(), "(secret)");
+        let printed = credentials.credential.redact(tail.finish().await);
         if !printed.trim().is_empty() {
             tracing::info!(program, stream, printed = printed.trim(), "the reload command printed");
         }
@@ -128,10 +127,12 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
+    use super::super::render::Credential;
     use super::*;
 
     fn credentials() -> Credentials {
-        Credentials { issuer: String::new(), client_id: String::new(), client_secret: "canary".into() }
+        let credential = Credential::Secret("canary".into());
+        Credentials { issuer: String::new(), client_id: String::new(), secret_version: 1, credential }
     }
 
     async fn run_it(argv: &[&str]) -> Result<(), ReloadError> {

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use homeward_proto::v1::ClientCredentials;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
+use super::client_key::{ClientKey, ClientKeyError};
 use crate::recipe::relying_party::{CredentialFile, FileFormat};
 
 /// What the application needs for logging in at the broker.
@@ -14,8 +14,24 @@ pub(crate) struct Credentials {
     pub(crate) issuer: String,
     /// OAuth client id.
     pub(crate) client_id: String,
+    /// Version of the credential.
+    pub(crate) secret_version: u64,
+    /// How it shows that it is this client.
+    pub(crate) credential: Credential,
+}
+
+/// How an application shows that it is a client.
+#[derive(Debug)]
+pub(crate) enum Credential {
     /// OAuth client secret.
-    pub(crate) client_secret: SecretString,
+    Secret(SecretString),
+    /// A private key, in the two forms that applications read.
+    PrivateKey {
+        /// PKCS#8.
+        pem: SecretString,
+        /// In one line.
+        jwk: SecretString,
+    },
 }
 
 /// One file as it will be.
@@ -25,13 +41,31 @@ pub(crate) struct RenderedFile {
     bytes: SecretSlice<u8>,
 }
 
-impl From<&ClientCredentials> for Credentials {
-    fn from(message: &ClientCredentials) -> Self {
-        Self {
-            issuer: message.issuer.clone(),
-            client_id: message.client_id.clone(),
-            client_secret: message.client_secret.as_str().into(),
+impl Credential {
+    /// A key's two forms.
+    pub(crate) fn of_key(key: &ClientKey) -> Result<Self, ClientKeyError> {
+        Ok(Self::PrivateKey { pem: key.pem(), jwk: key.private_jwk()? })
+    }
+
+    fn values(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            Self::Secret(secret) => vec![("client_secret", secret.expose_secret())],
+            Self::PrivateKey { pem, jwk } => {
+                vec![("client_private_key_pem", pem.expose_secret()), ("client_private_key_jwk", jwk.expose_secret())]
+            }
         }
+    }
+
+    /// Takes it out of a text that goes to the log.
+    pub(crate) fn redact(&self, mut text: String) -> String {
+        for (_, secret) in self.values() {
+            // By line, and by JSON value: a program that prints its file prints it escaped.
+            let pieces = secret.split(['\n', '"']);
+            for piece in pieces.filter(|piece| piece.len() > 16 || (*piece == secret && !piece.is_empty())) {
+                text = text.replace(piece, "(secret)");
+            }
+        }
+        text
     }
 }
 
@@ -50,11 +84,8 @@ impl fmt::Debug for RenderedFile {
 
 /// Fills every file. The same credentials give the same bytes.
 pub(crate) fn render(files: &[CredentialFile], credentials: &Credentials) -> Vec<RenderedFile> {
-    let values = [
-        ("issuer", credentials.issuer.as_str()),
-        ("client_id", credentials.client_id.as_str()),
-        ("client_secret", credentials.client_secret.expose_secret()),
-    ];
+    let mut values = credentials.credential.values();
+    values.extend([("issuer", credentials.issuer.as_str()), ("client_id", credentials.client_id.as_str())]);
     let render_one = |file: &CredentialFile| {
         let bytes = match file.format {
             FileFormat::Json => format!("{:#}\n", file.content.render(&values)).into_bytes(),
@@ -75,7 +106,8 @@ mod tests {
         Credentials {
             issuer: "https://login.example".to_owned(),
             client_id: "beta".to_owned(),
-            client_secret: secret.into(),
+            secret_version: 1,
+            credential: Credential::Secret(secret.into()),
         }
     }
 
@@ -107,5 +139,19 @@ mod tests {
         assert_eq!(content["openid_connect"]["APPS"][0]["secret"], hostile);
         assert_eq!(content["openid_connect"]["APPS"][0]["client_id"], "beta");
         assert!(!format!("{file:?} {:?}", credentials(hostile)).contains("}]}}"));
+    }
+
+    #[test]
+    fn credentials_are_taken_out_of_what_a_reload_prints() {
+        let secret = Credential::Secret("canary".into());
+        assert_eq!(secret.redact("read canary, ok".to_owned()), "read (secret), ok");
+        let key = Credential::PrivateKey {
+            pem: "-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEG\n".into(),
+            jwk: r#"{"d":"870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"}"#.into(),
+        };
+        let printed = r#"{"key": "MIGHAgEAMBMGByqGSM49AgEG\n", "d": "870MB6gfuTJ4HtUnUvYMyJpr5eUZNP4Bk43bVdj3eAE"}"#;
+        let redacted = key.redact(printed.to_owned());
+        assert!(!redacted.contains("MIGH") && !redacted.contains("870M"), "{redacted}");
+        assert_eq!(Credential::Secret("".into()).redact("fine".to_owned()), "fine");
     }
 }

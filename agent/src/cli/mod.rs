@@ -6,6 +6,7 @@
 
 mod config;
 mod enrol;
+mod rebootstrap;
 mod recipe;
 mod run;
 mod status;
@@ -53,8 +54,10 @@ enum Verb {
     Enrol(enrol::Enrol),
     /// Runs the agent.
     Run,
-    /// Shows who this instance is and what it uses.
+    /// Shows who this instance is and what it uses; exits 1 if its identity is dead.
     Status,
+    /// Trusts another CA of the broker, by its pin.
+    Rebootstrap(rebootstrap::Rebootstrap),
     /// Recipes: what the agent knows of applications.
     #[command(subcommand)]
     Recipe(recipe::Recipe),
@@ -95,6 +98,7 @@ impl Command {
             Verb::Enrol(enrol) => enrol.carry_out(&self.config, report).await,
             Verb::Run => run::carry_out(&self.config).await,
             Verb::Status => status::carry_out(&self.config, report),
+            Verb::Rebootstrap(rebootstrap) => rebootstrap.carry_out(&self.config, report).await,
             Verb::Recipe(verb) => verb.carry_out(report),
             Verb::Config(verb) => verb.carry_out(&self.config, report),
         }

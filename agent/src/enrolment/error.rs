@@ -9,6 +9,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use tonic::{Code, Status};
 
+use crate::apply::client_key::ClientKeyError;
 use crate::clock;
 use crate::connection::DialError;
 use crate::disk::DiskError;
@@ -65,6 +66,9 @@ pub enum EnrolmentError {
     /// Keys.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// The application's key.
+    #[error(transparent)]
+    ClientKey(#[from] ClientKeyError),
     /// Key derivation.
     #[error(transparent)]
     Proof(#[from] ProofError),

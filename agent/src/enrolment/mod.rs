@@ -1,6 +1,6 @@
 //! From a join token to an identity:
 //!
-//! 1. make the instance key, the recovery key and the request id, and keep them on disk **before** the first byte is
+//! 1. make the instance key, the recovery key (with private_key_jwt, also the application's) and the request id, and keep them on disk **before** the first byte is
 //!    sent: a crash or a lost answer is followed by the same request, which the broker answers the same;
 //! 2. dial the broker and judge it by the token's pins: whoever else is there gets nothing;
 //! 3. prove to know the token's secret, over both keys and the broker's certificate of this very connection; the secret
@@ -31,13 +31,15 @@ use uuid::Uuid;
 use zeroize::Zeroizing;
 
 use self::error::{EnrolmentError, judge};
-use crate::apply::applied::Applied;
+use crate::apply::client_key::ClientKeys;
 use crate::backoff::Backoff;
 use crate::config::Config;
 use crate::connection::{Address, Broker, DialError};
+use crate::contact::LastContact;
 use crate::disk::PrivateDir;
 use crate::identity::{Certificate, Identity, Record, SecretBytes};
 use crate::recipe::relying_party;
+use crate::resources::applied::Applied;
 use crate::{clock, random, refusal};
 
 /// What is kept of an enrolment that is under way.
@@ -107,6 +109,8 @@ pub async fn enrol(
     let skew = answer.server_time.as_ref().and_then(clock::from_timestamp).map(|server| now - server);
     let record = accept(token, &pending, answer, now)?;
     Applied::forget(&data)?;
+    LastContact::forget(&data)?;
+    ClientKeys::open(data.clone()).enrolled()?;
     let identity = Identity::store(data.clone(), record)?;
     finish(&data, identity, skew.filter(|skew| skew.unsigned_abs() > TOLERATED_SKEW)).await
 }
@@ -198,7 +202,13 @@ async fn ask(config: &Config, token: &JoinToken, pending: &Pending) -> Result<En
     let stream = address.dial(Arc::new(tls)).await?;
     let leaf = stream.get_ref().1.peer_certificates().and_then(|chain| chain.first());
     let leaf = leaf.and_then(|leaf| SpkiPin::of_certificate(leaf)).ok_or(EnrolmentError::Incomplete)?;
-    let request = request(config, token, pending, &leaf)?;
+    let mut request = request(config, token, pending, &leaf)?;
+    if let Some(profile) = &mut request.profile
+        && profile.client_auth_method() == ClientAuthMethod::PrivateKeyJwt
+    {
+        let keys = ClientKeys::open(PrivateDir::open(&config.data_dir)?);
+        profile.client_key = keys.for_enrolment()?.public_jwk().to_string().into_bytes();
+    }
     let channel = address.channel(stream).await?;
     let call = async { EnrolmentServiceClient::new(channel).enrol(request).await };
     let timed_out = |_| Attempt::Refused(Status::deadline_exceeded("no answer"));
@@ -236,6 +246,7 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
     let auth_method = match role.map(|role| role.client_auth_method) {
         Some(relying_party::ClientAuthMethod::ClientSecretBasic) => ClientAuthMethod::Basic,
         Some(relying_party::ClientAuthMethod::ClientSecretPost) => ClientAuthMethod::Post,
+        Some(relying_party::ClientAuthMethod::PrivateKeyJwt) => ClientAuthMethod::PrivateKeyJwt,
         None => ClientAuthMethod::Unspecified,
     };
     let algorithm = match role.map(|role| role.id_token_alg) {

@@ -81,7 +81,7 @@ impl Tickets {
     }
 
     fn client(&self) -> Result<LoginServiceClient<tonic::transport::Channel>, PortalError> {
-        let channel = self.broker.logins().map_err(|error| PortalError::BrokerUnavailable(error.to_string()))?;
+        let channel = self.broker.shared().map_err(|error| PortalError::BrokerUnavailable(error.to_string()))?;
         Ok(LoginServiceClient::new(channel))
     }
 }

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::content::Content;
 use super::pointer::{Pointer, Selector};
+use super::step::Step;
 use super::{AppPath, RecipeError};
 
 /// The application as home.
@@ -133,45 +133,6 @@ pub struct Password {
     pub sign_out: Option<Step>,
 }
 
-/// One request.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Step {
-    /// HTTP method.
-    pub method: StepMethod,
-    /// Where to.
-    pub path: AppPath,
-    /// The JSON body, with `${username}` and `${password}`.
-    pub json: Option<Content>,
-    /// What to copy from a cookie to a header, against the application's CSRF check.
-    pub csrf: Option<Csrf>,
-    /// What answers mean; the first that fits counts.
-    #[serde(default)]
-    pub outcomes: Vec<OutcomeRule>,
-}
-
-/// HTTP methods that steps may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
-pub enum StepMethod {
-    /// GET
-    Get,
-    /// POST
-    Post,
-    /// DELETE
-    Delete,
-}
-
-/// A double-submit CSRF token.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Csrf {
-    /// The cookie that has it.
-    pub cookie: String,
-    /// The header that wants it.
-    pub header: String,
-}
-
 /// What an answer means.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -280,6 +241,7 @@ mod tests {
     use serde_json::json;
 
     use super::super::Recipe;
+    use super::super::step::StepMethod;
     use super::*;
 
     const SMALL: &str = r"

@@ -7,8 +7,11 @@
 
 pub mod content;
 pub mod home;
+pub mod key_set;
 pub mod pointer;
+pub mod probe;
 pub mod relying_party;
+pub mod step;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -77,6 +80,12 @@ pub enum RecipeError {
     /// A value is taken from an answer that no request gives.
     #[error("the recipe takes a value from the answer {0:?}, but no who_am_i request has that name")]
     UnknownAnswer(String),
+    /// Outcomes where no password is judged.
+    #[error("the recipe's {0}: a step there has no outcomes, only a method, a path, json and csrf")]
+    OutcomesThere(&'static str),
+    /// A proof without what it needs.
+    #[error("the recipe's relying_party.key_set: {0}")]
+    KeySet(&'static str),
 }
 
 impl Recipe {

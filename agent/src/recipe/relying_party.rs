@@ -6,11 +6,15 @@ use std::collections::BTreeSet;
 use serde::Deserialize;
 
 use super::content::Content;
+use super::key_set::KeySet;
 use super::pointer::Pointer;
+use super::probe::Probe;
 use super::{AppPath, RecipeError};
 
-/// What may stand in a credential file.
-const PLACEHOLDERS: [&str; 3] = ["issuer", "client_id", "client_secret"];
+/// What may stand in the files of an application that has a secret.
+const WITH_SECRET: [&str; 3] = ["issuer", "client_id", "client_secret"];
+/// And of one that has a key instead.
+const WITH_KEY: [&str; 4] = ["issuer", "client_id", "client_private_key_pem", "client_private_key_jwk"];
 
 /// The application as relying party.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,6 +33,10 @@ pub struct RelyingParty {
     pub files: Vec<CredentialFile>,
     /// What shows that the running application uses them.
     pub proof: Option<Proof>,
+    /// What shows by which credential it authenticates at the broker.
+    pub probe: Option<Probe>,
+    /// What shows that it can verify signatures with a new key.
+    pub key_set: Option<KeySet>,
 }
 
 /// One file.
@@ -71,6 +79,8 @@ pub enum ClientAuthMethod {
     ClientSecretBasic,
     /// In the form.
     ClientSecretPost,
+    /// No secret: a key of the application's own signs an assertion (RFC 7523 2.2). The agent makes the key.
+    PrivateKeyJwt,
 }
 
 /// RFC 7518 3.1.
@@ -100,13 +110,18 @@ impl RelyingParty {
             {
                 return Err(RecipeError::FileName(file.name.clone()));
             }
-            file.content.check(&PLACEHOLDERS).map_err(placeholder("relying_party.files"))?;
+            let known: &[&str] = match self.client_auth_method {
+                ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost => &WITH_SECRET,
+                ClientAuthMethod::PrivateKeyJwt => &WITH_KEY,
+            };
+            file.content.check(known).map_err(placeholder("relying_party.files"))?;
         }
         if let Some(proof) = &self.proof {
             // The secret is no answer that an application may give to everyone.
             proof.equals.check(&["issuer", "client_id"]).map_err(placeholder("relying_party.proof"))?;
         }
-        Ok(())
+        self.probe.as_ref().map_or(Ok(()), Probe::check)?;
+        self.key_set.as_ref().map_or(Ok(()), KeySet::check)
     }
 }
 
@@ -138,6 +153,40 @@ mod tests {
             |equals: &str| parse(&format!("[relying_party.proof]\npath = '/'\npointer = ''\nequals = '{equals}'"));
         assert!(matches!(proof("${client_secret}"), Err(RecipeError::Placeholder { .. })));
         proof("${client_id}").unwrap();
+    }
+
+    #[test]
+    fn a_file_has_a_secret_or_a_key_and_never_both() {
+        let file =
+            |content: &str| format!("[[relying_party.files]]\nname = 'a'\nformat = 'json'\ncontent = '{content}'");
+        parse(&file("${client_secret}")).unwrap();
+        for content in ["${client_private_key_pem}", "${client_private_key_jwk}"] {
+            assert!(matches!(parse(&file(content)), Err(RecipeError::Placeholder { .. })), "{content}");
+        }
+    }
+
+    #[test]
+    fn proofs_of_the_key_set_have_what_they_need() {
+        let key_set = |lines: &str| parse(&format!("[relying_party.key_set]\n{lines}"));
+        key_set("proof = 'no_cache'").unwrap();
+        key_set("proof = 'shown'\npath = '/keys'\npointer = '/*/kid'").unwrap();
+        key_set("proof = 'warmed'\nwarm = [{ method = 'POST', path = '/refresh' }]").unwrap();
+        for bad in
+            ["proof = 'shown'", "proof = 'warmed'", "proof = 'no_cache'\nwarm = [{ method = 'GET', path = '/' }]"]
+        {
+            assert!(matches!(key_set(bad), Err(RecipeError::KeySet(_))), "{bad}");
+        }
+    }
+
+    #[test]
+    fn probes_type_nothing_and_judge_nothing() {
+        let probe = |steps: &str| parse(&format!("[relying_party.probe]\nsteps = [{steps}]"));
+        probe("{ method = 'GET', path = '/login' }").unwrap();
+        assert!(matches!(probe(""), Err(RecipeError::Incomplete(_))));
+        let typed = "{ method = 'POST', path = '/login', json = '${password}' }";
+        assert!(matches!(probe(typed), Err(RecipeError::Placeholder { .. })));
+        let judged = "{ method = 'GET', path = '/', outcomes = [{ when = { status = 200 }, outcome = 'ok' }] }";
+        assert!(matches!(probe(judged), Err(RecipeError::OutcomesThere(_))));
     }
 
     #[test]

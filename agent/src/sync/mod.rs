@@ -1,17 +1,23 @@
-//! The Sync loop: one stream to the broker for as long as both live. The agent says what it has; the broker sends what it
-//! should have; what was applied (by [`crate::apply::worker`], which knows no stream) is acknowledged.
+//! The Sync loop: one stream to the broker for as long as both live. The agent says which resources it uses; the broker
+//! sends what it should have beyond that. Trust bundle, home directory and renewal order are in effect once they are on
+//! disk, which is done here; the key set and the client credentials are brought about by `key_set` and `apply`, which know
+//! no stream. Whatever comes into effect, or cannot, is told by itself ([`told`]).
 //!
 //! When the stream breaks: the first reconnect is spread as wide as the broker asked for, because all agents lost it at
 //! the same moment; after that full jitter from 1 s to 5 min, forgotten once a stream has lived for a minute. What was
-//! applied stays in effect all the while.
+//! applied stays in effect all the while. Why it broke may be an identity that no longer holds: [`ailing`] decides what
+//! is done about that.
+
+mod ailing;
+mod settling;
+mod told;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use homeward_certs::bundle::TrustBundle;
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
 use homeward_proto::v1::{
-    Ack, Heartbeat, Hello, Nack, Snapshot, SyncRequest, SyncResponse, sync_request, sync_response,
+    Delta, Heartbeat, Hello, Resource, Snapshot, SyncRequest, SyncResponse, sync_request, sync_response,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -19,12 +25,19 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
-use crate::apply::worker::Outcome;
+pub(crate) use self::ailing::Ailing;
+use self::ailing::Cure;
+pub(crate) use self::settling::Settling;
+use self::told::Told;
 use crate::backoff::{self, Backoff};
 use crate::connection::{Broker, DialError};
+use crate::contact::Contact;
 use crate::health::Health;
 use crate::identity::Identity;
 use crate::refusal::Dismissal;
+use crate::resources::RESOURCES;
+use crate::resources::standing::{Standing, State};
+use crate::resources::wanted::Wanted;
 use crate::{clock, random};
 
 /// How often the agent says that it is there, and the share by which that varies.
@@ -35,8 +48,8 @@ const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 const WIDEST_SPREAD: Duration = Duration::from_secs(30);
 /// For the stream to open.
 const OPEN_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest detail of a refusal that the contract allows, in characters.
-const LONGEST_DETAIL: usize = 512;
+/// A stream takes this many messages without waiting: each resource may be told, refused and told again.
+const UNSENT: usize = 32;
 
 /// One agent's side of Sync.
 #[derive(Debug)]
@@ -47,10 +60,16 @@ pub(crate) struct Sync {
     pub(crate) broker: Arc<Broker>,
     /// How the instance is.
     pub(crate) health: Health,
-    /// Where snapshots go.
-    pub(crate) wanted: watch::Sender<Option<Snapshot>>,
-    /// How they went.
-    pub(crate) outcome: watch::Receiver<Outcome>,
+    /// What is in effect.
+    pub(crate) standing: Arc<Standing>,
+    /// Where it is said what should be.
+    pub(crate) wanted: watch::Sender<Wanted>,
+    /// What is done at once about what the broker sends.
+    pub(crate) settling: Settling,
+    /// When the broker was last talked to.
+    pub(crate) contact: Contact,
+    /// What is done about an identity that no longer holds.
+    pub(crate) ailing: Ailing,
     /// How wide the broker wants the first reconnect to be spread.
     pub(crate) spread: Duration,
 }
@@ -81,18 +100,16 @@ impl Sync {
             let generation = self.identity.certificate_generation();
             let mut was_open = false;
             let Err(end) = self.stream(&mut was_open).await;
-            // A refusal of the certificate before the one in use now dismisses nobody.
-            if let End::Refused(status) = &end
-                && let Some(dismissal) = Dismissal::of(status)
-                && generation == self.identity.certificate_generation()
-            {
-                return dismissal;
+            if was_open {
+                self.contact.lost(clock::now());
             }
-            // Judged only when the broker has not let us in. If its certificate is not valid by our clock either, it is our
-            // clock that is wrong, and may be set any moment.
-            let doubtful = matches!(end, End::Renewed | End::Dial(DialError::Clock { .. }));
-            if self.identity.expires_at() <= clock::now() && !doubtful {
-                return Dismissal::Expired;
+            match self.ailing.look_at(&end, generation).await {
+                Cure::Dismissed(dismissal) => {
+                    self.contact.dismissed(dismissal);
+                    return dismissal;
+                }
+                Cure::ConnectAgain => continue,
+                Cure::Wait(at_least) => tokio::time::sleep(at_least).await,
             }
             if was_open && opened.elapsed() >= HEALTHY_AFTER {
                 backoff.reset();
@@ -116,95 +133,99 @@ impl Sync {
     async fn stream(&mut self, was_open: &mut bool) -> Result<std::convert::Infallible, End> {
         let mut generation = self.identity.generation();
         generation.mark_unchanged();
-        let (requests, mut responses) = self.open().await?;
+        let mut standing = self.standing.watch();
+        let state = standing.borrow_and_update().clone();
+        let mut told = Told::by_hello(&state);
+        let (requests, mut responses) = self.open(&state).await?;
         *was_open = true;
+        self.contact.made(clock::now());
         tracing::info!(broker = self.identity.agent_url(), "connected to the broker");
+        // What is still wanted from the last stream is not answered on this one before the broker has said it again.
+        let mut heard = false;
         let mut heartbeat = Box::pin(tokio::time::sleep(next_heartbeat()));
         loop {
             tokio::select! {
                 message = responses.message() => {
                     let message = message.map_err(Box::new)?.ok_or(End::Closed)?;
-                    self.take(message)?;
+                    heard = true;
+                    told.awaits_answer(&self.take(message)?);
                 }
-                Ok(()) = self.outcome.changed() => {
-                    let outcome = self.outcome.borrow_and_update().clone();
-                    if let Some(message) = verdict(outcome) {
-                        send(&requests, message)?;
-                    }
-                }
+                Ok(()) = standing.changed() => {}
                 () = &mut heartbeat => {
-                    let state = self.health.state(&self.outcome.borrow()).await;
+                    let now = standing.borrow().clone();
+                    let state = self.health.state(&now).await;
                     send(&requests, sync_request::Message::Heartbeat(Heartbeat { state: Some(state) }))?;
                     heartbeat.as_mut().reset(Instant::now() + next_heartbeat());
                 }
                 Ok(()) = generation.changed() => return Err(End::Renewed),
             }
+            if heard {
+                let state = standing.borrow_and_update().clone();
+                let news = told.news(&state, &self.wanted.borrow());
+                news.into_iter().try_for_each(|message| send(&requests, message))?;
+                self.settling.complete(&self.wanted.borrow());
+            }
         }
     }
 
-    async fn open(&mut self) -> Result<(mpsc::Sender<SyncRequest>, Streaming<SyncResponse>), End> {
+    async fn open(&self, state: &State) -> Result<(mpsc::Sender<SyncRequest>, Streaming<SyncResponse>), End> {
         let channel = self.broker.connect().await?;
-        let outcome = self.outcome.borrow_and_update().clone();
         let hello = Hello {
-            applied_revision: match &outcome {
-                Outcome::Idle(revision) | Outcome::Applied(revision) => *revision,
-                // The broker sends the newest snapshot again, and hears the refusal again.
-                Outcome::Failed { applied, .. } => *applied,
-            },
+            applied_revision: state.applied.revision,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            state: Some(self.health.state(&outcome).await),
-            ..Hello::default()
+            state: Some(self.health.state(state).await),
+            resources: state.applied.versions.to_wire(),
+            key_set_proof: state.applied.proved_keys.to_wire(),
         };
-        let (requests, received) = mpsc::channel(8);
+        let (requests, received) = mpsc::channel(UNSENT);
         send(&requests, sync_request::Message::Hello(hello))?;
-        if let Outcome::Failed { .. } = &outcome
-            && let Some(message) = verdict(outcome)
-        {
-            send(&requests, message)?;
-        }
         let open = async { SyncServiceClient::new(channel).sync(ReceiverStream::new(received)).await };
         let opened = tokio::time::timeout(OPEN_TIMEOUT, open).await.map_err(|_| End::TimedOut)?;
         Ok((requests, opened.map_err(Box::new)?.into_inner()))
     }
 
-    fn take(&mut self, message: SyncResponse) -> Result<(), End> {
+    /// Which resources came.
+    fn take(&mut self, message: SyncResponse) -> Result<Vec<Resource>, End> {
         match message.message {
-            Some(sync_response::Message::Snapshot(snapshot)) => self.take_snapshot(snapshot),
+            Some(sync_response::Message::Snapshot(snapshot)) => Ok(self.take_snapshot(snapshot)),
+            Some(sync_response::Message::Delta(delta)) => Ok(self.take_delta(delta)),
             Some(sync_response::Message::Drain(drain)) => {
                 let after = drain.retry_after_duration.and_then(|after| after.try_into().ok());
-                return Err(End::Drained(after.unwrap_or_default()));
+                Err(End::Drained(after.unwrap_or_default()))
             }
             // A newer broker may say what this agent does not know.
-            Some(sync_response::Message::Delta(_)) | None => {}
+            None => Ok(Vec::new()),
         }
-        Ok(())
     }
 
-    fn take_snapshot(&mut self, snapshot: Snapshot) {
-        tracing::info!(revision = snapshot.revision, "the broker sent a revision");
-        let spread = snapshot.retry_spread_duration.and_then(|spread| Duration::try_from(spread).ok());
+    fn take_snapshot(&mut self, snapshot: Snapshot) -> Vec<Resource> {
+        tracing::info!(revision = snapshot.revision, "the broker sent everything");
+        self.take_spread(&snapshot);
+        let wanted = Wanted::of(snapshot);
+        let came = RESOURCES.into_iter().filter(|resource| wanted.version(*resource).is_some()).collect();
+        self.want(wanted);
+        came
+    }
+
+    fn take_delta(&mut self, delta: Delta) -> Vec<Resource> {
+        if let Some(changes) = &delta.changes {
+            self.take_spread(changes);
+        }
+        let mut wanted = self.wanted.borrow().clone();
+        let came = wanted.merge(delta);
+        tracing::info!(revision = wanted.revision, ?came, "the broker sent a change");
+        self.want(wanted);
+        came
+    }
+
+    fn take_spread(&mut self, message: &Snapshot) {
+        let spread = message.retry_spread_duration.and_then(|spread| Duration::try_from(spread).ok());
         self.spread = spread.unwrap_or(self.spread).min(WIDEST_SPREAD);
-        if let Some(bundle) = &snapshot.trust_bundle {
-            let trusted = TrustBundle::new(bundle.version, bundle.certificates.clone())
-                .map_err(crate::identity::IdentityError::from)
-                .and_then(|bundle| self.identity.trust(bundle));
-            if let Err(error) = trusted {
-                tracing::error!(%error, version = bundle.version, "the trust bundle was not taken; the old one stays");
-            }
-        }
-        self.wanted.send_replace(Some(snapshot));
     }
-}
 
-/// What the broker hears of an outcome.
-fn verdict(outcome: Outcome) -> Option<sync_request::Message> {
-    match outcome {
-        Outcome::Idle(_) => None,
-        Outcome::Applied(revision) => Some(sync_request::Message::Ack(Ack { revision, ..Ack::default() })),
-        Outcome::Failed { revision, reason, detail, .. } => {
-            let detail = detail.chars().take(LONGEST_DETAIL).collect();
-            Some(sync_request::Message::Nack(Nack { revision, reason: reason.to_owned(), detail, resource: None }))
-        }
+    fn want(&self, wanted: Wanted) {
+        self.settling.settle(&wanted);
+        self.wanted.send_replace(wanted);
     }
 }
 
@@ -220,15 +241,6 @@ fn next_heartbeat() -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_what_was_tried_is_told() {
-        assert!(verdict(Outcome::Idle(3)).is_none());
-        assert!(matches!(verdict(Outcome::Applied(3)), Some(sync_request::Message::Ack(Ack { revision: 3, .. }))));
-        let failed = Outcome::Failed { revision: 4, applied: 3, reason: "RELOAD_FAILED", detail: "x".repeat(2000) };
-        let Some(sync_request::Message::Nack(nack)) = verdict(failed) else { panic!("no refusal") };
-        assert_eq!((nack.revision, nack.reason.as_str(), nack.detail.len()), (4, "RELOAD_FAILED", LONGEST_DETAIL));
-    }
 
     #[test]
     fn heartbeats_keep_their_bounds() {

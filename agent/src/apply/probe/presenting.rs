@@ -1,0 +1,223 @@
+//! Bringing a probe code to the token endpoint: through the application's own login, or in its stead.
+
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use thiserror::Error;
+use url::Url;
+
+use crate::application::{Application, ApplicationError};
+use crate::apply::render::{Credential, Credentials};
+use crate::config::PublicUrl;
+use crate::conversation::Conversation;
+use crate::recipe::AppPath;
+use crate::recipe::probe::Probe;
+use crate::recipe::relying_party::{ClientAuthMethod, RelyingParty};
+
+/// For the token endpoint.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Who presents the code.
+#[derive(Debug)]
+pub(super) enum Presenter<'a> {
+    /// The application, in a login.
+    Application {
+        /// Which.
+        application: &'a Application,
+        /// How its logins begin.
+        steps: &'a Probe,
+        /// Where they come back to.
+        callback: &'a AppPath,
+        /// Where they go.
+        issuer: &'a str,
+    },
+    /// The agent, with the credentials that it wrote.
+    Agent {
+        /// Which.
+        credentials: &'a Credentials,
+        /// How.
+        method: ClientAuthMethod,
+        /// Where a login would come back to.
+        redirect_uri: String,
+    },
+}
+
+/// Why the broker has not seen the code.
+#[derive(Debug, Error)]
+pub(crate) enum NotPresented {
+    /// No login began.
+    #[error("the application does not answer {path} ({source}), where a login begins; start it")]
+    NoAnswer {
+        /// Where it was asked.
+        path: AppPath,
+        /// What happened.
+        #[source]
+        source: ApplicationError,
+    },
+    /// A login began otherwise than the recipe says.
+    #[error(
+        "the application answers {path} with status {status} and no redirect to {issuer}/authorize, so no login begins; check that it can reach the broker, and that it reads the agent's files"
+    )]
+    NoRedirect {
+        /// Where it was asked.
+        path: AppPath,
+        /// What it answered.
+        status: u16,
+        /// Where it should lead.
+        issuer: String,
+    },
+    /// The application did nothing with the code.
+    #[error(
+        "the application took the answer to a login at {path} and did not call the broker; check that it can reach {issuer}/token, and its log"
+    )]
+    NoCall {
+        /// Where it was answered.
+        path: AppPath,
+        /// Whom it should have called.
+        issuer: String,
+    },
+    /// The agent itself could not.
+    #[error("the token endpoint of {issuer} cannot be reached from here; check the broker's public address")]
+    NoTokenEndpoint {
+        /// Whose.
+        issuer: String,
+    },
+    /// It took too long.
+    #[error("the application takes too long to log anybody in; check its log")]
+    Late,
+}
+
+impl<'a> Presenter<'a> {
+    /// Whoever can; `None` if nobody can. The agent itself speaks no TLS to the outside but to the broker's other listener:
+    /// it goes to a token endpoint only on this machine.
+    pub(super) fn of(
+        recipe: &'a RelyingParty,
+        application: &'a Application,
+        credentials: &'a Credentials,
+        public_url: &PublicUrl,
+    ) -> Option<Self> {
+        let first = recipe.callback_paths.first()?;
+        if let Some(steps) = &recipe.probe {
+            let callback = steps.callback.as_ref().unwrap_or(first);
+            return Some(Self::Application { application, steps, callback, issuer: &credentials.issuer });
+        }
+        let issuer = Url::parse(&credentials.issuer).ok().and_then(|url| PublicUrl::try_from(url).ok())?;
+        let by_secret = matches!(credentials.credential, Credential::Secret(_));
+        let redirect_uri = format!("{}{first}", public_url.origin());
+        let reachable = !issuer.is_https() && by_secret;
+        reachable.then_some(Self::Agent { credentials, method: recipe.client_auth_method, redirect_uri })
+    }
+
+    /// Brings the code to the broker, as far as can be told from here.
+    pub(super) async fn present(&self, code: &str) -> Result<(), NotPresented> {
+        match self {
+            Self::Application { application, steps, callback, issuer } => {
+                log_in(application, steps, (callback, issuer), code).await
+            }
+            Self::Agent { credentials, method, redirect_uri } => {
+                redeem(credentials, *method, redirect_uri, code).await.map_err(|error| {
+                    tracing::warn!(%error, "the token endpoint does not answer");
+                    NotPresented::NoTokenEndpoint { issuer: credentials.issuer.clone() }
+                })
+            }
+        }
+    }
+
+    /// What it means that the broker heard nothing.
+    pub(super) fn silence(&self) -> NotPresented {
+        match self {
+            Self::Application { callback, issuer, .. } => {
+                NotPresented::NoCall { path: (*callback).clone(), issuer: (*issuer).to_owned() }
+            }
+            Self::Agent { credentials, .. } => NotPresented::NoTokenEndpoint { issuer: credentials.issuer.clone() },
+        }
+    }
+}
+
+async fn log_in(
+    application: &Application,
+    probe: &Probe,
+    (callback, issuer): (&AppPath, &str),
+    code: &str,
+) -> Result<(), NotPresented> {
+    let mut conversation = Conversation::begin(application, None);
+    let mut begun = None;
+    for step in &probe.steps {
+        let answer = conversation.take(step, &[]).await;
+        let answer = answer.map_err(|source| NotPresented::NoAnswer { path: step.path.clone(), source })?;
+        begun = Some((&step.path, answer));
+    }
+    let Some((path, answer)) = begun else { return Err(NotPresented::Late) };
+    let Some(state) = answer.location.as_deref().and_then(|location| state_of(location, issuer)) else {
+        return Err(NotPresented::NoRedirect { path: path.clone(), status: answer.status, issuer: issuer.to_owned() });
+    };
+    // RFC 9207 2: an answer says whose it is.
+    let query = [("code", code), ("state", &state), ("iss", issuer)];
+    // The code is refused, so the application shows some error: which, is its own affair.
+    if let Err(error) = conversation.arrive(callback, &query).await {
+        tracing::debug!(%error, path = %callback, "the application's answer to a probe");
+    }
+    Ok(())
+}
+
+/// The `state` of a redirect to this issuer's authorization endpoint; `None` if it leads anywhere else: a probe code is
+/// for nobody else's login.
+fn state_of(location: &str, issuer: &str) -> Option<String> {
+    let location = Url::parse(location).ok()?;
+    let mut address = location.clone();
+    address.set_query(None);
+    address.set_fragment(None);
+    let authorize = Url::parse(&format!("{issuer}/authorize")).ok()?;
+    let state = location.query_pairs().find(|(name, _)| name == "state")?.1.into_owned();
+    (address == authorize).then_some(state)
+}
+
+/// RFC 6749 4.1.3, with the credentials as 2.3.1 says.
+async fn redeem(
+    credentials: &Credentials,
+    method: ClientAuthMethod,
+    redirect_uri: &str,
+    code: &str,
+) -> Result<(), reqwest::Error> {
+    let Credential::Secret(secret) = &credentials.credential else { return Ok(()) };
+    let mut form = vec![("grant_type", "authorization_code"), ("code", code), ("redirect_uri", redirect_uri)];
+    let client = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(TIMEOUT);
+    let mut request = client.build()?.post(format!("{}/token", credentials.issuer));
+    match method {
+        ClientAuthMethod::ClientSecretPost => {
+            form.extend([("client_id", credentials.client_id.as_str()), ("client_secret", secret.expose_secret())]);
+        }
+        ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::PrivateKeyJwt => {
+            let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+            request = request.basic_auth(encoded(&credentials.client_id), Some(encoded(secret.expose_secret())));
+        }
+    }
+    request.form(&form).send().await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_redirect_to_the_issuer_has_a_state() {
+        let issuer = "https://login.example";
+        let state = |location: &str| state_of(location, issuer);
+        assert_eq!(state("https://login.example/authorize?client_id=a&state=x%20y").as_deref(), Some("x y"));
+        for elsewhere in [
+            "https://login.example/authorize?client_id=a",
+            "https://login.example/other?state=x",
+            "https://evil.example/authorize?state=x",
+            "https://login.example.evil.example/authorize?state=x",
+            "http://login.example/authorize?state=x",
+            "https://login.example@evil.example/authorize?state=x",
+            "/authorize?state=x",
+        ] {
+            assert_eq!(state(elsewhere), None, "{elsewhere}");
+        }
+        assert_eq!(
+            state_of("https://login.example/sso/authorize?state=x", "https://login.example/sso").as_deref(),
+            Some("x")
+        );
+    }
+}

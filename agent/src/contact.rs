@@ -1,0 +1,74 @@
+//! When this agent last talked to its broker, and whether the broker sent it away: kept for `homeward-agent status`, which
+//! is another process. Nothing is decided by it.
+
+use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
+
+use crate::disk::{DiskError, PrivateDir};
+use crate::refusal::Dismissal;
+
+/// The file.
+const FILE: &str = "contact.json";
+
+/// Writes down how the connection is.
+#[derive(Debug)]
+pub(crate) struct Contact {
+    data: PrivateDir,
+    last: LastContact,
+}
+
+/// What was written down.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LastContact {
+    /// When the last stream began, in seconds since 1970.
+    pub connected_at: Option<i64>,
+    /// When it broke; unset as long as it lives.
+    pub lost_at: Option<i64>,
+    /// Why the broker wants to hear no more of this agent.
+    pub dismissed: Option<String>,
+}
+
+impl LastContact {
+    /// Nothing, if the agent never ran.
+    pub fn load(data: &PrivateDir) -> Result<Self, DiskError> {
+        Ok(data.load(FILE)?.unwrap_or_default())
+    }
+
+    /// Another identity begins anew.
+    pub(crate) fn forget(data: &PrivateDir) -> Result<(), DiskError> {
+        data.remove(FILE)
+    }
+}
+
+impl Contact {
+    /// Goes on from what is on disk; what cannot be read is written anew.
+    pub(crate) fn open(data: PrivateDir) -> Self {
+        let last = LastContact::load(&data).unwrap_or_default();
+        Self { data, last }
+    }
+
+    /// A stream has begun.
+    pub(crate) fn made(&mut self, now: OffsetDateTime) {
+        self.last = LastContact { connected_at: Some(now.unix_timestamp()), lost_at: None, dismissed: None };
+        self.store();
+    }
+
+    /// It broke.
+    pub(crate) fn lost(&mut self, now: OffsetDateTime) {
+        self.last.lost_at = Some(now.unix_timestamp());
+        self.store();
+    }
+
+    /// The broker sent the agent away.
+    pub(crate) fn dismissed(&mut self, why: Dismissal) {
+        self.last.dismissed = Some(why.to_string());
+        self.store();
+    }
+
+    fn store(&self) {
+        if let Err(error) = self.data.store(FILE, &self.last) {
+            tracing::warn!(%error, "what `homeward-agent status` shows of the connection is out of date");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The renewal loop: wait for the moment that was drawn for this certificate, or for the one within the broker's order
+//! ([`order`]), ask for the next certificate over a new key, use it, repeat. Key and request id are kept until the answer
+//! is ([`pending`]), so that a lost answer is asked for again. The recovery key signs which certificate is to be followed.
+
+pub(crate) mod order;
+pub(crate) mod pending;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use homeward_certs::bundle::{BundleError, TrustBundle};
+use homeward_certs::csr::KeyError;
+use homeward_certs::proof::RenewalTranscript;
+use homeward_proto::v1::enrolment_service_client::EnrolmentServiceClient;
+use homeward_proto::v1::{RenewRequest, RenewResponse};
+use thiserror::Error;
+use time::OffsetDateTime;
+use tonic::{Code, Status};
+
+use self::order::Orders;
+use self::pending::Pending;
+use crate::backoff::Backoff;
+use crate::connection::{Broker, DialError};
+use crate::disk::{DiskError, PrivateDir};
+use crate::identity::{Certificate, Identity, IdentityError};
+use crate::{clock, random, refusal};
+
+/// What is kept of a renewal that is under way.
+const FILE: &str = "renewal.json";
+/// Longest sleep: a machine that was suspended, or whose clock was set, looks at the clock again.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+/// For the call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+#[derive(Debug, Error)]
+enum RenewalError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("the broker refused the renewal: {0}")]
+    Refused(#[from] Box<Status>),
+    #[error("the broker did not answer the renewal in time")]
+    TimedOut,
+    #[error("the broker's answer is incomplete")]
+    Incomplete,
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// Why there is to be another certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    /// Half its life is over.
+    HalfLife,
+    /// The broker has ordered it.
+    Order,
+}
+
+/// Renews for ever.
+pub(crate) async fn run(data: PrivateDir, identity: Arc<Identity>, broker: Arc<Broker>, orders: Arc<Orders>) {
+    let mut backoff = Backoff::new(Duration::from_secs(5), Duration::from_secs(300));
+    let mut ordered = orders.watch();
+    loop {
+        let (moment, occasion) = next(&identity, &orders);
+        let wait = moment - clock::now();
+        if wait.is_positive() {
+            tokio::select! {
+                () = tokio::time::sleep(wait.unsigned_abs().min(LONGEST_SLEEP)) => {}
+                // The other end lives as long as `orders`.
+                _ = ordered.changed() => {}
+            }
+            continue;
+        }
+        let Err(error) = renew(&data, &identity, &broker).await else {
+            backoff.reset();
+            let (generation, expires_at) = (identity.certificate_generation(), clock::rfc3339(identity.expires_at()));
+            tracing::info!(generation, expires_at, "the instance has a new certificate");
+            continue;
+        };
+        let expires_at = clock::rfc3339(identity.expires_at());
+        if occasion == Occasion::Order && error.is_want_of_room() && postpone(&orders) {
+            tracing::info!(%error, expires_at, "the broker has no room for this renewal now; another moment is drawn");
+            continue;
+        }
+        let pause = backoff.next(random::fraction()).max(error.retry_after());
+        tracing::warn!(%error, expires_at, retry_in = ?pause, "the certificate could not be renewed");
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// When, and why.
+fn next(identity: &Identity, orders: &Orders) -> (OffsetDateTime, Occasion) {
+    let by_life = identity.renew_at();
+    match orders.due(identity.authority_pin()) {
+        Some(by_order) if by_order < by_life => (by_order, Occasion::Order),
+        _ => (by_life, Occasion::HalfLife),
+    }
+}
+
+fn postpone(orders: &Orders) -> bool {
+    let postponed = orders.postpone(clock::now(), random::fraction());
+    postponed.inspect_err(|error| tracing::error!(%error, "the next moment for a renewal cannot be kept")).is_ok()
+}
+
+async fn renew(data: &PrivateDir, identity: &Identity, broker: &Broker) -> Result<(), RenewalError> {
+    let pending = Pending::resume_or_begin(data, FILE, identity)?;
+    let key = pending.key()?;
+    let generation = identity.certificate_generation();
+    let transcript = RenewalTranscript::new(pending.request_id().as_bytes(), &key.pin(), generation);
+    let request = RenewRequest {
+        request_id: pending.request_id().to_string(),
+        csr: key.csr()?,
+        generation,
+        recovery_signature: identity.sign_by_recovery_key(transcript.as_bytes())?,
+    };
+    let channel = broker.connect().await?;
+    let call = async { EnrolmentServiceClient::new(channel).renew(request).await };
+    let answer = tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| RenewalError::TimedOut)?;
+    let RenewResponse { certificate_chain, trust_bundle, generation } = answer.map_err(Box::new)?.into_inner();
+    let bundle = trust_bundle.ok_or(RenewalError::Incomplete)?;
+    let bundle = TrustBundle::new(bundle.version, bundle.certificates)?;
+    let name = (&identity.instance(), &identity.trust_domain());
+    let certificate = Certificate::accept(certificate_chain, generation, &key, name, clock::now())?;
+    identity.renew(certificate, bundle)?;
+    data.remove(FILE)?;
+    Ok(())
+}
+
+impl RenewalError {
+    fn is_want_of_room(&self) -> bool {
+        matches!(self, Self::Refused(status) if status.code() == Code::ResourceExhausted)
+    }
+
+    fn retry_after(&self) -> Duration {
+        let Self::Refused(status) = self else { return Duration::ZERO };
+        refusal::retry_after(status).unwrap_or_default()
+    }
+}

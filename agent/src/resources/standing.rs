@@ -1,0 +1,117 @@
+//! How the instance stands: what is in effect, on disk, and what could not be put into effect and why, in memory. Whoever
+//! applies something says it here; the Sync loop tells the broker, on whichever stream there is by then.
+
+use std::collections::BTreeMap;
+
+use homeward_proto::v1::Resource;
+use tokio::sync::watch;
+
+use super::applied::Applied;
+use crate::disk::{DiskError, PrivateDir};
+
+/// Kept on disk, and watched.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    data: PrivateDir,
+    state: watch::Sender<State>,
+}
+
+/// At one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct State {
+    /// What is in effect.
+    pub(crate) applied: Applied,
+    /// What is not, and why.
+    pub(crate) refusals: BTreeMap<Resource, Refusal>,
+}
+
+/// Why a resource is not in effect. It is tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// Which version of it.
+    pub(crate) version: u64,
+    /// UPPER_SNAKE_CASE.
+    pub(crate) reason: &'static str,
+    /// One sentence, without secrets.
+    pub(crate) detail: String,
+}
+
+impl Standing {
+    /// What is on disk.
+    pub(crate) fn open(data: PrivateDir) -> Result<Self, DiskError> {
+        let applied = Applied::load(&data)?;
+        Ok(Self { data, state: watch::Sender::new(State { applied, refusals: BTreeMap::new() }) })
+    }
+
+    /// At this moment.
+    pub(crate) fn applied(&self) -> Applied {
+        self.state.borrow().applied.clone()
+    }
+
+    /// Told of every change.
+    pub(crate) fn watch(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Changes what is in effect: on disk first, so that nothing is acknowledged that a power cut takes back.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Applied)) -> Result<(), DiskError> {
+        let mut next = self.applied();
+        change(&mut next);
+        if next == self.state.borrow().applied {
+            return Ok(());
+        }
+        next.store(&self.data)?;
+        self.state.send_modify(|state| {
+            let versions = next.versions;
+            state.refusals.retain(|resource, refusal| versions.of(*resource) != Some(refusal.version));
+            state.applied = next;
+        });
+        Ok(())
+    }
+
+    /// Something could not be put into effect. The same again is no news.
+    pub(crate) fn refuse(&self, resource: Resource, refusal: Refusal) {
+        self.state.send_if_modified(|state| {
+            let news = state.refusals.get(&resource) != Some(&refusal);
+            if news {
+                let Refusal { reason, detail, .. } = &refusal;
+                let what = resource.as_str_name();
+                tracing::warn!(
+                    resource = what,
+                    reason,
+                    detail,
+                    "not in effect; what was there before stays, and it is tried again"
+                );
+                state.refusals.insert(resource, refusal);
+            }
+            news
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(version: u64) -> Refusal {
+        Refusal { version, reason: "WRITE_FAILED", detail: "no room".to_owned() }
+    }
+
+    #[test]
+    fn a_refusal_is_told_once_and_forgotten_when_it_works() {
+        let folder = tempfile::tempdir().unwrap();
+        let standing = Standing::open(PrivateDir::open(&folder.path().join("data")).unwrap()).unwrap();
+        let mut watched = standing.watch();
+        standing.refuse(Resource::KeySet, refusal(2));
+        assert!(watched.has_changed().unwrap());
+        watched.mark_unchanged();
+        standing.refuse(Resource::KeySet, refusal(2));
+        assert!(!watched.has_changed().unwrap(), "the same again is no news");
+        standing.change(|applied| applied.versions.set(Resource::Homes, Some(1))).unwrap();
+        assert_eq!(watched.borrow_and_update().refusals.len(), 1, "another resource's success changes nothing");
+        standing.change(|applied| applied.versions.set(Resource::KeySet, Some(2))).unwrap();
+        assert!(watched.borrow().refusals.is_empty());
+        let again = Standing::open(standing.data.clone()).unwrap();
+        assert_eq!(again.applied(), standing.applied(), "what is in effect survives a restart");
+    }
+}
