@@ -5,6 +5,7 @@
 mod agents;
 mod enrolment;
 mod http;
+mod identity;
 mod killed;
 mod login;
 mod ops;
