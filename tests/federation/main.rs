@@ -6,6 +6,7 @@ mod agents;
 mod credentials;
 mod enrolment;
 mod http;
+mod identity;
 mod killed;
 mod login;
 mod ops;
