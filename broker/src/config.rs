@@ -11,6 +11,9 @@ use homeward_certs::identity::{NameError, TrustDomain};
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
+/// How far an application's clock may be off.
+const CLOCK_SKEW: Duration = Duration::from_secs(300);
+
 /// What may stand in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -121,6 +124,14 @@ pub struct Lifetimes {
     pub authorization_code: Duration,
     /// An instance certificate.
     pub instance_certificate: Duration,
+}
+
+impl Lifetimes {
+    /// How long something that a signing key has signed may still be shown to somebody: an ID token to an application
+    /// whose clock is late, or to us as a hint for as long as the session lasts.
+    pub fn longest_token(&self) -> Duration {
+        self.id_token.max(self.access_token).max(self.session) + CLOCK_SKEW
+    }
 }
 
 impl Config {

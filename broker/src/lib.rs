@@ -39,12 +39,13 @@ use authority::{Authority, CaError};
 use clock::Clock;
 use config::Config;
 use enrolment::{Enrolment, Settings, StoredJoinToken};
-use fleet::{Fleet, Shared};
-use grants::{AccessToken, Code};
+use fleet::{Fleet, Pace, SharedState, Terms};
+use grants::{AccessToken, Code, InstanceProbes, Probes};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
-use oidc::{Foundations, Provider};
+use oidc::{Foundations, Provider, Publication, UsedAssertion};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
+use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
 use sessions::Session;
 use storage::table::Record;
@@ -52,8 +53,16 @@ use storage::{Store, StoreError, expiry};
 use web::Boundary;
 
 /// Tables whose records the sweeper deletes when they have expired.
-const EXPIRING: &[&str] =
-    &[StoredJoinToken::TABLE, LoginRecord::TABLE, Session::TABLE, Code::TABLE, AccessToken::TABLE];
+const EXPIRING: &[&str] = &[
+    StoredJoinToken::TABLE,
+    LoginRecord::TABLE,
+    Session::TABLE,
+    Code::TABLE,
+    AccessToken::TABLE,
+    StoredRotation::TABLE,
+    InstanceProbes::TABLE,
+    UsedAssertion::TABLE,
+];
 
 /// The sockets of a broker, bound already.
 #[derive(Debug)]
@@ -79,42 +88,72 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
-    let keys = Arc::new(KeySet::load(&store, &kek).await?);
-    let authority = Arc::new(Authority::load(&store, &kek, &config.trust_domain, clock.clone()).await?);
+    let (keys, keep_keys_fresh) = KeySet::open(store.clone(), kek.clone()).await?;
+    let (authority, follow_authority) = Authority::open(&store, &kek, &config.trust_domain, clock.clone()).await?;
     let subjects = SubjectKey::load(&store, &kek).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
-    let liveness = Liveness::default();
+    let (liveness, keep_reports) = Liveness::open(store.clone()).await?;
     let settings = Settings {
         agent_url: config.agent_url.to_string(),
         certificate_lifetime: config.lifetimes.instance_certificate,
     };
     let enrolment = Enrolment::new(store.clone(), registry.clone(), authority.clone(), kek.clone(), settings);
-    let shared = Shared {
-        issuer: config.issuer.clone(),
-        keys: keys.clone(),
-        bundle: authority.bundle().clone(),
+    let rotating = rotation::Foundations {
+        store: store.clone(),
+        registry: registry.clone(),
+        liveness: liveness.clone(),
+        authority: authority.clone(),
         kek: kek.clone(),
     };
-    let fleet = Fleet::new(registry.clone(), liveness.clone(), shared, clock.clone());
+    let longest_token = config.lifetimes.longest_token();
+    let (rotations, next_change) =
+        Rotations::new(rotating, rotation::Settings { policy: config.rotation, longest_token });
+    let window = rotations.clone();
+    let pace = Pace {
+        key_set_max_age: config.rotation.key_set_max_age,
+        renewal_window: Box::new(move || window.renewal_window()),
+    };
+    let (shared, keep_shared_fresh) = SharedState::follow(keys.changes(), authority.changes(), pace);
+    let terms = Terms { issuer: config.issuer.clone(), kek: kek.clone() };
+    let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
-    let foundations =
-        Foundations { store: store.clone(), registry: registry.clone(), keys, subjects, clock: clock.clone() };
-    let provider = Provider::new(foundations, login.clone(), config.issuer.clone(), config.lifetimes)?;
+    let foundations = Foundations {
+        store: store.clone(),
+        registry: registry.clone(),
+        liveness: liveness.clone(),
+        keys,
+        publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
+        subjects,
+        clock: clock.clone(),
+    };
+    let provider = Provider::new(foundations, login.clone(), config.issuer.clone(), config.lifetimes);
     let boundary = Boundary::new(&config.issuer, config.trusted_proxies);
     let pages = oidc::router(Arc::new(provider), boundary.clone()).merge(web::router(store.clone(), boundary));
     let services = grpc::Services {
         enrolment: Arc::new(enrolment),
-        fleet: Arc::new(fleet),
+        fleet,
         login,
+        probes: Probes::new(store.clone()),
         registry,
+        rotations: rotations.clone(),
         issuer: config.issuer.clone(),
         clock: clock.clone(),
     };
     let tls = authority.tls()?;
-    let background = async {
-        tokio::join!(keep_registry_fresh, authority.keep_leaf_fresh(), expiry::run(store, EXPIRING, clock));
-    };
+    // Boxed: many loops make a large future.
+    let background = Box::pin(async {
+        tokio::join!(
+            keep_registry_fresh,
+            keep_reports,
+            keep_keys_fresh,
+            follow_authority,
+            keep_shared_fresh,
+            wake_agents,
+            rotations.run(clock.clone()),
+            expiry::run(store, EXPIRING, clock)
+        );
+    });
     let serve = async {
         let agents = grpc::serve_agents(listeners.grpc, tls, services.clone(), shutdown.clone());
         let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());
@@ -127,9 +166,11 @@ pub async fn run(
     info!(issuer = %config.issuer, trust_domain = %config.trust_domain, "the broker is running");
     ready();
     tokio::select! {
-        served = serve => served.map(drop),
-        () = background => Ok(()),
+        served = serve => served.map(drop)?,
+        () = background => {}
     }
+    // The agents were let go in the meantime: the next broker is to know when they were last seen.
+    Ok(liveness.save().await?)
 }
 
 /// Why a broker does not run.
@@ -150,9 +191,6 @@ pub enum RunError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The published keys.
-    #[error("the published keys cannot be read back")]
-    Published(#[from] serde_json::Error),
     /// A gRPC listener.
     #[error("a listener failed")]
     Grpc(#[source] tonic::transport::Error),

@@ -35,6 +35,9 @@ pub fn random<const N: usize>() -> Result<[u8; N], SecretError> {
 pub struct OpaqueSecret(SecretString);
 
 impl OpaqueSecret {
+    /// Length of the text.
+    pub const LENGTH: usize = 43;
+
     /// A new one.
     ///
     /// # Errors
@@ -125,10 +128,12 @@ pub enum Purpose {
     LoginTransaction,
     /// A login transaction in the user's hands, on the way to the home.
     Ticket,
+    /// What an agent has to sign to come back by its recovery key.
+    RecoveryChallenge,
 }
 
 impl Purpose {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 8] = [
         Self::AuthorityKey,
         Self::SigningKey,
         Self::SubjectKey,
@@ -136,6 +141,7 @@ impl Purpose {
         Self::ClientSecret,
         Self::LoginTransaction,
         Self::Ticket,
+        Self::RecoveryChallenge,
     ];
 
     const fn text(self) -> &'static str {
@@ -147,6 +153,7 @@ impl Purpose {
             Self::ClientSecret => "homeward client secret 1",
             Self::LoginTransaction => "homeward login transaction 1",
             Self::Ticket => "homeward ticket 1",
+            Self::RecoveryChallenge => "homeward recovery challenge 1",
         }
     }
 }
@@ -352,7 +359,7 @@ mod tests {
     fn secrets_differ_and_are_never_printed() {
         let (one, two) = (OpaqueSecret::generate().unwrap(), OpaqueSecret::generate().unwrap());
         assert_ne!(one.expose(), two.expose());
-        assert_eq!(one.expose().len(), 43);
+        assert_eq!(one.expose().len(), OpaqueSecret::LENGTH);
         assert!(one.hash().matches(one.expose()) && !one.hash().matches(two.expose()));
         assert!(!format!("{one:?} {:?}", one.hash()).contains(one.expose()));
     }

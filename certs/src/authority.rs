@@ -11,6 +11,7 @@ use rcgen::{
     SubjectPublicKeyInfo,
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::bundle::{BundleStatement, TrustBundle};
@@ -25,6 +26,7 @@ pub const BACKDATE: Duration = Duration::from_secs(60);
 pub struct CertificateAuthority {
     certificate: Vec<u8>,
     issuer: Issuer<'static, KeyPair>,
+    not_after: SystemTime,
     trust_domain: TrustDomain,
 }
 
@@ -43,7 +45,7 @@ impl CertificateAuthority {
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(AuthorityError::NotMade)?.der().to_vec();
-        Ok(Self { certificate, issuer: Issuer::new(params, key), trust_domain })
+        Ok(Self { certificate, issuer: Issuer::new(params, key), not_after: now + lifetime, trust_domain })
     }
 
     /// A CA from its certificate and PKCS#8 key (both DER).
@@ -55,7 +57,9 @@ impl CertificateAuthority {
             .map_err(AuthorityError::Unreadable)?;
         let issuer = Issuer::from_ca_cert_der(&CertificateDer::from(certificate.as_slice()), key)
             .map_err(AuthorityError::Unreadable)?;
-        Ok(Self { certificate, issuer, trust_domain })
+        let (_, read) = X509Certificate::from_der(&certificate).map_err(|_| AuthorityError::Key)?;
+        let not_after = read.validity().not_after.to_datetime().into();
+        Ok(Self { certificate, issuer, not_after, trust_domain })
     }
 
     /// Its certificate (DER).
@@ -66,6 +70,11 @@ impl CertificateAuthority {
     /// Its private key, PKCS#8 (DER): to be sealed at once.
     pub fn to_pkcs8(&self) -> Zeroizing<Vec<u8>> {
         Zeroizing::new(self.issuer.key().serialize_der())
+    }
+
+    /// Its certificate's end.
+    pub fn not_after(&self) -> SystemTime {
+        self.not_after
     }
 
     /// Pin of its key.
@@ -165,7 +174,6 @@ impl Serial {
 
     /// The serial of a certificate (DER), or nothing if it is none of ours.
     pub fn of_certificate(der: &[u8]) -> Option<Self> {
-        use x509_parser::prelude::{FromDer, X509Certificate};
         let (_, certificate) = X509Certificate::from_der(der).ok()?;
         certificate.tbs_certificate.raw_serial().try_into().ok().map(Self)
     }
@@ -227,8 +235,6 @@ pub enum AuthorityError {
 
 #[cfg(test)]
 mod tests {
-    use x509_parser::prelude::{FromDer, X509Certificate};
-
     use super::*;
 
     const NOW: SystemTime = SystemTime::UNIX_EPOCH;
@@ -280,5 +286,6 @@ mod tests {
         assert_eq!(leaf.issuer(), ca.subject());
         assert!(ca.is_ca());
         assert_eq!(SpkiPin::of_certificate(made.certificate()), Some(loaded.pin()));
+        assert_eq!((made.not_after(), loaded.not_after()), (NOW + 101 * DAY, NOW + 101 * DAY));
     }
 }

@@ -10,48 +10,11 @@ use reqwest::Method;
 use serde_json::Value;
 use url::Url;
 use world::browser::Page;
-use world::federation::Instance;
-use world::site::Account;
 use world::{Browser, Federation, InstanceOptions};
 
-const PASSWORD: &str = "wonderland-canary-4711";
-const ALICE: Account =
-    Account { username: "alice", password: PASSWORD, name: "Alice Archer", email: "alice@alpha.example" };
-
-struct Town {
-    federation: Federation,
-    alpha: Instance,
-    beta: Instance,
-}
-
-/// alpha is home by these methods, beta a relying party that accepts it.
-async fn town(methods: &[&'static str]) -> Town {
-    let federation = Federation::start().await.unwrap();
-    let home = InstanceOptions { accounts: vec![ALICE], relying_party: false, methods: methods.to_vec() };
-    let alpha = federation.instance("alpha", home).await.unwrap();
-    let party = InstanceOptions { accounts: Vec::new(), relying_party: true, methods: Vec::new() };
-    let beta = federation.instance("beta", party).await.unwrap();
-    federation.allow("beta", "alpha", &["alpha.example"]).await.unwrap();
-    federation.in_sync("beta").await.unwrap();
-    Town { federation, alpha, beta }
-}
+use crate::town::{ALICE, PASSWORD, Town, town, user};
 
 impl Town {
-    fn start(&self) -> String {
-        self.beta.site.at("/sign-in-with-homeward")
-    }
-
-    fn is_at(&self, page: &Page, instance: &Instance) -> bool {
-        page.url.port() == Some(instance.site.address().port())
-    }
-
-    /// Begins at beta, signs in at alpha's own login page, ends at beta.
-    async fn sign_in(&self, browser: &mut Browser) -> Page {
-        let page = browser.open(&self.start()).await.unwrap();
-        assert!(self.is_at(&page, &self.alpha), "{} {}", page.url, page.body);
-        browser.submit(&page, &[("username", "alice"), ("password", PASSWORD)]).await.unwrap()
-    }
-
     fn client(&self) -> Client {
         let file = self.beta.folder.join("credentials/current/homeward.json");
         let read: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
@@ -63,11 +26,6 @@ impl Town {
             redirect_uri: self.beta.site.at("/callback"),
         }
     }
-}
-
-fn user(page: &Page) -> Value {
-    let shown = page.body.split("<pre id=\"user\">").nth(1).and_then(|rest| rest.split("</pre>").next());
-    serde_json::from_str(shown.unwrap_or_else(|| panic!("nobody is signed in: {} {}", page.url, page.body))).unwrap()
 }
 
 /// beta's client, by hand: for what a good relying party never does.

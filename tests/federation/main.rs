@@ -5,6 +5,9 @@
 mod agents;
 mod enrolment;
 mod http;
+mod killed;
 mod login;
 mod ops;
+mod rotation;
 mod storage;
+mod town;

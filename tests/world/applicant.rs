@@ -146,6 +146,8 @@ pub async fn connect(address: &str, tls: ClientConfig) -> anyhow::Result<(Channe
         async move {
             let host = uri.host().unwrap_or_default().to_owned();
             let tcp = TcpStream::connect((host.as_str(), uri.port_u16().unwrap_or(443))).await?;
+            // Small messages, each of which somebody waits for.
+            tcp.set_nodelay(true)?;
             let name: ServerName<'static> = ServerName::try_from(host).map_err(std::io::Error::other)?;
             let stream = connector.connect(name, tcp).await?;
             let leaf: Option<&pki_types::CertificateDer<'_>> =

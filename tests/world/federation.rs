@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::process::{Running, run};
+use crate::process::{Log, Running, run};
 use crate::programs::{Programs, programs};
 use crate::site::{Account, Site};
 
@@ -51,7 +51,8 @@ pub struct Federation {
     pub broker: Option<Running>,
     /// What its log goes to.
     pub log: PathBuf,
-    config: PathBuf,
+    /// The broker's configuration.
+    pub config: PathBuf,
 }
 
 impl Federation {
@@ -68,6 +69,16 @@ impl Federation {
     /// # Errors
     /// When it does not start.
     pub async fn with_settings(more: &str) -> anyhow::Result<Self> {
+        let mut federation = Self::founded(more).await?;
+        federation.serve().await?;
+        Ok(federation)
+    }
+
+    /// Makes a broker's folder and keys, and does not start it.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub async fn founded(more: &str) -> anyhow::Result<Self> {
         let world = World::new()?;
         let (http, grpc) = (free_port()?, free_port()?);
         let text = format!(
@@ -79,9 +90,8 @@ impl Federation {
         let config = world.folder().join("broker.toml");
         std::fs::write(&config, text)?;
         let log = world.folder().join("broker.log");
-        let mut federation = Self { world, broker: None, log, config };
+        let federation = Self { world, broker: None, log, config };
         federation.ops(&["init"]).await?;
-        federation.serve().await?;
         Ok(federation)
     }
 
@@ -90,9 +100,29 @@ impl Federation {
     /// # Errors
     /// When it does not start.
     pub async fn serve(&mut self) -> anyhow::Result<()> {
-        let config = self.config.to_string_lossy().into_owned();
-        let broker = Running::start(&self.world.programs.broker, &["--config", &config, "serve"], &self.log).await?;
+        let log = self.log.clone();
+        self.serve_with(Log::everything(&log)).await
+    }
+
+    /// Starts the broker with another log.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn serve_with(&mut self, log: Log<'_>) -> anyhow::Result<()> {
+        let config = self.config.to_string_lossy();
+        let broker = Running::start(&self.world.programs.broker, &["--config", &config, "serve"], log).await?;
         self.broker = Some(broker);
+        Ok(())
+    }
+
+    /// Starts the broker again on a machine whose clock is off, for example by `+30 days`.
+    ///
+    /// # Errors
+    /// When it does not start; when `faketime` is not there.
+    pub async fn serve_off_by(&mut self, offset: &str) -> anyhow::Result<()> {
+        let (program, config) = (self.world.programs.broker.to_string_lossy(), self.config.to_string_lossy());
+        let arguments = [offset, &program, "--config", &config, "serve"];
+        self.broker = Some(Running::start(Path::new("faketime"), &arguments, Log::everything(&self.log)).await?);
         Ok(())
     }
 
@@ -264,8 +294,42 @@ impl Instance {
     pub async fn run(&mut self) -> anyhow::Result<()> {
         let config = self.config.to_string_lossy().into_owned();
         let log = self.folder.join("agent.log");
-        self.agent = Some(Running::start(&self.program, &["--config", &config, "run"], &log).await?);
+        self.agent = Some(Running::start(&self.program, &["--config", &config, "run"], Log::everything(&log)).await?);
         Ok(())
+    }
+
+    /// Runs the agent on a machine whose clock is off, for example by `+30 days`.
+    ///
+    /// # Errors
+    /// When it does not start; when `faketime` is not there.
+    pub async fn run_off_by(&mut self, offset: &str) -> anyhow::Result<()> {
+        let (program, config) = (self.program.to_string_lossy(), self.config.to_string_lossy());
+        let log = self.folder.join("agent.log");
+        let arguments = [offset, &program, "--config", &config, "run"];
+        self.agent = Some(Running::start(Path::new("faketime"), &arguments, Log::everything(&log)).await?);
+        Ok(())
+    }
+
+    /// A copy of everything that the agent keeps, as a snapshot of its machine has it, beside the same application.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn clone_agent(&self) -> anyhow::Result<Clone> {
+        let data = self.folder.join("agent-clone");
+        std::fs::create_dir(&data)?;
+        std::fs::set_permissions(&data, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        for entry in std::fs::read_dir(self.folder.join("agent"))? {
+            let entry = entry?;
+            if entry.file_type()?.is_file() {
+                std::fs::copy(entry.path(), data.join(entry.file_name()))?;
+            }
+        }
+        let text = std::fs::read_to_string(&self.config)?;
+        let text = text.replace(&format!("{:?}", self.folder.join("agent")), &format!("{data:?}"));
+        let portal = text.find("listen = ").map_or(text.as_str(), |at| &text[..at]).to_owned();
+        let config = self.folder.join("agent-clone.toml");
+        std::fs::write(&config, format!("{portal}listen = \"127.0.0.1:{}\"\n", free_port()?))?;
+        Ok(Clone { program: self.program.clone(), config, log: self.folder.join("agent-clone.log") })
     }
 
     /// Runs a command of the agent and gives what it printed.
@@ -290,6 +354,25 @@ impl Instance {
         let (program, config) = (self.program.to_string_lossy(), self.config.to_string_lossy());
         let arguments = [&[offset, &program, "--config", &config], arguments].concat();
         printed(run(Path::new("faketime"), &arguments, input).await?)
+    }
+}
+
+/// A second agent with the identity of the first.
+#[derive(Debug)]
+pub struct Clone {
+    program: PathBuf,
+    config: PathBuf,
+    log: PathBuf,
+}
+
+impl Clone {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn run(&self) -> anyhow::Result<Running> {
+        let config = self.config.to_string_lossy().into_owned();
+        Running::start(&self.program, &["--config", &config, "run"], Log::everything(&self.log)).await
     }
 }
 

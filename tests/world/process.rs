@@ -17,6 +17,24 @@ const START: Duration = Duration::from_secs(30);
 /// A program ends in this time after SIGTERM, or is killed.
 const STOP: Duration = Duration::from_secs(15);
 
+/// Where a program's log goes, and how much of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Log<'a> {
+    /// Appended to.
+    pub file: &'a Path,
+    /// `HOMEWARD_LOG`.
+    pub filter: &'a str,
+}
+
+impl<'a> Log<'a> {
+    /// Every level, so that a secret that any level lets out is found.
+    pub fn everything(file: &'a Path) -> Self {
+        Self { file, filter: EVERYTHING }
+    }
+}
+
+const EVERYTHING: &str = "trace";
+
 /// A running program. It is killed when this is dropped.
 #[derive(Debug)]
 pub struct Running {
@@ -27,23 +45,23 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts a program and waits for its line on standard output. Its log is appended to `log`.
+    /// Starts a program and waits for its line on standard output.
     ///
     /// # Errors
     /// When it ends before, with what it said.
-    pub async fn start(program: &Path, arguments: &[&str], log: &Path) -> anyhow::Result<Self> {
-        let file = File::options().create(true).append(true).open(log)?;
-        let mut child = command(program, arguments).stdout(Stdio::piped()).stderr(file).spawn()?;
+    pub async fn start(program: &Path, arguments: &[&str], log: Log<'_>) -> anyhow::Result<Self> {
+        let file = File::options().create(true).append(true).open(log.file)?;
+        let mut child = command(program, arguments, log.filter).stdout(Stdio::piped()).stderr(file).spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("stdout")?).lines();
         let line =
             tokio::time::timeout(START, lines.next_line()).await.context("the program did not start in time")??;
         let Some(line) = line else {
             let status = child.wait().await?;
-            bail!("{} ended with {status}: {}", program.display(), std::fs::read_to_string(log)?);
+            bail!("{} ended with {status}: {}", program.display(), std::fs::read_to_string(log.file)?);
         };
         // Whatever else it prints must not block it.
         tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-        Ok(Self { child, announcement: serde_json::from_str(&line)?, log: log.to_owned() })
+        Ok(Self { child, announcement: serde_json::from_str(&line)?, log: log.file.to_owned() })
     }
 
     /// What it has logged.
@@ -97,7 +115,8 @@ impl Running {
 /// When it cannot be started or does not end in time.
 pub async fn run(program: &Path, arguments: &[&str], input: Option<&str>) -> anyhow::Result<Output> {
     let stdin = if input.is_some() { Stdio::piped() } else { Stdio::null() };
-    let mut child = command(program, arguments).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut child =
+        command(program, arguments, EVERYTHING).stdin(stdin).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
         // A program that ends without reading says why elsewhere.
         drop(stdin.write_all(input.as_bytes()).await);
@@ -107,9 +126,8 @@ pub async fn run(program: &Path, arguments: &[&str], input: Option<&str>) -> any
 }
 
 #[expect(clippy::disallowed_methods, reason = "programs are started here and nowhere else")]
-fn command(program: &Path, arguments: &[&str]) -> Command {
+fn command(program: &Path, arguments: &[&str], log_filter: &str) -> Command {
     let mut command = Command::new(program);
-    // Everything is logged, so that a secret that any level lets out is found.
-    command.args(arguments).env("HOMEWARD_LOG", "trace").kill_on_drop(true).stdin(Stdio::null());
+    command.args(arguments).env("HOMEWARD_LOG", log_filter).kill_on_drop(true).stdin(Stdio::null());
     command
 }

@@ -1,108 +1,105 @@
-//! The federation's CA and the broker's own certificate.
+//! The federation's CA, which can turn, and the broker's own certificate.
 //!
-//! The CA's key rests sealed in the store. The broker's leaf is made anew, over a new key, whenever a broker starts, and
-//! again at half of its life; it is never stored. What agents must trust is the [`TrustBundle`].
+//! The CA rests in one record of the store, its keys sealed. [`Authority`] follows that record by a watch, so that every
+//! broker has the same [`CaState`]: who signs instances, who signs brokers, who is trusted. What moves the CA is the
+//! rotation flow; it asks for the writes of one [step](Authority::transition) and commits them together with its own
+//! record. Every step that changes the [`TrustBundle`](homeward_certs::bundle::TrustBundle) brings a statement with it,
+//! signed by a CA that the bundle before trusts: agents that were away follow the statements from whatever bundle they
+//! have.
+//!
+//! Invariants: a step is legal or is not taken; two brokers that decide at once move the CA once; whatever signs is in
+//! the bundle.
 
-use std::sync::{Arc, Mutex, PoisonError};
+mod leaf;
+mod record;
+mod state;
+#[cfg(test)]
+mod tests;
+
+use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
-use homeward_certs::authority::{AuthorityError, CertificateAuthority, IssuedLeaf, Validity};
-use homeward_certs::bundle::{BundleError, TrustBundle};
-use homeward_certs::csr::{CsrPublicKey, InstanceKey, KeyError};
-use homeward_certs::identity::{InstanceName, TrustDomain};
+use homeward_certs::authority::{AuthorityError, CertificateAuthority};
+use homeward_certs::bundle::{BundleError, BundleStatement};
+use homeward_certs::csr::KeyError;
+use homeward_certs::identity::TrustDomain;
 use homeward_certs::pin::SpkiPin;
-use homeward_certs::tls::{self, LiveBundle, LiveIdentity, TlsError};
+use homeward_certs::tls::{self, LiveBundle, TlsError};
 use rustls::ServerConfig;
-use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
+use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::clock::{Clock, Timestamp};
-use crate::secret::{KeyEncryptionKey, Purpose, Sealed, SecretError};
-use crate::storage::table::{Record, Table};
-use crate::storage::{Expect, Store, StoreError, Write};
+use crate::secret::{KeyEncryptionKey, Purpose, SecretError};
+use crate::storage::table::Table;
+use crate::storage::{Expect, Store, StoreError, Watch, Write};
 
-/// How long the CA lasts.
+use leaf::BrokerLeaf;
+use record::{StoredAuthority, StoredCa, StoredStatement};
+
+pub use record::{CaPhase, CaStep, StepRefused};
+pub use state::{CaState, ListedCa};
+
+/// How long a CA lasts.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(5 * 365 * 86_400);
 
-/// How long the broker's own leaf lasts.
-const LEAF_LIFETIME: Duration = Duration::from_secs(7 * 86_400);
-
 /// Pause before the broker's leaf is tried again.
-const RETRY: Duration = Duration::from_secs(60);
+const LEAF_RETRY: Duration = Duration::from_secs(60);
 
-/// The CA as it is stored, under the trust domain.
-#[derive(Serialize, Deserialize)]
-struct StoredAuthority {
-    /// DER.
-    certificate: ByteBuf,
-    /// PKCS#8 (DER), sealed for [`Purpose::AuthorityKey`].
-    key: Sealed,
-    created_at: Timestamp,
-}
-
-impl Record for StoredAuthority {
-    const TABLE: &'static str = "authority";
-}
+/// Pause before the CA is read again after that failed.
+const RELOAD_PAUSE: Duration = Duration::from_millis(500);
 
 /// The CA, ready to sign, and what follows from it.
 #[derive(Debug)]
 pub struct Authority {
-    ca: CertificateAuthority,
-    bundle: TrustBundle,
+    vault: Vault,
+    state: watch::Sender<Arc<CaState>>,
     live_bundle: Arc<LiveBundle>,
-    leaf: Arc<LiveIdentity>,
-    leaf_pins: Mutex<LeafPins>,
+    leaf: BrokerLeaf,
     clock: Clock,
 }
 
-/// Fingerprints of the broker's leaf keys that a connection may still have seen.
-#[derive(Clone, Copy, Debug)]
-struct LeafPins {
-    current: SpkiPin,
-    previous: SpkiPin,
-}
-
 impl Authority {
-    /// The write that gives a new federation its CA.
+    /// The writes that give a new federation its CA and the first word on whom to trust.
     ///
     /// # Errors
     /// When it cannot be made or sealed.
     pub fn first(
         store: &Arc<dyn Store>,
-        kek: &KeyEncryptionKey,
+        kek: &Arc<KeyEncryptionKey>,
         trust_domain: &TrustDomain,
         now: Timestamp,
-    ) -> Result<Write, CaError> {
-        let ca = CertificateAuthority::generate(trust_domain.clone(), now.to_system_time(), AUTHORITY_LIFETIME)?;
-        let stored = StoredAuthority {
-            certificate: ByteBuf::from(ca.certificate()),
-            key: kek.seal(Purpose::AuthorityKey, &ca.to_pkcs8())?,
-            created_at: now,
-        };
-        Ok(Table::new(store.clone()).put(trust_domain.as_str(), &stored, Expect::Absent)?)
+    ) -> Result<Vec<Write>, CaError> {
+        let vault = Vault::new(store.clone(), kek.clone(), trust_domain.clone());
+        let (stored, ca) = vault.make(now)?;
+        let stored = StoredAuthority::first(stored);
+        let statement = vault.state(&stored, &ca)?;
+        Ok(vec![vault.authorities.put(trust_domain.as_str(), &stored, Expect::Absent)?, statement])
     }
 
-    /// Loads the CA and makes a leaf for this broker.
+    /// Opens the CA and makes a leaf for this broker. The future follows the store and keeps the leaf fresh; it must be
+    /// run.
     ///
     /// # Errors
     /// When the store holds no CA for this trust domain, or it cannot be opened.
-    pub async fn load(
+    pub async fn open(
         store: &Arc<dyn Store>,
-        kek: &KeyEncryptionKey,
+        kek: &Arc<KeyEncryptionKey>,
         trust_domain: &TrustDomain,
         clock: Clock,
-    ) -> Result<Self, CaError> {
-        let stored = Table::<StoredAuthority>::new(store.clone()).get(trust_domain.as_str()).await?;
-        let stored = stored.ok_or_else(|| CaError::Missing(trust_domain.clone()))?.record;
-        let key = kek.open(Purpose::AuthorityKey, &stored.key)?;
-        let ca = CertificateAuthority::load(trust_domain.clone(), stored.certificate.to_vec(), &key)?;
-        let bundle = TrustBundle::new(1, vec![stored.certificate.into_vec()])?;
-        let live_bundle = LiveBundle::new(&bundle)?;
-        let (chain, key) = new_leaf(&ca, clock.now())?;
-        let leaf = LiveIdentity::new(chain, &key.to_private_key())?;
-        let leaf_pins = Mutex::new(LeafPins { current: key.pin(), previous: key.pin() });
-        Ok(Self { ca, bundle, live_bundle, leaf, leaf_pins, clock })
+    ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>), CaError> {
+        // Begun before the record is read, so that no change falls between.
+        let changes = store.watch(&Table::<StoredAuthority>::prefix());
+        let vault = Vault::new(store.clone(), kek.clone(), trust_domain.clone());
+        vault.complete().await?;
+        let state = vault.read().await?;
+        let live_bundle = LiveBundle::new(&state.bundle)?;
+        let leaf = BrokerLeaf::new(state.server_signer(), clock.now())?;
+        let state = watch::Sender::new(Arc::new(state));
+        let authority = Arc::new(Self { vault, state, live_bundle, leaf, clock });
+        Ok((authority.clone(), authority.follow(changes)))
     }
 
     /// TLS for agents.
@@ -110,74 +107,153 @@ impl Authority {
     /// # Errors
     /// When rustls cannot be configured.
     pub fn tls(&self) -> Result<ServerConfig, CaError> {
-        let (leaf, bundle) = (self.leaf.clone(), self.live_bundle.clone());
-        Ok(tls::broker_config(leaf, bundle, self.ca.trust_domain().clone(), Arc::new(self.clock.clone()))?)
+        let (leaf, bundle) = (self.leaf.identity(), self.live_bundle.clone());
+        Ok(tls::broker_config(leaf, bundle, self.trust_domain().clone(), Arc::new(self.clock.clone()))?)
     }
 
-    /// A certificate for an instance.
-    ///
-    /// # Errors
-    /// When signing fails.
-    pub fn issue(
-        &self,
-        name: &InstanceName,
-        key: &CsrPublicKey,
-        now: Timestamp,
-        lifetime: Duration,
-    ) -> Result<IssuedLeaf, CaError> {
-        Ok(self.ca.issue_instance(name, key, Validity { now: now.to_system_time(), lifetime })?)
+    /// The CA as it is now.
+    pub fn state(&self) -> Arc<CaState> {
+        self.state.borrow().clone()
     }
 
-    /// The CA's certificate (DER): what follows a leaf in its chain.
-    pub fn certificate(&self) -> &[u8] {
-        self.ca.certificate()
-    }
-
-    /// What agents must trust.
-    pub fn bundle(&self) -> &TrustBundle {
-        &self.bundle
+    /// Wakes whenever the CA has moved.
+    pub fn changes(&self) -> watch::Receiver<Arc<CaState>> {
+        self.state.subscribe()
     }
 
     /// The federation.
     pub fn trust_domain(&self) -> &TrustDomain {
-        self.ca.trust_domain()
+        &self.vault.trust_domain
     }
 
     /// Keys of the leaves that the other end of a live connection may have been shown, newest first.
     pub fn leaf_pins(&self) -> [SpkiPin; 2] {
-        let pins = *self.leaf_pins.lock().unwrap_or_else(PoisonError::into_inner);
-        [pins.current, pins.previous]
+        self.leaf.pins()
     }
 
-    /// Renews the broker's leaf at half of its life, for ever. Open connections go on; later ones see the new leaf.
-    pub async fn keep_leaf_fresh(self: Arc<Self>) {
-        let mut pause = LEAF_LIFETIME / 2;
+    /// The writes that move the CA by one step, if nobody else has moved it when they are committed.
+    ///
+    /// # Errors
+    /// When the step does not follow the phase that the CA is in.
+    pub async fn transition(&self, step: CaStep, now: Timestamp) -> Result<Vec<Write>, CaError> {
+        self.vault.transition(step, now).await
+    }
+
+    async fn follow(self: Arc<Self>, mut changes: Watch) {
+        let mut pause = self.leaf.fresh_for(self.clock.now());
         loop {
-            tokio::time::sleep(pause).await;
-            pause = match self.renew_leaf() {
-                Ok(()) => LEAF_LIFETIME / 2,
+            tokio::select! {
+                event = changes.next() => match event {
+                    Some(_) => self.reload().await,
+                    None => return,
+                },
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = match self.leaf.refresh(self.state().server_signer(), self.clock.now()) {
+                Ok(()) => self.leaf.fresh_for(self.clock.now()),
                 Err(error) => {
                     error!(%error, "the broker's certificate could not be renewed; trying again in a minute");
-                    RETRY
+                    LEAF_RETRY
                 }
             };
         }
     }
 
-    fn renew_leaf(&self) -> Result<(), CaError> {
-        let (chain, key) = new_leaf(&self.ca, self.clock.now())?;
-        let mut pins = self.leaf_pins.lock().unwrap_or_else(PoisonError::into_inner);
-        self.leaf.swap(chain, &key.to_private_key())?;
-        *pins = LeafPins { current: key.pin(), previous: pins.current };
-        info!(key = %key.pin(), "the broker's certificate was renewed");
+    async fn reload(&self) {
+        loop {
+            match self.adopt().await {
+                Ok(()) => return,
+                Err(error) => {
+                    error!(%error, "the CA has moved and cannot be read; going on with what is known, and trying again");
+                    tokio::time::sleep(RELOAD_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn adopt(&self) -> Result<(), CaError> {
+        let state = self.vault.read().await?;
+        self.live_bundle.swap(&state.bundle)?;
+        let phase = state.phase.map(|phase| phase.to_string()).unwrap_or_default();
+        info!(phase, trust_bundle = state.bundle.version, signer = %state.signer_pin(), "the CA has moved");
+        self.state.send_replace(Arc::new(state));
         Ok(())
     }
 }
 
-fn new_leaf(ca: &CertificateAuthority, now: Timestamp) -> Result<(Vec<Vec<u8>>, InstanceKey), CaError> {
-    let key = InstanceKey::generate()?;
-    let leaf = ca.issue_broker(&key, Validity { now: now.to_system_time(), lifetime: LEAF_LIFETIME })?;
-    Ok((vec![leaf.certificate, ca.certificate().to_vec()], key))
+/// Where the CA rests.
+#[derive(Debug)]
+struct Vault {
+    authorities: Table<StoredAuthority>,
+    statements: Table<StoredStatement>,
+    kek: Arc<KeyEncryptionKey>,
+    trust_domain: TrustDomain,
+}
+
+impl Vault {
+    fn new(store: Arc<dyn Store>, kek: Arc<KeyEncryptionKey>, trust_domain: TrustDomain) -> Self {
+        Self { authorities: Table::new(store.clone()), statements: Table::new(store), kek, trust_domain }
+    }
+
+    async fn read(&self) -> Result<CaState, CaError> {
+        // An empty commit changes nothing and tells where the store is.
+        let revision = self.authorities.commit(Vec::new()).await?;
+        let stored = self.authorities.get(self.trust_domain.as_str()).await?;
+        let stored = stored.ok_or_else(|| CaError::Missing(self.trust_domain.clone()))?.record;
+        let statements = self.statements.all().await?.into_iter().map(|(_, stored)| stored.record.try_into());
+        let statements = statements.collect::<Result<Vec<BundleStatement>, StoreError>>()?;
+        CaState::open(&stored, statements, revision.as_u64(), (&self.kek, &self.trust_domain))
+    }
+
+    /// Writes the first bundle's statement if a broker from before there were statements made the CA.
+    async fn complete(&self) -> Result<(), CaError> {
+        let stored = self.authorities.get(self.trust_domain.as_str()).await?;
+        let stored = stored.ok_or_else(|| CaError::Missing(self.trust_domain.clone()))?.record;
+        if !self.statements.page(None, 1).await?.is_empty() {
+            return Ok(());
+        }
+        match self
+            .statements
+            .commit(vec![self.state(&stored, &state::unseal(&stored.current, &self.kek, &self.trust_domain)?)?])
+            .await
+        {
+            // Another broker did it.
+            Ok(_) | Err(StoreError::Conflict) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn transition(&self, step: CaStep, now: Timestamp) -> Result<Vec<Write>, CaError> {
+        let stored = self.authorities.get(self.trust_domain.as_str()).await?;
+        let stored = stored.ok_or_else(|| CaError::Missing(self.trust_domain.clone()))?;
+        let (before, version) = (stored.record.bundle_version, stored.version);
+        let moved = match step {
+            CaStep::Prepare => stored.record.prepare(self.make(now)?.0)?,
+            CaStep::ActivateClients => stored.record.activate_clients()?,
+            CaStep::ActivateServers => stored.record.activate_servers()?,
+            CaStep::Retire => stored.record.retire()?,
+            CaStep::RollBack => stored.record.roll_back()?,
+            CaStep::FinishRollBack => stored.record.finish_roll_back()?,
+        };
+        let mut writes = vec![self.authorities.put(self.trust_domain.as_str(), &moved, Expect::Version(version))?];
+        if moved.bundle_version != before {
+            // The CA that stays speaks for the bundle: the one before trusts it, and whoever stole the one that goes
+            // cannot speak in its place.
+            writes.push(self.state(&moved, &state::unseal(&moved.current, &self.kek, &self.trust_domain)?)?);
+        }
+        Ok(writes)
+    }
+
+    fn make(&self, now: Timestamp) -> Result<(StoredCa, CertificateAuthority), CaError> {
+        let ca = CertificateAuthority::generate(self.trust_domain.clone(), now.to_system_time(), AUTHORITY_LIFETIME)?;
+        let key = self.kek.seal(Purpose::AuthorityKey, &ca.to_pkcs8())?;
+        Ok((StoredCa { certificate: ByteBuf::from(ca.certificate()), key, created_at: now }, ca))
+    }
+
+    fn state(&self, stored: &StoredAuthority, signer: &CertificateAuthority) -> Result<Write, CaError> {
+        let statement = StoredStatement::from(signer.state(stored.bundle()?)?);
+        Ok(self.statements.put(&statement.key(), &statement, Expect::Absent)?)
+    }
 }
 
 /// What can be wrong with the CA.
@@ -186,6 +262,9 @@ pub enum CaError {
     /// Another trust domain in the configuration, or no `init`.
     #[error("the store holds no CA for {0}: is trust_domain right, and was `homeward-broker init` run?")]
     Missing(TrustDomain),
+    /// The CA is not where this step begins.
+    #[error(transparent)]
+    Step(#[from] StepRefused),
     /// Signing failed.
     #[error(transparent)]
     Authority(#[from] AuthorityError),

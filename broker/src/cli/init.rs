@@ -44,11 +44,11 @@ pub(super) async fn run(config: &Config, output: Output) -> anyhow::Result<()> {
     write_private(&config.key_encryption_key_file, KeyEncryptionKey::generate_text()?.expose_secret())
         .with_context(|| format!("{} cannot be written", config.key_encryption_key_file.display()))?;
 
-    let kek = KeyEncryptionKey::load(&config.key_encryption_key_file)?;
+    let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
     let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.store_dir())?);
     let now = Clock::system().now();
     let mut writes = keys::first_keys(&store, &kek, now)?;
-    writes.push(Authority::first(&store, &kek, &config.trust_domain, now)?);
+    writes.extend(Authority::first(&store, &kek, &config.trust_domain, now)?);
     writes.push(SubjectKey::first(&store, &kek)?);
     store.commit(writes).await?;
     let sentence = format!(

@@ -8,7 +8,10 @@ mod config;
 mod healthcheck;
 mod init;
 mod instance;
+mod keys;
 mod output;
+mod rotation;
+mod secret;
 mod serve;
 mod token;
 mod trust;
@@ -51,6 +54,15 @@ enum Command {
     /// Who accepts whose users.
     #[command(subcommand)]
     Trust(trust::Command),
+    /// Signing keys.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Client secrets.
+    #[command(subcommand)]
+    Secret(secret::Command),
+    /// What is turning, and what will.
+    #[command(subcommand)]
+    Rotation(rotation::Command),
     /// Ask whether the broker answers; for service supervisors.
     Healthcheck,
     /// The configuration file itself.
@@ -78,6 +90,9 @@ async fn run(command: Command, config: &Config, output: Output) -> anyhow::Resul
         Command::Token(command) => token::run(command, config, output).await,
         Command::Instance(command) => instance::run(command, config, output).await,
         Command::Trust(command) => trust::run(command, config, output).await,
+        Command::Keys(command) => keys::run(command, config, output).await,
+        Command::Secret(command) => secret::run(command, config, output).await,
+        Command::Rotation(command) => rotation::run(command, config, output).await,
         Command::Healthcheck => healthcheck::run(config).await,
         Command::Config(config::Command::Check) => config::check(config, output),
     }

@@ -75,7 +75,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     });
     let socket = config.admin_socket.clone();
     let ready = move || println!("{announcement}");
-    let result = run_broker(config, store, listeners, Clock::system(), ready, shutdown).await;
+    // Boxed: everything that a broker does at once is in this one future.
+    let result = Box::pin(run_broker(config, store, listeners, Clock::system(), ready, shutdown)).await;
     // A socket that is left behind would be cleared by the next start.
     drop(std::fs::remove_file(socket));
     Ok(result?)

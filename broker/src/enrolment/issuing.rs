@@ -35,7 +35,8 @@ impl Enrolment {
             trust_domain: self.authority.trust_domain().clone(),
             id: JoinTokenId::from(random::<8>()?),
             secret: SecretBox::new(Box::new(random::<32>()?)),
-            pins: self.authority.bundle().pins(),
+            // Both while the CA turns, so that the token is good before and after.
+            pins: self.authority.state().bundle.pins(),
             instance: order.instance.clone(),
             expires_at: (now + order.lifetime).as_secs().unsigned_abs(),
         };

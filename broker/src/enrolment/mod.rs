@@ -34,11 +34,11 @@ use uuid::Uuid;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
-use crate::authority::Authority;
+use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
 use crate::registry::{
-    Certificate, ClientCredential, ClientId, ClientSecret, Home, Instance, InstanceId, InstanceState, Profile,
-    QuarantineCause, Registry, RelyingParty,
+    Certificate, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId, InstanceState,
+    Profile, QuarantineCause, Registry, RelyingParty,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
@@ -104,6 +104,8 @@ pub struct EnrolmentRequest {
 pub struct Identity {
     /// Leaf first, DER.
     pub chain: Vec<Vec<u8>>,
+    /// What to trust.
+    pub bundle: TrustBundle,
     /// Of the leaf.
     pub generation: u64,
 }
@@ -163,7 +165,7 @@ impl Enrolment {
         match token.judge(&key.pin().to_string(), now)? {
             Judgement::Repeat => {
                 let instance = current.ok_or(EnrolmentError::TokenUsedUp)?.record;
-                Ok(self.identity(&instance.certificate))
+                Ok(identity(&self.authority.state(), &instance.certificate))
             }
             Judgement::Quarantine => {
                 error!(
@@ -220,8 +222,9 @@ impl Enrolment {
         let id = request.token_id.to_string();
         self.check_name(&name, token.replace)?;
         let profile = request.profile.clone().check(&name)?;
-        let leaf = self.authority.issue(&name, key, now, self.settings.certificate_lifetime)?;
-        let pin = key.pin().to_string();
+        let ca = self.authority.state();
+        let order = CertificateOrder { request_id: request.request_id, generation: 1 };
+        let certificate = self.certify(&ca, &name, key, order, now)?;
         let old = current.as_ref().map(|current| &current.record);
         let instance_id = old.map_or_else(InstanceId::generate, |old| old.id);
         let relying_party = self.relying_party(&profile, ClientId::of(&name, instance_id), old)?;
@@ -232,7 +235,7 @@ impl Enrolment {
             state: InstanceState::Claimed { join_token: id.clone() },
             enrolled_at: now,
             recovery_key: STANDARD_NO_PAD.encode(request.recovery_key.as_bytes()),
-            certificate: Certificate::of(&leaf, pin.clone(), request.request_id, now, 1),
+            certificate,
             pending_certificate: None,
             relying_party,
             home: profile.portal_url.map(|portal_url| Home { portal_url }),
@@ -240,8 +243,8 @@ impl Enrolment {
             name,
         };
         let peer = request.peer.to_string();
-        token.state =
-            JoinTokenState::Claimed(Claim { key: pin, request_id: request.request_id, claimed_at: now, peer });
+        let key = key.pin().to_string();
+        token.state = JoinTokenState::Claimed(Claim { key, request_id: request.request_id, claimed_at: now, peer });
         let expect = current.as_ref().map_or(Expect::Absent, |current| Expect::Version(current.version));
         let writes = vec![
             self.tokens.put(&id, &token, Expect::Version(stored.version))?,
@@ -250,10 +253,26 @@ impl Enrolment {
         let revision = self.tokens.commit(writes).await?;
         self.registry.reached(revision).await?;
         info!(join_token = id, instance = %instance.name, peer = %request.peer, "instance enrolled");
-        Ok(self.identity(&instance.certificate))
+        Ok(identity(&ca, &instance.certificate))
     }
 
-    /// The client that the profile asks for, with a secret that no earlier enrolment has seen.
+    /// A certificate by the CA that signs instances now.
+    fn certify(
+        &self,
+        ca: &CaState,
+        name: &InstanceName,
+        key: &CsrPublicKey,
+        order: CertificateOrder,
+        now: Timestamp,
+    ) -> Result<Certificate, EnrolmentError> {
+        let leaf = ca.issue(name, key, now, self.settings.certificate_lifetime)?;
+        let key = key.pin().to_string();
+        let mut certificate = Certificate::of(&leaf, key, order.request_id, now, order.generation);
+        certificate.authority = Some(ca.signer_pin().to_string());
+        Ok(certificate)
+    }
+
+    /// The client that the profile asks for, with the key that it brings or a secret that no earlier enrolment has seen.
     fn relying_party(
         &self,
         profile: &Profile,
@@ -264,11 +283,17 @@ impl Enrolment {
             return Ok(None);
         }
         let old = old.and_then(|old| old.relying_party.as_ref());
-        let version = old.map_or(1, |old| old.wanted_credential().version() + 1);
+        let version = old.map_or(1, RelyingParty::next_version);
+        let credential = match profile.client_key.clone() {
+            Some(jwk) => ClientCredential::Key(ClientKey { jwk, version }),
+            None => ClientCredential::Secret(ClientSecret::generate(&self.kek, version)?),
+        };
         Ok(Some(RelyingParty {
             client_id,
-            credential: ClientCredential::Secret(ClientSecret::generate(&self.kek, version)?),
+            credential,
             next_credential: None,
+            last_credential_version: version,
+            credential_at: None,
             signing_key_choice: old.map(|old| old.signing_key_choice).unwrap_or_default(),
             redirect_uris: profile.redirect_uris.clone(),
             auth_method: profile.auth_method,
@@ -364,14 +389,14 @@ impl Enrolment {
         let stored = self.registry.instances.get(caller.as_str()).await?.ok_or(EnrolmentError::AgentUnknown)?;
         let mut instance = stored.record;
         let pin = key.pin().to_string();
+        let ca = self.authority.state();
         if let Some(pending) = renewal::repeat(&instance, request_id, &pin) {
-            return Ok(self.identity(pending));
+            return Ok(identity(&ca, pending));
         }
         renewal::check(&instance, &pin, self.settings.certificate_lifetime, now)?;
-        let leaf = self.authority.issue(caller, &key, now, self.settings.certificate_lifetime)?;
         let generation = instance.certificate.generation + 1;
-        let certificate = Certificate::of(&leaf, pin, request_id, now, generation);
-        let identity = self.identity(&certificate);
+        let certificate = self.certify(&ca, caller, &key, CertificateOrder { request_id, generation }, now)?;
+        let identity = identity(&ca, &certificate);
         instance.pending_certificate = Some(certificate);
         let write = self.registry.instances.put(caller.as_str(), &instance, Expect::Version(stored.version))?;
         let revision = self.registry.instances.commit(vec![write]).await?;
@@ -380,18 +405,20 @@ impl Enrolment {
         Ok(identity)
     }
 
-    /// What agents must trust.
-    pub fn bundle(&self) -> &TrustBundle {
-        self.authority.bundle()
-    }
-
     /// The federation whose certificates count.
     pub fn trust_domain(&self) -> &TrustDomain {
         self.authority.trust_domain()
     }
+}
 
-    fn identity(&self, certificate: &Certificate) -> Identity {
-        let chain = vec![certificate.der(), self.authority.certificate().to_vec()];
-        Identity { chain, generation: certificate.generation }
-    }
+/// What a certificate is made for.
+#[derive(Clone, Copy, Debug)]
+struct CertificateOrder {
+    request_id: Uuid,
+    generation: u64,
+}
+
+fn identity(ca: &CaState, certificate: &Certificate) -> Identity {
+    let chain = ca.chain(certificate.der(), certificate.authority.as_deref());
+    Identity { chain, bundle: ca.bundle.clone(), generation: certificate.generation }
 }

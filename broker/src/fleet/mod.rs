@@ -1,34 +1,51 @@
 //! The fleet: what each agent should have, has, and said.
 //!
-//! An agent holds one stream. [`Fleet::connect`] opens it with the agent's Hello; [`Connection::next`] says what to send
-//! it: a [`Desired`] state whenever that differs from what it has, or the end. What the agent says back goes to
-//! [`Connection::heard`] and stands in [`Liveness`] for ops and for the home picker.
+//! What an agent should have consists of resources, each with an opaque version: some are the same for all and made once
+//! per revision ([`SharedState`]), some are its own and follow from the registry (`own`). An agent holds one stream.
+//! [`Fleet::connect`] opens it with the agent's Hello, which names the versions that the instance uses;
+//! [`Connection::next`] wakes when there may be something to send, or the stream has to end; [`Connection::update`] is
+//! what to send: all of it, or what differs. What the agent says back goes to [`Connection::heard`] and stands in
+//! [`Liveness`] for ops, the home picker and the gates of rotations.
 //!
 //! Invariants: a quarantined instance's stream ends with the registry change that quarantines it; of one agent's streams
-//! only the newest lives; nothing is queued for a slow agent but the latest state.
+//! only the newest lives; nothing is queued for a slow agent, because what is to be sent is found out when it can be
+//! sent; a change of the registry wakes only those whom it concerns.
 
-mod desired;
+mod connection;
+mod own;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod versions;
+mod word;
 
 use std::collections::HashMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use homeward_certs::bundle::TrustBundle;
 use homeward_certs::identity::InstanceName;
-use tokio::sync::watch;
-use tracing::{info, warn};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::Issuer;
-use crate::keys::KeySet;
-use crate::registry::{Liveness, Refusal, Registry, Resource, Snapshot};
-use crate::secret::{KeyEncryptionKey, SecretError};
+use crate::registry::{Liveness, Registry, Touched};
+use crate::secret::KeyEncryptionKey;
 
-pub use desired::{Credentials, Desired, HomeEntry};
+pub use connection::{Connection, Contents, EndReason, Next, Update};
+pub use own::{CredentialSecret, Credentials, HomeEntry};
+pub use shared::{Pace, RenewalOrder, SharedState};
+pub use word::{Acknowledgement, Hello, KnownKeys, Nack, Report, Word};
+
+use shared::Shared;
 
 /// An agent that says nothing for so long is gone: three heartbeats.
 pub const SILENCE: Duration = Duration::from_secs(110);
+
+/// How long a broker that stops asks its agents to stay away, at the least: it takes that long to come back.
+pub const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Over how long agents spread their reconnects, at the least.
 const MIN_SPREAD: Duration = Duration::from_secs(1);
@@ -41,117 +58,93 @@ const RECONNECTS_PER_SECOND: u64 = 500;
 pub struct Fleet {
     registry: Registry,
     liveness: Liveness,
-    shared: Shared,
-    newest: Mutex<HashMap<InstanceName, Newest>>,
+    terms: Terms,
+    shared: watch::Sender<Arc<Shared>>,
+    seats: Mutex<HashMap<InstanceName, watch::Sender<Seat>>>,
     next_stream: AtomicU64,
     clock: Clock,
 }
 
-/// What is the same for all agents.
+/// What never changes.
 #[derive(Debug)]
-pub struct Shared {
+pub struct Terms {
     /// For the application's configuration.
     pub issuer: Issuer,
-    /// Its JWKS goes to every agent.
-    pub keys: Arc<KeySet>,
-    /// What agents must trust.
-    pub bundle: TrustBundle,
     /// Opens client secrets for their owners.
     pub kek: Arc<KeyEncryptionKey>,
 }
 
-/// The newest stream of an agent, and what it should have.
-#[derive(Debug)]
-struct Newest {
-    stream: watch::Sender<u64>,
-    desired: Option<Arc<Desired>>,
-}
-
-/// What an agent said of itself.
-#[derive(Clone, Debug, Default)]
-pub struct Report {
-    /// Whether a login at this home can work.
-    pub home_ready: bool,
-    /// One sentence, or nothing.
-    pub problem: String,
-}
-
-/// What an agent said.
-#[derive(Clone, Debug)]
-pub enum Word {
-    /// The instance uses this revision.
-    Ack(u64),
-    /// The instance could not take this revision.
-    Nack {
-        /// Which.
-        revision: u64,
-        /// `REASON: sentence`.
-        reason: String,
-    },
-    /// Still here.
-    Heartbeat(Report),
-}
-
-/// What to do with an agent's stream.
-#[derive(Clone, Debug)]
-pub enum Next {
-    /// Send this.
-    Send(Arc<Desired>),
-    /// End the stream.
-    End(EndReason),
-}
-
-/// Why a stream ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EndReason {
-    /// The instance is cut off.
-    Quarantined,
-    /// The instance is no longer known.
-    Unknown,
-    /// The agent opened another stream.
-    Superseded,
+/// The place of an agent that is connected.
+#[derive(Clone, Copy, Debug)]
+struct Seat {
+    /// The newest of its streams.
+    stream: u64,
+    /// Counts the changes of the registry that concern it.
+    touched: u64,
 }
 
 impl Fleet {
-    /// Nobody is there yet.
-    pub fn new(registry: Registry, liveness: Liveness, shared: Shared, clock: Clock) -> Self {
-        Self { registry, liveness, shared, newest: Mutex::default(), next_stream: AtomicU64::new(1), clock }
+    /// Nobody is there yet. The future wakes agents when something changes, and must be run.
+    pub fn open(
+        registry: Registry,
+        liveness: Liveness,
+        terms: Terms,
+        shared: watch::Receiver<Arc<SharedState>>,
+        clock: Clock,
+    ) -> (Arc<Self>, impl Future<Output = ()> + Send) {
+        // Listened to before anybody can connect, so that nobody misses a change.
+        let touched = registry.touched();
+        let fleet = Arc::new(Self {
+            registry,
+            liveness,
+            terms,
+            shared: watch::Sender::new(Arc::new(Shared::of(shared.borrow().clone()))),
+            seats: Mutex::default(),
+            next_stream: AtomicU64::new(1),
+            clock,
+        });
+        (fleet.clone(), fleet.follow(touched, shared))
     }
 
-    /// An agent opened a stream and said what it has. An older stream of it ends.
-    pub fn connect(
-        self: &Arc<Self>,
-        name: InstanceName,
-        applied_revision: u64,
-        version: String,
-        report: Report,
-    ) -> Connection {
+    async fn follow(
+        self: Arc<Self>,
+        mut touched: broadcast::Receiver<Arc<Touched>>,
+        mut source: watch::Receiver<Arc<SharedState>>,
+    ) {
+        loop {
+            tokio::select! {
+                touched = touched.recv() => match touched.as_deref() {
+                    Ok(Touched::Agents(names)) => {
+                        let seats = self.seats();
+                        names.iter().filter_map(|name| seats.get(name)).for_each(wake);
+                    }
+                    Ok(Touched::Everyone) | Err(RecvError::Lagged(_)) => self.seats().values().for_each(wake),
+                    Err(RecvError::Closed) => return,
+                },
+                // Once nobody can change it any more, it stays as it is.
+                Ok(()) = source.changed() => {
+                    let state = source.borrow_and_update().clone();
+                    self.shared.send_replace(Arc::new(Shared::of(state)));
+                }
+            }
+        }
+    }
+
+    /// An agent opened a stream and said what its instance uses. An older stream of it ends.
+    pub fn connect(self: &Arc<Self>, name: InstanceName, hello: Hello) -> Connection {
         let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
-        let newest = {
-            let mut all = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-            let entry =
-                all.entry(name.clone()).or_insert_with(|| Newest { stream: watch::Sender::new(stream), desired: None });
-            entry.stream.send_replace(stream);
-            entry.stream.subscribe()
+        let seat = {
+            let mut seats = self.seats();
+            let seat = seats.entry(name.clone()).or_insert_with(|| watch::Sender::new(Seat { stream, touched: 0 }));
+            seat.send_modify(|seat| seat.stream = stream);
+            seat.subscribe()
         };
-        info!(instance = %name, version, applied_revision, "agent connected");
-        let update = |sighting: &mut crate::registry::Sighting| {
-            sighting.online = true;
-            sighting.agent_version = version;
-            sighting.home_ready = report.home_ready;
-            sighting.problem = report.problem;
-            sighting.applied_revision = applied_revision;
-        };
-        self.liveness.update(&name, update, self.clock.now());
-        let mut changes = self.registry.changes();
-        // The first look is at the registry as it is.
-        changes.mark_changed();
-        Connection { fleet: self.clone(), name, stream, newest, changes, told: applied_revision }
+        Connection::open(self.clone(), name, stream, seat, hello)
     }
 
     /// Over how long an agent should spread its reconnect.
     pub fn retry_spread(&self) -> Duration {
-        let agents = self.registry.snapshot().instances().count() as u64;
+        let agents = self.registry.snapshot().size() as u64;
         MIN_SPREAD.max(Duration::from_secs(agents / RECONNECTS_PER_SECOND))
     }
 
@@ -160,108 +153,22 @@ impl Fleet {
         &self.liveness
     }
 
-    /// What an agent should have by this picture of the registry. Keeps its revision while its content stays the same,
-    /// so that a change that concerns others wakes nobody.
-    fn desired(&self, name: &InstanceName, snapshot: &Snapshot) -> Result<Option<Arc<Desired>>, SecretError> {
-        let Some(instance) = snapshot.instance(name) else { return Ok(None) };
-        let fresh = Desired::of(instance, snapshot, &self.shared)?;
-        let mut all = self.newest.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(entry) = all.get_mut(name) else { return Ok(None) };
-        let desired = match &entry.desired {
-            Some(known) if known.has_content_of(&fresh) => known.clone(),
-            _ => Arc::new(fresh),
-        };
-        entry.desired = Some(desired.clone());
-        Ok(Some(desired))
-    }
-}
-
-/// One agent's stream.
-#[derive(Debug)]
-pub struct Connection {
-    fleet: Arc<Fleet>,
-    name: InstanceName,
-    stream: u64,
-    newest: watch::Receiver<u64>,
-    changes: watch::Receiver<Arc<Snapshot>>,
-    /// The revision that the agent has or was sent last.
-    told: u64,
-}
-
-impl Connection {
-    /// Waits for something to tell the agent. Cancelling the wait loses nothing.
-    pub async fn next(&mut self) -> Next {
-        loop {
-            tokio::select! {
-                biased;
-                superseded = self.newest.wait_for(|newest| *newest != self.stream) => {
-                    drop(superseded);
-                    return Next::End(EndReason::Superseded);
-                }
-                changed = self.changes.changed() => {
-                    if changed.is_err() {
-                        return Next::End(EndReason::Superseded);
-                    }
-                }
-            }
-            let snapshot = self.changes.borrow_and_update().clone();
-            match snapshot.instance(&self.name) {
-                None => return Next::End(EndReason::Unknown),
-                Some(instance) if !instance.is_active() => return Next::End(EndReason::Quarantined),
-                Some(_) => {}
-            }
-            match self.fleet.desired(&self.name, &snapshot) {
-                Ok(Some(desired)) if desired.revision != self.told => {
-                    self.told = desired.revision;
-                    let wanted = desired.revision;
-                    self.update(|sighting| sighting.wanted_revision = wanted);
-                    return Next::Send(desired);
-                }
-                Ok(Some(desired)) => self.update(|sighting| sighting.wanted_revision = desired.revision),
-                Ok(None) => {}
-                Err(error) => warn!(instance = %self.name, %error, "an agent's state cannot be put together"),
-            }
+    /// Gives up the seat of a stream that ended, unless a newer one of the same agent has taken it. The agent is `gone`
+    /// before it can take a seat again, so that no newer stream's word is overwritten.
+    fn leave(&self, name: &InstanceName, stream: u64, gone: impl FnOnce()) {
+        let mut seats = self.seats();
+        if seats.get(name).is_some_and(|seat| seat.borrow().stream == stream) {
+            seats.remove(name);
+            gone();
         }
     }
 
-    /// Notes what the agent said.
-    pub fn heard(&self, word: Word) {
-        match word {
-            Word::Ack(revision) => {
-                info!(instance = %self.name, revision, "revision acknowledged");
-                self.update(|sighting| {
-                    sighting.applied_revision = revision;
-                    sighting.refusals.clear();
-                });
-            }
-            Word::Nack { revision, reason } => {
-                warn!(instance = %self.name, revision, reason, "revision refused");
-                let since = self.now();
-                let (reason, detail) = reason.split_once(": ").unwrap_or((&reason, ""));
-                let refusal = Refusal { reason: reason.into(), detail: detail.into(), version: revision, since };
-                self.update(|sighting| drop(sighting.refusals.insert(Resource::ClientCredentials, refusal)));
-            }
-            Word::Heartbeat(report) => self.update(|sighting| {
-                sighting.home_ready = report.home_ready;
-                sighting.problem = report.problem;
-            }),
-        }
-    }
-
-    fn update(&self, change: impl FnOnce(&mut crate::registry::Sighting)) {
-        self.fleet.liveness.update(&self.name, change, self.now());
-    }
-
-    fn now(&self) -> Timestamp {
-        self.fleet.clock.now()
+    fn seats(&self) -> MutexGuard<'_, HashMap<InstanceName, watch::Sender<Seat>>> {
+        // Nothing panics while it is held; what is in there is right in any case.
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        if *self.newest.borrow() == self.stream {
-            info!(instance = %self.name, "agent disconnected");
-            self.update(|sighting| sighting.online = false);
-        }
-    }
+fn wake(seat: &watch::Sender<Seat>) {
+    seat.send_modify(|seat| seat.touched += 1);
 }

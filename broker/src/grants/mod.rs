@@ -4,26 +4,33 @@
 //! 2. [`Grants::redeem`] turns the code into an access token and an ID token, in one commit: `Issued -> Redeemed`.
 //! 3. [`Grants::claims`] answers for an access token.
 //!
+//! [`Probes`] are codes too, behind which there is no grant.
+//!
 //! Invariants: a code is redeemed at most once, under any concurrency. A second redemption that would have been valid
 //! (its rightful client, callback and verifier) means that somebody has the code and all that goes with it: it ends the
 //! access token of the first (RFC 6749 4.1.2). One that would not have been valid changes nothing, or everybody who saw
 //! a code in a log could end other people's logins.
 
 mod id_token;
+mod probe;
 mod record;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use homeward_certs::identity::InstanceName;
+
 use crate::clock::Timestamp;
 use crate::config::{Issuer, Lifetimes};
+use crate::grants::id_token::IdToken;
 use crate::grants::record::CodeState;
 use crate::keys::{KeyError, KeySet};
-use crate::registry::{Claims, RelyingParty, Scopes, Snapshot};
+use crate::registry::{Claims, Liveness, RelyingParty, Scopes, SigningKeyChoice, Snapshot};
 use crate::secret::{OpaqueSecret, SecretError, SecretHash};
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, Store, StoreError, Write};
 
+pub use probe::{CreatedProbe, InstanceProbes, ProbeCode, ProbeError, ProbeOutcome, Probes};
 pub use record::{AccessToken, Code, Grant};
 
 /// How often a redemption looks again when another one came in between.
@@ -34,7 +41,8 @@ const REDEEM_TRIES: usize = 4;
 pub struct Grants {
     codes: Table<Code>,
     access_tokens: Table<AccessToken>,
-    keys: Arc<KeySet>,
+    keys: KeySet,
+    liveness: Liveness,
     issuer: Issuer,
     lifetimes: Lifetimes,
 }
@@ -66,8 +74,8 @@ pub struct Tokens {
 
 impl Grants {
     /// The flow on what it stands on.
-    pub fn new(store: Arc<dyn Store>, keys: Arc<KeySet>, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        Self { codes: Table::new(store.clone()), access_tokens: Table::new(store), keys, issuer, lifetimes }
+    pub fn new(store: Arc<dyn Store>, keys: KeySet, liveness: Liveness, issuer: Issuer, lifetimes: Lifetimes) -> Self {
+        Self { codes: Table::new(store.clone()), access_tokens: Table::new(store), keys, liveness, issuer, lifetimes }
     }
 
     /// A code for this grant, and the write that makes it real.
@@ -148,10 +156,24 @@ impl Grants {
     ) -> Result<(Tokens, AccessToken), TokenError> {
         let access_token = OpaqueSecret::generate()?;
         let expires_in = self.lifetimes.access_token;
-        let claims = id_token::IdToken::of(grant, &self.issuer, &access_token, (now, now + self.lifetimes.id_token))?;
-        let id_token = self.keys.signer(client.id_token_alg).sign(&claims)?;
+        let claims = IdToken::of(grant, &self.issuer, &access_token, (now, now + self.lifetimes.id_token))?;
+        let id_token = self.sign(&claims, &grant.relying_party, client)?;
         let record = AccessToken { grant: grant.clone(), expires_at: now + expires_in };
         Ok((Tokens { access_token, expires_in, scopes: grant.scopes.clone(), id_token }, record))
+    }
+
+    /// Signs by the key that the relying party chose, as the keys are at this moment: a login that began before they
+    /// turned ends with the new one.
+    fn sign(&self, claims: &IdToken<'_>, name: &InstanceName, client: &RelyingParty) -> Result<String, KeyError> {
+        let (keys, algorithm) = (self.keys.current(), client.id_token_alg);
+        match client.signing_key_choice {
+            SigningKeyChoice::Active => keys.signer(algorithm).sign(claims),
+            SigningKeyChoice::Acknowledged => {
+                let sighting = self.liveness.sighting(name);
+                let acknowledged = sighting.map(|sighting| sighting.acknowledged.key_ids).unwrap_or_default();
+                keys.signer_for(algorithm, &acknowledged).sign(claims)
+            }
+        }
     }
 
     /// RFC 6749 4.1.2: a code that is used twice takes the tokens of its first use with it.
@@ -215,6 +237,9 @@ pub enum TokenError {
     /// Too late.
     #[error("the code has expired")]
     CodeExpired,
+    /// A probe, not a login.
+    #[error("the code is a probe; how the client authenticated has been noted")]
+    CodeIsProbe,
     /// The edge is gone, or the home is cut off.
     #[error("the home may not vouch to this relying party any more")]
     TrustWithdrawn,

@@ -14,9 +14,11 @@ use crate::clock::{Clock, Timestamp};
 use crate::enrolment::{Enrolment, JoinTokenOrder, JoinTokenState, ListedJoinToken};
 use crate::fleet::Fleet;
 use crate::grpc::authorization::OpsUser;
+use crate::grpc::rotation::{self, Order};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::{Services, wire_time};
 use crate::registry::{EmailDomain, Instance, InstanceState, Registry, TrustEdge, TrustEdgeId};
+use crate::rotation::{Rotations, StoredRotation};
 
 /// How long a join token lives if nobody says otherwise.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -31,6 +33,7 @@ pub(super) struct Service {
     enrolment: Arc<Enrolment>,
     fleet: Arc<Fleet>,
     registry: Registry,
+    rotations: Arc<Rotations>,
     clock: Clock,
 }
 
@@ -40,8 +43,15 @@ impl Service {
             enrolment: services.enrolment.clone(),
             fleet: services.fleet.clone(),
             registry: services.registry.clone(),
+            rotations: services.rotations.clone(),
             clock: services.clock.clone(),
         }
+    }
+
+    /// A rotation with its gate.
+    async fn shown(&self, stored: StoredRotation, now: Timestamp) -> Result<v1::Rotation, Status> {
+        let shown = self.rotations.status_of(stored, now).await.map_err(|error| status::rotation(&error))?;
+        Ok(rotation::rotation(&shown))
     }
 
     fn instance(&self, instance: &Instance) -> v1::Instance {
@@ -88,7 +98,7 @@ impl AdminService for Service {
         &self,
         request: Request<v1::CreateJoinTokenRequest>,
     ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
-        let uid = request.extensions().get::<OpsUser>().map(|ops| ops.0);
+        let creator = creator(&request);
         let request = request.into_inner();
         let lifetime = request.lifetime_duration.map(Duration::try_from).transpose();
         if request.note.chars().count() > MAX_NOTE || request.note.chars().any(char::is_control) {
@@ -100,7 +110,7 @@ impl AdminService for Service {
                 .map_err(|_| status::refused(Reason::FieldInvalid("lifetime_duration")))?
                 .unwrap_or(TOKEN_LIFETIME),
             replace: request.replace,
-            creator: uid.map_or_else(String::new, |uid| format!("uid={uid}")),
+            creator,
             note: request.note,
         };
         let now = self.clock.now();
@@ -220,8 +230,11 @@ impl AdminService for Service {
         &self,
         request: Request<v1::ListSigningKeysRequest>,
     ) -> Result<Response<v1::ListSigningKeysResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let request = request.into_inner();
+        let all = self.rotations.signing_keys().await.map_err(|error| status::rotation(&error))?;
+        let keys = all.iter().map(|(kid, key)| (kid.clone(), rotation::signing_key(kid, key))).collect();
+        let (signing_keys, next_page_token) = page(keys, request.page_size, &request.page_token);
+        Ok(Response::new(v1::ListSigningKeysResponse { signing_keys, next_page_token }))
     }
 
     async fn get_authority(
@@ -236,41 +249,73 @@ impl AdminService for Service {
         &self,
         request: Request<v1::BeginRotationRequest>,
     ) -> Result<Response<v1::BeginRotationResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let creator = creator(&request);
+        let request = request.into_inner();
+        let (urgency, now) = (rotation::urgency(request.compromised), self.clock.now());
+        let begun = match rotation::order(&request.subject)? {
+            Order::AllSecrets => self.rotations.begin_all_secrets(urgency, &creator, now).await,
+            Order::These(subjects) => self.rotations.begin_each(subjects, urgency, &creator, now).await,
+        };
+        let begun = begun.map_err(|error| status::rotation(&error))?;
+        let mut rotations = Vec::with_capacity(begun.len());
+        for one in begun {
+            rotations.push(self.shown(one, now).await?);
+        }
+        Ok(Response::new(v1::BeginRotationResponse { rotations }))
     }
 
     async fn roll_back_rotation(
         &self,
         request: Request<v1::RollBackRotationRequest>,
     ) -> Result<Response<v1::RollBackRotationResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let (subject, now) = (rotation::subject(&request.into_inner().subject)?, self.clock.now());
+        let back = self.rotations.roll_back(&subject, now).await.map_err(|error| status::rotation(&error))?;
+        Ok(Response::new(v1::RollBackRotationResponse { rotation: Some(self.shown(back, now).await?) }))
     }
 
     async fn resume_rotation(
         &self,
         request: Request<v1::ResumeRotationRequest>,
     ) -> Result<Response<v1::ResumeRotationResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let request = request.into_inner();
+        let (subject, now) = (rotation::subject(&request.subject)?, self.clock.now());
+        let resumed = match request.force {
+            true => self.rotations.force(&subject, now).await,
+            false => self.rotations.resume(&subject, now).await,
+        };
+        let resumed = resumed.map_err(|error| status::rotation(&error))?;
+        let left_behind = resumed.left_behind.iter().map(ToString::to_string).collect();
+        Ok(Response::new(v1::ResumeRotationResponse { rotation: Some(self.shown(resumed, now).await?), left_behind }))
     }
 
     async fn get_rotation_status(
         &self,
         request: Request<v1::GetRotationStatusRequest>,
     ) -> Result<Response<v1::GetRotationStatusResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let wanted = request.into_inner().subject;
+        let subject = if wanted.is_empty() { None } else { Some(rotation::subject(&wanted)?) };
+        let all = self.rotations.status(subject.as_ref(), self.clock.now()).await;
+        let all = all.map_err(|error| status::rotation(&error))?;
+        Ok(Response::new(v1::GetRotationStatusResponse { rotations: all.iter().map(rotation::rotation).collect() }))
     }
 
     async fn get_rotation_plan(
         &self,
         request: Request<v1::GetRotationPlanRequest>,
     ) -> Result<Response<v1::GetRotationPlanResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let horizon = request.into_inner().horizon_duration.map(Duration::try_from).transpose();
+        let horizon = horizon.map_err(|_| status::refused(Reason::FieldInvalid("horizon_duration")))?;
+        let now = self.clock.now();
+        let end = now + horizon.unwrap_or(rotation::HORIZON);
+        let plan = self.rotations.plan(now).await.map_err(|error| status::rotation(&error))?;
+        let moves = plan.iter().filter(|planned| planned.at <= end).map(rotation::planned_move).collect();
+        Ok(Response::new(v1::GetRotationPlanResponse { moves }))
     }
+}
+
+/// Who of ops asks.
+fn creator<T>(request: &Request<T>) -> String {
+    request.extensions().get::<OpsUser>().map_or_else(String::new, |ops| format!("uid={}", ops.0))
 }
 
 fn name(text: &str) -> Result<InstanceName, Status> {

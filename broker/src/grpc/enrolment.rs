@@ -15,7 +15,7 @@ use crate::grpc::authorization::{Caller, Peer};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::{Services, wire_bundle, wire_time};
 use crate::keys::SigningAlgorithm;
-use crate::registry::{ClientAuthMethod, Profile};
+use crate::registry::{ClientAuthMethod, Profile, PublicJwk};
 
 /// The service.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ impl EnrolmentService for Service {
         })?;
         Ok(Response::new(v1::EnrolResponse {
             certificate_chain: identity.chain,
-            trust_bundle: Some(wire_bundle(self.enrolment.bundle())),
+            trust_bundle: Some(wire_bundle(&identity.bundle)),
             issuer: self.issuer.to_string(),
             generation: identity.generation,
             server_time: Some(wire_time(now)),
@@ -58,7 +58,7 @@ impl EnrolmentService for Service {
         let identity = renewed.map_err(|error| status::enrolment(&error))?;
         Ok(Response::new(v1::RenewResponse {
             certificate_chain: identity.chain,
-            trust_bundle: Some(wire_bundle(self.enrolment.bundle())),
+            trust_bundle: Some(wire_bundle(&identity.bundle)),
             generation: identity.generation,
         }))
     }
@@ -114,6 +114,8 @@ fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Sta
         v1::SigningAlgorithm::Unspecified | v1::SigningAlgorithm::Rs256 => SigningAlgorithm::Rs256,
         v1::SigningAlgorithm::Es256 => SigningAlgorithm::Es256,
     };
+    let client_key = Some(&profile.client_key).filter(|jwk| !jwk.is_empty()).map(|jwk| PublicJwk::read(jwk));
+    let client_key = client_key.transpose().map_err(|error| status::invalid(&error))?;
     Ok(EnrolmentRequest {
         token_id: request.token_id.as_slice().try_into().ok().ok_or_else(invalid("token_id"))?,
         request_id: uuid(&request.request_id)?,
@@ -131,6 +133,7 @@ fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Sta
             auth_method,
             id_token_alg,
             pkce: profile.pkce,
+            client_key,
         },
         peer: peer.0,
     })

@@ -7,6 +7,7 @@ mod admin;
 mod authorization;
 mod enrolment;
 mod login;
+mod rotation;
 mod status;
 mod sync;
 mod transport;
@@ -31,8 +32,10 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::enrolment::Enrolment;
 use crate::fleet::Fleet;
+use crate::grants::Probes;
 use crate::login::Login;
 use crate::registry::Registry;
+use crate::rotation::Rotations;
 
 use authorization::{AuthorizationLayer, Gate};
 
@@ -57,8 +60,12 @@ pub struct Services {
     pub fleet: Arc<Fleet>,
     /// Tickets.
     pub login: Login,
+    /// How applications authenticate.
+    pub probes: Probes,
     /// Instances and trust.
     pub registry: Registry,
+    /// Keys, secrets and the CA on the move.
+    pub rotations: Arc<Rotations>,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.

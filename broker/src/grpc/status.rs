@@ -10,9 +10,12 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
+use crate::authority::CaError;
 use crate::enrolment::EnrolmentError;
+use crate::grants::ProbeError;
 use crate::login::LoginError;
-use crate::registry::TrustError;
+use crate::registry::{ClientKeyError, TrustError};
+use crate::rotation::RotationError;
 use crate::storage::StoreError;
 
 /// Domain of every ErrorInfo.
@@ -31,6 +34,8 @@ pub(super) enum Reason {
     HelloMissing,
     /// There is no such instance.
     InstanceUnknown,
+    /// The instance is no relying party.
+    RelyingPartyMissing,
     /// The agent opened another stream.
     StreamSuperseded,
     /// The agent was silent for too long.
@@ -49,6 +54,9 @@ pub(super) fn refused(reason: Reason) -> Status {
         }
         Reason::HelloMissing => status(Code::InvalidArgument, "HELLO_MISSING", "a stream begins with Hello"),
         Reason::InstanceUnknown => status(Code::NotFound, "INSTANCE_UNKNOWN", "there is no such instance"),
+        Reason::RelyingPartyMissing => {
+            status(Code::FailedPrecondition, "NO_RELYING_PARTY", "the instance is no relying party")
+        }
         Reason::StreamSuperseded => {
             status(Code::Aborted, "STREAM_SUPERSEDED", "another stream of this instance was opened")
         }
@@ -79,11 +87,7 @@ pub(super) fn enrolment(refusal: &EnrolmentError) -> Status {
         E::Quarantined => (Code::PermissionDenied, "INSTANCE_QUARANTINED"),
         E::CertificateReplaced => (Code::Unauthenticated, "CERTIFICATE_REPLACED"),
         E::KeyNotNew => (Code::InvalidArgument, "KEY_NOT_NEW"),
-        E::RateLimited => {
-            let mut details = ErrorDetails::with_retry_info(Some(Duration::from_secs(5)));
-            details.set_error_info("RATE_LIMITED", DOMAIN, []);
-            return Status::with_error_details(Code::ResourceExhausted, refusal.to_string(), details);
-        }
+        E::RateLimited => return rate_limited(refusal, Duration::from_secs(5)),
         E::Store(error) => return store(error),
         E::Token(_) | E::Proof(_) | E::Authority(_) | E::Secret(_) => return internal(refusal),
     };
@@ -110,6 +114,27 @@ pub(super) fn login(refusal: &LoginError) -> Status {
     status(code, reason, &refusal.to_string())
 }
 
+/// The status for a refused probe.
+pub(super) fn probe(refusal: &ProbeError) -> Status {
+    match refusal {
+        // An agent only asks; that a probe was presented before is for who presents it.
+        ProbeError::Unknown | ProbeError::Presented => status(Code::NotFound, "PROBE_UNKNOWN", &refusal.to_string()),
+        ProbeError::TooMany => rate_limited(refusal, Duration::from_secs(30)),
+        ProbeError::Internal(_) => internal(refusal),
+        ProbeError::Store(error) => store(error),
+    }
+}
+
+/// The status for a client key that is not registered.
+pub(super) fn client_key(refusal: &ClientKeyError) -> Status {
+    let reason = match refusal {
+        ClientKeyError::NotWanted(_) => "CLIENT_KEY_NOT_WANTED",
+        ClientKeyError::NotNew => "CLIENT_KEY_NOT_NEW",
+        ClientKeyError::Store(error) => return store(error),
+    };
+    status(Code::FailedPrecondition, reason, &refusal.to_string())
+}
+
 /// The status for a refused trust edge.
 pub(super) fn trust(refusal: &TrustError) -> Status {
     let reason = match refusal {
@@ -119,6 +144,32 @@ pub(super) fn trust(refusal: &TrustError) -> Status {
         TrustError::Store(error) => return store(error),
     };
     status(Code::FailedPrecondition, reason, &refusal.to_string())
+}
+
+/// The status for a refused rotation.
+pub(super) fn rotation(refusal: &RotationError) -> Status {
+    use RotationError as E;
+    let (code, reason) = match refusal {
+        E::AlreadyTurning(_) => (Code::FailedPrecondition, "ALREADY_TURNING"),
+        E::NotTurning(_) => (Code::FailedPrecondition, "NOT_TURNING"),
+        E::TooLate(_) => (Code::FailedPrecondition, "TOO_LATE"),
+        E::NotPaused(_) => (Code::FailedPrecondition, "NOT_PAUSED"),
+        E::UnknownInstance(_) => (Code::NotFound, "INSTANCE_UNKNOWN"),
+        E::NoRelyingParty(_) => (Code::FailedPrecondition, "NO_RELYING_PARTY"),
+        // Another broker, or another of ops, moved it in this moment.
+        E::Authority(CaError::Step(_)) => (Code::Aborted, "PHASE_CONFLICT"),
+        E::Store(StoreError::Conflict) => (Code::Aborted, "PHASE_CONFLICT"),
+        E::Store(error) => return store(error),
+        E::NoActiveKey | E::Key(_) | E::Authority(_) | E::Secret(_) => return internal(refusal),
+    };
+    status(code, reason, &refusal.to_string())
+}
+
+/// The status for too much in too short a time.
+fn rate_limited(refusal: &dyn Error, retry_after: Duration) -> Status {
+    let mut details = ErrorDetails::with_retry_info(Some(retry_after));
+    details.set_error_info("RATE_LIMITED", DOMAIN, []);
+    Status::with_error_details(Code::ResourceExhausted, refusal.to_string(), details)
 }
 
 /// The status for a store that did not do it.

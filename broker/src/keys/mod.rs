@@ -2,155 +2,123 @@
 //!
 //! Private keys rest sealed in the store. In memory they are parsed once: an RS256 signature through a prepared key
 //! costs 0.2 ms, through a library that parses the key each time more than twice that.
+//!
+//! A [`StoredKey`] goes from pending to active to retired and is then deleted; rotation moves it. Every broker follows
+//! the table by a watch and makes a [`Keys`] of it, a picture that never changes: whoever signs, publishes or verifies
+//! asks [`KeySet::current`] once and has keys that belong together.
+//!
+//! Invariants: of each algorithm exactly one key is active; what signs is published in the same picture. A table that
+//! says otherwise keeps a broker from starting, and a broker that runs keeps the picture from before.
 
+mod picture;
+mod record;
 mod signer;
 
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
-use aws_lc_rs::encoding::AsDer;
-use aws_lc_rs::rsa::{self, KeySize};
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tracing::{error, info};
 
-use crate::clock::Timestamp;
-use crate::secret::{KeyEncryptionKey, Purpose, Sealed, SecretError};
-use crate::storage::table::{Record, Table};
-use crate::storage::{Expect, Store, StoreError, Write};
+use crate::secret::{KeyEncryptionKey, SecretError};
+use crate::storage::table::Table;
+use crate::storage::{Revision, Store, StoreError, WatchEvent};
 
+pub use picture::Keys;
+pub use record::{KeyState, StoredKey, first_keys};
 pub use signer::{Signer, SigningAlgorithm};
 
-/// A signing key as it is stored, under its `kid`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct StoredKey {
-    /// What it signs with.
-    pub algorithm: SigningAlgorithm,
-    /// Where it is in its life.
-    pub state: KeyState,
-    /// When it was made, and published.
-    pub created_at: Timestamp,
-    /// Since when it is in its state, if that is not since it was made.
-    #[serde(default)]
-    pub state_since: Option<Timestamp>,
-    /// PKCS#8 (DER), sealed for [`Purpose::SigningKey`].
-    private: Sealed,
-}
+/// Pause before the store is read again after it failed.
+const RELOAD_PAUSE: Duration = Duration::from_millis(500);
 
-/// Where a key is in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KeyState {
-    /// Published, and signs nothing yet.
-    Pending,
-    /// Published and signing: exactly one key of each algorithm.
-    Active,
-    /// Published, because tokens that it signed still live. Signs for relying parties that asked for the newest key
-    /// that they have acknowledged.
-    Retired {
-        /// When it is deleted.
-        gone_at: Timestamp,
-    },
-}
-
-impl StoredKey {
-    /// A new pending key and its `kid`.
-    ///
-    /// # Errors
-    /// When it cannot be made or sealed.
-    pub fn generate(
-        kek: &KeyEncryptionKey,
-        algorithm: SigningAlgorithm,
-        now: Timestamp,
-    ) -> Result<(String, Self), KeyError> {
-        let pkcs8 = generate(algorithm)?;
-        let kid = Signer::load(algorithm, &pkcs8)?.kid().to_owned();
-        let private = kek.seal(Purpose::SigningKey, &pkcs8)?;
-        Ok((kid, Self { algorithm, state: KeyState::Pending, created_at: now, state_since: None, private }))
-    }
-
-    /// The key in another state from now on.
-    pub fn moved(self, state: KeyState, now: Timestamp) -> Self {
-        Self { state, state_since: Some(now), ..self }
-    }
-
-    /// Since when it is in its state.
-    pub fn since(&self) -> Timestamp {
-        self.state_since.unwrap_or(self.created_at)
-    }
-}
-
-impl Record for StoredKey {
-    const TABLE: &'static str = "signing_key";
-}
-
-/// The writes that give a new broker its first keys: one for RS256, which every relying party understands, and one for
-/// ES256.
-///
-/// # Errors
-/// When keys cannot be made or sealed.
-pub fn first_keys(store: &Arc<dyn Store>, kek: &KeyEncryptionKey, now: Timestamp) -> Result<Vec<Write>, KeyError> {
-    let table = Table::<StoredKey>::new(store.clone());
-    let mut writes = Vec::new();
-    for algorithm in [SigningAlgorithm::Rs256, SigningAlgorithm::Es256] {
-        let (kid, key) = StoredKey::generate(kek, algorithm, now)?;
-        writes.push(table.put(&kid, &StoredKey { state: KeyState::Active, ..key }, Expect::Absent)?);
-    }
-    Ok(writes)
-}
-
-fn generate(algorithm: SigningAlgorithm) -> Result<zeroize::Zeroizing<Vec<u8>>, KeyError> {
-    let pkcs8 = match algorithm {
-        SigningAlgorithm::Rs256 => {
-            let key = rsa::KeyPair::generate(KeySize::Rsa2048).map_err(|_| KeyError::NotMade)?;
-            key.as_der().map_err(|_| KeyError::NotMade)?.as_ref().to_vec()
-        }
-        SigningAlgorithm::Es256 => {
-            let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).map_err(|_| KeyError::NotMade)?;
-            key.to_pkcs8v1().map_err(|_| KeyError::NotMade)?.as_ref().to_vec()
-        }
-    };
-    Ok(zeroize::Zeroizing::new(pkcs8))
-}
-
-/// The keys in use, ready to sign, and their public view.
-#[derive(Debug)]
+/// The keys as they are now.
+#[derive(Clone, Debug)]
 pub struct KeySet {
-    rs256: Signer,
-    es256: Signer,
-    jwks: String,
+    picture: watch::Receiver<Arc<Keys>>,
 }
 
 impl KeySet {
-    /// Loads the keys from the store.
+    /// Loads the keys. The future follows the store and must be run.
     ///
     /// # Errors
     /// When one is missing or cannot be opened.
-    pub async fn load(store: &Arc<dyn Store>, kek: &KeyEncryptionKey) -> Result<Self, KeyError> {
-        let (mut rs256, mut es256) = (None, None);
-        for (_, stored) in Table::<StoredKey>::new(store.clone()).all().await? {
-            let pkcs8 = kek.open(Purpose::SigningKey, &stored.record.private)?;
-            let signer = Signer::load(stored.record.algorithm, &pkcs8)?;
-            match stored.record.algorithm {
-                SigningAlgorithm::Rs256 => rs256 = Some(signer),
-                SigningAlgorithm::Es256 => es256 = Some(signer),
+    pub async fn open(
+        store: Arc<dyn Store>,
+        kek: Arc<KeyEncryptionKey>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send), KeyError> {
+        // Begun before the table is read, so that no change falls between.
+        let mut changes = store.watch(&Table::<StoredKey>::prefix());
+        let source = Source { table: Table::new(store), kek };
+        let revision = source.newest_revision().await?;
+        let (sender, picture) = watch::channel(Arc::new(source.load(revision, None).await?));
+        // On the heap: it lives as long as the broker, and would make the caller's own future large.
+        let follow = Box::pin(async move {
+            while let Some(event) = changes.next().await {
+                let known = sender.borrow().clone();
+                let Some(next) = source.reload(&event, &known).await else { continue };
+                if !next.has_content_of(&known) {
+                    info!(revision = next.revision(), keys = %next, "the signing keys have changed");
+                    sender.send_replace(Arc::new(next));
+                }
+            }
+        });
+        Ok((Self { picture }, follow))
+    }
+
+    /// The keys as they are now.
+    pub fn current(&self) -> Arc<Keys> {
+        self.picture.borrow().clone()
+    }
+
+    /// Wakes whenever the keys have changed.
+    pub fn changes(&self) -> watch::Receiver<Arc<Keys>> {
+        self.picture.clone()
+    }
+}
+
+/// Where pictures are made from.
+struct Source {
+    table: Table<StoredKey>,
+    kek: Arc<KeyEncryptionKey>,
+}
+
+impl Source {
+    /// The picture after a change; nothing if the one before it has to do.
+    async fn reload(&self, event: &WatchEvent, known: &Keys) -> Option<Keys> {
+        loop {
+            let revision = match event {
+                // Keys that move together come as several changes of one commit: one look has seen them all.
+                WatchEvent::Changed { revision, .. } if revision.as_u64() <= known.revision() => return None,
+                WatchEvent::Changed { revision, .. } => Ok(*revision),
+                WatchEvent::Reload => self.newest_revision().await,
+            };
+            let loaded = match revision {
+                Ok(revision) => self.load(revision, Some(known)).await,
+                Err(error) => Err(error.into()),
+            };
+            match loaded {
+                Ok(keys) => return Some(keys),
+                Err(KeyError::Store(error @ (StoreError::Unavailable(_) | StoreError::Conflict))) => {
+                    error!(%error, "the signing keys cannot be read; trying again");
+                    tokio::time::sleep(RELOAD_PAUSE).await;
+                }
+                Err(error) => {
+                    error!(%error, "the signing keys in the store are not fit for use; the ones from before stay in use");
+                    return None;
+                }
             }
         }
-        let (rs256, es256) = rs256.zip(es256).ok_or(KeyError::Missing)?;
-        // RS256 first: some relying parties take the first key they find.
-        let jwks = serde_json::json!({"keys": [rs256.jwk(), es256.jwk()]}).to_string();
-        Ok(Self { rs256, es256, jwks })
     }
 
-    /// The key that signs with this algorithm.
-    pub fn signer(&self, algorithm: SigningAlgorithm) -> &Signer {
-        match algorithm {
-            SigningAlgorithm::Rs256 => &self.rs256,
-            SigningAlgorithm::Es256 => &self.es256,
-        }
+    async fn load(&self, revision: Revision, known: Option<&Keys>) -> Result<Keys, KeyError> {
+        let stored = self.table.all().await?.into_iter().map(|(kid, stored)| (kid, stored.record)).collect();
+        Keys::of(stored, known, &self.kek, revision.as_u64())
     }
 
-    /// The JWKS document (RFC 7517 5): public keys only.
-    pub fn jwks(&self) -> &str {
-        &self.jwks
+    /// An empty commit changes nothing and tells where the store is.
+    async fn newest_revision(&self) -> Result<Revision, StoreError> {
+        self.table.commit(Vec::new()).await
     }
 }
 
@@ -161,11 +129,14 @@ pub enum KeyError {
     #[error("a signing key could not be made")]
     NotMade,
     /// What was stored is no key.
-    #[error("a stored signing key cannot be read")]
-    Unreadable,
+    #[error("the stored signing key {0} cannot be read: restore the store from a backup")]
+    Unreadable(String),
     /// `init` did not finish.
-    #[error("a signing key is missing: run `homeward-broker init` on an empty data_dir")]
-    Missing,
+    #[error("no {} signing key is active: run `homeward-broker init` on an empty data_dir", .0.as_str())]
+    Missing(SigningAlgorithm),
+    /// No rotation leaves it so.
+    #[error("more than one {} signing key is active: restore the store from a backup", .0.as_str())]
+    Ambiguous(SigningAlgorithm),
     /// The library refused to sign, or the claims are no JSON.
     #[error("a token could not be signed")]
     NotSigned,
@@ -176,3 +147,6 @@ pub enum KeyError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+#[cfg(test)]
+mod tests;

@@ -7,14 +7,14 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _, RSA_PKCS1_SHA256, RsaKeyPair};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use jsonwebtoken::{Algorithm, Header};
+use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::keys::KeyError;
 
 /// Algorithm of an ID token (RFC 7518 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum SigningAlgorithm {
     /// RSASSA-PKCS1-v1_5 with SHA-256: every relying party has it (OpenID Connect Core 15.1).
     #[serde(rename = "RS256")]
@@ -32,13 +32,23 @@ impl SigningAlgorithm {
             Self::Es256 => "ES256",
         }
     }
+
+    /// As the library calls it.
+    pub const fn of_jwt(self) -> Algorithm {
+        match self {
+            Self::Rs256 => Algorithm::RS256,
+            Self::Es256 => Algorithm::ES256,
+        }
+    }
 }
 
-/// A private key that is ready to sign.
+/// A private key that is ready to sign, and the public key that verifies.
 pub struct Signer {
+    algorithm: SigningAlgorithm,
     key: Key,
     kid: String,
     jwk: Value,
+    verifying_key: DecodingKey,
     /// The encoded JOSE header: the same for all tokens of this key.
     header: String,
 }
@@ -54,23 +64,24 @@ impl Signer {
     /// # Errors
     /// When it is no such key.
     pub(super) fn load(algorithm: SigningAlgorithm, pkcs8: &[u8]) -> Result<Self, KeyError> {
-        let (key, members) = match algorithm {
+        let unreadable = || KeyError::Unreadable(algorithm.as_str().to_owned());
+        let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let (key, members, verifying_key) = match algorithm {
             SigningAlgorithm::Rs256 => {
-                let key = RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| KeyError::Unreadable)?;
-                let public = key.public_key();
-                let number = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
-                let n = number(public.modulus().big_endian_without_leading_zero());
-                let e = number(public.exponent().big_endian_without_leading_zero());
-                (Key::Rsa(key), json!({"e": e, "kty": "RSA", "n": n}))
+                let key = RsaKeyPair::from_pkcs8(pkcs8).map_err(|_| unreadable())?;
+                let n = text(key.public_key().modulus().big_endian_without_leading_zero());
+                let e = text(key.public_key().exponent().big_endian_without_leading_zero());
+                let verifying_key = DecodingKey::from_rsa_components(&n, &e).map_err(|_| unreadable())?;
+                (Key::Rsa(key), json!({"e": e, "kty": "RSA", "n": n}), verifying_key)
             }
             SigningAlgorithm::Es256 => {
-                let key = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8)
-                    .map_err(|_| KeyError::Unreadable)?;
+                let key =
+                    EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8).map_err(|_| unreadable())?;
                 // An uncompressed point: 0x04, x, y (SEC 1 2.3.3).
-                let point = key.public_key().as_ref();
-                let (x, y) = point.get(1..65).ok_or(KeyError::Unreadable)?.split_at(32);
-                let members = json!({"crv": "P-256", "kty": "EC", "x": URL_SAFE_NO_PAD.encode(x), "y": URL_SAFE_NO_PAD.encode(y)});
-                (Key::Ecdsa(key), members)
+                let (x, y) = key.public_key().as_ref().get(1..65).ok_or_else(unreadable)?.split_at(32);
+                let (x, y) = (text(x), text(y));
+                let verifying_key = DecodingKey::from_ec_components(&x, &y).map_err(|_| unreadable())?;
+                (Key::Ecdsa(key), json!({"crv": "P-256", "kty": "EC", "x": x, "y": y}), verifying_key)
             }
         };
         // serde_json keeps members in lexicographic order, as RFC 7638 3 wants them.
@@ -79,18 +90,25 @@ impl Signer {
         jwk["kid"] = json!(kid);
         jwk["use"] = json!("sig");
         jwk["alg"] = json!(algorithm.as_str());
-        let mut header = Header::new(match algorithm {
-            SigningAlgorithm::Rs256 => Algorithm::RS256,
-            SigningAlgorithm::Es256 => Algorithm::ES256,
-        });
+        let mut header = Header::new(algorithm.of_jwt());
         header.kid = Some(kid.clone());
         let header = serde_json::to_vec(&header).map_err(|_| KeyError::NotSigned)?;
-        Ok(Self { key, kid, jwk, header: URL_SAFE_NO_PAD.encode(header) })
+        Ok(Self { algorithm, key, kid, jwk, verifying_key, header: URL_SAFE_NO_PAD.encode(header) })
     }
 
     /// The key's name.
     pub fn kid(&self) -> &str {
         &self.kid
+    }
+
+    /// What it signs with.
+    pub fn algorithm(&self) -> SigningAlgorithm {
+        self.algorithm
+    }
+
+    /// Verifies what it signed.
+    pub fn verifying_key(&self) -> &DecodingKey {
+        &self.verifying_key
     }
 
     /// The public key (RFC 7517 4).
@@ -133,7 +151,7 @@ mod tests {
     use jsonwebtoken::{DecodingKey, Validation};
 
     use super::*;
-    use crate::keys::generate;
+    use crate::keys::record::generate;
 
     #[test]
     fn tokens_verify_under_the_published_key() {

@@ -1,5 +1,8 @@
-//! Client authentication at the token endpoint (RFC 6749 2.3): `client_secret_basic` and `client_secret_post`, each
-//! client by the one that it registered.
+//! Client authentication at the token endpoint (RFC 6749 2.3): `client_secret_basic`, `client_secret_post` and
+//! `private_key_jwt`, each client by the one that it registered.
+//!
+//! While a credential turns, a client has two, and both are good. Which of them it was is known afterwards: that tells its
+//! agent whether the application uses the new one.
 
 use std::sync::Arc;
 
@@ -9,15 +12,33 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::clock::Timestamp;
+use crate::oidc::Provider;
+use crate::oidc::client_assertion::{self, Assertion, AssertionError, UsedAssertion, VerifiedAssertion};
+use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::{ParameterError, Parameters};
-use crate::registry::{ClientAuthMethod, Instance, Snapshot};
+use crate::registry::{ClientAuthMethod, ClientCredential, Instance, RelyingParty, Snapshot};
 use crate::secret::SecretHash;
+use crate::storage::{Expect, StoreError};
 
 /// What a client sent to prove who it is.
 pub(super) struct Credentials {
-    method: ClientAuthMethod,
     client_id: String,
-    secret: SecretString,
+    proof: Proof,
+}
+
+enum Proof {
+    Basic(SecretString),
+    Post(SecretString),
+    Assertion(Assertion),
+}
+
+/// A client that is who it says.
+pub(super) struct AuthenticatedClient {
+    /// Whose it is.
+    pub(super) instance: Arc<Instance>,
+    /// Version of the credential that it used.
+    pub(super) version: u64,
 }
 
 /// Why a client is not who it says.
@@ -38,6 +59,9 @@ pub(super) enum ClientAuthError {
     /// Unknown, disabled, another method than registered, or a wrong secret: all look the same.
     #[error("the client is unknown or its authentication is wrong")]
     Wrong(ClientAuthMethod),
+    /// Of a client that is known.
+    #[error(transparent)]
+    Assertion(#[from] AssertionError),
 }
 
 impl Credentials {
@@ -46,41 +70,104 @@ impl Credentials {
     /// # Errors
     /// When there are none, or too many.
     pub(super) fn of(headers: &HeaderMap, parameters: &Parameters) -> Result<Self, ClientAuthError> {
-        let (body_id, body_secret) = (parameters.get("client_id")?, parameters.get("client_secret")?);
+        let (client_id, secret) = (parameters.get("client_id")?, parameters.get("client_secret")?);
+        let kind = parameters.get("client_assertion_type")?;
+        let assertion = parameters.get("client_assertion")?;
         let mut authorization = headers.get_all(AUTHORIZATION).iter();
-        let Some(header) = authorization.next() else {
-            let (client_id, secret) = body_id.zip(body_secret).ok_or(ClientAuthError::Missing)?;
-            let method = ClientAuthMethod::ClientSecretPost;
-            return Ok(Self { method, client_id: client_id.to_owned(), secret: secret.into() });
-        };
-        if authorization.next().is_some() || body_secret.is_some() {
+        let header = authorization.next();
+        let methods = [header.is_some(), authorization.next().is_some(), secret.is_some(), assertion.is_some()];
+        if methods.into_iter().filter(|used| *used).count() > 1 {
             return Err(ClientAuthError::TwoMethods);
         }
-        let (client_id, secret) = header.to_str().ok().and_then(basic).ok_or(ClientAuthError::Header)?;
-        let method = ClientAuthMethod::ClientSecretBasic;
-        if body_id.is_some_and(|id| id != client_id) {
-            return Err(ClientAuthError::Wrong(method));
-        }
-        Ok(Self { method, client_id, secret })
+        let (proven_id, proof) = match (header, secret, assertion) {
+            (Some(header), ..) => {
+                let (id, secret) = header.to_str().ok().and_then(basic).ok_or(ClientAuthError::Header)?;
+                (id, Proof::Basic(secret))
+            }
+            (None, Some(secret), _) => {
+                (client_id.ok_or(ClientAuthError::Missing)?.to_owned(), Proof::Post(secret.into()))
+            }
+            (None, None, Some(assertion)) if kind == Some(client_assertion::TYPE) => {
+                let assertion = Assertion::new(assertion);
+                let subject = assertion.unverified_subject().ok_or(AssertionError::Unreadable)?;
+                (subject, Proof::Assertion(assertion))
+            }
+            (None, None, _) => return Err(ClientAuthError::Missing),
+        };
+        let credentials = Self { client_id: proven_id, proof };
+        // RFC 7521 4.2: a client_id beside another proof names the same client.
+        let same = client_id.is_none_or(|id| id == credentials.client_id);
+        if same { Ok(credentials) } else { Err(ClientAuthError::Wrong(credentials.method())) }
     }
 
-    /// The client that they belong to. An unknown client costs the same comparison as a known one.
+    /// The client that they say they are of, if it would authenticate so. Nothing is proved.
+    pub(super) fn claimed_client<'a>(&self, snapshot: &'a Snapshot) -> Option<(&'a Arc<Instance>, &'a RelyingParty)> {
+        let instance = snapshot.client(&self.client_id)?;
+        let relying_party = instance.relying_party.as_ref()?;
+        (relying_party.auth_method == self.method()).then_some((instance, relying_party))
+    }
+
+    fn method(&self) -> ClientAuthMethod {
+        match &self.proof {
+            Proof::Basic(_) => ClientAuthMethod::ClientSecretBasic,
+            Proof::Post(_) => ClientAuthMethod::ClientSecretPost,
+            Proof::Assertion(_) => ClientAuthMethod::PrivateKeyJwt,
+        }
+    }
+}
+
+impl Provider {
+    /// The client that these credentials belong to.
     ///
     /// # Errors
     /// When they are wrong in any way.
-    pub(super) fn verify(&self, snapshot: &Snapshot) -> Result<Arc<Instance>, ClientAuthError> {
-        let client = snapshot.client(&self.client_id);
-        let relying_party = client.and_then(|client| client.relying_party.as_ref());
-        let nobody = SecretHash::of("");
-        let secret = relying_party.and_then(|relying_party| relying_party.credential.secret());
-        let expected = secret.map_or(&nobody, |secret| &secret.hash);
-        let right = expected.matches(self.secret.expose_secret());
-        let method = relying_party.is_some_and(|relying_party| relying_party.auth_method == self.method);
-        match client {
-            Some(client) if right && method => Ok(client.clone()),
-            _ => Err(ClientAuthError::Wrong(self.method)),
+    pub(super) async fn authenticate(
+        &self,
+        credentials: &Credentials,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<AuthenticatedClient, TokenRequestError> {
+        let client = credentials.claimed_client(snapshot);
+        let relying_party = client.map(|(_, relying_party)| relying_party);
+        let wrong = ClientAuthError::Wrong(credentials.method());
+        let version = match &credentials.proof {
+            Proof::Basic(secret) | Proof::Post(secret) => matching_version(relying_party, secret),
+            // Who is no client is told so at once: a client id is no secret, the authorization endpoint tells too.
+            Proof::Assertion(assertion) => {
+                let relying_party = relying_party.ok_or(wrong)?;
+                let verified = assertion.verify(relying_party, &self.issuer, now).map_err(ClientAuthError::from)?;
+                Some(self.use_up(verified).await?)
+            }
+        };
+        let ((instance, _), version) = client.zip(version).ok_or(wrong)?;
+        Ok(AuthenticatedClient { instance: instance.clone(), version })
+    }
+
+    /// RFC 7523 3: an assertion is used once. Gives the version of the key that has signed it.
+    async fn use_up(&self, assertion: VerifiedAssertion) -> Result<u64, TokenRequestError> {
+        let used = UsedAssertion { expires_at: assertion.expires_at };
+        let write = self.used_assertions.put(assertion.id.as_str(), &used, Expect::Absent)?;
+        match self.used_assertions.commit(vec![write]).await {
+            Ok(_) => Ok(assertion.version),
+            Err(StoreError::Conflict) => Err(ClientAuthError::from(AssertionError::Replayed).into()),
+            Err(error) => Err(error.into()),
         }
     }
+}
+
+/// The version of the secret that this is, of the two that a client may have. It takes the same time for a client with
+/// one or two secrets or none, and for nobody.
+fn matching_version(relying_party: Option<&RelyingParty>, secret: &SecretString) -> Option<u64> {
+    let (sent, nobodys) = (SecretHash::of(secret.expose_secret()), SecretHash::of(""));
+    let current = relying_party.map(|relying_party| &relying_party.credential);
+    let next = relying_party.and_then(|relying_party| relying_party.next_credential.as_ref());
+    let mut matching = None;
+    for secret in [current, next].map(|credential| credential.and_then(ClientCredential::secret)) {
+        let right = secret.map_or(&nobodys, |secret| &secret.hash) == &sent;
+        // Nobody's secret never matches, not even the empty one that it is made of.
+        matching = secret.filter(|_| right).map(|secret| secret.version).or(matching);
+    }
+    matching
 }
 
 /// RFC 6749 2.3.1: both halves are form-urlencoded first, then joined with a colon, then in base64.

@@ -35,7 +35,8 @@ pub(super) fn document(issuer: &Issuer) -> Document {
             "iss", "sub", "aud", "exp", "iat", "jti", "nonce", "at_hash", "auth_time", "amr", "preferred_username",
             "homeward_name", "name", "given_name", "family_name", "email", "email_verified", "groups"
         ],
-        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post"],
+        "token_endpoint_auth_methods_supported": ["client_secret_basic", "client_secret_post", "private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": [SigningAlgorithm::Es256],
         "code_challenge_methods_supported": ["S256"],
         "prompt_values_supported": ["none", "login", "consent", "select_account"],
         "authorization_response_iss_parameter_supported": true,
@@ -43,10 +44,10 @@ pub(super) fn document(issuer: &Issuer) -> Document {
         "request_parameter_supported": false,
         "request_uri_parameter_supported": false,
     });
-    Document::new(metadata.to_string(), KEPT)
+    Document::new(metadata.to_string())
 }
 
 /// Serves it.
 pub(super) async fn get(State(provider): State<Arc<Provider>>, headers: HeaderMap) -> Response {
-    provider.discovery.serve(&headers)
+    provider.discovery.serve(&headers, KEPT)
 }

@@ -1,4 +1,4 @@
-//! A document that is made once and served as it is: discovery and JWKS.
+//! A document that is served as it is: discovery and JWKS.
 
 use std::time::Duration;
 
@@ -14,23 +14,23 @@ use http::{HeaderMap, StatusCode};
 pub(super) struct Document {
     body: Bytes,
     etag: String,
-    cache_control: String,
 }
 
 impl Document {
-    /// Of this text, which caches may keep for so long.
-    pub(super) fn new(json: String, kept: Duration) -> Self {
-        let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest(&SHA256, json.as_bytes())));
-        Self { body: json.into(), etag, cache_control: format!("public, max-age={}", kept.as_secs()) }
+    /// Of this text.
+    pub(super) fn new(json: impl Into<Bytes>) -> Self {
+        let body = json.into();
+        let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest(&SHA256, &body)));
+        Self { body, etag }
     }
 
-    /// The document, or word that the one who asks has it already.
-    pub(super) fn serve(&self, request: &HeaderMap) -> Response {
+    /// The document, or word that the one who asks has it already. Caches may keep it for so long.
+    pub(super) fn serve(&self, request: &HeaderMap, kept: Duration) -> Response {
         let known = request.get_all(IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
         let known = known.flat_map(|tags| tags.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == self.etag);
         let headers = [
             (ETAG, self.etag.as_str()),
-            (CACHE_CONTROL, self.cache_control.as_str()),
+            (CACHE_CONTROL, &format!("public, max-age={}", kept.as_secs())),
             (ACCESS_CONTROL_ALLOW_ORIGIN, "*"),
         ];
         if known {

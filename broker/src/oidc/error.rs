@@ -187,6 +187,8 @@ pub(super) enum TokenRequestError {
     Client(#[from] ClientAuthError),
     #[error(transparent)]
     Token(#[from] TokenError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl IntoResponse for TokenRequestError {
@@ -200,6 +202,7 @@ impl IntoResponse for TokenRequestError {
             }
             Self::Client(error) => client(*error),
             Self::Token(error) => token(error),
+            Self::Store(_) => UNAVAILABLE,
         };
         log(&self, status, error);
         let mut headers = HeaderMap::new();
@@ -223,6 +226,9 @@ fn log(cause: &(dyn std::error::Error + 'static), status: StatusCode, error: OAu
     }
 }
 
+const UNAVAILABLE: (StatusCode, OAuthError) =
+    (StatusCode::SERVICE_UNAVAILABLE, oauth("temporarily_unavailable", "Try again."));
+
 fn client(error: ClientAuthError) -> (StatusCode, OAuthError) {
     let wrong = oauth("invalid_client", "Client authentication failed.");
     match error {
@@ -232,9 +238,10 @@ fn client(error: ClientAuthError) -> (StatusCode, OAuthError) {
         ClientAuthError::TwoMethods => {
             (StatusCode::BAD_REQUEST, oauth("invalid_request", "Authenticate by one method only."))
         }
-        ClientAuthError::Missing | ClientAuthError::Header | ClientAuthError::Wrong(_) => {
-            (StatusCode::UNAUTHORIZED, wrong)
-        }
+        ClientAuthError::Missing
+        | ClientAuthError::Header
+        | ClientAuthError::Wrong(_)
+        | ClientAuthError::Assertion(_) => (StatusCode::UNAUTHORIZED, wrong),
     }
 }
 
@@ -250,6 +257,7 @@ fn token(error: &TokenError) -> (StatusCode, OAuthError) {
         | TokenError::VerifierUnexpected
         | TokenError::CodeReplayed
         | TokenError::CodeExpired
+        | TokenError::CodeIsProbe
         | TokenError::TrustWithdrawn => (StatusCode::BAD_REQUEST, invalid),
         TokenError::AccessTokenUnknown | TokenError::AccessTokenExpired => {
             (StatusCode::UNAUTHORIZED, oauth("invalid_token", "The access token is not valid."))
@@ -257,7 +265,7 @@ fn token(error: &TokenError) -> (StatusCode, OAuthError) {
         TokenError::Internal(_) | TokenError::Signing(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, oauth("server_error", "Try again."))
         }
-        TokenError::Store(_) => (StatusCode::SERVICE_UNAVAILABLE, oauth("temporarily_unavailable", "Try again.")),
+        TokenError::Store(_) => UNAVAILABLE,
     }
 }
 

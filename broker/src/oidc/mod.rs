@@ -5,15 +5,16 @@
 //! | `/authorize` | `request.rs` reads it, `authorization.rs` goes on with it, `authorize.rs` answers |
 //! | `/login/home` | `choice.rs`: the user chose a home |
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
-//! | `/token` | `client_auth.rs`, `token.rs` |
+//! | `/token` | `client_auth.rs` and `client_assertion.rs` find out who asks, `token.rs` answers |
 //! | `/userinfo` | `userinfo.rs` |
-//! | `/jwks`, `/.well-known/openid-configuration` | documents, made once |
+//! | `/jwks`, `/.well-known/openid-configuration` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
 
 mod authorization;
 mod authorize;
 mod choice;
+mod client_assertion;
 mod client_auth;
 mod comeback;
 mod discovery;
@@ -39,15 +40,20 @@ use axum::routing::{get, post};
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
-use crate::grants::Grants;
+use crate::grants::{Grants, Probes};
 use crate::keys::KeySet;
 use crate::login::{Login, RETURN_PATH};
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
-use crate::registry::{Registry, SubjectKey};
+use crate::oidc::jwks::PublishedKeys;
+use crate::registry::{Liveness, Registry, SubjectKey};
 use crate::sessions::Sessions;
 use crate::storage::Store;
+use crate::storage::table::Table;
 use crate::web::{Boundary, Problem};
+
+pub use client_assertion::UsedAssertion;
+pub use jwks::Publication;
 
 /// Where things are, below the issuer.
 mod path {
@@ -65,8 +71,12 @@ pub struct Foundations {
     pub store: Arc<dyn Store>,
     /// Who is who.
     pub registry: Registry,
+    /// What the agents have acknowledged.
+    pub liveness: Liveness,
     /// What tokens are signed with.
-    pub keys: Arc<KeySet>,
+    pub keys: KeySet,
+    /// How the keys are published.
+    pub publication: Publication,
     /// What subjects are made with.
     pub subjects: SubjectKey,
     /// The time.
@@ -84,29 +94,25 @@ pub struct Provider {
     login_lifetime: Duration,
     sessions: Sessions,
     grants: Grants,
+    probes: Probes,
+    used_assertions: Table<UsedAssertion>,
     hints: HintVerifier,
     discovery: Document,
-    jwks: Document,
+    published_keys: PublishedKeys,
 }
 
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
-    ///
-    /// # Errors
-    /// When the published keys cannot be read back.
-    pub fn new(
-        foundations: Foundations,
-        login: Login,
-        issuer: Issuer,
-        lifetimes: Lifetimes,
-    ) -> Result<Self, serde_json::Error> {
-        let Foundations { store, registry, keys, subjects, clock } = foundations;
-        Ok(Self {
+    pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
+        let Foundations { store, registry, liveness, keys, publication, subjects, clock } = foundations;
+        Self {
             sessions: Sessions::new(store.clone(), lifetimes.session, lifetimes.session_idle),
-            hints: HintVerifier::new(&keys, issuer.clone())?,
+            hints: HintVerifier::new(keys.clone(), issuer.clone()),
             discovery: discovery::document(&issuer),
-            jwks: jwks::document(&keys),
-            grants: Grants::new(store.clone(), keys, issuer.clone(), lifetimes),
+            published_keys: PublishedKeys::new(keys.clone(), publication),
+            grants: Grants::new(store.clone(), keys, liveness, issuer.clone(), lifetimes),
+            probes: Probes::new(store.clone()),
+            used_assertions: Table::new(store.clone()),
             login_lifetime: lifetimes.login,
             store,
             registry,
@@ -114,7 +120,7 @@ impl Provider {
             clock,
             issuer,
             login,
-        })
+        }
     }
 }
 

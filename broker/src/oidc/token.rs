@@ -6,15 +6,16 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse, Response};
+use homeward_certs::identity::InstanceName;
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
 use serde_json::json;
 use tracing::info;
 
 use crate::clock::Timestamp;
-use crate::grants::{Redemption, Tokens};
+use crate::grants::{ProbeCode, ProbeError, ProbeOutcome, Redemption, TokenError, Tokens};
 use crate::oidc::Provider;
-use crate::oidc::client_auth::{ClientAuthError, Credentials};
+use crate::oidc::client_auth::{AuthenticatedClient, ClientAuthError, Credentials};
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::Parameters;
 
@@ -55,7 +56,13 @@ impl Provider {
         }
         let snapshot = self.registry.snapshot();
         let credentials = Credentials::of(headers, parameters)?;
-        let instance = credentials.verify(&snapshot)?;
+        let authenticated = self.authenticate(&credentials, &snapshot, now).await;
+        if let Some(probe) = parameters.get("code").ok().flatten().and_then(ProbeCode::of) {
+            let claimed = credentials.claimed_client(&snapshot).map(|(instance, _)| &instance.name);
+            self.note(&probe, claimed, &authenticated, now).await?;
+            return Err(authenticated.err().unwrap_or(TokenError::CodeIsProbe.into()));
+        }
+        let AuthenticatedClient { instance, .. } = authenticated?;
         let client = instance.relying_party.as_ref().ok_or(ClientAuthError::Missing)?;
         let redemption = Redemption {
             client,
@@ -66,5 +73,31 @@ impl Provider {
         let (grant, tokens) = self.grants.redeem(redemption, &snapshot, now).await?;
         info!(relying_party = %grant.relying_party, home = %grant.home, sub = %grant.claims.sub, "tokens issued");
         Ok(tokens)
+    }
+
+    /// Notes how the client that presents a probe has authenticated itself. A client that tries a method first which it
+    /// has not registered is not heard: it goes on with the one that it has (AList does so at every login).
+    async fn note(
+        &self,
+        probe: &ProbeCode,
+        claimed: Option<&InstanceName>,
+        authenticated: &Result<AuthenticatedClient, TokenRequestError>,
+        now: Timestamp,
+    ) -> Result<(), TokenRequestError> {
+        let Some(instance) = claimed else { return Ok(()) };
+        let outcome = match authenticated {
+            Ok(client) => ProbeOutcome::Authenticated { version: client.version },
+            Err(TokenRequestError::Client(_)) => ProbeOutcome::WrongSecret,
+            // The store did not say: that is no outcome.
+            Err(_) => return Ok(()),
+        };
+        match self.probes.present(instance, probe, outcome, now).await {
+            Ok(()) => Ok(()),
+            Err(ProbeError::Store(error)) => Err(error.into()),
+            Err(error) => {
+                info!(relying_party = %instance, %error, "a probe code was presented in vain");
+                Ok(())
+            }
+        }
     }
 }

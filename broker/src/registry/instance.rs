@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::keys::SigningAlgorithm;
+use crate::registry::PublicJwk;
 use crate::secret::{KeyEncryptionKey, OpaqueSecret, Purpose, Sealed, SecretError, SecretHash};
 use crate::storage::table::Record;
 
@@ -181,6 +182,12 @@ pub struct RelyingParty {
     /// What takes the credential's place: while it turns, both are good.
     #[serde(default)]
     pub next_credential: Option<ClientCredential>,
+    /// The highest version that any credential of it ever had: one that was taken back gives its number to no other.
+    #[serde(default)]
+    pub last_credential_version: u64,
+    /// Since when it has this credential; since its enrolment if unset.
+    #[serde(default)]
+    pub credential_at: Option<Timestamp>,
     /// With which key its tokens are signed.
     #[serde(default)]
     pub signing_key_choice: SigningKeyChoice,
@@ -277,8 +284,8 @@ impl ClientCredential {
 /// The public half of a client's key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientKey {
-    /// A public JWK (RFC 7517): EC, P-256.
-    pub jwk: serde_json::Value,
+    /// The key.
+    pub jwk: PublicJwk,
     /// Another key has another one.
     pub version: u64,
 }
@@ -287,6 +294,11 @@ impl RelyingParty {
     /// The credential that its agent should put into the application: the next one while it turns.
     pub fn wanted_credential(&self) -> &ClientCredential {
         self.next_credential.as_ref().unwrap_or(&self.credential)
+    }
+
+    /// The version of a credential that is to come.
+    pub fn next_version(&self) -> u64 {
+        self.wanted_credential().version().max(self.last_credential_version) + 1
     }
 
     /// All credentials that are good now.

@@ -5,26 +5,32 @@
 //! revision with [`Registry::reached`].
 
 mod claims;
+mod client_key;
 mod identity;
 mod instance;
 mod liveness;
 mod profile;
+mod report;
+mod snapshot;
 mod subject;
+#[cfg(test)]
+pub(crate) mod tests;
 mod trust;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tracing::{error, info};
 
-use crate::storage::table::{self, Record, Table};
-use crate::storage::{Expect, Key, Revision, Store, StoreError, WatchEvent};
+use crate::storage::table::Table;
+use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
 pub use claims::{Claims, Scope, Scopes};
+pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,
@@ -32,6 +38,7 @@ pub use instance::{
 };
 pub use liveness::{Acknowledged, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError};
+pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError};
 pub use trust::{EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
 
@@ -41,109 +48,11 @@ const TABLES: &str = "registry-";
 /// Longest wait of [`Registry::reached`]: the watch delivers in microseconds or not at all.
 const REACH: Duration = Duration::from_secs(5);
 
+/// Changes that whoever listens to [`Registry::touched`] may lag behind.
+const TOUCHED_BACKLOG: usize = 64;
+
 /// Pause before the store is listed again after it failed.
 const RELOAD_PAUSE: Duration = Duration::from_millis(500);
-
-/// All of the registry at one revision.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    revision: Option<Revision>,
-    instances: HashMap<InstanceName, Arc<Instance>>,
-    clients: HashMap<ClientId, InstanceName>,
-    edges: HashMap<TrustEdgeId, Arc<TrustEdge>>,
-}
-
-impl Snapshot {
-    /// The store's revision when the registry last changed, or when this broker started.
-    pub fn revision(&self) -> u64 {
-        self.revision.map_or(0, Revision::as_u64)
-    }
-
-    /// An instance by name, in whatever state it is.
-    pub fn instance(&self, name: &InstanceName) -> Option<&Arc<Instance>> {
-        self.instances.get(name)
-    }
-
-    /// All instances, in no order.
-    pub fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
-        self.instances.values()
-    }
-
-    /// The instance behind a client id, if it may log anybody in: unknown, unconfirmed and quarantined look the same.
-    pub fn client(&self, id: &str) -> Option<&Arc<Instance>> {
-        let instance = self.instances.get(self.clients.get(id)?)?;
-        instance.is_active().then_some(instance)
-    }
-
-    /// The edge from a relying party to a home.
-    pub fn edge(&self, relying_party: &InstanceName, home: &InstanceName) -> Option<&Arc<TrustEdge>> {
-        self.edges.get(&TrustEdgeId { relying_party: relying_party.clone(), home: home.clone() })
-    }
-
-    /// All edges, in no order.
-    pub fn edges(&self) -> impl Iterator<Item = &Arc<TrustEdge>> {
-        self.edges.values()
-    }
-
-    /// The homes that a relying party accepts and that may vouch now, by display name.
-    pub fn homes_for(&self, relying_party: &InstanceName) -> Vec<&Arc<Instance>> {
-        let accepted = self.edges.values().filter(|edge| edge.id.relying_party == *relying_party);
-        let homes = accepted.filter_map(|edge| self.instances.get(&edge.id.home));
-        let mut homes: Vec<_> = homes.filter(|home| home.is_active() && home.home.is_some()).collect();
-        homes.sort_by(|a, b| (&a.display_name, &a.name).cmp(&(&b.display_name, &b.name)));
-        homes
-    }
-
-    /// The home and the edge, if this very installation may vouch to this relying party now: nobody quarantined it,
-    /// withdrew the edge or enrolled another installation under its name since.
-    pub fn vouching(
-        &self,
-        relying_party: &InstanceName,
-        home: &InstanceName,
-        id: InstanceId,
-    ) -> Option<(&Arc<Instance>, &Arc<TrustEdge>)> {
-        let edge = self.edge(relying_party, home)?;
-        let home = self.instance(home).filter(|home| home.is_active() && home.home.is_some() && home.id == id)?;
-        Some((home, edge))
-    }
-
-    fn apply(&mut self, key: &Key, value: Option<&[u8]>) -> Result<(), StoreError> {
-        let table = key.as_str().split('/').next().unwrap_or_default();
-        match (table, value) {
-            (Instance::TABLE, Some(value)) => {
-                let instance = table::decode::<Instance>(value)?;
-                self.forget(&instance.name);
-                self.insert(instance);
-            }
-            (Instance::TABLE, None) => {
-                if let Ok(name) = key.id().parse() {
-                    self.forget(&name);
-                }
-            }
-            (TrustEdge::TABLE, Some(value)) => {
-                let edge = Arc::new(table::decode::<TrustEdge>(value)?);
-                self.edges.insert(edge.id.clone(), edge);
-            }
-            (TrustEdge::TABLE, None) => self.edges.retain(|id, _| id.key() != key.id()),
-            _ => {}
-        }
-        Ok(())
-    }
-
-    fn insert(&mut self, instance: Instance) {
-        if let Some(relying_party) = &instance.relying_party {
-            self.clients.insert(relying_party.client_id.clone(), instance.name.clone());
-        }
-        self.instances.insert(instance.name.clone(), Arc::new(instance));
-    }
-
-    fn forget(&mut self, name: &InstanceName) {
-        let gone = self.instances.remove(name);
-        if let Some(relying_party) = gone.as_ref().and_then(|instance| instance.relying_party.as_ref()) {
-            self.clients.remove(&relying_party.client_id);
-        }
-    }
-}
 
 /// The registry's tables and their snapshot.
 #[derive(Clone, Debug)]
@@ -153,6 +62,7 @@ pub struct Registry {
     /// For flows that change edges.
     pub edges: Table<TrustEdge>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
+    touched: broadcast::Sender<Arc<Touched>>,
 }
 
 impl Registry {
@@ -164,37 +74,51 @@ impl Registry {
         let instances = Table::new(store.clone());
         let edges = Table::new(store.clone());
         // Begun before the tables are read, so that no change falls between.
-        let mut changes = store.watch(TABLES);
-        let first = load(&instances, &edges).await?;
-        let (sender, snapshot) = watch::channel(Arc::new(first));
-        let registry = Self { instances, edges, snapshot };
-        let (instances, edges) = (registry.instances.clone(), registry.edges.clone());
-        let keep_fresh = async move {
-            while let Some(event) = changes.next().await {
-                let mut next = Snapshot::clone(&sender.borrow());
-                let applied = match event {
-                    WatchEvent::Changed { key, value, revision } => {
-                        next.revision = Some(revision);
-                        next.apply(&key, value.as_deref())
-                    }
-                    WatchEvent::Reload => Err(StoreError::Conflict),
-                };
-                while applied.is_err() {
-                    match load(&instances, &edges).await {
-                        Ok(loaded) => {
-                            next = loaded;
-                            break;
-                        }
-                        Err(error) => {
-                            error!(%error, "the registry cannot be read; trying again");
-                            tokio::time::sleep(RELOAD_PAUSE).await;
-                        }
-                    }
-                }
-                sender.send_replace(Arc::new(next));
+        let changes = store.watch(TABLES);
+        let (publish, snapshot) = watch::channel(Arc::new(Snapshot::load(&instances, &edges).await?));
+        let registry = Self { instances, edges, snapshot, touched: broadcast::Sender::new(TOUCHED_BACKLOG) };
+        Ok((registry.clone(), registry.follow(changes, publish)))
+    }
+
+    /// Takes in what the watch says. All that is ready goes into one picture: when ten thousand agents renew their
+    /// certificates at once, readers see some hundred pictures and not twenty thousand.
+    async fn follow(self, mut changes: Watch, publish: watch::Sender<Arc<Snapshot>>) {
+        let mut event = changes.next().await;
+        while let Some(first) = event {
+            let mut next = Snapshot::clone(&publish.borrow());
+            let mut agents = HashSet::new();
+            let mut applied = take(&mut next, first, &mut agents);
+            while applied.is_ok()
+                && let Some(another) = ready(&mut changes).await
+            {
+                applied = take(&mut next, another, &mut agents);
             }
-        };
-        Ok((registry, keep_fresh))
+            let touched = match applied {
+                Ok(()) => Touched::Agents(agents),
+                Err(_) => {
+                    next = self.reload().await;
+                    Touched::Everyone
+                }
+            };
+            publish.send_replace(Arc::new(next));
+            if touched != Touched::Agents(HashSet::new()) {
+                // Fails only when nobody listens.
+                drop(self.touched.send(Arc::new(touched)));
+            }
+            event = changes.next().await;
+        }
+    }
+
+    async fn reload(&self) -> Snapshot {
+        loop {
+            match Snapshot::load(&self.instances, &self.edges).await {
+                Ok(loaded) => return loaded,
+                Err(error) => {
+                    error!(%error, "the registry cannot be read; trying again");
+                    tokio::time::sleep(RELOAD_PAUSE).await;
+                }
+            }
+        }
     }
 
     /// The registry as it is now.
@@ -205,6 +129,12 @@ impl Registry {
     /// Wakes whenever the registry has changed.
     pub fn changes(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.snapshot.clone()
+    }
+
+    /// Whose agents each later change concerns, told when it is in the snapshot. Whoever lags behind has to take it that
+    /// everyone was concerned.
+    pub fn touched(&self) -> broadcast::Receiver<Arc<Touched>> {
+        self.touched.subscribe()
     }
 
     /// Lets a relying party accept a home's users, or changes what that home may vouch for.
@@ -235,7 +165,7 @@ impl Registry {
     /// When that takes longer than five seconds.
     pub async fn reached(&self, revision: Revision) -> Result<(), StoreError> {
         let mut snapshot = self.snapshot.clone();
-        let reached = snapshot.wait_for(|snapshot| snapshot.revision.is_some_and(|seen| seen >= revision));
+        let reached = snapshot.wait_for(|snapshot| snapshot.contains(revision));
         match tokio::time::timeout(REACH, reached).await {
             Ok(Ok(_)) => Ok(()),
             _ => Err(StoreError::Unavailable("the registry does not follow the store".into())),
@@ -243,14 +173,19 @@ impl Registry {
     }
 }
 
-async fn load(instances: &Table<Instance>, edges: &Table<TrustEdge>) -> Result<Snapshot, StoreError> {
-    // An empty commit changes nothing and tells where the store is.
-    let mut snapshot = Snapshot { revision: Some(instances.commit(Vec::new()).await?), ..Snapshot::default() };
-    for (_, stored) in instances.all().await? {
-        snapshot.insert(stored.record);
+fn take(snapshot: &mut Snapshot, event: WatchEvent, touched: &mut HashSet<InstanceName>) -> Result<(), StoreError> {
+    match event {
+        WatchEvent::Changed { key, value, revision } => snapshot.apply(&key, value.as_deref(), revision, touched),
+        // As after a lost race: what was known no longer counts.
+        WatchEvent::Reload => Err(StoreError::Conflict),
     }
-    for (_, stored) in edges.all().await? {
-        snapshot.edges.insert(stored.record.id.clone(), Arc::new(stored.record));
+}
+
+/// The next event, if there is one already.
+async fn ready(changes: &mut Watch) -> Option<WatchEvent> {
+    tokio::select! {
+        biased;
+        event = changes.next() => event,
+        () = std::future::ready(()) => None,
     }
-    Ok(snapshot)
 }

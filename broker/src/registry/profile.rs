@@ -6,7 +6,7 @@ use homeward_certs::identity::InstanceName;
 use url::Url;
 
 use crate::keys::SigningAlgorithm;
-use crate::registry::ClientAuthMethod;
+use crate::registry::{ClientAuthMethod, PublicJwk};
 
 /// Most callback addresses of one relying party.
 const MAX_REDIRECT_URIS: usize = 8;
@@ -34,6 +34,8 @@ pub struct Profile {
     pub id_token_alg: SigningAlgorithm,
     /// Whether it sends a PKCE challenge.
     pub pkce: bool,
+    /// The application's first key, if it authenticates by one.
+    pub client_key: Option<PublicJwk>,
 }
 
 impl Profile {
@@ -77,6 +79,12 @@ impl Profile {
         if self.redirect_uris.is_empty() && self.portal_url.is_none() {
             return Err(ProfileError::NoRole);
         }
+        let needs_key = self.auth_method == ClientAuthMethod::PrivateKeyJwt && !self.redirect_uris.is_empty();
+        match (needs_key, &self.client_key) {
+            (true, None) => return Err(ProfileError::ClientKeyMissing),
+            (false, Some(_)) => return Err(ProfileError::ClientKeyUnexpected),
+            (true, Some(_)) | (false, None) => {}
+        }
         Ok(self)
     }
 }
@@ -109,6 +117,12 @@ pub enum ProfileError {
     /// Nothing to register.
     #[error("an instance must be a relying party, a home, or both: configure [relying_party] or [home]")]
     NoRole,
+    /// Nothing to verify assertions with.
+    #[error("private_key_jwt needs the application's public key: send client_key with it")]
+    ClientKeyMissing,
+    /// A key that nobody would use.
+    #[error("client_key goes with private_key_jwt, of a relying party only: send it with that or not at all")]
+    ClientKeyUnexpected,
 }
 
 #[cfg(test)]
@@ -124,6 +138,7 @@ mod tests {
             auth_method: ClientAuthMethod::ClientSecretBasic,
             id_token_alg: SigningAlgorithm::Rs256,
             pkce: true,
+            client_key: None,
         }
     }
 
@@ -183,6 +198,15 @@ mod tests {
         assert_eq!(check(|p| p.redirect_uris = many), Err(ProfileError::TooManyRedirectUris));
         let portal = Some("https://alpha.example/homeward/".to_owned());
         assert_eq!(check(|p| p.portal_url = portal), Err(ProfileError::PortalUrl));
+        let key = PublicJwk::read(
+            br#"{"kty":"EC","crv":"P-256","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+                 "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}"#,
+        );
+        let key = key.ok();
+        assert_eq!(check(|p| p.client_key = key.clone()), Err(ProfileError::ClientKeyUnexpected));
+        let by_key = ClientAuthMethod::PrivateKeyJwt;
+        assert_eq!(check(|p| p.auth_method = by_key), Err(ProfileError::ClientKeyMissing));
+        assert!(check(|p| (p.auth_method, p.client_key) = (by_key, key.clone())).is_ok());
         let nothing = check(|p| (p.redirect_uris, p.portal_url) = (Vec::new(), None));
         assert_eq!(nothing, Err(ProfileError::NoRole));
     }

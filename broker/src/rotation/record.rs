@@ -28,6 +28,8 @@ pub struct StoredRotation {
     pub began_at: Timestamp,
     /// Since when it is in this phase.
     pub phase_at: Timestamp,
+    /// Since when its gate waits: the same, until ops let it wait anew.
+    pub armed_at: Timestamp,
     /// Who began it: `uid=0`, or `schedule`.
     pub creator: String,
     /// How urgent it is.

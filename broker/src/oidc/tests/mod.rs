@@ -2,10 +2,13 @@
 //!
 //! Letters in comments are the rules of the security inventory.
 
+mod assertions;
 mod authorize;
 mod clients;
 mod code;
+mod credentials;
 mod http_layer;
+mod keys;
 mod session;
 mod tokens;
 mod world;

@@ -23,7 +23,7 @@ async fn an_id_token_says_what_it_must() {
     assert_eq!(tokens["scope"], "openid profile email");
     let id_token = tokens["id_token"].as_str().unwrap();
     let header = jsonwebtoken::decode_header(id_token).unwrap();
-    let jwks: JwkSet = serde_json::from_str(world.keys.jwks()).unwrap();
+    let jwks: JwkSet = serde_json::from_slice(world.keys.current().jwks()).unwrap();
     let key = DecodingKey::from_jwk(jwks.find(&header.kid.unwrap()).unwrap()).unwrap();
     let mut validation = Validation::new(Algorithm::RS256);
     validation.set_audience(&[world.client_id("beta")]);

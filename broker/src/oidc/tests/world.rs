@@ -14,6 +14,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tower::ServiceExt as _;
 use url::Url;
 
@@ -21,7 +22,7 @@ use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::config::{Issuer, Lifetimes, TrustedProxies};
 use crate::keys::{self, KeySet};
 use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
-use crate::oidc::{Foundations, Provider, router};
+use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::registry::{AssertedIdentity, ClientId, ClientSecret, Instance, InstanceId, InstanceState, Liveness};
 use crate::registry::{QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId};
 use crate::secret::KeyEncryptionKey;
@@ -53,7 +54,9 @@ pub(super) struct World {
     pub(super) store: Arc<SledStore>,
     pub(super) registry: Registry,
     pub(super) liveness: Liveness,
-    pub(super) keys: Arc<KeySet>,
+    pub(super) keys: KeySet,
+    pub(super) kek: Arc<KeyEncryptionKey>,
+    pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
     secrets: BTreeMap<String, String>,
     _folder: tempfile::TempDir,
 }
@@ -69,7 +72,8 @@ impl World {
         let mut writes = keys::first_keys(&store, &kek, NOW).unwrap();
         writes.push(SubjectKey::first(&store, &kek).unwrap());
         store.commit(writes).await.unwrap();
-        let keys = Arc::new(KeySet::load(&store, &kek).await.unwrap());
+        let (keys, keep_keys_fresh) = KeySet::open(store.clone(), kek.clone()).await.unwrap();
+        tokio::spawn(keep_keys_fresh);
         let subjects = SubjectKey::load(&store, &kek).await.unwrap();
         let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
         tokio::spawn(keep_fresh);
@@ -77,23 +81,43 @@ impl World {
         let issuer = Issuer::parse(ISSUER).unwrap();
         let terms = LoginTerms { issuer: issuer.clone(), lifetime: LIFETIMES.login };
         let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
-        let foundations =
-            Foundations { store, registry: registry.clone(), keys: keys.clone(), subjects, clock: time.clone() };
+        let (key_set_plan, next_change) = watch::channel(None);
+        let foundations = Foundations {
+            store,
+            registry: registry.clone(),
+            liveness: liveness.clone(),
+            keys: keys.clone(),
+            publication: Publication { max_age: Duration::from_secs(300), next_change },
+            subjects,
+            clock: time.clone(),
+        };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
-        let provider = Provider::new(foundations, login.clone(), issuer, LIFETIMES).unwrap();
+        let provider = Provider::new(foundations, login.clone(), issuer, LIFETIMES);
         let app = router(Arc::new(provider), boundary.clone())
             .merge(crate::web::router(sled.clone() as Arc<dyn Store>, boundary));
         let secrets = BTreeMap::new();
-        let mut world =
-            Self { app, login, clock, time, store: sled, registry, liveness, keys, secrets, _folder: folder };
-        world.populate(&kek).await;
+        let mut world = Self {
+            app,
+            login,
+            clock,
+            time,
+            store: sled,
+            registry,
+            liveness,
+            keys,
+            kek,
+            key_set_plan,
+            secrets,
+            _folder: folder,
+        };
+        world.populate().await;
         world
     }
 
-    async fn populate(&mut self, kek: &KeyEncryptionKey) {
+    async fn populate(&mut self) {
         for name in ["alpha", "beta", "gamma", "delta"] {
-            let secret = ClientSecret::generate(kek, 1).unwrap();
-            self.secrets.insert(name.to_owned(), secret.open(kek).unwrap().to_string());
+            let secret = ClientSecret::generate(&self.kek, 1).unwrap();
+            self.secrets.insert(name.to_owned(), secret.open(&self.kek).unwrap().to_string());
             self.save(&instance(name, &secret)).await;
             let ready =
                 |sighting: &mut crate::registry::Sighting| (sighting.online, sighting.home_ready) = (true, true);

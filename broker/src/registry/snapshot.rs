@@ -1,0 +1,258 @@
+//! The picture of the registry that every request reads.
+//!
+//! Its maps are persistent: the next picture shares all but the path to what changed, so that a change costs the same
+//! with ten thousand instances as with ten. Whoever applies a change also learns which agents it concerns: a renewed
+//! certificate concerns none, a home that is quarantined concerns every relying party that accepts it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use homeward_certs::identity::InstanceName;
+use rpds::HashTrieMapSync;
+
+use crate::registry::{ClientId, Instance, InstanceId, TrustEdge, TrustEdgeId};
+use crate::storage::table::{self, Record, Table};
+use crate::storage::{Key, Revision, StoreError};
+
+/// All of the registry at one revision.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    revision: Option<Revision>,
+    instances: HashTrieMapSync<InstanceName, Enrolled>,
+    clients: HashTrieMapSync<ClientId, InstanceName>,
+    /// By relying party, then by home.
+    accepted: HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, Arc<TrustEdge>>>,
+    /// By home, then by relying party: whom a change of the home concerns.
+    released: HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, ()>>,
+}
+
+/// An instance, and when what its agent is told last changed.
+#[derive(Clone, Debug)]
+struct Enrolled {
+    instance: Arc<Instance>,
+    told_at: u64,
+}
+
+/// Whose agents a change of the registry concerns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Touched {
+    /// The agents of these instances.
+    Agents(HashSet<InstanceName>),
+    /// It is not known: the registry was read anew.
+    Everyone,
+}
+
+impl Snapshot {
+    /// Reads the whole registry.
+    pub(super) async fn load(instances: &Table<Instance>, edges: &Table<TrustEdge>) -> Result<Self, StoreError> {
+        // An empty commit changes nothing and tells where the store is.
+        let mut snapshot = Self { revision: Some(instances.commit(Vec::new()).await?), ..Self::default() };
+        // Nobody has been told anything yet.
+        let mut touched = HashSet::new();
+        for (_, stored) in instances.all().await? {
+            snapshot.put_instance(stored.record, &mut touched);
+        }
+        for (_, stored) in edges.all().await? {
+            snapshot.put_edge(stored.record, &mut touched);
+        }
+        Ok(snapshot)
+    }
+
+    /// The store's revision when the registry last changed, or when this broker started.
+    pub fn revision(&self) -> u64 {
+        self.revision.map_or(0, Revision::as_u64)
+    }
+
+    /// Whether the commit of this revision is in it.
+    pub(super) fn contains(&self, revision: Revision) -> bool {
+        self.revision.is_some_and(|seen| seen >= revision)
+    }
+
+    /// The revision at which what an instance's agent is told last changed, as far as this broker has seen.
+    pub fn told_at(&self, name: &InstanceName) -> u64 {
+        self.instances.get(name).map_or(0, |enrolled| enrolled.told_at)
+    }
+
+    /// How many instances there are.
+    pub fn size(&self) -> usize {
+        self.instances.size()
+    }
+
+    /// An instance by name, in whatever state it is.
+    pub fn instance(&self, name: &InstanceName) -> Option<&Arc<Instance>> {
+        self.instances.get(name).map(|enrolled| &enrolled.instance)
+    }
+
+    /// All instances, in no order.
+    pub fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances.values().map(|enrolled| &enrolled.instance)
+    }
+
+    /// The instance behind a client id, if it may log anybody in: unknown, unconfirmed and quarantined look the same.
+    pub fn client(&self, id: &str) -> Option<&Arc<Instance>> {
+        self.instance(self.clients.get(id)?).filter(|instance| instance.is_active())
+    }
+
+    /// The edge from a relying party to a home.
+    pub fn edge(&self, relying_party: &InstanceName, home: &InstanceName) -> Option<&Arc<TrustEdge>> {
+        self.accepted.get(relying_party)?.get(home)
+    }
+
+    /// All edges, in no order.
+    pub fn edges(&self) -> impl Iterator<Item = &Arc<TrustEdge>> {
+        self.accepted.values().flat_map(HashTrieMapSync::values)
+    }
+
+    /// The homes that a relying party accepts and that may vouch now, by display name.
+    pub fn homes_for(&self, relying_party: &InstanceName) -> Vec<&Arc<Instance>> {
+        let accepted = self.accepted.get(relying_party).into_iter().flat_map(HashTrieMapSync::keys);
+        let homes = accepted.filter_map(|home| self.instance(home));
+        let mut homes: Vec<_> = homes.filter(|home| listed_as(home).is_some()).collect();
+        homes.sort_by(|a, b| (&a.display_name, &a.name).cmp(&(&b.display_name, &b.name)));
+        homes
+    }
+
+    /// The home and the edge, if this very installation may vouch to this relying party now: nobody quarantined it,
+    /// withdrew the edge or enrolled another installation under its name since.
+    pub fn vouching(
+        &self,
+        relying_party: &InstanceName,
+        home: &InstanceName,
+        id: InstanceId,
+    ) -> Option<(&Arc<Instance>, &Arc<TrustEdge>)> {
+        let edge = self.edge(relying_party, home)?;
+        let home = self.instance(home).filter(|home| listed_as(home).is_some() && home.id == id)?;
+        Some((home, edge))
+    }
+
+    /// Takes a change of one key in, and adds to `touched` whose agents it concerns.
+    pub(super) fn apply(
+        &mut self,
+        key: &Key,
+        value: Option<&[u8]>,
+        revision: Revision,
+        touched: &mut HashSet<InstanceName>,
+    ) -> Result<(), StoreError> {
+        self.revision = Some(revision);
+        let table = key.as_str().split('/').next().unwrap_or_default();
+        match (table, value) {
+            (Instance::TABLE, Some(value)) => self.put_instance(table::decode(value)?, touched),
+            (Instance::TABLE, None) => {
+                if let Ok(name) = key.id().parse() {
+                    self.remove_instance(&name, touched);
+                }
+            }
+            (TrustEdge::TABLE, Some(value)) => self.put_edge(table::decode(value)?, touched),
+            (TrustEdge::TABLE, None) => {
+                // As [`TrustEdgeId::key`] writes it; a name holds no dot.
+                if let Some((Ok(relying_party), Ok(home))) =
+                    key.id().split_once('.').map(|(relying_party, home)| (relying_party.parse(), home.parse()))
+                {
+                    self.remove_edge(&TrustEdgeId { relying_party, home }, touched);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn put_instance(&mut self, instance: Instance, touched: &mut HashSet<InstanceName>) {
+        let name = instance.name.clone();
+        let old = self.instances.get(&name).cloned();
+        let (old, told_at) = old.map_or((None, 0), |old| (Some(old.instance), old.told_at));
+        if let Some(party) = old.as_ref().and_then(|old| old.relying_party.as_ref()) {
+            self.clients.remove_mut(&party.client_id);
+        }
+        if let Some(party) = &instance.relying_party {
+            self.clients.insert_mut(party.client_id.clone(), name.clone());
+        }
+        let told_alike = old.as_ref().is_some_and(|old| told(old) == told(&instance));
+        let listed_alike = old.as_ref().and_then(|old| listed_as(old)) == listed_as(&instance);
+        self.instances.insert_mut(name.clone(), Enrolled { instance: Arc::new(instance), told_at });
+        if !told_alike {
+            self.touch(&name, touched);
+        }
+        if !listed_alike {
+            self.touch_relying_parties_of(&name, touched);
+        }
+    }
+
+    fn remove_instance(&mut self, name: &InstanceName, touched: &mut HashSet<InstanceName>) {
+        let Some(gone) = self.instance(name).cloned() else { return };
+        self.instances.remove_mut(name);
+        if let Some(party) = &gone.relying_party {
+            self.clients.remove_mut(&party.client_id);
+        }
+        touched.insert(name.clone());
+        self.touch_relying_parties_of(name, touched);
+    }
+
+    fn put_edge(&mut self, edge: TrustEdge, touched: &mut HashSet<InstanceName>) {
+        let TrustEdgeId { relying_party, home } = edge.id.clone();
+        let mut homes = self.accepted.get(&relying_party).cloned().unwrap_or_default();
+        let known = homes.contains_key(&home);
+        homes.insert_mut(home.clone(), Arc::new(edge));
+        self.accepted.insert_mut(relying_party.clone(), homes);
+        if known {
+            // What a home may vouch for is nothing that its relying party's agent is told.
+            return;
+        }
+        let mut parties = self.released.get(&home).cloned().unwrap_or_default();
+        parties.insert_mut(relying_party.clone(), ());
+        self.released.insert_mut(home, parties);
+        self.touch(&relying_party, touched);
+    }
+
+    fn remove_edge(&mut self, id: &TrustEdgeId, touched: &mut HashSet<InstanceName>) {
+        let TrustEdgeId { relying_party, home } = id;
+        if self.edge(relying_party, home).is_none() {
+            return;
+        }
+        remove_inner(&mut self.accepted, relying_party, home);
+        remove_inner(&mut self.released, home, relying_party);
+        self.touch(relying_party, touched);
+    }
+
+    fn touch_relying_parties_of(&mut self, home: &InstanceName, touched: &mut HashSet<InstanceName>) {
+        let parties = self.released.get(home).cloned().unwrap_or_default();
+        for party in parties.keys() {
+            self.touch(party, touched);
+        }
+    }
+
+    fn touch(&mut self, name: &InstanceName, touched: &mut HashSet<InstanceName>) {
+        let revision = self.revision();
+        if let Some(enrolled) = self.instances.get_mut(name) {
+            enrolled.told_at = revision;
+            touched.insert(name.clone());
+        }
+    }
+}
+
+/// What of an instance its own agent is told or has to feel: its standing, and the credential that it should use.
+fn told(instance: &Instance) -> impl PartialEq {
+    let credential = instance.relying_party.as_ref().map(|party| {
+        let wanted = party.wanted_credential();
+        (party.client_id.clone(), wanted.version(), wanted.secret().is_some())
+    });
+    (instance.is_active(), instance.id, credential)
+}
+
+/// What the agents of relying parties that accept it are told, if it may vouch now.
+fn listed_as(instance: &Instance) -> Option<&str> {
+    (instance.is_active() && instance.home.is_some()).then_some(instance.display_name.as_str())
+}
+
+fn remove_inner<T>(
+    outer: &mut HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, T>>,
+    first: &InstanceName,
+    second: &InstanceName,
+) {
+    let Some(mut inner) = outer.get(first).cloned() else { return };
+    inner.remove_mut(second);
+    if inner.is_empty() {
+        outer.remove_mut(first);
+    } else {
+        outer.insert_mut(first.clone(), inner);
+    }
+}

@@ -1,0 +1,227 @@
+//! The picture of the registry: kept by a watch, and precise in whom a change concerns.
+
+mod liveness;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use homeward_certs::identity::InstanceName;
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::sync::broadcast;
+
+use crate::clock::Timestamp;
+use crate::registry::{
+    ClientCredential, ClientId, ClientSecret, Instance, InstanceId, InstanceState, QuarantineCause, Registry, Touched,
+    TrustEdge, TrustEdgeId,
+};
+use crate::secret::KeyEncryptionKey;
+use crate::storage::sled::SledStore;
+use crate::storage::{Expect, Revision, Store, Write};
+
+pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+pub(crate) fn name(text: &str) -> InstanceName {
+    text.parse().unwrap()
+}
+
+pub(crate) fn key_encryption_key() -> Arc<KeyEncryptionKey> {
+    let text = KeyEncryptionKey::generate_text().unwrap();
+    Arc::new(KeyEncryptionKey::from_text(text.expose_secret()).unwrap())
+}
+
+/// A confirmed instance, relying party and home.
+pub(crate) fn instance(text: &str, kek: &KeyEncryptionKey) -> Instance {
+    let id = InstanceId::generate();
+    let value = json!({
+        "name": text,
+        "id": id,
+        "display_name": format!("{text} site"),
+        "public_url": format!("https://{text}.example"),
+        "state": "confirmed",
+        "enrolled_at": NOW,
+        "recovery_key": "",
+        "certificate": {"serial": "", "der": "", "key": "", "request_id": uuid::Uuid::nil(), "issued_at": NOW,
+            "not_after": NOW, "generation": 1},
+        "pending_certificate": null,
+        "relying_party": {
+            "client_id": ClientId::of(&name(text), id),
+            "secret": ClientSecret::generate(kek, 1).unwrap(),
+            "redirect_uris": [],
+            "auth_method": "client_secret_basic",
+            "id_token_alg": "RS256",
+            "pkce_required": false,
+        },
+        "home": {"portal_url": format!("https://{text}.example/homeward/login")},
+    });
+    serde_json::from_value(value).unwrap()
+}
+
+/// A registry of its own, followed in the background.
+pub(crate) struct World {
+    pub(crate) registry: Registry,
+    pub(crate) store: Arc<SledStore>,
+    pub(crate) kek: Arc<KeyEncryptionKey>,
+    _folder: TempDir,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(SledStore::open(folder.path()).unwrap());
+        let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
+        tokio::spawn(keep_fresh);
+        Self { registry, store, kek: key_encryption_key(), _folder: folder }
+    }
+
+    pub(crate) async fn enrol(&self, text: &str) {
+        self.commit(vec![self.instance_write(&instance(text, &self.kek))]).await;
+    }
+
+    pub(crate) async fn change(&self, text: &str, change: impl FnOnce(&mut Instance)) {
+        let mut instance = Instance::clone(self.registry.snapshot().instance(&name(text)).unwrap());
+        change(&mut instance);
+        self.commit(vec![self.instance_write(&instance)]).await;
+    }
+
+    pub(crate) async fn quarantine(&self, text: &str) {
+        let state = InstanceState::Quarantined { reason: "test".into(), since: NOW, cause: QuarantineCause::Ops };
+        self.change(text, |instance| instance.state = state).await;
+    }
+
+    pub(crate) async fn evict(&self, text: &str) {
+        self.commit(vec![self.registry.instances.delete(text, Expect::Any)]).await;
+    }
+
+    pub(crate) async fn allow(&self, relying_party: &str, home: &str, domains: &[&str]) {
+        let id = TrustEdgeId { relying_party: name(relying_party), home: name(home) };
+        let email_domains = domains.iter().map(|domain| domain.parse().unwrap()).collect();
+        let edge = TrustEdge { id, email_domains, updated_at: NOW };
+        self.commit(vec![self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap()]).await;
+    }
+
+    pub(crate) async fn deny(&self, relying_party: &str, home: &str) {
+        self.commit(vec![self.registry.edges.delete(&format!("{relying_party}.{home}"), Expect::Any)]).await;
+    }
+
+    fn instance_write(&self, instance: &Instance) -> Write {
+        self.registry.instances.put(instance.name.as_str(), instance, Expect::Any).unwrap()
+    }
+
+    pub(crate) async fn commit(&self, writes: Vec<Write>) -> Revision {
+        let revision = self.store.commit(writes).await.unwrap();
+        self.registry.reached(revision).await.unwrap();
+        revision
+    }
+
+    fn homes(&self, relying_party: &str) -> Vec<String> {
+        let snapshot = self.registry.snapshot();
+        snapshot.homes_for(&name(relying_party)).iter().map(|home| home.name.to_string()).collect()
+    }
+}
+
+/// Whom everything that was published since concerns.
+async fn concerned(touched: &mut broadcast::Receiver<Arc<Touched>>) -> Vec<String> {
+    // The names follow the picture at once, in the same step of another task.
+    let first = tokio::time::timeout(Duration::from_millis(50), touched.recv()).await;
+    let mut all = HashSet::new();
+    let mut next = first.ok().and_then(Result::ok);
+    while let Some(touched_now) = next {
+        let Touched::Agents(agents) = &*touched_now else { panic!("everyone") };
+        all.extend(agents.iter().map(ToString::to_string));
+        next = touched.try_recv().ok();
+    }
+    let mut all: Vec<_> = all.into_iter().collect();
+    all.sort();
+    all
+}
+
+#[tokio::test]
+async fn a_change_concerns_those_who_are_told_other_things_by_it() {
+    let world = World::new().await;
+    let mut touched = world.registry.touched();
+    for text in ["alpha", "beta", "gamma"] {
+        world.enrol(text).await;
+    }
+    assert_eq!(concerned(&mut touched).await, ["alpha", "beta", "gamma"]);
+    world.allow("beta", "alpha", &[]).await;
+    assert_eq!(concerned(&mut touched).await, ["beta"]);
+    world.allow("beta", "alpha", &["alpha.example"]).await;
+    assert_eq!(concerned(&mut touched).await, [""; 0], "what a home may vouch for is not told to agents");
+    world.change("alpha", |alpha| alpha.certificate.generation = 2).await;
+    assert_eq!(concerned(&mut touched).await, [""; 0], "a renewed certificate concerns nobody");
+    let next = ClientCredential::Secret(ClientSecret::generate(&world.kek, 2).unwrap());
+    world.change("alpha", |alpha| alpha.relying_party.as_mut().unwrap().next_credential = Some(next)).await;
+    assert_eq!(concerned(&mut touched).await, ["alpha"]);
+    world.change("alpha", |alpha| alpha.display_name = "Alpha".into()).await;
+    assert_eq!(concerned(&mut touched).await, ["beta"]);
+    world.quarantine("alpha").await;
+    assert_eq!(concerned(&mut touched).await, ["alpha", "beta"]);
+    world.deny("beta", "alpha").await;
+    assert_eq!(concerned(&mut touched).await, ["beta"]);
+    world.evict("alpha").await;
+    assert_eq!(concerned(&mut touched).await, ["alpha"]);
+}
+
+#[tokio::test]
+async fn the_picture_follows_every_change() {
+    let world = World::new().await;
+    for text in ["alpha", "beta", "gamma"] {
+        world.enrol(text).await;
+    }
+    world.allow("beta", "gamma", &[]).await;
+    world.allow("beta", "alpha", &[]).await;
+    world.allow("gamma", "alpha", &[]).await;
+    assert_eq!(
+        (world.homes("beta"), world.homes("gamma")),
+        (vec!["alpha".into(), "gamma".into()], vec!["alpha".into()])
+    );
+    let snapshot = world.registry.snapshot();
+    assert_eq!((snapshot.size(), snapshot.instances().count(), snapshot.edges().count()), (3, 3, 3));
+    let client_id = snapshot.instance(&name("alpha")).unwrap().relying_party.as_ref().unwrap().client_id.clone();
+    assert_eq!(snapshot.client(client_id.as_str()).unwrap().name, name("alpha"));
+    let told = (snapshot.told_at(&name("beta")), snapshot.told_at(&name("gamma")));
+
+    world.deny("beta", "alpha").await;
+    assert_eq!((world.homes("beta"), world.homes("gamma")), (vec!["gamma".to_owned()], vec!["alpha".to_owned()]));
+    let after = world.registry.snapshot();
+    assert!(after.told_at(&name("beta")) > told.0 && after.told_at(&name("gamma")) == told.1);
+
+    world.quarantine("alpha").await;
+    assert_eq!(world.homes("gamma"), [""; 0]);
+    assert!(world.registry.snapshot().client(client_id.as_str()).is_none());
+    world.evict("alpha").await;
+    assert!(world.registry.snapshot().instance(&name("alpha")).is_none());
+    // Enrolled anew under the same name, it has another client id.
+    world.enrol("alpha").await;
+    let snapshot = world.registry.snapshot();
+    assert!(snapshot.client(client_id.as_str()).is_none());
+    assert_eq!((snapshot.size(), snapshot.edges().count()), (3, 2));
+}
+
+#[tokio::test]
+async fn changes_that_come_together_are_published_together() {
+    let world = World::new().await;
+    let writes = (0..300).map(|n| world.instance_write(&instance(&format!("site-{n}"), &world.kek))).collect();
+    let mut touched = world.registry.touched();
+    world.commit(writes).await;
+    let Touched::Agents(agents) = &*touched.recv().await.unwrap() else { panic!("everyone") };
+    assert_eq!((agents.len(), world.registry.snapshot().size()), (300, 300));
+    assert!(touched.is_empty());
+}
+
+#[tokio::test]
+async fn a_registry_that_was_opened_anew_shows_the_same() {
+    let world = World::new().await;
+    world.enrol("alpha").await;
+    world.enrol("beta").await;
+    world.allow("beta", "alpha", &["alpha.example"]).await;
+    let (again, _keep_fresh) = Registry::open(world.store.clone()).await.unwrap();
+    let (old, new) = (world.registry.snapshot(), again.snapshot());
+    assert_eq!(new.size(), old.size());
+    assert_eq!(new.homes_for(&name("beta")).len(), 1);
+    assert!(new.edge(&name("beta"), &name("alpha")).unwrap().vouches_for("alice@alpha.example"));
+    assert!(new.told_at(&name("beta")) >= old.told_at(&name("beta")));
+}
