@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic_health::server::health_reporter;
 
+use crate::authority::Authority;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::enrolment::Enrolment;
@@ -56,6 +57,8 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(120), Duration::fro
 pub struct Services {
     /// Join tokens and certificates.
     pub enrolment: Arc<Enrolment>,
+    /// The CA.
+    pub authority: Arc<Authority>,
     /// Agents' streams.
     pub fleet: Arc<Fleet>,
     /// Tickets.
