@@ -97,7 +97,14 @@ pub async fn run(
         agent_url: config.agent_url.to_string(),
         certificate_lifetime: config.lifetimes.instance_certificate,
     };
-    let enrolment = Enrolment::new(store.clone(), registry.clone(), authority.clone(), kek.clone(), settings);
+    let enrolling = enrolment::Foundations {
+        store: store.clone(),
+        registry: registry.clone(),
+        liveness: liveness.clone(),
+        authority: authority.clone(),
+        kek: kek.clone(),
+    };
+    let enrolment = Enrolment::new(enrolling, settings);
     let rotating = rotation::Foundations {
         store: store.clone(),
         registry: registry.clone(),
@@ -132,6 +139,7 @@ pub async fn run(
     let pages = oidc::router(Arc::new(provider), boundary.clone()).merge(web::router(store.clone(), boundary));
     let services = grpc::Services {
         enrolment: Arc::new(enrolment),
+        authority: authority.clone(),
         fleet,
         login,
         probes: Probes::new(store.clone()),

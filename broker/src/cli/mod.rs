@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 refused with one sentence on stderr, 2 the command line itself is wrong.
 
 mod admin;
+mod ca;
 mod config;
 mod healthcheck;
 mod init;
@@ -54,6 +55,9 @@ enum Command {
     /// Who accepts whose users.
     #[command(subcommand)]
     Trust(trust::Command),
+    /// The CA: who signs, and who is trusted.
+    #[command(subcommand)]
+    Ca(ca::Command),
     /// Signing keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -90,6 +94,7 @@ async fn run(command: Command, config: &Config, output: Output) -> anyhow::Resul
         Command::Token(command) => token::run(command, config, output).await,
         Command::Instance(command) => instance::run(command, config, output).await,
         Command::Trust(command) => trust::run(command, config, output).await,
+        Command::Ca(command) => ca::run(command, config, output).await,
         Command::Keys(command) => keys::run(command, config, output).await,
         Command::Secret(command) => secret::run(command, config, output).await,
         Command::Rotation(command) => rotation::run(command, config, output).await,

@@ -126,6 +126,9 @@ impl Row for v1::Instance {
     }
 
     fn json(&self) -> Value {
+        let policy = self.policy.clone().unwrap_or_default();
+        let signing_key_choice = policy.signing_key_choice().as_str_name().trim_start_matches("SIGNING_KEY_CHOICE_");
+        let signing_key_choice = signing_key_choice.to_lowercase();
         json!({
             "name": self.name,
             "display_name": self.display_name,
@@ -143,6 +146,12 @@ impl Row for v1::Instance {
             "applied_revision": self.applied_revision,
             "wanted_revision": self.wanted_revision,
             "problem": self.problem,
+            "certificate_generation": self.certificate_generation,
+            "recovery_policy": policy.recovery,
+            "signing_key_choice": signing_key_choice,
+            "acknowledged_key_ids": self.acknowledged_key_ids,
+            "trust_bundle_version": self.trust_bundle_version,
+            "secret_version": self.secret_version,
         })
     }
 }

@@ -9,6 +9,7 @@ use homeward_certs::proof::ProofError;
 use tracing::{info, warn};
 
 use crate::authority::CaError;
+use crate::enrolment::recovery::RecoveryRefusal;
 use crate::registry::ProfileError;
 use crate::secret::SecretError;
 use crate::storage::StoreError;
@@ -58,6 +59,39 @@ pub enum EnrolmentError {
     /// A newer certificate has taken this one's place.
     #[error("the certificate has been replaced")]
     CertificateReplaced,
+    /// No instance has this name; said to ops only.
+    #[error("there is no such instance")]
+    InstanceUnknown,
+    /// There is nothing to release.
+    #[error("the instance is not quarantined")]
+    NotQuarantined,
+    /// Its identity is in two hands.
+    #[error(
+        "{0} was quarantined by an alarm: somebody else has its keys or its join token. Find out who, then give it a new \
+         identity with `homeward-broker token create --instance {0} --replace`"
+    )]
+    QuarantinedByAlarm(InstanceName),
+    /// It gets no tokens.
+    #[error("the instance is no relying party: no tokens are signed for it")]
+    NoRelyingParty,
+    /// Proved, but an older certificate than is in use: there are two machines with these keys.
+    #[error("the certificate has been replaced by a newer one that is in use elsewhere: the instance is quarantined")]
+    GenerationOlder,
+    /// Proved, but a certificate that this broker never made.
+    #[error(
+        "this broker never made that certificate: if it was restored from a backup, ops give the instance a new identity \
+         with a join token made with --replace"
+    )]
+    GenerationUnknown,
+    /// Not made here, or not lately.
+    #[error("the challenge is too old or none of this broker's: begin again")]
+    ChallengeInvalid,
+    /// The certificate has not expired.
+    #[error("the certificate is still good: renew by it, and look at the clock of this machine")]
+    CertificateStillGood,
+    /// It does not come back by itself; why is said to those who have signed.
+    #[error("{}", refusal(*.0))]
+    RecoveryRefused(#[source] RecoveryRefusal),
     /// The new certificate is to be over the old key.
     #[error("a renewal needs a new key")]
     KeyNotNew,
@@ -85,7 +119,17 @@ impl EnrolmentError {
             Self::TokenInvalid | Self::TokenExpired | Self::TokenUsedUp | Self::TokenReused => {
                 warn!(%peer, reason = %self, "enrolment refused");
             }
+            Self::RecoveryRefused(refusal) => warn!(%peer, reason = %refusal, "recovery refused"),
             other => info!(%peer, reason = %other, "enrolment refused"),
         }
+    }
+}
+
+fn refusal(refusal: RecoveryRefusal) -> String {
+    let remedy = "ops can give the instance a new identity with a join token made with --replace";
+    match refusal {
+        // Nobody learns which names there are.
+        RecoveryRefusal::Stranger => format!("the recovery is refused: {remedy}"),
+        known => format!("the instance cannot come back by itself, {known}: {remedy}"),
     }
 }

@@ -1,4 +1,4 @@
-//! Enrolment: from a join token to an instance with a certificate, and from one certificate to the next.
+//! Enrolment: from a join token to an instance with a certificate, from one certificate to the next, and to its end.
 //!
 //! 1. Ops [create](Enrolment::create_token) a join token. Its secret is shown once and not kept.
 //! 2. An agent [enrols](Enrolment::enrol) with a proof of the secret. Everything is checked before anything is consumed;
@@ -7,22 +7,30 @@
 //! 3. The first call with the certificate [confirms](Enrolment::authenticate) both. From there on every call is checked
 //!    against the registry: a certificate is worth nothing once the instance is quarantined or has a newer one.
 //! 4. [Renewal](Enrolment::renew) makes a second certificate, which takes the first one's place when it is first used.
+//! 5. [Recovery](Enrolment::recover) makes one for an instance that slept past its certificate, by its recovery key.
+//! 6. Ops [quarantine](Enrolment::quarantine), [release](Enrolment::release) and [evict](Enrolment::evict) instances.
+//!
+//! Every certificate has a generation, greater than that of all before it. Whoever signs with the recovery key that he
+//! has an older one than is in use is a second machine with the same keys: the instance is cut off by an alarm.
 //!
 //! Invariants: a token enrols at most one key; identity comes from the verified certificate only; of a signing request
-//! only the public key is used.
+//! only the public key is used; an alarm ends by a new identity and by nothing else.
 
 mod error;
 mod issuing;
 mod join_token;
+mod limits;
+mod recovery;
 mod renewal;
+mod standing;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
-use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
-use homeward_certs::bundle::TrustBundle;
+use homeward_certs::bundle::{BundleStatement, TrustBundle};
 use homeward_certs::csr::CsrPublicKey;
 use homeward_certs::identity::{InstanceName, TrustDomain};
 use homeward_certs::join_token::JoinTokenId;
@@ -38,7 +46,7 @@ use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
 use crate::registry::{
     Certificate, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId, InstanceState,
-    Profile, QuarantineCause, Registry, RelyingParty,
+    Liveness, Profile, Registry, RelyingParty,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
@@ -47,26 +55,39 @@ use crate::storage::{Expect, Store, StoreError};
 pub use error::EnrolmentError;
 use join_token::Judgement;
 pub use join_token::{Claim, JoinTokenOrder, JoinTokenState, ListedJoinToken, StoredJoinToken};
+use limits::Limiter;
+pub use recovery::{RecoveryRefusal, RecoveryRequest};
+pub use renewal::{GenerationProof, RenewalRequest};
+pub use standing::{Evicted, PolicyChange};
 
-/// Enrolments that one address may try at once; then one a second.
-const BURST_PER_ADDRESS: NonZeroU32 = NonZeroU32::new(10).unwrap();
-
-/// Enrolments a second from everywhere.
-const PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
-
-/// How often a claim that somebody else got in the way of is judged again.
-const CLAIM_TRIES: usize = 4;
+/// How often a request whose commit somebody else got in the way of is judged again.
+const TRIES: usize = 4;
 
 /// The flow and what it stands on.
 #[derive(Debug)]
 pub struct Enrolment {
     tokens: Table<StoredJoinToken>,
     registry: Registry,
+    liveness: Liveness,
     authority: Arc<Authority>,
     kek: Arc<KeyEncryptionKey>,
     settings: Settings,
-    per_address: DefaultKeyedRateLimiter<IpAddr>,
-    overall: DefaultDirectRateLimiter,
+    strangers: Limiter,
+}
+
+/// What the flow stands on.
+#[derive(Clone, Debug)]
+pub struct Foundations {
+    /// Where join tokens rest.
+    pub store: Arc<dyn Store>,
+    /// Instances.
+    pub registry: Registry,
+    /// When they were last seen.
+    pub liveness: Liveness,
+    /// Signs them.
+    pub authority: Arc<Authority>,
+    /// Seals proof keys, client secrets and challenges.
+    pub kek: Arc<KeyEncryptionKey>,
 }
 
 /// What the configuration says.
@@ -112,23 +133,10 @@ pub struct Identity {
 
 impl Enrolment {
     /// The flow.
-    pub fn new(
-        store: Arc<dyn Store>,
-        registry: Registry,
-        authority: Arc<Authority>,
-        kek: Arc<KeyEncryptionKey>,
-        settings: Settings,
-    ) -> Self {
-        let per_address = Quota::per_second(NonZeroU32::MIN).allow_burst(BURST_PER_ADDRESS);
-        Self {
-            tokens: Table::new(store),
-            registry,
-            authority,
-            kek,
-            settings,
-            per_address: RateLimiter::keyed(per_address),
-            overall: RateLimiter::direct(Quota::per_second(PER_SECOND)),
-        }
+    pub fn new(foundations: Foundations, settings: Settings) -> Self {
+        let Foundations { store, registry, liveness, authority, kek } = foundations;
+        let tokens = Table::new(store);
+        Self { tokens, registry, liveness, authority, kek, settings, strangers: Limiter::new() }
     }
 
     /// Enrols an agent.
@@ -136,24 +144,8 @@ impl Enrolment {
     /// # Errors
     /// See [`EnrolmentError`]; nothing is consumed then.
     pub async fn enrol(&self, request: EnrolmentRequest, now: Timestamp) -> Result<Identity, EnrolmentError> {
-        self.limit(request.peer)?;
-        for _ in 0..CLAIM_TRIES {
-            match self.try_enrol(&request, now).await {
-                // Somebody else moved the token or the instance in between: judge again.
-                Err(EnrolmentError::Store(StoreError::Conflict)) => {}
-                done => return done,
-            }
-        }
-        Err(StoreError::Conflict.into())
-    }
-
-    fn limit(&self, peer: IpAddr) -> Result<(), EnrolmentError> {
-        // What is idle is forgotten, so that strangers' addresses do not pile up.
-        if self.per_address.len() > 10_000 {
-            self.per_address.retain_recent();
-        }
-        let limited = self.per_address.check_key(&peer).is_err() || self.overall.check().is_err();
-        if limited { Err(EnrolmentError::RateLimited) } else { Ok(()) }
+        self.strangers.admit(request.peer)?;
+        unhindered(|| self.try_enrol(&request, now)).await
     }
 
     async fn try_enrol(&self, request: &EnrolmentRequest, now: Timestamp) -> Result<Identity, EnrolmentError> {
@@ -173,7 +165,8 @@ impl Enrolment {
                     "SECURITY: a join token was used by two agents; the instance is quarantined. Find out who the \
                      other one is, then create a token with --replace"
                 );
-                self.quarantine(&token.instance, "its join token was used by two different agents", now).await?;
+                let instance = current.ok_or(EnrolmentError::AgentUnknown)?;
+                self.raise_alarm(instance, "its join token was used by two different agents".into(), now).await?;
                 Err(EnrolmentError::TokenReused)
             }
             Judgement::Issue => self.claim(request, &key, stored, current, now).await,
@@ -302,113 +295,30 @@ impl Enrolment {
         }))
     }
 
-    async fn quarantine(&self, name: &InstanceName, reason: &str, now: Timestamp) -> Result<(), EnrolmentError> {
-        let revision = self
-            .registry
-            .instances
-            .update(name.as_str(), |instance| {
-                let mut instance = instance.ok_or(EnrolmentError::AgentUnknown)?;
-                instance.state =
-                    InstanceState::Quarantined { reason: reason.to_owned(), since: now, cause: QuarantineCause::Alarm };
-                Ok::<_, EnrolmentError>(instance)
-            })
-            .await?;
-        Ok(self.registry.reached(revision).await?)
-    }
-
-    /// Decides whether a verified certificate may make calls. The first call with a new one makes it the one.
-    ///
-    /// # Errors
-    /// When the instance is unknown, quarantined, or has a newer certificate.
-    pub async fn authenticate(
-        &self,
-        name: &InstanceName,
-        serial: &str,
-        now: Timestamp,
-    ) -> Result<Arc<Instance>, EnrolmentError> {
-        let instance = self.registry.snapshot().instance(name).cloned().ok_or(EnrolmentError::AgentUnknown)?;
-        match renewal::admit(&instance, serial)? {
-            renewal::Admission::Plain => Ok(instance),
-            renewal::Admission::FirstUse => self.first_use(name, serial, now).await,
-        }
-    }
-
-    async fn first_use(
-        &self,
-        name: &InstanceName,
-        serial: &str,
-        now: Timestamp,
-    ) -> Result<Arc<Instance>, EnrolmentError> {
-        let Some(Stored { record, version }) = self.registry.instances.get(name.as_str()).await? else {
-            return Err(EnrolmentError::AgentUnknown);
-        };
-        if renewal::admit(&record, serial)? == renewal::Admission::Plain {
-            return Ok(Arc::new(record));
-        }
-        let mut writes = Vec::new();
-        if let InstanceState::Claimed { join_token } = &record.state
-            && let Some(Stored { record: mut token, version }) = self.tokens.get(join_token).await?
-            && let JoinTokenState::Claimed(claim) = token.state
-        {
-            token.state = JoinTokenState::Confirmed(claim);
-            writes.push(self.tokens.put(join_token, &token, Expect::Version(version))?);
-        }
-        let instance = renewal::promote(record, serial);
-        writes.push(self.registry.instances.put(name.as_str(), &instance, Expect::Version(version))?);
-        match self.tokens.commit(writes).await {
-            Ok(revision) => {
-                self.registry.reached(revision).await?;
-                info!(instance = %name, generation = instance.certificate.generation, at = %now, "certificate in use");
-                Ok(Arc::new(instance))
-            }
-            // Another call with the same certificate was first: that is as good, if it is in use now.
-            Err(StoreError::Conflict) => {
-                let stored = self.registry.instances.get(name.as_str()).await?.ok_or(EnrolmentError::AgentUnknown)?;
-                match renewal::admit(&stored.record, serial)? {
-                    renewal::Admission::Plain => Ok(Arc::new(stored.record)),
-                    renewal::Admission::FirstUse => Err(StoreError::Conflict.into()),
-                }
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Makes the caller's next certificate. It takes the place of the current one when it is first used; until then a
-    /// retry with the same request id gets the same one.
-    ///
-    /// # Errors
-    /// When the signing request is unfit, over the old key, or too soon after the last.
-    pub async fn renew(
-        &self,
-        caller: &InstanceName,
-        request_id: Uuid,
-        csr: &[u8],
-        now: Timestamp,
-    ) -> Result<Identity, EnrolmentError> {
-        let key = CsrPublicKey::from_csr(csr)?;
-        let stored = self.registry.instances.get(caller.as_str()).await?.ok_or(EnrolmentError::AgentUnknown)?;
-        let mut instance = stored.record;
-        let pin = key.pin().to_string();
-        let ca = self.authority.state();
-        if let Some(pending) = renewal::repeat(&instance, request_id, &pin) {
-            return Ok(identity(&ca, pending));
-        }
-        renewal::check(&instance, &pin, self.settings.certificate_lifetime, now)?;
-        let generation = instance.certificate.generation + 1;
-        let certificate = self.certify(&ca, caller, &key, CertificateOrder { request_id, generation }, now)?;
-        let identity = identity(&ca, &certificate);
-        instance.pending_certificate = Some(certificate);
-        let write = self.registry.instances.put(caller.as_str(), &instance, Expect::Version(stored.version))?;
-        let revision = self.registry.instances.commit(vec![write]).await?;
-        self.registry.reached(revision).await?;
-        info!(instance = %caller, generation, "certificate renewed");
-        Ok(identity)
+    /// The statements that lead from a trust bundle of this version to the newest: none if it is the newest, or the way
+    /// is cut.
+    pub fn bundle_statements(&self, from_version: u64) -> Vec<BundleStatement> {
+        self.authority.state().statements_after(from_version).to_vec()
     }
 
     /// The federation whose certificates count.
     pub fn trust_domain(&self) -> &TrustDomain {
         self.authority.trust_domain()
     }
+}
+
+/// Judges a request again whenever somebody else has moved what its commit rests on.
+async fn unhindered<T, F>(attempt: impl Fn() -> F) -> Result<T, EnrolmentError>
+where
+    F: Future<Output = Result<T, EnrolmentError>>,
+{
+    for _ in 0..TRIES {
+        match attempt().await {
+            Err(EnrolmentError::Store(StoreError::Conflict)) => {}
+            done => return done,
+        }
+    }
+    Err(StoreError::Conflict.into())
 }
 
 /// What a certificate is made for.

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use homeward_certs::identity::InstanceName;
 use homeward_certs::recovery::RecoveryPublicKey;
 use homeward_proto::v1;
 use homeward_proto::v1::enrolment_service_server::EnrolmentService;
@@ -10,7 +11,7 @@ use uuid::Uuid;
 
 use crate::clock::Clock;
 use crate::config::Issuer;
-use crate::enrolment::{Enrolment, EnrolmentRequest};
+use crate::enrolment::{Enrolment, EnrolmentRequest, GenerationProof, RecoveryRequest, RenewalRequest};
 use crate::grpc::authorization::{Caller, Peer};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::{Services, wire_bundle, wire_time};
@@ -53,8 +54,13 @@ impl EnrolmentService for Service {
     async fn renew(&self, request: Request<v1::RenewRequest>) -> Result<Response<v1::RenewResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let request_id = uuid(&request.request_id)?;
-        let renewed = self.enrolment.renew(&caller.0, request_id, &request.csr, self.clock.now()).await;
+        let generation = (request.generation > 0).then_some(request.generation);
+        let renewal = RenewalRequest {
+            request_id: uuid(&request.request_id)?,
+            csr: request.csr,
+            proof: generation.map(|generation| GenerationProof { generation, signature: request.recovery_signature }),
+        };
+        let renewed = self.enrolment.renew(&caller.0, renewal, self.clock.now()).await;
         let identity = renewed.map_err(|error| status::enrolment(&error))?;
         Ok(Response::new(v1::RenewResponse {
             certificate_chain: identity.chain,
@@ -71,21 +77,49 @@ impl EnrolmentService for Service {
         &self,
         request: Request<v1::BeginRecoveryRequest>,
     ) -> Result<Response<v1::BeginRecoveryResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let peer = peer(&request)?;
+        let instance = request.into_inner().instance.parse::<InstanceName>();
+        let instance = instance.map_err(|error| status::invalid(&error))?;
+        let begun = self.enrolment.begin_recovery(instance, peer.0, self.clock.now());
+        let challenge = begun.map_err(|error| status::enrolment(&error))?;
+        Ok(Response::new(v1::BeginRecoveryResponse { challenge }))
     }
 
     async fn recover(&self, request: Request<v1::RecoverRequest>) -> Result<Response<v1::RecoverResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let peer = peer(&request)?;
+        let now = self.clock.now();
+        let request = request.into_inner();
+        let recovery = RecoveryRequest {
+            challenge: request.challenge,
+            request_id: uuid(&request.request_id)?,
+            csr: request.csr,
+            generation: request.generation,
+            signature: request.recovery_signature,
+            peer: peer.0,
+        };
+        let identity = self.enrolment.recover(recovery, now).await.map_err(|error| {
+            error.log(peer.0);
+            status::enrolment(&error)
+        })?;
+        Ok(Response::new(v1::RecoverResponse {
+            certificate_chain: identity.chain,
+            trust_bundle: Some(wire_bundle(&identity.bundle)),
+            generation: identity.generation,
+            server_time: Some(wire_time(now)),
+        }))
     }
 
     async fn list_trust_bundles(
         &self,
         request: Request<v1::ListTrustBundlesRequest>,
     ) -> Result<Response<v1::ListTrustBundlesResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let statements = self.enrolment.bundle_statements(request.into_inner().from_version);
+        let statements = statements.into_iter().map(|stated| v1::TrustBundleStatement {
+            trust_bundle: Some(wire_bundle(&stated.bundle)),
+            signer_pin: stated.signer.as_bytes().to_vec(),
+            signature: stated.signature,
+        });
+        Ok(Response::new(v1::ListTrustBundlesResponse { statements: statements.collect() }))
     }
 }
 

@@ -29,6 +29,7 @@ use tonic::transport::Server;
 use tonic_health::server::health_reporter;
 use tracing::warn;
 
+use crate::authority::Authority;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::enrolment::Enrolment;
@@ -57,6 +58,8 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(120), Duration::fro
 pub struct Services {
     /// Join tokens and certificates.
     pub enrolment: Arc<Enrolment>,
+    /// The CA.
+    pub authority: Arc<Authority>,
     /// Agents' streams.
     pub fleet: Arc<Fleet>,
     /// Tickets.

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::str::FromStr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -127,6 +128,34 @@ impl Default for RecoveryPolicy {
         Self::Times(3)
     }
 }
+
+impl fmt::Display for RecoveryPolicy {
+    /// As ops say it: `off`, `always` or a number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Off => f.write_str("off"),
+            Self::Times(times) => write!(f, "{times}"),
+            Self::Always => f.write_str("always"),
+        }
+    }
+}
+
+impl FromStr for RecoveryPolicy {
+    type Err = RecoveryPolicyError;
+
+    fn from_str(text: &str) -> Result<Self, RecoveryPolicyError> {
+        match text {
+            "off" => Ok(Self::Off),
+            "always" => Ok(Self::Always),
+            number => number.parse().map(Self::Times).map_err(|_| RecoveryPolicyError),
+        }
+    }
+}
+
+/// No recovery policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a recovery policy is off, always, or how many times more")]
+pub struct RecoveryPolicyError;
 
 /// What must be known of a certificate to accept a call.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,7 +34,7 @@ pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,
-    InstanceState, QuarantineCause, RecoveryPolicy, RelyingParty, SigningKeyChoice,
+    InstanceState, QuarantineCause, RecoveryPolicy, RecoveryPolicyError, RelyingParty, SigningKeyChoice,
 };
 pub use liveness::{Acknowledged, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError};

@@ -1,5 +1,8 @@
 //! `homeward.v1.AdminService`.
 
+mod wire;
+
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,14 +13,15 @@ use homeward_proto::v1::admin_service_server::AdminService;
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
+use crate::authority::{Authority, CaState};
 use crate::clock::{Clock, Timestamp};
-use crate::enrolment::{Enrolment, JoinTokenOrder, JoinTokenState, ListedJoinToken};
+use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
 use crate::fleet::Fleet;
+use crate::grpc::Services;
 use crate::grpc::authorization::OpsUser;
 use crate::grpc::rotation::{self, Order};
 use crate::grpc::status::{self, Reason};
-use crate::grpc::{Services, wire_time};
-use crate::registry::{EmailDomain, Instance, InstanceState, Registry, TrustEdge, TrustEdgeId};
+use crate::registry::{EmailDomain, Instance, RecoveryPolicyError, Registry, SigningKeyChoice, TrustEdge, TrustEdgeId};
 use crate::rotation::{Rotations, StoredRotation};
 
 /// How long a join token lives if nobody says otherwise.
@@ -31,6 +35,7 @@ const MAX_NOTE: usize = 256;
 #[derive(Debug)]
 pub(super) struct Service {
     enrolment: Arc<Enrolment>,
+    authority: Arc<Authority>,
     fleet: Arc<Fleet>,
     registry: Registry,
     rotations: Arc<Rotations>,
@@ -41,6 +46,7 @@ impl Service {
     pub(super) fn new(services: &Services) -> Self {
         Self {
             enrolment: services.enrolment.clone(),
+            authority: services.authority.clone(),
             fleet: services.fleet.clone(),
             registry: services.registry.clone(),
             rotations: services.rotations.clone(),
@@ -54,41 +60,27 @@ impl Service {
         Ok(rotation::rotation(&shown))
     }
 
-    fn instance(&self, instance: &Instance) -> v1::Instance {
-        let seen = self.fleet.liveness().sighting(&instance.name);
-        let party = instance.relying_party.as_ref();
-        let (state, quarantine_reason) = match &instance.state {
-            InstanceState::Claimed { .. } => (v1::InstanceState::Claimed, String::new()),
-            InstanceState::Confirmed => (v1::InstanceState::Confirmed, String::new()),
-            InstanceState::Quarantined { reason, .. } => (v1::InstanceState::Quarantined, reason.clone()),
-        };
-        let newest = instance.pending_certificate.as_ref().unwrap_or(&instance.certificate);
-        let mut shown = v1::Instance {
-            name: instance.name.to_string(),
-            display_name: instance.display_name.clone(),
-            public_url: instance.public_url.clone(),
-            state: state.into(),
-            client_id: party.map(|party| party.client_id.to_string()).unwrap_or_default(),
-            redirect_uris: party.map(|party| party.redirect_uris.clone()).unwrap_or_default(),
-            portal_url: instance.home.as_ref().map(|home| home.portal_url.clone()).unwrap_or_default(),
-            enrol_time: Some(wire_time(instance.enrolled_at)),
-            certificate_expire_time: Some(wire_time(newest.not_after)),
-            quarantine_reason,
-            ..v1::Instance::default()
-        };
-        if let Some(seen) = seen {
-            shown.online = seen.online;
-            shown.last_seen_time = Some(wire_time(seen.last_seen_at));
-            shown.agent_version = seen.agent_version;
-            shown.applied_revision = seen.applied_revision;
-            shown.wanted_revision = seen.wanted_revision;
-            let refusal = seen.refusals.values().next();
-            shown.problem = refusal.map_or(seen.problem, |refusal| format!("{}: {}", refusal.reason, refusal.detail));
-            shown.acknowledged_key_ids = seen.acknowledged.key_ids;
-            shown.trust_bundle_version = seen.acknowledged.bundle_version;
-            shown.secret_version = seen.acknowledged.secret_version;
+    fn find(&self, name: &InstanceName) -> Result<v1::Instance, Status> {
+        let snapshot = self.registry.snapshot();
+        let found = snapshot.instance(name).map(|instance| self.instance(instance));
+        found.ok_or_else(|| status::refused(Reason::InstanceUnknown))
+    }
+
+    /// How many instances hold a good certificate of which CA.
+    fn holders(&self, state: &CaState) -> HashMap<String, u32> {
+        let (now, mut holders) = (self.clock.now(), HashMap::new());
+        for instance in self.registry.snapshot().instances() {
+            let certificates = std::iter::once(&instance.certificate).chain(&instance.pending_certificate);
+            let good = certificates.filter(|certificate| now < certificate.not_after);
+            // One that is between two CAs counts for both, because both must stay.
+            let of: BTreeSet<String> = good.map(|certificate| state.pin_of(certificate.authority.as_deref())).collect();
+            of.into_iter().for_each(|pin| *holders.entry(pin).or_default() += 1);
         }
-        shown
+        holders
+    }
+
+    fn instance(&self, instance: &Instance) -> v1::Instance {
+        wire::instance(instance, self.fleet.liveness().sighting(&instance.name))
     }
 }
 
@@ -118,7 +110,7 @@ impl AdminService for Service {
             self.enrolment.create_token(order, now).await.map_err(|error| status::enrolment(&error))?;
         Ok(Response::new(v1::CreateJoinTokenResponse {
             text: text.expose_secret().to_owned(),
-            join_token: Some(join_token(&listed, now)),
+            join_token: Some(wire::join_token(&listed, now)),
         }))
     }
 
@@ -129,7 +121,7 @@ impl AdminService for Service {
         let request = request.into_inner();
         let now = self.clock.now();
         let all = self.enrolment.list_tokens().await.map_err(|error| status::enrolment(&error))?;
-        let tokens = all.iter().map(|listed| (listed.id.to_string(), join_token(listed, now))).collect();
+        let tokens = all.iter().map(|listed| (listed.id.to_string(), wire::join_token(listed, now))).collect();
         let (join_tokens, next_page_token) = page(tokens, request.page_size, &request.page_token);
         Ok(Response::new(v1::ListJoinTokensResponse { join_tokens, next_page_token }))
     }
@@ -140,7 +132,7 @@ impl AdminService for Service {
     ) -> Result<Response<v1::RevokeJoinTokenResponse>, Status> {
         let id = request.into_inner().id.parse::<JoinTokenId>().map_err(|error| status::invalid(&error))?;
         let listed = self.enrolment.revoke_token(id).await.map_err(|error| status::enrolment(&error))?;
-        let join_token = Some(join_token(&listed, self.clock.now()));
+        let join_token = Some(wire::join_token(&listed, self.clock.now()));
         Ok(Response::new(v1::RevokeJoinTokenResponse { join_token }))
     }
 
@@ -162,9 +154,7 @@ impl AdminService for Service {
         request: Request<v1::GetInstanceRequest>,
     ) -> Result<Response<v1::GetInstanceResponse>, Status> {
         let name = name(&request.into_inner().name)?;
-        let snapshot = self.registry.snapshot();
-        let instance = snapshot.instance(&name).ok_or_else(|| status::refused(Reason::InstanceUnknown))?;
-        Ok(Response::new(v1::GetInstanceResponse { instance: Some(self.instance(instance)) }))
+        Ok(Response::new(v1::GetInstanceResponse { instance: Some(self.find(&name)?) }))
     }
 
     async fn allow_trust(
@@ -179,7 +169,7 @@ impl AdminService for Service {
             updated_at: self.clock.now(),
         };
         let edge = self.registry.allow_trust(edge).await.map_err(|error| status::trust(&error))?;
-        Ok(Response::new(v1::AllowTrustResponse { trust_edge: Some(trust_edge(&edge)) }))
+        Ok(Response::new(v1::AllowTrustResponse { trust_edge: Some(wire::trust_edge(&edge)) }))
     }
 
     async fn list_trust_edges(
@@ -188,7 +178,7 @@ impl AdminService for Service {
     ) -> Result<Response<v1::ListTrustEdgesResponse>, Status> {
         let request = request.into_inner();
         let snapshot = self.registry.snapshot();
-        let mut all: Vec<_> = snapshot.edges().map(|edge| (edge.id.key(), trust_edge(edge))).collect();
+        let mut all: Vec<_> = snapshot.edges().map(|edge| (edge.id.key(), wire::trust_edge(edge))).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         let (trust_edges, next_page_token) = page(all, request.page_size, &request.page_token);
         Ok(Response::new(v1::ListTrustEdgesResponse { trust_edges, next_page_token }))
@@ -198,32 +188,52 @@ impl AdminService for Service {
         &self,
         request: Request<v1::QuarantineInstanceRequest>,
     ) -> Result<Response<v1::QuarantineInstanceResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let request = request.into_inner();
+        let (name, reason) = (name(&request.name)?, request.reason.trim());
+        if reason.is_empty() || reason.chars().count() > MAX_NOTE || reason.chars().any(char::is_control) {
+            return Err(status::refused(Reason::FieldInvalid("reason")));
+        }
+        let done = self.enrolment.quarantine(&name, reason, self.clock.now()).await;
+        done.map_err(|error| status::enrolment(&error))?;
+        Ok(Response::new(v1::QuarantineInstanceResponse { instance: Some(self.find(&name)?) }))
     }
 
     async fn release_instance(
         &self,
         request: Request<v1::ReleaseInstanceRequest>,
     ) -> Result<Response<v1::ReleaseInstanceResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let name = name(&request.into_inner().name)?;
+        self.enrolment.release(&name).await.map_err(|error| status::enrolment(&error))?;
+        Ok(Response::new(v1::ReleaseInstanceResponse { instance: Some(self.find(&name)?) }))
     }
 
     async fn evict_instance(
         &self,
         request: Request<v1::EvictInstanceRequest>,
     ) -> Result<Response<v1::EvictInstanceResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let name = name(&request.into_inner().name)?;
+        let evicted = self.enrolment.evict(&name).await.map_err(|error| status::enrolment(&error))?;
+        let trust_edges_removed = u32::try_from(evicted.trust_edges).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::EvictInstanceResponse { trust_edges_removed }))
     }
 
     async fn set_instance_policy(
         &self,
         request: Request<v1::SetInstancePolicyRequest>,
     ) -> Result<Response<v1::SetInstancePolicyResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let request = request.into_inner();
+        let (name, wanted) = (name(&request.name)?, request.policy.unwrap_or_default());
+        let recovery = Some(wanted.recovery.as_str()).filter(|text| !text.is_empty()).map(str::parse);
+        let wanted = PolicyChange {
+            recovery: recovery.transpose().map_err(|error: RecoveryPolicyError| status::invalid(&error))?,
+            signing_key_choice: match wanted.signing_key_choice() {
+                v1::SigningKeyChoice::Unspecified => None,
+                v1::SigningKeyChoice::Active => Some(SigningKeyChoice::Active),
+                v1::SigningKeyChoice::Acknowledged => Some(SigningKeyChoice::Acknowledged),
+            },
+        };
+        self.enrolment.set_policy(&name, wanted).await.map_err(|error| status::enrolment(&error))?;
+        Ok(Response::new(v1::SetInstancePolicyResponse { instance: Some(self.find(&name)?) }))
     }
 
     async fn list_signing_keys(
@@ -241,8 +251,15 @@ impl AdminService for Service {
         &self,
         request: Request<v1::GetAuthorityRequest>,
     ) -> Result<Response<v1::GetAuthorityResponse>, Status> {
-        drop(request);
-        Err(Status::unimplemented("not yet"))
+        let v1::GetAuthorityRequest {} = request.into_inner();
+        let state = self.authority.state();
+        let holders = self.holders(&state);
+        let certificates = state.authorities().into_iter().map(|ca| wire::authority_certificate(&ca, &holders));
+        Ok(Response::new(v1::GetAuthorityResponse {
+            trust_bundle_version: state.bundle.version,
+            certificates: certificates.collect(),
+            phase: state.phase.map(|phase| phase.to_string()).unwrap_or_default(),
+        }))
     }
 
     async fn begin_rotation(
@@ -336,35 +353,6 @@ fn page<T>(all: Vec<(String, T)>, size: i32, token: &str) -> (Vec<T>, String) {
         entries.push(entry);
     }
     (entries, if more { next } else { String::new() })
-}
-
-fn join_token(listed: &ListedJoinToken, now: Timestamp) -> v1::JoinToken {
-    let token = &listed.token;
-    let state = match token.state {
-        JoinTokenState::Issued if token.expires_at <= now => v1::JoinTokenState::Expired,
-        JoinTokenState::Issued => v1::JoinTokenState::Issued,
-        JoinTokenState::Claimed(_) => v1::JoinTokenState::Claimed,
-        JoinTokenState::Confirmed(_) => v1::JoinTokenState::Confirmed,
-        JoinTokenState::Revoked => v1::JoinTokenState::Revoked,
-    };
-    v1::JoinToken {
-        id: listed.id.to_string(),
-        instance: token.instance.to_string(),
-        create_time: Some(wire_time(token.created_at)),
-        expire_time: Some(wire_time(token.expires_at)),
-        state: state.into(),
-        creator: token.creator.clone(),
-        note: token.note.clone(),
-    }
-}
-
-fn trust_edge(edge: &TrustEdge) -> v1::TrustEdge {
-    v1::TrustEdge {
-        relying_party: edge.id.relying_party.to_string(),
-        home: edge.id.home.to_string(),
-        email_domains: edge.email_domains.iter().map(ToString::to_string).collect(),
-        update_time: Some(wire_time(edge.updated_at)),
-    }
 }
 
 #[cfg(test)]
