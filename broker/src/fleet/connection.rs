@@ -140,7 +140,7 @@ impl Connection {
                 Ok(()) = self.shared.changed() => {}
             }
             self.settle();
-            if self.wanted() != self.told {
+            if self.wanted(&self.shared.borrow()) != self.told {
                 return Next::Send;
             }
         }
@@ -152,10 +152,15 @@ impl Connection {
         // has been touched: `next` ends it.
         let snapshot = self.fleet.registry.snapshot();
         self.look(&snapshot).ok()?;
-        let (mut wanted, shared) = (self.wanted(), self.shared.borrow().state.clone());
+        let shared = self.shared.borrow().clone();
+        let mut wanted = self.wanted(&shared);
         let scope = if self.knows_resources { self.told } else { Versions::default() };
         let credentials = wanted.beyond(&scope).get(Resource::ClientCredentials).map(|_| self.credentials(&snapshot));
         if let Some(None) = credentials {
+            if !self.knows_resources {
+                // A snapshot without credentials would take them from the application.
+                return None;
+            }
             // The other resources reach the agent all the same.
             wanted.set(Resource::ClientCredentials, self.told.get(Resource::ClientCredentials));
         }
@@ -166,14 +171,14 @@ impl Connection {
         let removed = self.told.missing_in(&wanted);
         removed.iter().for_each(|resource| self.in_use.set(*resource, None));
         let homes = changed.get(Resource::Homes).map(|_| own::homes(&self.name, &snapshot));
-        (self.told, self.told_revision) = (wanted, self.revision());
+        (self.told, self.told_revision) = (wanted, self.revision(&shared));
         Some(Update {
             revision: self.told_revision,
             contents: if self.knows_resources { Contents::Changes(removed) } else { Contents::Everything },
             versions: changed.entries().collect(),
             credentials: credentials.flatten(),
             homes: homes.unwrap_or_default(),
-            shared,
+            shared: shared.state.clone(),
         })
     }
 
@@ -223,9 +228,10 @@ impl Connection {
         snapshot: &Snapshot,
         sighting: &mut Sighting,
     ) {
-        let (shared, wanted) = (self.shared.borrow().state.clone(), self.wanted());
+        let shared = self.shared.borrow().clone();
+        let wanted = self.wanted(&shared);
         if let Some(proof) = proof {
-            proof.note(&shared.key_ids, sighting);
+            proof.note(&shared.state.key_ids, sighting);
         }
         for (resource, version) in resources {
             if wanted.get(*resource) == Some(*version) {
@@ -233,7 +239,7 @@ impl Connection {
             }
             match resource {
                 // A version that does not exist yet is no reason to retire anything.
-                Resource::TrustBundle if *version <= shared.bundle.version => {
+                Resource::TrustBundle if *version <= shared.state.bundle.version => {
                     sighting.acknowledged.bundle_version = *version;
                 }
                 Resource::ClientCredentials => {
@@ -259,22 +265,23 @@ impl Connection {
     }
 
     /// What the agent should have.
-    fn wanted(&self) -> Versions {
+    fn wanted(&self, shared: &Shared) -> Versions {
         let mut wanted = self.own.1;
-        for (resource, version) in self.shared.borrow().versions.entries() {
+        for (resource, version) in shared.versions.entries() {
             wanted.set(resource, Some(version));
         }
         wanted
     }
 
-    fn revision(&self) -> u64 {
-        self.own.0.max(self.shared.borrow().state.revision)
+    fn revision(&self, shared: &Shared) -> u64 {
+        self.own.0.max(shared.state.revision)
     }
 
     /// Notes which revision the agent should use, and whether it does.
     fn settle(&self) {
-        let wanted_revision = self.revision();
-        let settled = self.wanted().beyond(&self.in_use).is_empty();
+        let shared = self.shared.borrow().clone();
+        let wanted_revision = self.revision(&shared);
+        let settled = self.wanted(&shared).beyond(&self.in_use).is_empty();
         let mut applied = false;
         self.fleet.liveness.amend(&self.name, |sighting| {
             sighting.wanted_revision = wanted_revision;
