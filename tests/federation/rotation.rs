@@ -128,7 +128,9 @@ async fn rotations_survive_kill_9_of_broker_and_agent_at_each_phase() {
             town.federation.serve().await.unwrap();
         }
         reaches(&town.federation, subject, phases.get(phases.len() - 1..).unwrap()).await;
-        town.federation.in_sync("beta").await.unwrap();
+        if let Err(error) = town.federation.in_sync("beta").await {
+            panic!("after {subject}: {error}\n{}", town.beta.agent.as_ref().unwrap().log());
+        }
         town.federation.in_sync("alpha").await.unwrap();
         town.alice_logs_in().await;
     }

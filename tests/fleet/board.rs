@@ -1,5 +1,6 @@
 //! What the agents say of themselves, and waiting until all of them have said something.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::bail;
@@ -67,8 +68,8 @@ pub(crate) struct Board {
     reports: mpsc::UnboundedReceiver<Report>,
     /// The trouble that was heard of last.
     trouble: Option<String>,
-    /// How often somebody lost the stream, or did not get one.
-    pub(crate) lost: usize,
+    /// Why streams were lost, or not to be had, and how often.
+    lost: BTreeMap<String, usize>,
     /// The key set that was acknowledged last.
     pub(crate) key_set: Option<Fingerprint>,
     /// The newest trust bundle that was acknowledged.
@@ -91,7 +92,7 @@ impl Board {
     pub(crate) fn new(agents: usize) -> (Self, Vec<Reporter>) {
         let (sender, reports) = mpsc::unbounded_channel();
         let reporters = (0..agents).map(|agent| Reporter { agent, reports: sender.clone() }).collect();
-        (Self { agents, reports, trouble: None, lost: 0, key_set: None, bundle_version: 0 }, reporters)
+        (Self { agents, reports, trouble: None, lost: BTreeMap::new(), key_set: None, bundle_version: 0 }, reporters)
     }
 
     /// Waits until each agent has said something that counts, and gives the moments.
@@ -129,9 +130,20 @@ impl Board {
         Ok(moments)
     }
 
+    /// How often somebody lost the stream, or did not get one, so far; says why.
+    pub(crate) fn losses(&self) -> usize {
+        for (trouble, times) in &self.lost {
+            say(&format!("{times} times: {trouble}"));
+        }
+        self.lost.values().sum()
+    }
+
     fn note(&mut self, news: &News) -> anyhow::Result<()> {
         match news {
-            News::Lost(trouble) => (self.trouble, self.lost) = (Some(trouble.clone()), self.lost + 1),
+            News::Lost(trouble) => {
+                self.trouble = Some(trouble.clone());
+                *self.lost.entry(trouble.clone()).or_default() += 1;
+            }
             News::RenewalRefused(trouble) => self.trouble = Some(trouble.clone()),
             // Nothing that is done here gives a broker a reason for it.
             News::Dismissed(reason) => bail!("an agent was told not to come back: {reason}"),

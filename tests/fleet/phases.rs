@@ -98,7 +98,7 @@ impl Fleet {
         if arguments.wants(Phase::Ca) {
             self.turn_authority(figures).await?;
         }
-        figures.streams_lost = Some(self.board.lost);
+        figures.streams_lost = Some(self.board.losses());
         if arguments.wants(Phase::Restart) {
             self.restart(figures).await?;
         }

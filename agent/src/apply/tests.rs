@@ -164,7 +164,7 @@ fn wanted(secret_version: u64, client_id: &str) -> Versioned<ClientCredentials> 
 
 #[tokio::test]
 async fn a_revision_counts_when_the_application_uses_it() {
-    let beta = Instance::start("printf x >> $R").await;
+    let mut beta = Instance::start("printf x >> $R").await;
     beta.applier.apply(&wanted(1, "beta")).await.unwrap();
     assert_eq!((beta.secret_version(), beta.client_id_on_disk().as_deref(), beta.reloads()), (1, Some("beta"), 1));
     // The same again under another version: nothing is written and nothing reloaded.
@@ -188,7 +188,7 @@ async fn an_application_that_is_down_is_left_alone() {
 
 #[tokio::test]
 async fn a_failed_reload_puts_the_old_files_back() {
-    let beta = Instance::start("printf x >> $R; test $(wc -c < $R) -ne 2").await;
+    let mut beta = Instance::start("printf x >> $R; test $(wc -c < $R) -ne 2").await;
     beta.applier.apply(&wanted(1, "beta")).await.unwrap();
     let error = beta.applier.apply(&wanted(2, "beta-two")).await.unwrap_err();
     assert_eq!((error.reason(), beta.secret_version()), ("RELOAD_FAILED", 1));
@@ -203,14 +203,14 @@ async fn a_failed_reload_puts_the_old_files_back() {
 #[tokio::test]
 async fn a_reload_that_changes_nothing_is_noticed_and_rolled_back() {
     let mut beta = Instance::start("true").await;
-    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(600);
+    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(1500);
     let error = beta.applier.apply(&wanted(1, "beta")).await.unwrap_err();
     assert_eq!((error.reason(), beta.secret_version(), beta.client_id_on_disk()), ("PROOF_FAILED", 0, None));
 }
 
 #[tokio::test]
 async fn files_that_cannot_be_written_change_nothing() {
-    let beta = Instance::start("printf x >> $R").await;
+    let mut beta = Instance::start("printf x >> $R").await;
     beta.applier.apply(&wanted(1, "beta")).await.unwrap();
     let link = beta.folder.path().join("credentials/.current.next/in the way");
     std::fs::create_dir_all(link).unwrap();
@@ -253,7 +253,7 @@ async fn what_failed_is_tried_again_until_it_works() {
 
 #[tokio::test]
 async fn a_secret_counts_when_the_broker_has_seen_the_application_use_it() {
-    let beta = Instance::start("printf x >> $R").await;
+    let mut beta = Instance::start("printf x >> $R").await;
     // At first an old worker answers.
     let right = (ProbeOutcome::Authenticated, 2);
     beta.presents(&[(ProbeOutcome::Authenticated, 1), right, (ProbeOutcome::Waiting, 0), right]);
@@ -270,7 +270,7 @@ async fn what_the_application_presents_instead_is_told_and_rolled_back() {
     let mut beta = Instance::start("printf x >> $R").await;
     beta.presents(&[(ProbeOutcome::Authenticated, 1)]);
     beta.applier.apply(&wanted(1, "beta")).await.unwrap();
-    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(600);
+    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(1500);
     for (seen, reason) in
         [((ProbeOutcome::Authenticated, 1), "OLD_SECRET_PRESENTED"), ((ProbeOutcome::WrongSecret, 0), "SECRET_REFUSED")]
     {
@@ -285,7 +285,7 @@ async fn what_the_application_presents_instead_is_told_and_rolled_back() {
 #[tokio::test]
 async fn a_login_that_does_not_begin_or_goes_elsewhere_gets_no_code() {
     let mut beta = Instance::start("printf x >> $R").await;
-    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(600);
+    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(1500);
     beta.presents(&[(ProbeOutcome::Authenticated, 1)]);
     *beta.seen.login_at.lock().unwrap() = "https://evil.example".to_owned();
     let error = beta.applier.apply(&wanted(1, "beta")).await.unwrap_err();
@@ -324,4 +324,25 @@ async fn a_key_is_made_registered_and_written_and_stays_the_same() {
     let public: Value = serde_json::from_slice(&registered[0].jwk).unwrap();
     assert_eq!((&written["x"], &written["y"]), (&public["x"], &public["y"]));
     assert!(public.get("d").is_none() && file["pem"].as_str().unwrap().starts_with("-----BEGIN PRIVATE KEY-----"));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_makes_nobody_reload_twice() {
+    let mut beta = Instance::start("printf x >> $R").await;
+    beta.presents(&[(ProbeOutcome::Authenticated, 1)]);
+    beta.applier.apply(&wanted(1, "beta")).await.unwrap();
+    *beta.broker.away.lock().unwrap() = Some(tonic::Status::unavailable("draining"));
+    for _ in 0..3 {
+        let error = beta.applier.apply(&wanted(2, "beta-two")).await.unwrap_err();
+        assert_eq!((error.reason(), beta.secret_version()), ("BROKER_AWAY", 1));
+    }
+    assert_eq!((beta.client_id_on_disk().as_deref(), beta.reloads()), (Some("beta-two"), 2), "the new files wait");
+    // It is back, and says that the old secret is presented: the way back is still known.
+    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(1500);
+    *beta.broker.away.lock().unwrap() = None;
+    let error = beta.applier.apply(&wanted(2, "beta-two")).await.unwrap_err();
+    assert_eq!((error.reason(), beta.client_id_on_disk().as_deref()), ("OLD_SECRET_PRESENTED", Some("beta")));
+    beta.presents(&[(ProbeOutcome::Authenticated, 2)]);
+    beta.applier.apply(&wanted(2, "beta-two")).await.unwrap();
+    assert_eq!((beta.client_id_on_disk().as_deref(), beta.reloads()), (Some("beta-two"), 4));
 }

@@ -147,6 +147,7 @@ async fn each_resource_is_acknowledged_and_known_after_a_restart() {
     let acks = stream.hears_acks(1).await;
     assert_eq!((resources(&acks), acks[0].revision), (vec![62], 6));
     alpha.standing.watch().wait_for(|state| state.applied.revision == 6).await.unwrap();
+    assert_eq!(alpha.standing.applied().versions.of(Resource::KeySet), Some(51), "not named, so as it was");
     assert!(alpha.standing.applied().homes.is_empty() && alpha.standing.applied().key_set.contains("one"));
 }
 
