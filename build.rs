@@ -37,6 +37,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Shared by all agents' messages instead of copied into each.
         .bytes(".homeward.v1.Snapshot.key_set")
         .skip_debug(SECRET.map(|name| format!("homeward.v1.{name}")))
+        .codec_path("crate::codec::SmallBuffers")
         .compile_fds(descriptors)?;
     Ok(())
 }

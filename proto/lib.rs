@@ -1,6 +1,8 @@
 //! The contract between Homeward's broker, its agents and its ops: what `proto/homeward/v1/*.proto` says, generated.
 //! The comments in those files are the documentation of these types.
 
+pub mod codec;
+
 /// Package `homeward.v1`.
 #[expect(
     unused_qualifications,

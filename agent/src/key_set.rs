@@ -89,8 +89,8 @@ impl KeySetProver {
     /// Proves what `wanted` shows until nobody is left to want anything.
     pub(crate) async fn run(self, mut wanted: watch::Receiver<Wanted>) {
         loop {
-            let in_effect = self.standing.applied().versions.of(Resource::KeySet);
-            let other = |wanted: &Wanted| wanted.version(Resource::KeySet).is_some_and(|it| Some(it) != in_effect);
+            let in_effect = || self.standing.applied().versions.of(Resource::KeySet);
+            let other = |wanted: &Wanted| wanted.version(Resource::KeySet).is_some_and(|it| Some(it) != in_effect());
             let Ok((key_set, max_age)) = wanted.wait_for(other).await.map(|wanted| of(&wanted)) else { return };
             let Some(key_set) = key_set else { continue };
             let superseded = |wanted: &Wanted| wanted.version(Resource::KeySet) != Some(key_set.version);

@@ -22,6 +22,8 @@ use crate::test_authority::TestAuthority;
 pub(crate) struct TestBroker {
     /// What became of each probe, one after the other; without any the broker knows no probes.
     pub(crate) probes: Arc<Mutex<VecDeque<GetProbeResponse>>>,
+    /// Why it cannot be asked about probes at the moment.
+    pub(crate) away: Arc<Mutex<Option<Status>>>,
     /// Public keys that were registered.
     pub(crate) keys: Arc<Mutex<Vec<RegisterClientKeyRequest>>>,
     streams: Arc<Mutex<Option<mpsc::UnboundedSender<AgentStream>>>>,
@@ -60,6 +62,9 @@ impl SyncService for TestBroker {
     }
 
     async fn create_probe(&self, _: Request<CreateProbeRequest>) -> Result<Response<CreateProbeResponse>, Status> {
+        if let Some(away) = self.away.lock().unwrap().clone() {
+            return Err(away);
+        }
         if self.probes.lock().unwrap().is_empty() {
             return Err(Status::unimplemented("no probes here"));
         }

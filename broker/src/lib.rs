@@ -97,14 +97,14 @@ pub async fn run(
         agent_url: config.agent_url.to_string(),
         certificate_lifetime: config.lifetimes.instance_certificate,
     };
-    let foundations = enrolment::Foundations {
+    let enrolling = enrolment::Foundations {
         store: store.clone(),
         registry: registry.clone(),
         liveness: liveness.clone(),
         authority: authority.clone(),
         kek: kek.clone(),
     };
-    let enrolment = Enrolment::new(foundations, settings);
+    let enrolment = Enrolment::new(enrolling, settings);
     let rotating = rotation::Foundations {
         store: store.clone(),
         registry: registry.clone(),

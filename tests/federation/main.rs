@@ -3,8 +3,10 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
 mod agents;
+mod credentials;
 mod enrolment;
 mod http;
+mod identity;
 mod killed;
 mod login;
 mod ops;

@@ -287,6 +287,17 @@ impl Instance {
         self.command(&["enrol", "--token-file", "-"], Some(token)).await
     }
 
+    /// Lets the site authenticate by a key instead of a secret; to be said before the enrolment.
+    ///
+    /// # Errors
+    /// When the recipe cannot be changed.
+    pub fn use_private_key(&self) -> anyhow::Result<()> {
+        let recipe = include_str!("site.toml")
+            .replace("client_secret_basic", "private_key_jwt")
+            .replace("client_secret = \"${client_secret}\"", "client_private_key = \"${client_private_key_pem}\"");
+        Ok(std::fs::write(self.folder.join("site.toml"), recipe)?)
+    }
+
     /// Runs the agent.
     ///
     /// # Errors

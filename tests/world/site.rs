@@ -1,5 +1,6 @@
-//! A small application with accounts of its own, which can also sign people in by OpenID Connect: the `openidconnect`
-//! crate does that, as any Rust site would. It passes `/homeward/` to its agent's portal, like a reverse proxy.
+//! A small application with accounts of its own, which can also sign people in by OpenID Connect ([`login`]). It passes `/homeward/` to its agent's portal, like a reverse proxy.
+
+mod login;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,22 +8,19 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Form, Query, Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
-use openidconnect::core::{CoreAuthenticationFlow, CoreClient, CoreProviderMetadata};
-use openidconnect::{
-    AsyncHttpClient, AuthorizationCode, ClientId, ClientSecret, CsrfToken, HttpRequest, HttpResponse, IssuerUrl, Nonce,
-    PkceCodeChallenge, PkceCodeVerifier, RedirectUrl, Scope, TokenResponse as _,
-};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use uuid::Uuid;
+
+use self::login::Pending;
 
 /// Longest request that is passed on.
 const MAX_BODY: usize = 64 * 1024;
@@ -60,13 +58,8 @@ struct Shared {
     sessions: Mutex<HashMap<String, Value>>,
     /// Logins on their way, by session id.
     pending: Mutex<HashMap<String, Pending>>,
-}
-
-#[derive(Debug)]
-struct Pending {
-    state: CsrfToken,
-    nonce: Nonce,
-    verifier: PkceCodeVerifier,
+    /// Ids of the broker's keys, as it last fetched them.
+    key_ids: Mutex<Vec<String>>,
 }
 
 impl Site {
@@ -85,15 +78,17 @@ impl Site {
             http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?,
             sessions: Mutex::default(),
             pending: Mutex::default(),
+            key_ids: Mutex::default(),
         });
         let router = Router::new()
             .route("/", get(front))
-            .route("/login", get(login_form).post(login))
+            .route("/login", get(login_form).post(sign_in))
             .route("/api/login", post(api_login))
             .route("/whoami", get(whoami))
             .route("/config", get(config))
-            .route("/sign-in-with-homeward", get(begin))
-            .route("/callback", get(callback))
+            .route("/fetch-keys", post(login::fetch_keys))
+            .route("/sign-in-with-homeward", get(login::begin))
+            .route("/callback", get(login::callback))
             .route("/homeward/{*path}", any(to_portal))
             .with_state(shared.clone());
         let server = tokio::spawn(async move {
@@ -206,7 +201,7 @@ struct Credentials {
     password: String,
 }
 
-async fn login(State(shared): Shop, Query(next): Query<Next>, Form(typed): Form<Credentials>) -> Response {
+async fn sign_in(State(shared): Shop, Query(next): Query<Next>, Form(typed): Form<Credentials>) -> Response {
     match shared.account(&typed) {
         Some(user) => (shared.begin_session(user), Redirect::to(&next.path())).into_response(),
         None => (StatusCode::OK, page("Sign in", "<p id=\"failure\">Wrong name or password.</p>")).into_response(),
@@ -229,23 +224,11 @@ async fn whoami(State(shared): Shop, headers: HeaderMap) -> Response {
 
 async fn config(State(shared): Shop) -> Json<Value> {
     let client_id = shared.read_credentials().map(|credentials| credentials.client_id).unwrap_or_default();
-    Json(json!({"client_id": client_id}))
-}
-
-/// What the agent wrote.
-#[derive(Deserialize)]
-struct HomewardCredentials {
-    issuer: String,
-    client_id: String,
-    client_secret: String,
+    let key_ids = shared.key_ids.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Json(json!({"client_id": client_id, "key_ids": key_ids}))
 }
 
 impl Shared {
-    fn read_credentials(&self) -> anyhow::Result<HomewardCredentials> {
-        let text = std::fs::read_to_string(&self.credentials).context("this site is not set up for Homeward yet")?;
-        Ok(serde_json::from_str(&text)?)
-    }
-
     fn account(&self, typed: &Credentials) -> Option<Value> {
         let found = self.accounts.iter().find(|account| account.username == typed.username)?;
         (found.password == typed.password).then(|| {
@@ -271,13 +254,6 @@ impl Shared {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(id, user);
         [(header::SET_COOKIE, cookie)]
     }
-
-    async fn provider(&self) -> anyhow::Result<(HomewardCredentials, CoreProviderMetadata)> {
-        let credentials = self.read_credentials()?;
-        let issuer = IssuerUrl::new(credentials.issuer.clone())?;
-        let metadata = CoreProviderMetadata::discover_async(issuer, &OidcHttp(&self.http)).await;
-        Ok((credentials, metadata.map_err(|error| anyhow!("discovery failed: {error}"))?))
-    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the site is a program of its own and keeps its own time")]
@@ -293,103 +269,6 @@ fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
     let cookies = headers.get(header::COOKIE)?.to_str().ok()?;
     let found = cookie::Cookie::split_parse(cookies).flatten().find(|cookie| cookie.name() == name)?;
     Some(found.value().to_owned())
-}
-
-async fn begin(State(shared): Shop, uri: Uri) -> Result<Response, Failure> {
-    let (credentials, metadata) = shared.provider().await?;
-    let redirect = RedirectUrl::new(format!("{}/callback", shared.public_url)).map_err(anyhow::Error::from)?;
-    let secret = Some(ClientSecret::new(credentials.client_secret));
-    let client = CoreClient::from_provider_metadata(metadata, ClientId::new(credentials.client_id), secret)
-        .set_redirect_uri(redirect);
-    let (challenge, verifier) = PkceCodeChallenge::new_random_sha256();
-    let mut request = client
-        .authorize_url(CoreAuthenticationFlow::AuthorizationCode, CsrfToken::new_random, Nonce::new_random)
-        .add_scope(Scope::new("profile".into()))
-        .add_scope(Scope::new("email".into()))
-        .set_pkce_challenge(challenge);
-    // Whatever the test wants of the login, for example ?prompt=login.
-    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-        request = request.add_extra_param(name.into_owned(), value.into_owned());
-    }
-    let (address, state, nonce) = request.url();
-    let id = Uuid::new_v4().to_string();
-    let cookie = format!("site-login={id}; Path=/; HttpOnly; SameSite=Lax");
-    let pending = Pending { state, nonce, verifier };
-    shared.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, pending);
-    Ok(([(header::SET_COOKIE, cookie)], Redirect::to(address.as_str())).into_response())
-}
-
-#[derive(Deserialize)]
-struct Returned {
-    code: Option<String>,
-    state: Option<String>,
-    iss: Option<String>,
-    error: Option<String>,
-    error_description: Option<String>,
-}
-
-async fn callback(
-    State(shared): Shop,
-    headers: HeaderMap,
-    Query(returned): Query<Returned>,
-) -> Result<Response, Failure> {
-    let id = cookie_of(&headers, "site-login").context("no login was begun in this browser")?;
-    let pending = shared.pending.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-    let pending = pending.context("no login was begun in this browser")?;
-    if returned.state.as_deref() != Some(pending.state.secret()) {
-        Err(anyhow!("the answer belongs to another login"))?;
-    }
-    let (credentials, metadata) = shared.provider().await?;
-    // RFC 9207 2.4.
-    if returned.iss.as_deref() != Some(&credentials.issuer) {
-        Err(anyhow!("the answer comes from somebody else"))?;
-    }
-    if let Some(error) = returned.error {
-        Err(anyhow!("{error}: {}", returned.error_description.unwrap_or_default()))?;
-    }
-    let redirect = RedirectUrl::new(format!("{}/callback", shared.public_url)).map_err(anyhow::Error::from)?;
-    let secret = Some(ClientSecret::new(credentials.client_secret));
-    let client = CoreClient::from_provider_metadata(metadata, ClientId::new(credentials.client_id), secret)
-        .set_redirect_uri(redirect);
-    let code = AuthorizationCode::new(returned.code.context("the answer has no code")?);
-    let exchange = client.exchange_code(code).map_err(anyhow::Error::from)?.set_pkce_verifier(pending.verifier);
-    let tokens = exchange.request_async(&OidcHttp(&shared.http)).await;
-    let tokens = tokens.map_err(|error| anyhow!("the code was refused: {error:?}"))?;
-    let id_token = tokens.id_token().context("no ID token")?;
-    id_token.claims(&client.id_token_verifier(), &pending.nonce).map_err(anyhow::Error::from)?;
-    let user = claims_of(&id_token.to_string())?;
-    Ok((shared.begin_session(user), Redirect::to("/")).into_response())
-}
-
-/// All claims of a verified ID token, with the name that this site calls its users by.
-fn claims_of(token: &str) -> anyhow::Result<Value> {
-    use base64::Engine as _;
-    let payload = token.split('.').nth(1).context("no JWT")?;
-    let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload)?;
-    let mut claims: Value = serde_json::from_slice(&payload)?;
-    claims["username"] = claims["preferred_username"].clone();
-    Ok(claims)
-}
-
-/// reqwest as the `openidconnect` crate takes it.
-struct OidcHttp<'a>(&'a reqwest::Client);
-
-impl<'c> AsyncHttpClient<'c> for OidcHttp<'_> {
-    type Error = openidconnect::HttpClientError<reqwest::Error>;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<HttpResponse, Self::Error>> + Send + 'c>>;
-
-    fn call(&'c self, request: HttpRequest) -> Self::Future {
-        Box::pin(async move {
-            let boxed = |error| Self::Error::Reqwest(Box::new(error));
-            let response = self.0.execute(request.try_into().map_err(boxed)?).await.map_err(boxed)?;
-            let mut answer = Response::builder().status(response.status());
-            for (name, value) in response.headers() {
-                answer = answer.header(name, value);
-            }
-            let body = response.bytes().await.map_err(boxed)?.to_vec();
-            answer.body(body).map_err(Self::Error::Http)
-        })
-    }
 }
 
 /// Passes a request to the portal as a reverse proxy does.

@@ -32,11 +32,11 @@ use tonic::Code;
 use url::Url;
 
 use self::client_key::{ClientKey, ClientKeyError, ClientKeys, Registration};
-use self::files::{FileSet, FilesError};
+use self::files::{FileSet, FilesError, Swapped};
 use self::probe::{ProbeError, Prober};
 use self::proof::ProofFailure;
 use self::reload::ReloadError;
-use self::render::{Credential, Credentials, RenderedFile};
+use self::render::{Credential, Credentials};
 use crate::application::{Application, ApplicationError};
 use crate::config::{Config, RelyingPartyConfig};
 use crate::connection::Broker;
@@ -61,8 +61,18 @@ struct Role {
     broker: Arc<Broker>,
     prober: Prober,
     keys: ClientKeys,
+    /// What is in use already and lacks only the probe.
+    unprobed: Option<Unprobed>,
     /// How long a reload may take to show, and a probe to come out right.
     patience: Duration,
+}
+
+/// Files that the application has read and shown. A broker that is away is no reason to reload it again and again.
+#[derive(Debug)]
+struct Unprobed {
+    secret_version: u64,
+    /// The way back, if they were written by this process.
+    swapped: Option<Swapped>,
 }
 
 /// [`Role::patience`] of the real thing.
@@ -94,27 +104,18 @@ pub(crate) enum ApplyError {
     /// The agent's own state cannot be written.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The reload failed; the old files are back.
-    #[error("{source}; the previous files are back in place")]
-    Reload {
-        /// How.
-        #[source]
-        source: ReloadError,
-    },
-    /// The application does not show the new client; the old files are back.
-    #[error("{source}; the previous files are back in place")]
-    Proof {
-        /// What it shows instead.
-        #[source]
-        source: ProofFailure,
-    },
-    /// The application does not authenticate with the new credential; the old files are back.
-    #[error("{source}; the previous files are back in place")]
-    Probe {
-        /// How it does.
-        #[source]
-        source: ProbeError,
-    },
+    /// The reload failed.
+    #[error(transparent)]
+    Reload(#[from] ReloadError),
+    /// The application does not show the new client.
+    #[error(transparent)]
+    Proof(#[from] ProofFailure),
+    /// The application does not authenticate with the new credential.
+    #[error(transparent)]
+    Probe(ProbeError),
+    /// One of these, and the old files are back.
+    #[error("{0}; the previous files are back in place")]
+    RolledBack(#[source] Box<Self>),
     /// Nobody can say how the application authenticates; the new files stay.
     #[error("{0}; the new files are in place, and the proof follows")]
     NotProbed(#[source] ProbeError),
@@ -128,20 +129,21 @@ impl ApplyError {
             Self::Files(_) | Self::Disk(_) => "WRITE_FAILED",
             Self::ClientKey(_) => "CLIENT_KEY_FAILED",
             Self::KeyNotRegistered(_) => "CLIENT_KEY_NOT_REGISTERED",
-            Self::Reload { .. } => "RELOAD_FAILED",
-            Self::Proof { .. } => "PROOF_FAILED",
-            Self::Probe { source } | Self::NotProbed(source) => source.reason(),
+            Self::Reload(_) => "RELOAD_FAILED",
+            Self::Proof(_) => "PROOF_FAILED",
+            Self::Probe(source) | Self::NotProbed(source) => source.reason(),
+            Self::RolledBack(cause) => cause.reason(),
         }
     }
 
     /// Whether the next try asks and touches nothing as long as this lasts.
     fn only_asks(&self) -> bool {
-        matches!(self, Self::ApplicationDown { .. } | Self::KeyNotRegistered(_))
+        matches!(self, Self::ApplicationDown { .. } | Self::KeyNotRegistered(_) | Self::NotProbed(_))
     }
 
     /// Whether the application was given its chance and failed.
     fn blames_application(&self) -> bool {
-        matches!(self, Self::Reload { .. } | Self::Proof { .. } | Self::Probe { .. })
+        matches!(self, Self::Reload(_) | Self::Proof(_) | Self::Probe(_))
     }
 }
 
@@ -162,6 +164,7 @@ impl Applier {
             prober: Prober::new(broker.clone(), config.public_url.clone()),
             broker,
             keys: ClientKeys::open(data),
+            unprobed: None,
             patience: PATIENCE,
         });
         if role.as_ref().is_some_and(|role| !role.has_files()) {
@@ -172,8 +175,8 @@ impl Applier {
     }
 
     /// Puts credentials into effect.
-    pub(crate) async fn apply(&self, wanted: &Versioned<ClientCredentials>) -> Result<(), ApplyError> {
-        if let Some(role) = &self.role {
+    pub(crate) async fn apply(&mut self, wanted: &Versioned<ClientCredentials>) -> Result<(), ApplyError> {
+        if let Some(role) = &mut self.role {
             role.put(&wanted.content, self.standing.applied().proves(&wanted.content)).await?;
         }
         Ok(self.standing.change(|applied| applied.use_credentials(&wanted.content, wanted.version))?)
@@ -186,7 +189,7 @@ impl Role {
         self.recipe.files.iter().all(|file| current.join(&file.name).is_file())
     }
 
-    async fn put(&self, wanted: &ClientCredentials, proved: bool) -> Result<(), ApplyError> {
+    async fn put(&mut self, wanted: &ClientCredentials, proved: bool) -> Result<(), ApplyError> {
         let credentials = self.credentials(wanted).await?;
         let rendered = render::render(&self.recipe.files, &credentials);
         let files = FileSet::open(&self.config.credentials_dir, self.config.owner)?;
@@ -198,11 +201,45 @@ impl Role {
             let down = |source| ApplyError::ApplicationDown { url: self.application.url().clone(), source };
             proof::reach(&self.application, proof).await.map_err(down)?;
         }
-        if unchanged {
-            // Written before a crash, or proved for nobody: the files are right, so there is nothing to roll back to.
-            return self.use_files(&credentials).await;
+        if !unchanged {
+            let swapped = files.write(credentials.secret_version, &rendered)?;
+            let used = self.use_files(&credentials).await;
+            return self.conclude(used, &files, Some(swapped), &credentials).await;
         }
-        self.swap(&files, &rendered, &credentials).await
+        // In use already, or written before a crash, or proved for nobody: the files are right. There is a way back only
+        // from what this process has written.
+        let unprobed = self.unprobed.take().filter(|unprobed| unprobed.secret_version == credentials.secret_version);
+        let used = match &unprobed {
+            Some(_) => self.probe(&credentials).await,
+            None => self.use_files(&credentials).await,
+        };
+        self.conclude(used, &files, unprobed.and_then(|unprobed| unprobed.swapped), &credentials).await
+    }
+
+    /// Keeps the files, goes back to the old ones, or leaves the decision to a later probe.
+    async fn conclude(
+        &mut self,
+        used: Result<(), ApplyError>,
+        files: &FileSet,
+        swapped: Option<Swapped>,
+        credentials: &Credentials,
+    ) -> Result<(), ApplyError> {
+        match (used, swapped) {
+            (Err(error), Some(swapped)) if error.blames_application() => {
+                files.roll_back(&swapped)?;
+                // Once, and whatever comes of it: the first failure is the one to report.
+                if let Err(again) = reload::run(&self.config.reload, credentials).await {
+                    tracing::warn!(error = %again, "the reload after rolling back failed too");
+                }
+                Err(ApplyError::RolledBack(Box::new(error)))
+            }
+            (Err(error @ ApplyError::NotProbed(_)), swapped) => {
+                self.unprobed = Some(Unprobed { secret_version: credentials.secret_version, swapped });
+                Err(error)
+            }
+            (Ok(()), Some(swapped)) => Ok(files.forget_older(&swapped)?),
+            (used, _) => used,
+        }
     }
 
     /// What is to be written: as the broker sent it, or with a key of our own.
@@ -236,37 +273,19 @@ impl Role {
         }
     }
 
-    async fn swap(
-        &self,
-        files: &FileSet,
-        rendered: &[RenderedFile],
-        credentials: &Credentials,
-    ) -> Result<(), ApplyError> {
-        let swapped = files.write(credentials.secret_version, rendered)?;
-        let used = self.use_files(credentials).await;
-        if used.as_ref().is_err_and(ApplyError::blames_application) {
-            files.roll_back(&swapped)?;
-            // Once, and whatever comes of it: the first failure is the one to report.
-            if let Err(again) = reload::run(&self.config.reload, credentials).await {
-                tracing::warn!(error = %again, "the reload after rolling back failed too");
-            }
-            return used;
+    async fn use_files(&self, credentials: &Credentials) -> Result<(), ApplyError> {
+        reload::run(&self.config.reload, credentials).await?;
+        if let Some(proof) = &self.recipe.proof {
+            proof::prove(self.patience, &self.application, proof, credentials).await?;
         }
-        files.forget_older(&swapped)?;
-        used
+        self.probe(credentials).await
     }
 
-    async fn use_files(&self, credentials: &Credentials) -> Result<(), ApplyError> {
-        reload::run(&self.config.reload, credentials).await.map_err(|source| ApplyError::Reload { source })?;
-        if let Some(proof) = &self.recipe.proof {
-            proof::prove(self.patience, &self.application, proof, credentials)
-                .await
-                .map_err(|source| ApplyError::Proof { source })?;
-        }
+    async fn probe(&self, credentials: &Credentials) -> Result<(), ApplyError> {
         let probed = self.prober.probe(&self.application, &self.recipe, credentials, self.patience).await;
         probed.map_err(|error| match error {
             ProbeError::BrokerAway(_) => ApplyError::NotProbed(error),
-            source => ApplyError::Probe { source },
+            error => ApplyError::Probe(error),
         })
     }
 }

@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use axum::extract::State;
-use axum::routing::get;
+use axum::extract::{RawQuery, State};
+use axum::http::header::{COOKIE, SET_COOKIE};
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse as _, Redirect, Response};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use homeward_proto::v1::{GetProbeResponse, ProbeOutcome, Resource};
 use serde_json::{Value, json};
@@ -18,11 +21,14 @@ use crate::resources::wanted::Wanted;
 use crate::test_authority::TestAuthority;
 use crate::test_broker::TestBroker;
 
+const ISSUER: &str = "https://login.example";
+
 /// A relying party on loopback, with its agent's files.
 struct Instance {
     folder: tempfile::TempDir,
     broker: TestBroker,
     applier: Applier,
+    seen: Site,
     site: Option<JoinHandle<()>>,
 }
 
@@ -33,9 +39,13 @@ struct Site {
     /// The reload command writes here; the site then reads its credentials.
     reloaded: PathBuf,
     seen: Arc<Mutex<(String, Value)>>,
+    /// Where its logins go.
+    login_at: Arc<Mutex<String>>,
+    /// What came to its callback.
+    callbacks: Arc<Mutex<Vec<String>>>,
 }
 
-async fn config(State(site): State<Site>) -> Json<Value> {
+async fn config(State(site): State<Site>) -> Response {
     let reload = std::fs::read_to_string(&site.reloaded).unwrap_or_default();
     let mut seen = site.seen.lock().unwrap();
     if seen.0 != reload {
@@ -43,7 +53,36 @@ async fn config(State(site): State<Site>) -> Json<Value> {
         *seen = (reload, serde_json::from_str(&text).unwrap());
     }
     let apps = seen.1.pointer("/openid_connect/APPS").cloned().unwrap_or_else(|| json!([]));
-    Json(json!({"data": {"socialaccount": {"providers": apps}}}))
+    let answer = Json(json!({"data": {"socialaccount": {"providers": apps}}}));
+    ([(SET_COOKIE, "csrftoken=token; Secure")], answer).into_response()
+}
+
+/// Where allauth begins a login: it keeps the state in a session.
+async fn begin(State(site): State<Site>, headers: HeaderMap) -> Response {
+    let token = headers.get("x-csrftoken").and_then(|token| token.to_str().ok());
+    if token != Some("token") {
+        return StatusCode::FORBIDDEN.into_response();
+    }
+    let issuer = site.login_at.lock().unwrap().clone();
+    let to = format!("{issuer}/authorize?client_id=beta&state=of-this-login&code_challenge=x");
+    ([(SET_COOKIE, "sessionid=s; Secure; HttpOnly")], Redirect::to(&to)).into_response()
+}
+
+/// Where it ends. What the site says at the token endpoint, the test's broker decides.
+async fn callback(State(site): State<Site>, headers: HeaderMap, RawQuery(query): RawQuery) -> StatusCode {
+    let cookies = headers[COOKIE].to_str().unwrap().to_owned();
+    site.callbacks.lock().unwrap().push(format!("{} {cookies}", query.unwrap_or_default()));
+    StatusCode::UNAUTHORIZED
+}
+
+impl Site {
+    fn routes(self) -> Router {
+        Router::new()
+            .route("/_allauth/browser/v1/config", get(config))
+            .route("/accounts/oidc/homeward/login/", post(begin))
+            .route("/accounts/oidc/homeward/login/callback/", get(callback))
+            .with_state(self)
+    }
 }
 
 impl Instance {
@@ -57,8 +96,10 @@ impl Instance {
             credentials: path("credentials/current/homeward_allauth.json"),
             reloaded: path("reloaded"),
             seen: Arc::default(),
+            login_at: Arc::new(Mutex::new(ISSUER.to_owned())),
+            callbacks: Arc::default(),
         };
-        let routes = Router::new().route("/_allauth/browser/v1/config", get(config)).with_state(site);
+        let (routes, seen) = (site.clone().routes(), site.clone());
         let site = tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         let line = reload.replace("$R", path("reloaded").to_str().unwrap());
         let text = format!(
@@ -77,7 +118,7 @@ impl Instance {
         let standing = Arc::new(Standing::open(data.clone()).unwrap());
         let mut applier = Applier::open(&config, data, standing, application, connection).unwrap();
         applier.role.as_mut().unwrap().patience = Duration::from_secs(5);
-        Self { folder, broker, applier, site: Some(site) }
+        Self { folder, broker, applier, seen, site: Some(site) }
     }
 
     fn client_id_on_disk(&self) -> Option<String> {
@@ -113,7 +154,7 @@ impl Instance {
 fn wanted(secret_version: u64, client_id: &str) -> Versioned<ClientCredentials> {
     let content = ClientCredentials {
         private_key: false,
-        issuer: "https://login.example".to_owned(),
+        issuer: ISSUER.to_owned(),
         client_id: client_id.to_owned(),
         client_secret: "canary-secret".to_owned(),
         secret_version,
@@ -123,7 +164,7 @@ fn wanted(secret_version: u64, client_id: &str) -> Versioned<ClientCredentials> 
 
 #[tokio::test]
 async fn a_revision_counts_when_the_application_uses_it() {
-    let beta = Instance::start("printf x >> $R").await;
+    let mut beta = Instance::start("printf x >> $R").await;
     beta.applier.apply(&wanted(1, "beta")).await.unwrap();
     assert_eq!((beta.secret_version(), beta.client_id_on_disk().as_deref(), beta.reloads()), (1, Some("beta"), 1));
     // The same again under another version: nothing is written and nothing reloaded.
@@ -147,7 +188,7 @@ async fn an_application_that_is_down_is_left_alone() {
 
 #[tokio::test]
 async fn a_failed_reload_puts_the_old_files_back() {
-    let beta = Instance::start("printf x >> $R; test $(wc -c < $R) -ne 2").await;
+    let mut beta = Instance::start("printf x >> $R; test $(wc -c < $R) -ne 2").await;
     beta.applier.apply(&wanted(1, "beta")).await.unwrap();
     let error = beta.applier.apply(&wanted(2, "beta-two")).await.unwrap_err();
     assert_eq!((error.reason(), beta.secret_version()), ("RELOAD_FAILED", 1));
@@ -162,14 +203,14 @@ async fn a_failed_reload_puts_the_old_files_back() {
 #[tokio::test]
 async fn a_reload_that_changes_nothing_is_noticed_and_rolled_back() {
     let mut beta = Instance::start("true").await;
-    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(600);
+    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(1500);
     let error = beta.applier.apply(&wanted(1, "beta")).await.unwrap_err();
     assert_eq!((error.reason(), beta.secret_version(), beta.client_id_on_disk()), ("PROOF_FAILED", 0, None));
 }
 
 #[tokio::test]
 async fn files_that_cannot_be_written_change_nothing() {
-    let beta = Instance::start("printf x >> $R").await;
+    let mut beta = Instance::start("printf x >> $R").await;
     beta.applier.apply(&wanted(1, "beta")).await.unwrap();
     let link = beta.folder.path().join("credentials/.current.next/in the way");
     std::fs::create_dir_all(link).unwrap();
@@ -198,12 +239,110 @@ async fn what_failed_is_tried_again_until_it_works() {
         credentials: folder.path().join("credentials/current/homeward_allauth.json"),
         reloaded: folder.path().join("reloaded"),
         seen: Arc::default(),
+        login_at: Arc::default(),
+        callbacks: Arc::default(),
     };
-    let routes = Router::new().route("/_allauth/browser/v1/config", get(config)).with_state(site);
+    let routes = site.routes();
     let listener = TcpListener::bind(url).await.unwrap();
     tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
     let in_effect = |state: &StandingState| state.applied.proved && state.refusals.is_empty();
     standing.wait_for(in_effect).await.unwrap();
     drop(sender);
     working.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_secret_counts_when_the_broker_has_seen_the_application_use_it() {
+    let mut beta = Instance::start("printf x >> $R").await;
+    // At first an old worker answers.
+    let right = (ProbeOutcome::Authenticated, 2);
+    beta.presents(&[(ProbeOutcome::Authenticated, 1), right, (ProbeOutcome::Waiting, 0), right]);
+    beta.applier.apply(&wanted(2, "beta")).await.unwrap();
+    assert_eq!((beta.secret_version(), beta.reloads()), (2, 1));
+    let callbacks = beta.seen.callbacks.lock().unwrap().clone();
+    assert_eq!(callbacks.len(), 3, "two right ones in a row: {callbacks:?}");
+    let expected = "code=hwp_code&state=of-this-login&iss=https%3A%2F%2Flogin.example csrftoken=token; sessionid=s";
+    assert_eq!(callbacks[0], expected);
+}
+
+#[tokio::test]
+async fn what_the_application_presents_instead_is_told_and_rolled_back() {
+    let mut beta = Instance::start("printf x >> $R").await;
+    beta.presents(&[(ProbeOutcome::Authenticated, 1)]);
+    beta.applier.apply(&wanted(1, "beta")).await.unwrap();
+    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(1500);
+    for (seen, reason) in
+        [((ProbeOutcome::Authenticated, 1), "OLD_SECRET_PRESENTED"), ((ProbeOutcome::WrongSecret, 0), "SECRET_REFUSED")]
+    {
+        beta.presents(&[seen]);
+        let error = beta.applier.apply(&wanted(2, "beta-two")).await.unwrap_err();
+        assert_eq!((error.reason(), beta.secret_version()), (reason, 1));
+        assert_eq!(beta.client_id_on_disk().as_deref(), Some("beta"), "the previous files are back");
+    }
+    assert_eq!(beta.reloads(), 5, "once each, and once more with the old files");
+}
+
+#[tokio::test]
+async fn a_login_that_does_not_begin_or_goes_elsewhere_gets_no_code() {
+    let mut beta = Instance::start("printf x >> $R").await;
+    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(1500);
+    beta.presents(&[(ProbeOutcome::Authenticated, 1)]);
+    *beta.seen.login_at.lock().unwrap() = "https://evil.example".to_owned();
+    let error = beta.applier.apply(&wanted(1, "beta")).await.unwrap_err();
+    assert_eq!((error.reason(), beta.client_id_on_disk()), ("PROBE_NOT_PRESENTED", None));
+    assert!(error.to_string().contains("no redirect to https://login.example/authorize"), "{error}");
+    assert!(beta.seen.callbacks.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_is_made_registered_and_written_and_stays_the_same() {
+    let mut beta = Instance::start("printf x >> $R").await;
+    let role = beta.applier.role.as_mut().unwrap();
+    let text = r#"name = "a"
+        title = "A"
+        description = ""
+        [relying_party]
+        callback_paths = ["/cb"]
+        client_auth_method = "private_key_jwt"
+        id_token_alg = "ES256"
+        pkce = true
+        [[relying_party.files]]
+        name = "key.json"
+        format = "json"
+        content = { pem = "${client_private_key_pem}", jwk = "${client_private_key_jwk}" }"#;
+    role.recipe = crate::recipe::Recipe::parse(text).unwrap().relying_party.unwrap();
+    let mut wanted = wanted(3, "beta");
+    wanted.content.private_key = true;
+    wanted.content.client_secret = String::new();
+    beta.applier.apply(&wanted).await.unwrap();
+    beta.applier.apply(&Versioned { version: 1, ..wanted.clone() }).await.unwrap();
+    let registered = beta.broker.keys.lock().unwrap().clone();
+    assert_eq!((registered.len(), registered[0].secret_version, beta.reloads()), (1, 3, 1));
+    let file = std::fs::read_to_string(beta.folder.path().join("credentials/current/key.json")).unwrap();
+    let file: Value = serde_json::from_str(&file).unwrap();
+    let written: Value = serde_json::from_str(file["jwk"].as_str().unwrap()).unwrap();
+    let public: Value = serde_json::from_slice(&registered[0].jwk).unwrap();
+    assert_eq!((&written["x"], &written["y"]), (&public["x"], &public["y"]));
+    assert!(public.get("d").is_none() && file["pem"].as_str().unwrap().starts_with("-----BEGIN PRIVATE KEY-----"));
+}
+
+#[tokio::test]
+async fn a_broker_that_is_away_makes_nobody_reload_twice() {
+    let mut beta = Instance::start("printf x >> $R").await;
+    beta.presents(&[(ProbeOutcome::Authenticated, 1)]);
+    beta.applier.apply(&wanted(1, "beta")).await.unwrap();
+    *beta.broker.away.lock().unwrap() = Some(tonic::Status::unavailable("draining"));
+    for _ in 0..3 {
+        let error = beta.applier.apply(&wanted(2, "beta-two")).await.unwrap_err();
+        assert_eq!((error.reason(), beta.secret_version()), ("BROKER_AWAY", 1));
+    }
+    assert_eq!((beta.client_id_on_disk().as_deref(), beta.reloads()), (Some("beta-two"), 2), "the new files wait");
+    // It is back, and says that the old secret is presented: the way back is still known.
+    beta.applier.role.as_mut().unwrap().patience = Duration::from_millis(1500);
+    *beta.broker.away.lock().unwrap() = None;
+    let error = beta.applier.apply(&wanted(2, "beta-two")).await.unwrap_err();
+    assert_eq!((error.reason(), beta.client_id_on_disk().as_deref()), ("OLD_SECRET_PRESENTED", Some("beta")));
+    beta.presents(&[(ProbeOutcome::Authenticated, 2)]);
+    beta.applier.apply(&wanted(2, "beta-two")).await.unwrap();
+    assert_eq!((beta.client_id_on_disk().as_deref(), beta.reloads()), (Some("beta-two"), 4));
 }

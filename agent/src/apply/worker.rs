@@ -19,13 +19,13 @@ const WHILE_DOWN: Duration = Duration::from_secs(15);
 const WHILE_FAILING: Duration = Duration::from_secs(300);
 
 /// Applies what `wanted` shows until nobody is left to want anything.
-pub(crate) async fn run(applier: Applier, mut wanted: watch::Receiver<Wanted>) {
+pub(crate) async fn run(mut applier: Applier, mut wanted: watch::Receiver<Wanted>) {
     loop {
-        let in_effect = applier.standing.applied().versions.of(Resource::ClientCredentials);
-        let other = |wanted: &Wanted| wanted.credentials.as_ref().is_some_and(|it| Some(it.version) != in_effect);
+        let in_effect = || applier.standing.applied().versions.of(Resource::ClientCredentials);
+        let other = |wanted: &Wanted| wanted.credentials.as_ref().is_some_and(|it| Some(it.version) != in_effect());
         let Ok(credentials) = wanted.wait_for(other).await.map(|wanted| wanted.credentials.clone()) else { return };
         let Some(credentials) = credentials else { continue };
-        if bring_about(&applier, &credentials, &mut wanted).await == Wanting::Nobody {
+        if bring_about(&mut applier, &credentials, &mut wanted).await == Wanting::Nobody {
             return;
         }
     }
@@ -40,7 +40,7 @@ enum Wanting {
 
 /// Tries until these credentials are in effect, or others are wanted.
 async fn bring_about(
-    applier: &Applier,
+    applier: &mut Applier,
     credentials: &Versioned<ClientCredentials>,
     wanted: &mut watch::Receiver<Wanted>,
 ) -> Wanting {

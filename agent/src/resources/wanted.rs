@@ -1,4 +1,5 @@
-//! What the instance should have: the broker's last snapshot, with every delta since merged in. Pure.
+//! What the instance should have, as far as the broker has said it to this process: its last snapshot, with every delta
+//! since merged in. After a restart there may be deltas only: what they do not name is as it is on disk. Pure.
 
 use std::time::Duration;
 
@@ -11,6 +12,9 @@ use super::applied::Versions;
 const USUAL_MAX_AGE: Duration = Duration::from_secs(3600);
 /// And at the longest: what a broker says by mistake must not make a rotation wait for months.
 const LONGEST_MAX_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What an instance can be without. Key set and trust bundle it cannot: those that are there stay.
+const DISPENSABLE: [Resource; 3] = [Resource::ClientCredentials, Resource::Homes, Resource::RenewalOrder];
 
 /// What the instance should have.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +35,8 @@ pub(crate) struct Wanted {
     pub(crate) homes: Option<Versioned<Vec<HomeEntry>>>,
     /// Set while the CA turns.
     pub(crate) renewal_order: Option<Versioned<RenewalOrder>>,
+    /// What the last message took back.
+    pub(crate) taken_back: Vec<Resource>,
 }
 
 /// A resource at one version.
@@ -59,18 +65,20 @@ impl Wanted {
         if snapshot.versions.is_empty() {
             wanted.acknowledgement = Acknowledgement::WholeRevision;
         }
-        wanted.take(snapshot);
+        let came = wanted.take(snapshot);
+        wanted.taken_back = DISPENSABLE.into_iter().filter(|resource| !came.contains(resource)).collect();
         wanted
     }
 
     /// What has changed. Tells which resources came.
     pub(crate) fn merge(&mut self, delta: Delta) -> Vec<Resource> {
-        for resource in delta.removed.into_iter().filter_map(|resource| Resource::try_from(resource).ok()) {
+        let removed = delta.removed.into_iter().filter_map(|resource| Resource::try_from(resource).ok());
+        self.taken_back = removed.filter(|resource| DISPENSABLE.contains(resource)).collect();
+        for resource in &self.taken_back {
             match resource {
                 Resource::ClientCredentials => self.credentials = None,
                 Resource::Homes => self.homes = None,
                 Resource::RenewalOrder => self.renewal_order = None,
-                // Nobody can do without these: the ones there are stay.
                 Resource::KeySet | Resource::TrustBundle | Resource::Unspecified => {}
             }
         }
@@ -167,6 +175,7 @@ mod tests {
     #[test]
     fn a_delta_changes_only_what_it_names() {
         let mut wanted = Wanted::of(snapshot());
+        assert_eq!(wanted.taken_back, [Resource::RenewalOrder], "all that there is, and no order");
         let changes = Snapshot {
             revision: 4,
             key_set: b"{\"keys\":[]}".to_vec().into(),
@@ -174,7 +183,7 @@ mod tests {
             ..Snapshot::default()
         };
         assert_eq!(wanted.merge(Delta { changes: Some(changes), removed: Vec::new() }), [Resource::KeySet]);
-        assert_eq!(wanted.revision, 4);
+        assert_eq!((wanted.revision, wanted.taken_back.len()), (4, 0));
         assert_eq!(wanted.version(Resource::KeySet), Some(22));
         assert_eq!(wanted.version(Resource::ClientCredentials), Some(11));
         assert_eq!(wanted.homes.as_ref().unwrap().content.len(), 1, "not named, so not emptied");
@@ -187,6 +196,7 @@ mod tests {
         wanted.merge(Delta { changes: None, removed });
         assert_eq!(wanted.version(Resource::Homes), None);
         assert_eq!(wanted.version(Resource::KeySet), Some(12), "nobody can do without a key set");
+        assert_eq!(wanted.taken_back, [Resource::Homes]);
     }
 
     #[test]

@@ -108,16 +108,12 @@ impl Settling {
 
     /// What the agent should no longer have.
     fn let_go(&self, wanted: &Wanted) -> Result<(), DiskError> {
-        if wanted.renewal_order.is_none() {
+        if wanted.taken_back.contains(&Resource::RenewalOrder) {
             self.orders.withdraw()?;
         }
         self.standing.change(|applied| {
-            for resource in [Resource::RenewalOrder, Resource::Homes, Resource::ClientCredentials] {
-                if wanted.version(resource).is_none() {
-                    applied.versions.set(resource, None);
-                }
-            }
-            if wanted.homes.is_none() {
+            wanted.taken_back.iter().for_each(|resource| applied.versions.set(*resource, None));
+            if wanted.taken_back.contains(&Resource::Homes) {
                 applied.homes = Vec::new();
             }
         })

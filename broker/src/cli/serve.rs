@@ -6,11 +6,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::clock::Clock;
@@ -23,6 +24,7 @@ const BLOCKING_THREADS: usize = 16;
 
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
     start_log();
+    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
@@ -43,6 +45,16 @@ fn start_log() {
         .with_ansi(std::io::stderr().is_terminal())
         .with_target(false)
         .init();
+}
+
+/// Every agent and every browser is an open file, and the soft limit of most systems is 1024. The hard limit is what ops
+/// allow.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    if let Err(error) = raised {
+        warn!(%error, soft = limit.current, hard = limit.maximum, "the limit of open files could not be raised");
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "one line tells whoever started it where it listens")]

@@ -32,8 +32,7 @@ impl Enrolment {
     /// When there is no such instance.
     pub async fn quarantine(&self, name: &InstanceName, reason: &str, now: Timestamp) -> Result<(), EnrolmentError> {
         self.change(name, |instance| {
-            let alarmed = matches!(instance.state, InstanceState::Quarantined { cause: QuarantineCause::Alarm, .. });
-            if !alarmed {
+            if !is_alarmed(instance) {
                 let cause = QuarantineCause::Ops;
                 instance.state = InstanceState::Quarantined { reason: reason.to_owned(), since: now, cause };
             }
@@ -125,6 +124,9 @@ impl Enrolment {
         now: Timestamp,
     ) -> Result<(), EnrolmentError> {
         let Stored { record: mut instance, version } = judged;
+        if is_alarmed(&instance) {
+            return Ok(());
+        }
         instance.state = InstanceState::Quarantined { reason, since: now, cause: QuarantineCause::Alarm };
         let write = self.registry.instances.put(instance.name.as_str(), &instance, Expect::Version(version))?;
         let revision = self.registry.instances.commit(vec![write]).await?;
@@ -152,4 +154,8 @@ impl Enrolment {
         });
         Ok(unused.map_or(InstanceState::Confirmed, |(join_token, _)| InstanceState::Claimed { join_token }))
     }
+}
+
+fn is_alarmed(instance: &Instance) -> bool {
+    matches!(instance.state, InstanceState::Quarantined { cause: QuarantineCause::Alarm, .. })
 }

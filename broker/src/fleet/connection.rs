@@ -204,11 +204,14 @@ impl Connection {
     fn refused(&mut self, nack: &Nack) {
         self.knows_resources |= nack.resource.is_some();
         let refused = nack.resource.map_or_else(|| self.told.beyond(&self.in_use), |refused| Versions::of(&[refused]));
+        let (now, mut unheard) = (self.fleet.clock.now(), Vec::new());
+        self.amend(|sighting| {
+            unheard =
+                refused.entries().filter(|(resource, version)| nack.note(*resource, *version, now, sighting)).collect();
+        });
         let Nack { revision, reason, detail, .. } = nack;
-        for (resource, version) in refused.entries() {
+        for (resource, _) in unheard {
             warn!(instance = %self.name, revision, ?resource, reason, detail, "an instance could not take a resource");
-            let now = self.fleet.clock.now();
-            self.amend(|sighting| nack.note(resource, version, now, sighting));
         }
     }
 

@@ -97,12 +97,14 @@ impl KnownKeys {
 }
 
 impl Nack {
-    /// Notes the refusal of one resource. One that is said again stands since it was first said.
-    pub(super) fn note(&self, resource: Resource, version: u64, now: Timestamp, sighting: &mut Sighting) {
+    /// Notes the refusal of one resource; says whether it is a new one. One that is said again stands since it was first
+    /// said.
+    pub(super) fn note(&self, resource: Resource, version: u64, now: Timestamp, sighting: &mut Sighting) -> bool {
         let before = sighting.refusals.get(&resource);
         let repeated = before.filter(|before| before.reason == self.reason && before.version == version);
-        let since = repeated.map_or(now, |before| before.since);
+        let (since, unheard) = (repeated.map_or(now, |before| before.since), repeated.is_none());
         let refusal = Refusal { reason: self.reason.clone(), detail: self.detail.clone(), version, since };
         sighting.refusals.insert(resource, refusal);
+        unheard
     }
 }

@@ -27,6 +27,7 @@ use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
 use tonic_health::server::health_reporter;
+use tracing::warn;
 
 use crate::authority::Authority;
 use crate::clock::{Clock, Timestamp};
@@ -85,6 +86,13 @@ pub async fn serve_agents(
     services: Services,
     shutdown: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
+    let enrolled = services.registry.snapshot().size() as u64;
+    if let Some(most) = transport::most_agents().filter(|most| *most < enrolled) {
+        warn!(
+            most,
+            enrolled, "more agents are enrolled than open files are allowed: raise the hard limit (LimitNOFILE)"
+        );
+    }
     let gate = Gate::agents(services.enrolment.clone(), services.clock.clone());
     let (reporter, health) = health_reporter();
     reporter.set_serving::<SyncServiceServer<sync::Service>>().await;

@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -22,6 +23,14 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause after `accept` failed: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// Open files that are not agents: the store, the listeners, browsers and applications.
+const OTHER_FILES: u64 = 512;
+
+/// How many agents can be connected at once; no limit if unset.
+pub(super) fn most_agents() -> Option<u64> {
+    getrlimit(Resource::Nofile).current.map(|files| files.saturating_sub(OTHER_FILES))
+}
 
 /// Connections whose handshake is done, until `shutdown`.
 pub(super) fn incoming(

@@ -133,6 +133,9 @@ async fn a_set_follows_the_store() {
     changes.changed().await.unwrap();
     assert_eq!(keys.current().signer(SigningAlgorithm::Es256).kid(), new.0);
     assert!(keys.current().published(&old).is_some());
+    // That it goes later is no news; that it is gone is.
+    let later = world.stored(&old).await.moved(KeyState::Retired { gone_at: NOW + HOUR * 2 }, NOW);
+    world.store.commit(vec![world.put(&(old.clone(), later))]).await.unwrap();
     world.store.commit(vec![world.table.delete(&old, Expect::Any)]).await.unwrap();
     changes.changed().await.unwrap();
     assert!(keys.current().published(&old).is_none());
