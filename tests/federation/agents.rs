@@ -241,6 +241,7 @@ async fn an_agent_with_an_expired_certificate_says_so_and_can_be_enrolled_anew()
     let federation = Federation::with_settings("[lifetimes]\ninstance_certificate = 15").await.unwrap();
     let mut beta = federation.instance("beta", relying_party()).await.unwrap();
     let client_id = federation.in_sync("beta").await.unwrap()["client_id"].clone();
+    federation.ops(&["instance", "policy", "beta", "--recovery", "off"]).await.unwrap();
     beta.agent.take().unwrap().stop().await.unwrap();
     tokio::time::sleep(Duration::from_secs(16)).await;
     beta.run().await.unwrap();

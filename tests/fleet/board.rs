@@ -65,6 +65,7 @@ impl Reporter {
 #[derive(Debug)]
 pub(crate) struct Board {
     agents: usize,
+    living: usize,
     reports: mpsc::UnboundedReceiver<Report>,
     /// The trouble that was heard of last.
     trouble: Option<String>,
@@ -92,10 +93,26 @@ impl Board {
     pub(crate) fn new(agents: usize) -> (Self, Vec<Reporter>) {
         let (sender, reports) = mpsc::unbounded_channel();
         let reporters = (0..agents).map(|agent| Reporter { agent, reports: sender.clone() }).collect();
-        (Self { agents, reports, trouble: None, lost: BTreeMap::new(), key_set: None, bundle_version: 0 }, reporters)
+        (
+            Self {
+                agents,
+                living: agents,
+                reports,
+                trouble: None,
+                lost: BTreeMap::new(),
+                key_set: None,
+                bundle_version: 0,
+            },
+            reporters,
+        )
     }
 
-    /// Waits until each agent has said something that counts, and gives the moments.
+    /// So many agents say nothing any more.
+    pub(crate) fn bury(&mut self, dead: usize) {
+        self.living -= dead;
+    }
+
+    /// Waits until each living agent has said something that counts, and gives the moments.
     ///
     /// # Errors
     /// When too few have in time; says how many, and what troubled them last. When one was dismissed.
@@ -108,7 +125,7 @@ impl Board {
         let (mut reached, began) = (0, Instant::now());
         let mut progress = interval_at(began + A_SECOND, A_SECOND);
         let deadline = began + goal.within;
-        while reached < self.agents {
+        while reached < self.living {
             tokio::select! {
                 biased;
                 Some(report) = self.reports.recv() => {
@@ -118,14 +135,14 @@ impl Board {
                         reached += 1;
                     }
                 }
-                _ = progress.tick() => say(&format!("{reached} of {} {}", self.agents, goal.what)),
+                _ = progress.tick() => say(&format!("{reached} of {} {}", self.living, goal.what)),
                 () = sleep_until(deadline) => break,
             }
         }
         let moments: Vec<Instant> = moments.into_iter().flatten().collect();
-        if (moments.len() as f64) < goal.share * self.agents as f64 {
+        if (moments.len() as f64) < goal.share * self.living as f64 {
             let trouble = self.trouble.as_deref().unwrap_or("no agent says why");
-            bail!("{reached} of {} {} after {} s ({trouble})", self.agents, goal.what, goal.within.as_secs());
+            bail!("{reached} of {} {} after {} s ({trouble})", self.living, goal.what, goal.within.as_secs());
         }
         Ok(moments)
     }
@@ -191,6 +208,14 @@ mod tests {
             let result = board.each(goal, |report| report.news == News::Ordered).await;
             assert_eq!(result.map(|moments| moments.len()).map_err(|error| error.to_string()), expected);
         }
+    }
+
+    #[tokio::test]
+    async fn the_dead_are_not_waited_for() {
+        let (mut board, reporters) = Board::new(2);
+        board.bury(1);
+        reporters[1].tell(News::Ordered);
+        assert_eq!(board.each(GOAL, |_| true).await.unwrap().len(), 1);
     }
 
     #[tokio::test]

@@ -30,6 +30,10 @@ struct Arguments {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     agents: u32,
 
+    /// So many of them end once they are connected, before anything turns; the figures are of the others.
+    #[arg(long, default_value_t = 0)]
+    dead: u32,
+
     /// Print the figures as one JSON object, too, on the last line.
     #[arg(long)]
     json: bool,
@@ -60,7 +64,7 @@ impl Arguments {
 #[expect(clippy::print_stdout, clippy::print_stderr, reason = "a command's figures and its one sentence")]
 async fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let mut figures = Figures::of(arguments.agents);
+    let mut figures = Figures::of(arguments.agents, arguments.dead);
     let result = phases::run(&arguments, &mut figures).await;
     figures.failed = result.as_ref().err().map(|error| format!("{error:#}"));
     if !figures.phases.is_empty() {

@@ -8,7 +8,8 @@
 //!    with the new certificate;
 //! 5. the broker is killed and started again: how long until the agents are back.
 //!
-//! A phase that does not come to its end in time ends the run.
+//! A phase that does not come to its end in time ends the run. With `--dead`, some agents end between 2 and 3, and what
+//! turns must go on without them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use homeward_certs::pin::SpkiPin;
 use homeward_certs::tls::LiveBundle;
 use serde_json::Value;
 use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use world::Federation;
 use world::process::Log;
@@ -31,9 +33,10 @@ use crate::resources::Seen;
 use crate::usage::Usage;
 use crate::{Arguments, Phase, open_files};
 
-/// Short waits for what is gated by time, so that a rotation is over in seconds.
+/// Short waits for what is gated by time, so that a rotation is over in seconds: the dead are waited for that long, and
+/// everybody else as long as it takes.
 const SETTINGS: &str = "[rotation]\nsigning_keys_every = 0\nclient_secrets_every = 0\nauthority_every = 0\n\
-                        acknowledge_within = 300\ngrace_for_absent = 300\nkey_set_max_age = 2\n";
+                        acknowledge_within = 300\ngrace_for_absent = 15\nkey_set_max_age = 2\n";
 
 /// As in production: what a broker logs costs time, too.
 const LOG: &str = "";
@@ -52,6 +55,9 @@ const BOUND: (Duration, Duration) = (Duration::from_secs(120), Duration::from_mi
 /// # Errors
 /// When a phase does not come to its end, says how far it came.
 pub(crate) async fn run(arguments: &Arguments, figures: &mut Figures) -> anyhow::Result<()> {
+    if arguments.dead >= arguments.agents {
+        bail!("--dead {} leaves nobody of --agents {}", arguments.dead, arguments.agents);
+    }
     open_files::allow(arguments.agents)?;
     say("building the broker (a few minutes the first time)");
     world::programs::programs()?;
@@ -69,7 +75,7 @@ struct Fleet {
     board: Board,
     /// Those that have not been started yet.
     agents: Vec<Agent>,
-    count: u32,
+    living: u32,
     /// The CA that signs instances.
     authority: SpkiPin,
 }
@@ -86,12 +92,13 @@ impl Fleet {
         let agent = |(identity, reporter)| Agent::new(identity, live.clone(), surroundings.clone(), reporter);
         let agents: Vec<Agent> = identities.into_iter().zip(reporters).map(agent).collect();
         let authority = bundle.pins().first().copied().context("the trust bundle holds no CA")?;
-        Ok(Self { federation, board, agents, count, authority })
+        Ok(Self { federation, board, agents, living: count, authority })
     }
 
     async fn measure(&mut self, arguments: &Arguments, figures: &mut Figures) -> anyhow::Result<()> {
         self.serve().await?;
-        self.connect(figures).await?;
+        let connected = self.connect(figures).await?;
+        self.end(connected, arguments.dead);
         if arguments.wants(Phase::Keys) {
             self.turn_keys(figures).await?;
         }
@@ -110,22 +117,30 @@ impl Fleet {
         self.federation.serve_with(Log { file: &file, filter: LOG }).await
     }
 
-    async fn connect(&mut self, figures: &mut Figures) -> anyhow::Result<()> {
+    async fn connect(&mut self, figures: &mut Figures) -> anyhow::Result<Vec<AbortHandle>> {
         sleep(REST).await;
         let costs = Costs::since_now("connect", self.broker()?)?;
-        for agent in self.agents.drain(..) {
-            tokio::spawn(agent.run());
-        }
+        let running = self.agents.drain(..).map(|agent| tokio::spawn(agent.run()).abort_handle()).collect();
         let goal = self.goal("connected and in sync");
         let in_sync = |report: &Report| matches!(report.news, News::Acknowledged { key_set: Some(_), .. });
         let moments = self.board.each(goal, in_sync).await?;
-        figures.connect_s = Delays::new(costs.began, &moments, self.count).until(1.0);
+        figures.connect_s = Delays::new(costs.began, &moments, self.living).until(1.0);
         sleep(REST).await;
         let full = Usage::of(self.broker()?)?;
         let added = full.resident_kib.saturating_sub(costs.broker.resident_kib);
         figures.broker_rss_mib = Some(mib(full.resident_kib));
-        figures.memory_per_agent_kib = Some(rounded(added as f64 / f64::from(self.count), 10.0));
-        costs.end(self.broker()?, figures)
+        figures.memory_per_agent_kib = Some(rounded(added as f64 / f64::from(self.living), 10.0));
+        costs.end(self.broker()?, figures)?;
+        Ok(running)
+    }
+
+    /// Some agents die: their connections end, and nothing is heard of them any more.
+    fn end(&mut self, running: Vec<AbortHandle>, dead: u32) {
+        for agent in running.into_iter().take(dead as usize) {
+            agent.abort();
+        }
+        self.board.bury(dead as usize);
+        self.living -= dead;
     }
 
     async fn turn_keys(&mut self, figures: &mut Figures) -> anyhow::Result<()> {
@@ -137,12 +152,12 @@ impl Fleet {
             _ => false,
         };
         let moments = self.board.each(goal, news).await?;
-        let delays = Delays::new(costs.began, &moments, self.count);
+        let delays = Delays::new(costs.began, &moments, self.living);
         figures.key_set_ack_p50_s = delays.until(0.5);
         figures.key_set_ack_p99_s = delays.until(0.99);
         figures.key_set_ack_max_s = delays.until(1.0);
         // Asked only now: an answer with ten thousand names would have been in the way of the acknowledgements.
-        let counted = |rotation: &Value| rotation["acknowledged"] == self.count || rotation["phase"] != "published";
+        let counted = |rotation: &Value| rotation["acknowledged"] == self.living || rotation["phase"] != "published";
         self.rotation("keys/RS256", counted).await?;
         figures.key_set_counted_s = Some(seconds(costs.began.elapsed()));
         self.rotation("keys/RS256", |rotation| rotation["phase"] != "published").await?;
@@ -169,8 +184,8 @@ impl Fleet {
         };
         let moments = self.board.each(goal, renewed).await?;
         let trusting: Vec<Instant> = trusting.into_values().collect();
-        figures.bundle_ack_p99_s = Delays::new(costs.began, &trusting, self.count).until(0.99);
-        figures.ca_renewal_s = Delays::new(ordered.unwrap_or(costs.began), &moments, self.count).until(1.0);
+        figures.bundle_ack_p99_s = Delays::new(costs.began, &trusting, self.living).until(0.99);
+        figures.ca_renewal_s = Delays::new(ordered.unwrap_or(costs.began), &moments, self.living).until(1.0);
         figures.renewals_refused = Some(refused);
         costs.end(self.broker()?, figures)
     }
@@ -184,7 +199,7 @@ impl Fleet {
         let goal = Goal { share: 0.99, ..self.goal("are connected again") };
         let again = |report: &Report| report.at > costs.began && matches!(report.news, News::Connected(_));
         let moments = self.board.each(goal, again).await?;
-        let delays = Delays::new(listening, &moments, self.count);
+        let delays = Delays::new(listening, &moments, self.living);
         figures.reconnect_p50_s = delays.until(0.5);
         figures.reconnect_p99_s = delays.until(0.99);
         figures.reconnect_max_s = delays.until(1.0);
@@ -211,7 +226,7 @@ impl Fleet {
     }
 
     fn goal(&self, what: &'static str) -> Goal<'static> {
-        Goal { what, share: 1.0, within: BOUND.0 + BOUND.1 * self.count }
+        Goal { what, share: 1.0, within: BOUND.0 + BOUND.1 * self.living }
     }
 
     /// Its process id.

@@ -12,6 +12,8 @@ use tokio::time::Instant;
 pub(crate) struct Figures {
     /// How many agents there were.
     pub(crate) agents: u32,
+    /// How many of them ended before anything turned.
+    pub(crate) dead: u32,
     /// Of the programs: a debug build says little about speed.
     pub(crate) optimised: bool,
     /// Resident memory of the broker when all agents are connected and have what they should have.
@@ -30,7 +32,8 @@ pub(crate) struct Figures {
     pub(crate) key_set_ack_max_s: Option<f64>,
     /// … until the broker's own `rotation status` counted all.
     pub(crate) key_set_counted_s: Option<f64>,
-    /// … until the key signed: not before caches have let go of the old key set, twice the 2 s that they may keep it.
+    /// … until the key signed: not before caches have let go of the old key set, twice the 2 s that they may keep it, and
+    /// not before the dead have been waited for.
     pub(crate) key_active_s: Option<f64>,
     /// From the start of `ca rotate` until 99 % of the agents had acknowledged the new trust bundle.
     pub(crate) bundle_ack_p99_s: Option<f64>,
@@ -71,8 +74,8 @@ pub(crate) struct PhaseCost {
 
 impl Figures {
     /// Nothing yet.
-    pub(crate) fn of(agents: u32) -> Self {
-        Self { agents, optimised: !cfg!(debug_assertions), ..Self::default() }
+    pub(crate) fn of(agents: u32, dead: u32) -> Self {
+        Self { agents, dead, optimised: !cfg!(debug_assertions), ..Self::default() }
     }
 
     /// One JSON object on one line.
@@ -105,8 +108,9 @@ impl Figures {
 }
 
 /// The figures of the table, in the order in which they come about.
-const FIGURES: [&str; 20] = [
+const FIGURES: [&str; 21] = [
     "agents",
+    "dead",
     "optimised",
     "connect_s",
     "broker_rss_mib",
@@ -196,7 +200,7 @@ mod tests {
 
     #[test]
     fn what_was_not_measured_is_null_and_every_figure_of_the_table_exists() {
-        let mut figures = Figures::of(7);
+        let mut figures = Figures::of(7, 0);
         figures.connect_s = Some(seconds(Duration::from_micros(1_234_567)));
         let json = figures.json();
         assert_eq!(

@@ -96,26 +96,23 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             output.say(&format!("{} may log users in again.", instance.name), &instance.json());
         }
         Command::Evict { name, yes: false } => bail!("{}", what_would_be_lost(&mut admin, name).await?),
-        Command::Evict { name, yes: true } => {
-            let request = v1::EvictInstanceRequest { name: name.clone() };
-            let done = admin.evict_instance(request).await.map_err(|status| refusal(&status))?.into_inner();
-            let edges = done.trust_edges_removed;
-            let shown = json!({"name": name, "trust_edges_removed": edges});
-            output.say(&format!("{name} is gone, and {edges} trust edge(s) with it."), &shown);
-        }
+        Command::Evict { name, yes: true } => evict(&mut admin, name, output).await?,
         Command::Policy { name, recovery, signing_key } => {
-            let signing_key_choice = match signing_key {
-                None => v1::SigningKeyChoice::Unspecified,
-                Some(SigningKey::Active) => v1::SigningKeyChoice::Active,
-                Some(SigningKey::Acknowledged) => v1::SigningKeyChoice::Acknowledged,
-            };
-            let recovery = recovery.map(|recovery| recovery.to_string()).unwrap_or_default();
-            let policy = v1::InstancePolicy { recovery, signing_key_choice: signing_key_choice.into() };
+            let policy = policy(recovery, signing_key);
             let request = v1::SetInstancePolicyRequest { name, policy: Some(policy) };
             let done = admin.set_instance_policy(request).await.map_err(|status| refusal(&status))?.into_inner();
             output.show(&done.instance.unwrap_or_default().json());
         }
     }
+    Ok(())
+}
+
+async fn evict(admin: &mut AdminServiceClient<Channel>, name: String, output: Output) -> anyhow::Result<()> {
+    let request = v1::EvictInstanceRequest { name: name.clone() };
+    let done = admin.evict_instance(request).await.map_err(|status| refusal(&status))?.into_inner();
+    let edges = done.trust_edges_removed;
+    let shown = json!({"name": name, "trust_edges_removed": edges});
+    output.say(&format!("{name} is gone, and {edges} trust edge(s) with it."), &shown);
     Ok(())
 }
 
@@ -137,4 +134,15 @@ async fn what_would_be_lost(admin: &mut AdminServiceClient<Channel>, name: Strin
         "{name} would lose its identity{client} and {edges} trust edge(s), and its users would be strangers when it \
          enrols again: say --yes if that is what you want, or cut it off with `homeward-broker instance quarantine {name}`"
     ))
+}
+
+/// What is to be changed, as the contract writes it.
+fn policy(recovery: Option<RecoveryPolicy>, signing_key: Option<SigningKey>) -> v1::InstancePolicy {
+    let signing_key_choice = match signing_key {
+        None => v1::SigningKeyChoice::Unspecified,
+        Some(SigningKey::Active) => v1::SigningKeyChoice::Active,
+        Some(SigningKey::Acknowledged) => v1::SigningKeyChoice::Acknowledged,
+    };
+    let recovery = recovery.map(|recovery| recovery.to_string()).unwrap_or_default();
+    v1::InstancePolicy { recovery, signing_key_choice: signing_key_choice.into() }
 }

@@ -16,6 +16,7 @@
 //! Invariants: a token enrols at most one key; identity comes from the verified certificate only; of a signing request
 //! only the public key is used; an alarm ends by a new identity and by nothing else.
 
+mod admission;
 mod error;
 mod issuing;
 mod join_token;

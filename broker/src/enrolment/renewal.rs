@@ -1,6 +1,5 @@
-//! From one certificate to the next: which of an instance's certificates counts, and when it may have another.
+//! From one certificate to the next: when an instance may have another, and how two machines with the same keys are found.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -14,10 +13,10 @@ use uuid::Uuid;
 
 use crate::authority::CaState;
 use crate::clock::Timestamp;
-use crate::enrolment::{CertificateOrder, Enrolment, EnrolmentError, Identity, JoinTokenState, identity, unhindered};
-use crate::registry::{Certificate, Instance, InstanceState};
+use crate::enrolment::{CertificateOrder, Enrolment, EnrolmentError, Identity, identity, unhindered};
+use crate::registry::{Certificate, Instance};
+use crate::storage::Expect;
 use crate::storage::table::Stored;
-use crate::storage::{Expect, StoreError};
 
 /// A certificate is renewed at most this many times in its life.
 const RENEWALS_PER_LIFETIME: u32 = 20;
@@ -43,63 +42,6 @@ pub struct GenerationProof {
 }
 
 impl Enrolment {
-    /// Decides whether a verified certificate may make calls. The first call with a new one makes it the one.
-    ///
-    /// # Errors
-    /// When the instance is unknown, quarantined, or has a newer certificate.
-    pub async fn authenticate(
-        &self,
-        name: &InstanceName,
-        serial: &str,
-        now: Timestamp,
-    ) -> Result<Arc<Instance>, EnrolmentError> {
-        let instance = self.registry.snapshot().instance(name).cloned().ok_or(EnrolmentError::AgentUnknown)?;
-        match admit(&instance, serial)? {
-            Admission::Plain => Ok(instance),
-            Admission::FirstUse => self.first_use(name, serial, now).await,
-        }
-    }
-
-    async fn first_use(
-        &self,
-        name: &InstanceName,
-        serial: &str,
-        now: Timestamp,
-    ) -> Result<Arc<Instance>, EnrolmentError> {
-        let Some(Stored { record, version }) = self.registry.instances.get(name.as_str()).await? else {
-            return Err(EnrolmentError::AgentUnknown);
-        };
-        if admit(&record, serial)? == Admission::Plain {
-            return Ok(Arc::new(record));
-        }
-        let mut writes = Vec::new();
-        if let InstanceState::Claimed { join_token } = &record.state
-            && let Some(Stored { record: mut token, version }) = self.tokens.get(join_token).await?
-            && let JoinTokenState::Claimed(claim) = token.state
-        {
-            token.state = JoinTokenState::Confirmed(claim);
-            writes.push(self.tokens.put(join_token, &token, Expect::Version(version))?);
-        }
-        let instance = promote(record, serial);
-        writes.push(self.registry.instances.put(name.as_str(), &instance, Expect::Version(version))?);
-        match self.tokens.commit(writes).await {
-            Ok(revision) => {
-                self.registry.reached(revision).await?;
-                info!(instance = %name, generation = instance.certificate.generation, at = %now, "certificate in use");
-                Ok(Arc::new(instance))
-            }
-            // Another call with the same certificate was first: that is as good, if it is in use now.
-            Err(StoreError::Conflict) => {
-                let stored = self.registry.instances.get(name.as_str()).await?.ok_or(EnrolmentError::AgentUnknown)?;
-                match admit(&stored.record, serial)? {
-                    Admission::Plain => Ok(Arc::new(stored.record)),
-                    Admission::FirstUse => Err(StoreError::Conflict.into()),
-                }
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
     /// Makes the caller's next certificate. It takes the place of the current one when it is first used; until then a
     /// retry with the same request id gets the same one, unless the CA has turned in between.
     ///
@@ -178,11 +120,11 @@ impl Enrolment {
         now: Timestamp,
     ) -> Result<(), EnrolmentError> {
         let instance = &stored.record;
-        match lineage(instance, generation) {
+        let in_use = instance.certificate.generation;
+        match lineage(generation, in_use, newest(instance)) {
             Lineage::Present => Ok(()),
             Lineage::Unknown => Err(EnrolmentError::GenerationUnknown),
             Lineage::Older => {
-                let in_use = instance.certificate.generation;
                 error!(
                     instance = %instance.name, presented = generation, in_use,
                     "SECURITY: two machines have this instance's keys; the instance is quarantined. Find out which one \
@@ -197,39 +139,6 @@ impl Enrolment {
             }
         }
     }
-}
-
-/// What a verified certificate means for a call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Admission {
-    /// It is the one in use.
-    Plain,
-    /// It was made for this instance and is used for the first time now.
-    FirstUse,
-}
-
-/// Whether a certificate may make calls for this instance.
-///
-/// # Errors
-/// When the instance is quarantined or the certificate is not one of its two.
-fn admit(instance: &Instance, serial: &str) -> Result<Admission, EnrolmentError> {
-    let pending = instance.pending_certificate.as_ref().is_some_and(|pending| pending.serial == serial);
-    match &instance.state {
-        InstanceState::Quarantined { .. } => Err(EnrolmentError::Quarantined),
-        InstanceState::Confirmed if instance.certificate.serial == serial => Ok(Admission::Plain),
-        InstanceState::Claimed { .. } if instance.certificate.serial == serial => Ok(Admission::FirstUse),
-        InstanceState::Confirmed if pending => Ok(Admission::FirstUse),
-        InstanceState::Confirmed | InstanceState::Claimed { .. } => Err(EnrolmentError::CertificateReplaced),
-    }
-}
-
-/// The instance after the first use of one of its certificates.
-fn promote(mut instance: Instance, serial: &str) -> Instance {
-    instance.state = InstanceState::Confirmed;
-    if let Some(pending) = instance.pending_certificate.take_if(|pending| pending.serial == serial) {
-        instance.certificate = pending;
-    }
-    instance
 }
 
 /// The certificate that answered this very request before, if its answer was lost: pending, or used already by an agent
@@ -274,10 +183,10 @@ enum Lineage {
     Unknown,
 }
 
-fn lineage(instance: &Instance, generation: u64) -> Lineage {
-    if generation < instance.certificate.generation {
+fn lineage(generation: u64, in_use: u64, newest: u64) -> Lineage {
+    if generation < in_use {
         Lineage::Older
-    } else if generation <= newest(instance) {
+    } else if generation <= newest {
         Lineage::Present
     } else {
         Lineage::Unknown
@@ -298,84 +207,22 @@ pub(super) fn has_signed(instance: &Instance, message: &[u8], signature: &[u8]) 
 
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
-
-    use homeward_certs::authority::{CertificateAuthority, Validity};
-    use homeward_certs::csr::{CsrPublicKey, InstanceKey};
-
     use super::*;
-    use crate::registry::{InstanceId, QuarantineCause, RecoveryPolicy};
-
-    const HOUR: Duration = Duration::from_secs(3600);
-    const NOW: Timestamp = Timestamp::from_secs(1_000_000);
-
-    fn certificate(generation: u64, issued_at: Timestamp) -> Certificate {
-        let domain = "example.org".parse().unwrap();
-        let ca = CertificateAuthority::generate(domain, SystemTime::UNIX_EPOCH + HOUR, 2 * HOUR).unwrap();
-        let key = CsrPublicKey::from_csr(&InstanceKey::generate().unwrap().csr().unwrap()).unwrap();
-        let validity = Validity { now: SystemTime::UNIX_EPOCH + HOUR, lifetime: HOUR };
-        let leaf = ca.issue_instance(&"alpha".parse().unwrap(), &key, validity).unwrap();
-        Certificate::of(&leaf, format!("key {generation}"), Uuid::from_u128(generation.into()), issued_at, generation)
-    }
-
-    fn instance(state: InstanceState) -> Instance {
-        Instance {
-            name: "alpha".parse().unwrap(),
-            id: InstanceId::generate(),
-            display_name: String::new(),
-            public_url: String::new(),
-            state,
-            enrolled_at: NOW,
-            recovery_key: String::new(),
-            certificate: certificate(1, NOW),
-            pending_certificate: Some(certificate(2, NOW + HOUR / 2)),
-            relying_party: None,
-            home: None,
-            recovery: RecoveryPolicy::default(),
-        }
-    }
-
-    #[test]
-    fn a_certificate_counts_by_state_and_serial() {
-        let claimed = instance(InstanceState::Claimed { join_token: String::new() });
-        let (first, second) = (&claimed.certificate.serial, &claimed.pending_certificate.as_ref().unwrap().serial);
-        let confirmed = Instance { state: InstanceState::Confirmed, ..claimed.clone() };
-        let state = InstanceState::Quarantined { reason: String::new(), since: NOW, cause: QuarantineCause::Ops };
-        let quarantined = Instance { state, ..claimed.clone() };
-        for (instance, serial, expected) in [
-            (&claimed, first, "Ok(FirstUse)"),
-            (&claimed, second, "Err(CertificateReplaced)"),
-            (&confirmed, first, "Ok(Plain)"),
-            (&confirmed, second, "Ok(FirstUse)"),
-            (&confirmed, &"00".to_owned(), "Err(CertificateReplaced)"),
-            (&quarantined, first, "Err(Quarantined)"),
-            (&quarantined, second, "Err(Quarantined)"),
-        ] {
-            assert_eq!(format!("{:?}", admit(instance, serial)), expected, "{:?} {serial}", instance.state);
-        }
-        let promoted = promote(confirmed.clone(), second);
-        assert_eq!((&promoted.certificate.serial, &promoted.pending_certificate), (second, &None));
-        assert!(matches!(admit(&promoted, first), Err(EnrolmentError::CertificateReplaced)));
-        let same = promote(confirmed.clone(), first);
-        assert_eq!(
-            (&same.certificate, &same.pending_certificate),
-            (&confirmed.certificate, &confirmed.pending_certificate)
-        );
-    }
 
     #[test]
     fn a_generation_is_older_than_the_one_in_use_or_was_made_since() {
-        let mut instance = instance(InstanceState::Confirmed);
-        instance.certificate.generation = 3;
-        instance.pending_certificate.as_mut().unwrap().generation = 5;
         use Lineage::{Older, Present, Unknown};
-        for (generation, expected) in
-            [(0, Older), (1, Older), (2, Older), (3, Present), (4, Present), (5, Present), (6, Unknown)]
-        {
-            assert_eq!(lineage(&instance, generation), expected, "{generation}");
+        for (generation, in_use, newest, expected) in [
+            (0, 1, 1, Older),
+            (1, 1, 1, Present),
+            (2, 1, 1, Unknown),
+            (2, 3, 5, Older),
+            (3, 3, 5, Present),
+            (4, 3, 5, Present),
+            (5, 3, 5, Present),
+            (6, 3, 5, Unknown),
+        ] {
+            assert_eq!(lineage(generation, in_use, newest), expected, "{generation} {in_use} {newest}");
         }
-        assert_eq!(newest(&instance), 5);
-        instance.pending_certificate = None;
-        assert_eq!((newest(&instance), lineage(&instance, 4)), (3, Unknown));
     }
 }
