@@ -74,7 +74,7 @@ impl SyncService for TestBroker {
     async fn get_probe(&self, _: Request<GetProbeRequest>) -> Result<Response<GetProbeResponse>, Status> {
         let mut probes = self.probes.lock().unwrap();
         // The last one is true for ever.
-        let outcome = if probes.len() > 1 { probes.pop_front() } else { probes.front().cloned() };
+        let outcome = if probes.len() > 1 { probes.pop_front() } else { probes.front().copied() };
         outcome.map(Response::new).ok_or_else(|| Status::not_found("no probe"))
     }
 

@@ -33,6 +33,7 @@ async fn stop(instance: &mut Instance) {
 }
 
 /// What the agent trusts, as it is on disk.
+#[expect(clippy::disallowed_methods, reason = "nobody else reads the file, and nothing is lost with it")]
 fn change_bundle(instance: &Instance, bundle: &Value) {
     let file = instance.folder.join("agent/identity.json");
     let mut identity: Value = serde_json::from_str(&std::fs::read_to_string(&file).unwrap()).unwrap();
@@ -87,6 +88,24 @@ async fn an_agent_whose_chain_is_cut_is_told_whom_to_trust_by_its_operator() {
     beta.command(&["rebootstrap", "--pin", pin], None).await.unwrap();
     beta.run().await.unwrap();
     federation.in_sync("beta").await.unwrap();
+}
+
+/// B1: cut off, the agent ends and says so to whoever asks; the application keeps its files. Released, it goes on.
+#[tokio::test]
+async fn an_agent_that_was_sent_away_is_dead_until_ops_release_it() {
+    let federation = Federation::start().await.unwrap();
+    let mut beta = federation.instance("beta", relying_party()).await.unwrap();
+    beta.command(&["status"], None).await.unwrap();
+    federation.ops(&["instance", "quarantine", "beta", "--reason", "a drill"]).await.unwrap();
+    let agent = beta.agent.as_mut().unwrap();
+    assert_eq!(agent.ended().await.unwrap().code(), Some(78), "{}", agent.log());
+    let dead = beta.command(&["status"], None).await.unwrap_err().to_string();
+    assert!(dead.contains("has sent this agent away") && dead.contains("quarantine"), "{dead}");
+    assert!(beta.folder.join("credentials/current/homeward.json").is_file());
+    federation.ops(&["instance", "release", "beta"]).await.unwrap();
+    beta.run().await.unwrap();
+    federation.in_sync("beta").await.unwrap();
+    beta.command(&["status"], None).await.unwrap();
 }
 
 /// A site without a secret: its agent makes the key, and another one when ops turn the credential.
