@@ -169,7 +169,10 @@ impl Address {
                 | CertificateError::Expired
                 | CertificateError::ExpiredContext { .. },
             ) => DialError::Clock { now: crate::clock::now() },
-            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => DialError::UnknownAuthority { url },
+            // A CA that has turned has the name of the one before it: its signature is wrong under the old key.
+            rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer | CertificateError::BadSignature) => {
+                DialError::UnknownAuthority { url }
+            }
             rustls::Error::InvalidCertificate(_) => DialError::NotTheBroker { url, source: Box::new(cause.clone()) },
             _ => DialError::Tls { url, source: error },
         }
@@ -270,6 +273,15 @@ mod tests {
         dial(&url, &ours).await.unwrap();
         let refused = dial(&url, &theirs).await.unwrap_err();
         assert!(matches!(refused, DialError::NotTheBroker { .. }) && !refused.is_temporary(), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_broker_of_another_ca_is_told_from_an_impostor() {
+        let (ours, theirs) = (TestAuthority::new(clock::now()), TestAuthority::new(clock::now()));
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Arc::new(ours.enrol(folder.path(), broker(&theirs).await));
+        let refused = Broker::new(identity).unwrap().connect().await.unwrap_err();
+        assert!(matches!(refused, DialError::UnknownAuthority { .. }) && !refused.is_temporary(), "{refused}");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ mod identity;
 mod killed;
 mod login;
 mod ops;
+mod returning;
 mod rotation;
 mod storage;
 mod town;

@@ -197,7 +197,59 @@ async fn redeem(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::Router;
+    use axum::extract::State;
+    use axum::http::{HeaderMap, StatusCode};
+    use axum::routing::post;
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::recipe::Recipe;
+
+    fn credentials(issuer: &str) -> Credentials {
+        let credential = Credential::Secret("s3cret/+".into());
+        Credentials { issuer: issuer.to_owned(), client_id: "beta".to_owned(), secret_version: 1, credential }
+    }
+
+    fn beta() -> (RelyingParty, Application, PublicUrl) {
+        let mut recipe = Recipe::embedded("django-allauth").unwrap().relying_party.unwrap();
+        recipe.probe = None;
+        let public_url = PublicUrl::try_from("https://beta.example".parse::<Url>().unwrap()).unwrap();
+        let application = Application::new("http://127.0.0.1:1".parse().unwrap(), &public_url).unwrap();
+        (recipe, application, public_url)
+    }
+
+    #[tokio::test]
+    async fn the_agent_speaks_for_an_application_on_the_brokers_own_machine() {
+        type Heard = Arc<Mutex<Vec<String>>>;
+        async fn token(State(heard): State<Heard>, headers: HeaderMap, form: String) -> StatusCode {
+            heard.lock().unwrap().push(format!("{} {form}", headers["authorization"].to_str().unwrap()));
+            StatusCode::BAD_REQUEST
+        }
+        let heard = Heard::default();
+        let routes = Router::new().route("/token", post(token)).with_state(heard.clone());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let issuer = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        let ((recipe, application, public_url), credentials) = (beta(), credentials(&issuer));
+        let presenter = Presenter::of(&recipe, &application, &credentials, &public_url).unwrap();
+        presenter.present("hwp_code").await.unwrap();
+        // beta:s3cret%2F%2B
+        let expected = "Basic YmV0YTpzM2NyZXQlMkYlMkI= grant_type=authorization_code&code=hwp_code&\
+                        redirect_uri=https%3A%2F%2Fbeta.example%2Faccounts%2Foidc%2Fhomeward%2Flogin%2Fcallback%2F";
+        assert_eq!(*heard.lock().unwrap(), [expected]);
+    }
+
+    #[test]
+    fn nobody_speaks_for_an_application_over_the_network() {
+        let (recipe, application, public_url) = beta();
+        for issuer in ["https://login.example", "http://login.example", "https://127.0.0.1:8080", "nonsense"] {
+            let credentials = credentials(issuer);
+            assert!(Presenter::of(&recipe, &application, &credentials, &public_url).is_none(), "{issuer}");
+        }
+    }
 
     #[test]
     fn only_a_redirect_to_the_issuer_has_a_state() {
