@@ -4,14 +4,15 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use world::{Browser, Federation};
+use world::applicant::Applicant;
+use world::{Browser, Federation, InstanceOptions};
 
 use crate::town::{Town, town_with, user};
 
 /// Short enough for a test, long enough for two agents on a busy machine.
 const SETTINGS: &str = "[rotation]\nkey_set_max_age = 1\nacknowledge_within = 30\ngrace_for_absent = 10\n";
 
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 impl Town {
     async fn alice_logs_in(&self) {
@@ -101,6 +102,48 @@ async fn a_client_secret_turns_on_the_applications_own_proof() {
     assert_ne!(secret(), before);
     let shown = status(federation, "secret/beta").await;
     assert!(shown["reason"].as_str().unwrap().contains("presented the new credential"), "{shown}");
+    town.alice_logs_in().await;
+}
+
+/// An application that takes the new files, reloads, and still presents the old secret: the broker sees it, the new secret
+/// is taken back with the reason, and logins never stop.
+#[tokio::test]
+async fn a_secret_that_the_application_does_not_read_is_taken_back_and_logins_go_on() {
+    let town = town_with(&["session"], SETTINGS).await;
+    let federation = &town.federation;
+    town.beta.site.read_no_secret_again().unwrap();
+    federation.ops(&["secret", "rotate", "--instance", "beta"]).await.unwrap();
+    town.alice_logs_in().await;
+    assert_eq!(reaches(federation, "secret/beta", &["done", "rolled back"]).await, "rolled back");
+    let shown = status(federation, "secret/beta").await;
+    assert!(shown["reason"].as_str().unwrap().contains("OLD_SECRET_PRESENTED"), "{shown}");
+    town.alice_logs_in().await;
+}
+
+/// R1, R2: who joins while the CA turns gets both pins with its token, and goes on with everybody else.
+#[tokio::test]
+async fn an_agent_that_joins_while_the_ca_turns_goes_on_with_the_others() {
+    let town = town_with(&["session"], SETTINGS).await;
+    let federation = &town.federation;
+    let party = || InstanceOptions { accounts: Vec::new(), relying_party: true, methods: Vec::new() };
+    let early = federation.token("early", &[]).await.unwrap();
+    federation.ops(&["ca", "rotate"]).await.unwrap();
+    let middle = federation.token("middle", &[]).await.unwrap();
+    assert_eq!(Applicant::new(&middle).unwrap().token.pins.len(), 2, "both pins while the CA turns");
+    let mut joined = Vec::new();
+    for (name, token) in [("early", early), ("middle", middle)] {
+        let mut instance = federation.prepare(name, party()).await.unwrap();
+        instance.enrol(&token).await.unwrap();
+        instance.run().await.unwrap();
+        joined.push(instance);
+    }
+    reaches(federation, "ca", &["done"]).await;
+    for name in ["alpha", "beta", "early", "middle"] {
+        let shown = federation.in_sync(name).await.unwrap();
+        assert_eq!(shown["state"], "confirmed", "{shown}");
+    }
+    let late = federation.token("late", &[]).await.unwrap();
+    assert_eq!(Applicant::new(&late).unwrap().token.pins.len(), 1);
     town.alice_logs_in().await;
 }
 

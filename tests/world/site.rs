@@ -60,6 +60,8 @@ struct Shared {
     pending: Mutex<HashMap<String, Pending>>,
     /// Ids of the broker's keys, as it last fetched them.
     key_ids: Mutex<Vec<String>>,
+    /// The client secret that it presents whatever its files say, if it does not read them again.
+    stale_secret: Mutex<Option<String>>,
 }
 
 impl Site {
@@ -79,6 +81,7 @@ impl Site {
             sessions: Mutex::default(),
             pending: Mutex::default(),
             key_ids: Mutex::default(),
+            stale_secret: Mutex::default(),
         });
         let router = Router::new()
             .route("/", get(front))
@@ -116,6 +119,17 @@ impl Site {
     /// Its name.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// From now on it presents the client secret that it has now, whatever is written for it: an application that takes
+    /// files and reloads, and reads nothing.
+    ///
+    /// # Errors
+    /// When it is not set up yet.
+    pub fn read_no_secret_again(&self) -> anyhow::Result<()> {
+        let secret = self.shared.read_credentials()?.into_secret();
+        *self.shared.stale_secret.lock().unwrap_or_else(PoisonError::into_inner) = secret;
+        Ok(())
     }
 
     /// Stops answering.

@@ -34,7 +34,7 @@ use tracing::{error, info};
 use crate::clock::{Clock, Timestamp};
 use crate::secret::{KeyEncryptionKey, Purpose, SecretError};
 use crate::storage::table::Table;
-use crate::storage::{Expect, Store, StoreError, Watch, Write};
+use crate::storage::{Expect, Revision, Store, StoreError, Watch, Write};
 
 use leaf::BrokerLeaf;
 use record::{StoredAuthority, StoredCa, StoredStatement};
@@ -44,6 +44,9 @@ pub use state::{CaState, ListedCa};
 
 /// How long a CA lasts.
 const AUTHORITY_LIFETIME: Duration = Duration::from_secs(5 * 365 * 86_400);
+
+/// Longest wait of [`Authority::reached`].
+const REACH: Duration = Duration::from_secs(5);
 
 /// Pause before the broker's leaf is tried again.
 const LEAF_RETRY: Duration = Duration::from_secs(60);
@@ -156,6 +159,19 @@ impl Authority {
                     LEAF_RETRY
                 }
             };
+        }
+    }
+
+    /// Waits until the CA is as the commit of this revision left it.
+    ///
+    /// # Errors
+    /// When that takes longer than five seconds.
+    pub async fn reached(&self, revision: Revision) -> Result<(), StoreError> {
+        let mut state = self.state.subscribe();
+        let reached = state.wait_for(|state| state.revision >= revision.as_u64());
+        match tokio::time::timeout(REACH, reached).await {
+            Ok(Ok(_)) => Ok(()),
+            _ => Err(StoreError::Unavailable("the CA does not follow the store".into())),
         }
     }
 

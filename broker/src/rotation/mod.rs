@@ -240,11 +240,14 @@ impl Rotations {
         expect: Expect,
         mut writes: Vec<Write>,
     ) -> Result<(), RotationError> {
-        let concerns_registry = matches!(rotation.subject, RotationSubject::Secret(_)) && !writes.is_empty();
+        let moves = !writes.is_empty();
         writes.push(self.table.put(&rotation.subject.key(), rotation, expect)?);
         let revision = self.table.commit(writes).await?;
-        if concerns_registry {
-            self.registry.reached(revision).await?;
+        // Whoever ordered it finds it done: a join token of the next moment carries the new pin.
+        match &rotation.subject {
+            RotationSubject::Secret(_) if moves => self.registry.reached(revision).await?,
+            RotationSubject::Authority if moves => self.authority.reached(revision).await?,
+            _ => {}
         }
         self.woken.notify_one();
         Ok(())

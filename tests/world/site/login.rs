@@ -39,10 +39,19 @@ pub(super) struct HomewardCredentials {
     client_private_key: Option<String>,
 }
 
+impl HomewardCredentials {
+    pub(super) fn into_secret(self) -> Option<String> {
+        self.client_secret
+    }
+}
+
 impl Shared {
     pub(super) fn read_credentials(&self) -> anyhow::Result<HomewardCredentials> {
         let text = std::fs::read_to_string(&self.credentials).context("this site is not set up for Homeward yet")?;
-        Ok(serde_json::from_str(&text)?)
+        let mut credentials: HomewardCredentials = serde_json::from_str(&text)?;
+        let stale = self.stale_secret.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        credentials.client_secret = stale.or(credentials.client_secret);
+        Ok(credentials)
     }
 
     async fn provider(&self) -> anyhow::Result<(HomewardCredentials, CoreProviderMetadata)> {
