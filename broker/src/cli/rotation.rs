@@ -177,7 +177,7 @@ fn screen(rotation: &v1::Rotation) -> String {
     line("next", rotation.next_step.clone());
     for (index, laggard) in rotation.laggards.iter().take(NAMED).enumerate() {
         let head = if index == 0 { "waits for" } else { "" };
-        let presence = if laggard.online { "online " } else { "offline" };
+        let presence = if laggard.online { "online" } else { "offline" };
         let (seen, since) = (time(laggard.last_seen_time.as_ref()), time(laggard.waiting_since_time.as_ref()));
         let seen = if seen.is_empty() { "never seen".to_owned() } else { format!("last seen {seen}") };
         let text = format!("{} ({presence}, {seen}, waited for since {since}): {}", laggard.instance, laggard.reason);
@@ -231,7 +231,7 @@ fn to_json(rotation: &v1::Rotation) -> Value {
 }
 
 impl Row for v1::PlannedMove {
-    const COLUMNS: &'static [&'static str] = &["NOT BEFORE", "SUBJECT", "WHAT HAPPENS", "AND NOT BEFORE"];
+    const COLUMNS: &'static [&'static str] = &["NOT BEFORE", "SUBJECT", "WHAT HAPPENS", "ONLY WHEN"];
 
     fn cells(&self) -> Vec<String> {
         vec![time(self.time.as_ref()), self.subject.clone(), self.r#move.clone(), self.gate.clone()]

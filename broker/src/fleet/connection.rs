@@ -32,6 +32,9 @@ pub struct Connection {
     /// Whether it can be sent differences. An agent of the first release never names a resource and knows snapshots
     /// only; any other does so in its Hello, or at the latest when it acknowledges its first snapshot.
     knows_resources: bool,
+    /// Whether it was sent anything on this stream. The first message says how wide to spread a reconnect, even if it
+    /// says nothing else: an agent that has just started knows no better than its own default.
+    greeted: bool,
 }
 
 /// What to do with an agent's stream.
@@ -100,6 +103,7 @@ impl Connection {
             told_revision: 0,
             in_use: uses,
             knows_resources: !uses.is_empty(),
+            greeted: false,
         };
         // Whether the stream may live is judged by `next`, which looks at the registry first of all.
         connection.seat.mark_changed();
@@ -140,7 +144,7 @@ impl Connection {
                 Ok(()) = self.shared.changed() => {}
             }
             self.settle();
-            if self.wanted(&self.shared.borrow()) != self.told {
+            if !self.greeted || self.wanted(&self.shared.borrow()) != self.told {
                 return Next::Send;
             }
         }
@@ -164,7 +168,7 @@ impl Connection {
             // The other resources reach the agent all the same.
             wanted.set(Resource::ClientCredentials, self.told.get(Resource::ClientCredentials));
         }
-        if wanted == self.told {
+        if std::mem::replace(&mut self.greeted, true) && wanted == self.told {
             return None;
         }
         let changed = wanted.beyond(&scope);

@@ -122,11 +122,13 @@ async fn a_new_agent_is_sent_everything_and_is_done_when_it_uses_all_of_it() {
 }
 
 #[tokio::test]
-async fn an_agent_that_has_everything_is_sent_nothing() {
+async fn an_agent_that_has_everything_is_greeted_and_sent_nothing() {
     let federation = Federation::new().await;
     let update = sent(&mut federation.connect("beta", Hello::default())).await;
     let hello = Hello { resources: update.versions.clone(), ..Hello::default() };
     let mut beta = federation.connect("beta", hello.clone());
+    let greeting = sent(&mut beta).await;
+    assert_eq!((greeting.contents, greeting.versions), (Contents::Changes(Vec::new()), Vec::new()));
     assert_eq!(quiet(&mut beta).await, None);
     let seen = federation.sighting("beta");
     assert_eq!((seen.applied_revision, seen.acknowledged.secret_version), (update.revision, 1));
