@@ -40,11 +40,12 @@ use uuid::Uuid;
 use crate::authority::Authority;
 use crate::clock::{Clock, Timestamp};
 use crate::config::RotationPolicy;
+use crate::foundations::Foundations;
 use crate::keys::StoredKey;
 use crate::registry::{Liveness, Registry, Sighting};
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
-use crate::storage::{Expect, Store, StoreError, Write};
+use crate::storage::{Expect, StoreError, Write};
 
 pub use error::RotationError;
 pub use gate::{Absent, Gate, Participant, Verdict};
@@ -81,21 +82,6 @@ pub struct Settings {
     pub policy: RotationPolicy,
     /// How long something that a signing key has signed may be shown to somebody, at the longest.
     pub longest_token: Duration,
-}
-
-/// What rotations stand on.
-#[derive(Clone, Debug)]
-pub struct Foundations {
-    /// Where everything is written.
-    pub store: Arc<dyn Store>,
-    /// Who is who.
-    pub registry: Registry,
-    /// What agents have said.
-    pub liveness: Liveness,
-    /// The CA.
-    pub authority: Arc<Authority>,
-    /// Seals new keys and secrets.
-    pub kek: Arc<KeyEncryptionKey>,
 }
 
 /// What a rotation begins or goes on with.

@@ -12,7 +12,6 @@ use cookie::Cookie;
 use homeward_certs::identity::InstanceName;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
-use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
@@ -66,8 +65,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let sled = Arc::new(SledStore::open(folder.path()).unwrap());
         let store: Arc<dyn Store> = sled.clone();
-        let kek = KeyEncryptionKey::from_text(KeyEncryptionKey::generate_text().unwrap().expose_secret()).unwrap();
-        let kek = Arc::new(kek);
+        let kek = KeyEncryptionKey::new_for_test();
         let (time, clock) = Clock::manual(NOW);
         let mut writes = keys::first_keys(&store, &kek, NOW).unwrap();
         writes.push(SubjectKey::first(&store, &kek).unwrap());

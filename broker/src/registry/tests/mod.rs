@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
-use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::broadcast;
@@ -25,11 +24,6 @@ pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
 pub(crate) fn name(text: &str) -> InstanceName {
     text.parse().unwrap()
-}
-
-pub(crate) fn key_encryption_key() -> Arc<KeyEncryptionKey> {
-    let text = KeyEncryptionKey::generate_text().unwrap();
-    Arc::new(KeyEncryptionKey::from_text(text.expose_secret()).unwrap())
 }
 
 /// A confirmed instance, relying party and home.
@@ -73,7 +67,7 @@ impl World {
         let store = Arc::new(SledStore::open(folder.path()).unwrap());
         let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
         tokio::spawn(keep_fresh);
-        Self { registry, store, kek: key_encryption_key(), _folder: folder }
+        Self { registry, store, kek: KeyEncryptionKey::new_for_test(), _folder: folder }
     }
 
     pub(crate) async fn enrol(&self, text: &str) {
