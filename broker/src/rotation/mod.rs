@@ -14,8 +14,8 @@
 //! begins by itself is only what [`schedule`] has shown as planned.
 //!
 //! Invariants: every move is one commit that expects the record, and all that it changes, to be as it was judged, so that
-//! of two brokers one moves and the other looks again; a gate that fails pauses the rotation and tells ops, it never opens
-//! silently.
+//! of two brokers one moves and the other looks again; a gate that fails pauses the rotation (that of a client secret
+//! ends) and tells ops, it never opens silently.
 
 mod ca;
 mod error;
