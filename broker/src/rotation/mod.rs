@@ -1,6 +1,6 @@
 //! Rotation: signing keys, client credentials and the CA are turned by one gated mechanism.
 //!
-//! A rotation is a record: what turns, in which phase it is, since when. Between two phases stands a [`gate`]: nothing
+//! A rotation is a record: what turns, in which phase it is, since when. Between two phases stands a `gate`: nothing
 //! starts to be *used* before those who must understand it have acknowledged it, nothing is *retired* while somebody still
 //! needs it. What was acknowledged comes from the agents' proofs, as [`Liveness`] has it.
 //!
@@ -11,7 +11,7 @@
 //! | `ca` | prepared → clients activated → servers activated → done: `ca.rs` |
 //!
 //! [`Rotations::run`] looks at every running rotation whenever an agent has acknowledged something, and once a second. What
-//! begins by itself is only what [`schedule`] has shown as planned.
+//! begins by itself is only what `schedule` has shown as planned.
 //!
 //! Invariants: every move is one commit that expects the record, and all that it changes, to be as it was judged, so that
 //! of two brokers one moves and the other looks again; a gate that fails pauses the rotation (that of a client secret

@@ -1,4 +1,5 @@
-//! The lives of instances, told to the flow itself with a clock that travels.
+//! The lives of instances, told to the flow itself with a clock that travels. The ids in comments are the numbered steps of
+//! the enrolment notes.
 
 mod recovery;
 mod renewal;
