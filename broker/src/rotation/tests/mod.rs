@@ -9,13 +9,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
-use serde_json::json;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::RotationPolicy;
 use crate::foundations::Foundations;
 use crate::keys::{KeyState, SigningAlgorithm, first_keys};
-use crate::registry::{ClientId, ClientSecret, Instance, InstanceId, RelyingParty, Sighting, SigningKeyChoice};
+use crate::registry::{self, ClientSecret, Instance, RelyingParty, Sighting, SigningKeyChoice};
 use crate::rotation::ca::phase_of_authority;
 use crate::rotation::{Phase, RotationSubject, Rotations, Settings, Urgency};
 use crate::storage::{Expect, StoreError};
@@ -119,21 +118,10 @@ impl World {
 }
 
 fn relying_party(name: &str, secret: &ClientSecret) -> Instance {
-    let id = InstanceId::generate();
-    let value = json!({
-        "name": name, "id": id, "display_name": name, "public_url": format!("https://{name}.example"),
-        "state": "confirmed", "enrolled_at": NOW, "recovery_key": "",
-        "certificate": {"serial": "", "der": "", "key": "", "request_id": uuid::Uuid::nil(), "issued_at": NOW,
-            "not_after": NOW + 1000 * MINUTE, "generation": 1},
-        "pending_certificate": null,
-        "relying_party": {
-            "client_id": ClientId::of(&name.parse().unwrap(), id), "secret": secret,
-            "redirect_uris": [format!("https://{name}.example/cb")], "auth_method": "client_secret_basic",
-            "id_token_alg": "RS256", "pkce_required": true,
-        },
-        "home": null,
-    });
-    serde_json::from_value(value).unwrap()
+    let mut instance = registry::tests::instance(name, secret);
+    (instance.enrolled_at, instance.certificate.issued_at) = (NOW, NOW);
+    instance.certificate.not_after = NOW + 1000 * MINUTE;
+    instance
 }
 
 fn secret_of(name: &str) -> RotationSubject {
