@@ -1,6 +1,6 @@
 //! How an agent that slept through a change of the CA finds its broker again.
 //!
-//! [`follow`]: every trust bundle comes with a statement by a CA that the one before it trusts. They are fetched over a
+//! `follow`: every trust bundle comes with a statement by a CA that the one before it trusts. They are fetched over a
 //! connection that verifies nobody, because whoever answers cannot forge them; they lead from the bundle that was kept to
 //! the newest, or nowhere. [`rebootstrap`] is for when they lead nowhere: the operator says which CA to trust, by its pin,
 //! which he has from ops. The agent never trusts what merely happens to answer.

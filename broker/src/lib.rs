@@ -6,7 +6,7 @@
 //! |---|---|
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
 //! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`]: none calls another |
-//! | ground | [`registry`], [`keys`], [`authority`] |
+//! | ground | [`registry`], [`keys`], [`authority`], and what several flows stand on, as [`foundations`] |
 //! | core | [`storage`], [`secret`], [`clock`], and [`config`] |
 //!
 //! [`run`] is the only place where parts are put together.
@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod enrolment;
 pub mod fleet;
+pub mod foundations;
 pub mod grants;
 pub mod grpc;
 pub mod keys;
@@ -40,10 +41,11 @@ use clock::Clock;
 use config::Config;
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, Terms};
+use foundations::Foundations;
 use grants::{AccessToken, Code, InstanceProbes, Probes};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
-use oidc::{Foundations, Provider, Publication, UsedAssertion};
+use oidc::{Provider, Publication, UsedAssertion};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
@@ -97,24 +99,17 @@ pub async fn run(
         agent_url: config.agent_url.to_string(),
         certificate_lifetime: config.lifetimes.instance_certificate,
     };
-    let enrolling = enrolment::Foundations {
+    let foundations = Foundations {
         store: store.clone(),
         registry: registry.clone(),
         liveness: liveness.clone(),
         authority: authority.clone(),
         kek: kek.clone(),
     };
-    let enrolment = Enrolment::new(enrolling, settings);
-    let rotating = rotation::Foundations {
-        store: store.clone(),
-        registry: registry.clone(),
-        liveness: liveness.clone(),
-        authority: authority.clone(),
-        kek: kek.clone(),
-    };
+    let enrolment = Enrolment::new(foundations.clone(), settings);
     let longest_token = config.lifetimes.longest_token();
     let (rotations, next_change) =
-        Rotations::new(rotating, rotation::Settings { policy: config.rotation, longest_token });
+        Rotations::new(foundations, rotation::Settings { policy: config.rotation, longest_token });
     let window = rotations.clone();
     let pace = Pace {
         key_set_max_age: config.rotation.key_set_max_age,
@@ -125,7 +120,7 @@ pub async fn run(
     let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
-    let foundations = Foundations {
+    let answering = oidc::Foundations {
         store: store.clone(),
         registry: registry.clone(),
         liveness: liveness.clone(),
@@ -134,7 +129,7 @@ pub async fn run(
         subjects,
         clock: clock.clone(),
     };
-    let provider = Provider::new(foundations, login.clone(), config.issuer.clone(), config.lifetimes);
+    let provider = Provider::new(answering, login.clone(), config.issuer.clone(), config.lifetimes);
     let boundary = Boundary::new(&config.issuer, config.trusted_proxies);
     let pages = oidc::router(Arc::new(provider), boundary.clone()).merge(web::router(store.clone(), boundary));
     let services = grpc::Services {

@@ -325,13 +325,16 @@ pub enum SecretError {
 mod tests {
     use super::*;
 
-    fn kek() -> KeyEncryptionKey {
-        KeyEncryptionKey::from_text(KeyEncryptionKey::generate_text().unwrap().expose_secret()).unwrap()
+    impl KeyEncryptionKey {
+        /// One that nobody has used.
+        pub(crate) fn new_for_test() -> std::sync::Arc<Self> {
+            std::sync::Arc::new(Self::from_text(Self::generate_text().unwrap().expose_secret()).unwrap())
+        }
     }
 
     #[test]
     fn sealed_values_open_for_their_purpose_only() {
-        let kek = kek();
+        let kek = KeyEncryptionKey::new_for_test();
         for (index, purpose) in Purpose::ALL.into_iter().enumerate() {
             assert_eq!(index, purpose as usize);
             let sealed = Sealed::from_text(&kek.seal(purpose, b"secret").unwrap().to_text()).unwrap();
@@ -344,14 +347,14 @@ mod tests {
 
     #[test]
     fn altered_and_foreign_values_do_not_open() {
-        let kek = kek();
+        let kek = KeyEncryptionKey::new_for_test();
         let sealed = kek.seal(Purpose::Ticket, b"x").unwrap();
         for index in 0..sealed.0.len() {
             let mut altered = sealed.clone();
             altered.0[index] ^= 1;
             assert!(kek.open(Purpose::Ticket, &altered).is_err(), "byte {index}");
         }
-        assert!(self::kek().open(Purpose::Ticket, &sealed).is_err());
+        assert!(KeyEncryptionKey::new_for_test().open(Purpose::Ticket, &sealed).is_err());
         assert!(kek.open(Purpose::Ticket, &Sealed(ByteBuf::new())).is_err());
     }
 

@@ -6,7 +6,7 @@
 //! 3. ask whether the application is up at all: if not, touch nothing and come back;
 //! 4. write the whole set beside the old one and swap it in at once ([`files`]);
 //! 5. reload the application ([`reload`]), let it show that it uses the new client ([`proof`]), and see it authenticate
-//!    at the broker with the new credential ([`probe`]);
+//!    at the broker with the new credential (`probe`);
 //! 6. write down what is in effect. Only then does the broker hear an acknowledgement, and closes the old credential.
 //!
 //! Whatever the application does wrong after 4 puts the old set back and reloads once more. The broker then hears why, in

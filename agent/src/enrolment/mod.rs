@@ -1,7 +1,8 @@
 //! From a join token to an identity:
 //!
-//! 1. make the instance key, the recovery key (with private_key_jwt, also the application's) and the request id, and keep them on disk **before** the first byte is
-//!    sent: a crash or a lost answer is followed by the same request, which the broker answers the same;
+//! 1. make the instance key, the recovery key (with private_key_jwt, also the application's) and the request id, and keep
+//!    them on disk **before** the first byte is sent: a crash or a lost answer is followed by the same request, which the
+//!    broker answers the same;
 //! 2. dial the broker and judge it by the token's pins: whoever else is there gets nothing;
 //! 3. prove to know the token's secret, over both keys and the broker's certificate of this very connection; the secret
 //!    itself stays here;

@@ -8,49 +8,24 @@ pub(crate) mod pending;
 use std::sync::Arc;
 use std::time::Duration;
 
-use homeward_certs::bundle::{BundleError, TrustBundle};
-use homeward_certs::csr::KeyError;
 use homeward_certs::proof::RenewalTranscript;
 use homeward_proto::v1::enrolment_service_client::EnrolmentServiceClient;
 use homeward_proto::v1::{RenewRequest, RenewResponse};
-use thiserror::Error;
 use time::OffsetDateTime;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use self::order::Orders;
-use self::pending::Pending;
+use self::pending::{Answer, Pending, RequestError, in_time};
 use crate::backoff::Backoff;
-use crate::connection::{Broker, DialError};
-use crate::disk::{DiskError, PrivateDir};
-use crate::identity::{Certificate, Identity, IdentityError};
+use crate::connection::Broker;
+use crate::disk::PrivateDir;
+use crate::identity::Identity;
 use crate::{clock, random, refusal};
 
 /// What is kept of a renewal that is under way.
 const FILE: &str = "renewal.json";
 /// Longest sleep: a machine that was suspended, or whose clock was set, looks at the clock again.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
-/// For the call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(30);
-
-#[derive(Debug, Error)]
-enum RenewalError {
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    #[error("the broker refused the renewal: {0}")]
-    Refused(#[from] Box<Status>),
-    #[error("the broker did not answer the renewal in time")]
-    TimedOut,
-    #[error("the broker's answer is incomplete")]
-    Incomplete,
-    #[error(transparent)]
-    Key(#[from] KeyError),
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
-    #[error(transparent)]
-    Identity(#[from] IdentityError),
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-}
 
 /// Why there is to be another certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,11 +58,11 @@ pub(crate) async fn run(data: PrivateDir, identity: Arc<Identity>, broker: Arc<B
             continue;
         };
         let expires_at = clock::rfc3339(identity.expires_at());
-        if occasion == Occasion::Order && error.is_want_of_room() && postpone(&orders) {
+        if occasion == Occasion::Order && is_want_of_room(&error) && postpone(&orders) {
             tracing::info!(%error, expires_at, "the broker has no room for this renewal now; another moment is drawn");
             continue;
         }
-        let pause = backoff.next(random::fraction()).max(error.retry_after());
+        let pause = backoff.next(random::fraction()).max(retry_after(&error));
         tracing::warn!(%error, expires_at, retry_in = ?pause, "the certificate could not be renewed");
         tokio::time::sleep(pause).await;
     }
@@ -107,7 +82,7 @@ fn postpone(orders: &Orders) -> bool {
     postponed.inspect_err(|error| tracing::error!(%error, "the next moment for a renewal cannot be kept")).is_ok()
 }
 
-async fn renew(data: &PrivateDir, identity: &Identity, broker: &Broker) -> Result<(), RenewalError> {
+async fn renew(data: &PrivateDir, identity: &Identity, broker: &Broker) -> Result<(), RequestError> {
     let pending = Pending::resume_or_begin(data, FILE, identity)?;
     let key = pending.key()?;
     let generation = identity.certificate_generation();
@@ -119,25 +94,17 @@ async fn renew(data: &PrivateDir, identity: &Identity, broker: &Broker) -> Resul
         recovery_signature: identity.sign_by_recovery_key(transcript.as_bytes())?,
     };
     let channel = broker.connect().await?;
-    let call = async { EnrolmentServiceClient::new(channel).renew(request).await };
-    let answer = tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| RenewalError::TimedOut)?;
-    let RenewResponse { certificate_chain, trust_bundle, generation } = answer.map_err(Box::new)?.into_inner();
-    let bundle = trust_bundle.ok_or(RenewalError::Incomplete)?;
-    let bundle = TrustBundle::new(bundle.version, bundle.certificates)?;
-    let name = (&identity.instance(), &identity.trust_domain());
-    let certificate = Certificate::accept(certificate_chain, generation, &key, name, clock::now())?;
-    identity.renew(certificate, bundle)?;
-    data.remove(FILE)?;
-    Ok(())
+    let answer = in_time(async { EnrolmentServiceClient::new(channel).renew(request).await }).await?;
+    let RenewResponse { certificate_chain: chain, trust_bundle: bundle, generation } = answer;
+    pending.complete(Answer { chain, generation, bundle }, identity)?;
+    Ok(data.remove(FILE)?)
 }
 
-impl RenewalError {
-    fn is_want_of_room(&self) -> bool {
-        matches!(self, Self::Refused(status) if status.code() == Code::ResourceExhausted)
-    }
+fn is_want_of_room(error: &RequestError) -> bool {
+    matches!(error, RequestError::Refused(status) if status.code() == Code::ResourceExhausted)
+}
 
-    fn retry_after(&self) -> Duration {
-        let Self::Refused(status) = self else { return Duration::ZERO };
-        refusal::retry_after(status).unwrap_or_default()
-    }
+fn retry_after(error: &RequestError) -> Duration {
+    let RequestError::Refused(status) = error else { return Duration::ZERO };
+    refusal::retry_after(status).unwrap_or_default()
 }

@@ -1,12 +1,23 @@
-//! A request for a certificate that is under way: key and request id are on disk before they are sent, so that a lost
-//! answer is asked for again and not a second certificate.
+//! A request for the next certificate that is under way, by renewal or by recovery: key and request id are on disk before
+//! they are sent, so that a lost answer is asked for again and not a second certificate.
 
+use std::time::Duration;
+
+use homeward_certs::bundle::{BundleError, TrustBundle};
 use homeward_certs::csr::{InstanceKey, KeyError};
+use homeward_proto::v1;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+use tonic::{Response, Status};
 use uuid::Uuid;
 
-use crate::disk::PrivateDir;
-use crate::identity::{Identity, IdentityError, SecretBytes};
+use crate::clock;
+use crate::connection::DialError;
+use crate::disk::{DiskError, PrivateDir};
+use crate::identity::{Certificate, Identity, IdentityError, SecretBytes};
+
+/// For each call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A request under way.
 #[derive(Debug, Serialize, Deserialize)]
@@ -17,6 +28,46 @@ pub(crate) struct Pending {
     /// Generation of the certificate that is to be followed; 0 in files of agents that did not say it.
     #[serde(default)]
     generation: u64,
+}
+
+/// What the broker answers to such a request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    /// Leaf first, DER.
+    pub(crate) chain: Vec<Vec<u8>>,
+    /// Of the leaf.
+    pub(crate) generation: u64,
+    /// What to trust.
+    pub(crate) bundle: Option<v1::TrustBundle>,
+}
+
+/// Why the instance has no next certificate.
+#[derive(Debug, Error)]
+pub(crate) enum RequestError {
+    /// No connection.
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    /// The broker said no.
+    #[error("the broker refused ({code:?}: {message})", code = .0.code(), message = .0.message())]
+    Refused(#[from] Box<Status>),
+    /// No answer.
+    #[error("the broker did not answer in time")]
+    TimedOut,
+    /// No bundle in the answer.
+    #[error("the broker's answer is incomplete")]
+    Incomplete,
+    /// Keys.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// The answer's bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The answer's certificate.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The data directory.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
 }
 
 impl Pending {
@@ -46,12 +97,26 @@ impl Pending {
     pub(crate) fn key(&self) -> Result<InstanceKey, KeyError> {
         InstanceKey::from_pkcs8(&self.key.0)
     }
+
+    /// Uses the certificate that was asked for.
+    pub(crate) fn complete(&self, answer: Answer, identity: &Identity) -> Result<(), RequestError> {
+        let bundle = answer.bundle.ok_or(RequestError::Incomplete)?;
+        let bundle = TrustBundle::new(bundle.version, bundle.certificates)?;
+        let name = (&identity.instance(), &identity.trust_domain());
+        let certificate = Certificate::accept(answer.chain, answer.generation, &self.key()?, name, clock::now())?;
+        Ok(identity.renew(certificate, bundle)?)
+    }
+}
+
+/// The broker's answer, if it comes soon.
+pub(crate) async fn in_time<T>(call: impl Future<Output = Result<Response<T>, Status>>) -> Result<T, RequestError> {
+    let answer = tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| RequestError::TimedOut)?;
+    Ok(answer.map_err(Box::new)?.into_inner())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
     use crate::test_authority::TestAuthority;
 
     #[test]

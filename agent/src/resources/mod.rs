@@ -1,6 +1,6 @@
 //! What an instance consists of, as far as the broker decides it: five resources, each with an opaque version.
 //!
-//! [`wanted`] is what the broker says that there should be, [`applied`] what the instance uses, on disk, and [`standing`]
+//! `wanted` is what the broker says that there should be, [`applied`] what the instance uses, on disk, and `standing`
 //! that and the reasons why the rest is not in effect yet. Three parts of the agent close the gap, none of which waits
 //! for another: Sync itself (trust bundle, homes, renewal order), `key_set` and `apply` (client credentials).
 

@@ -16,8 +16,9 @@ use super::End;
 use crate::connection::{Broker, DialError};
 use crate::disk::PrivateDir;
 use crate::identity::Identity;
-use crate::recovery::{self, RecoveryError};
+use crate::recovery;
 use crate::refusal::{self, Dismissal};
+use crate::renewal::pending::RequestError;
 use crate::{clock, trust};
 
 /// Looks after the identity.
@@ -91,7 +92,7 @@ impl Ailing {
                 );
                 Cure::ConnectAgain
             }
-            Err(RecoveryError::Dial(DialError::UnknownAuthority { .. })) => self.follow().await,
+            Err(RequestError::Dial(DialError::UnknownAuthority { .. })) => self.follow().await,
             Err(error) => {
                 tracing::error!(%error, "the certificate is no longer good, and could not be recovered");
                 verdict(&error)
@@ -102,7 +103,7 @@ impl Ailing {
     /// Two agents with one identity: whichever is the thief, the broker gets to know.
     async fn tell(&self) -> Cure {
         match recovery::recover(&self.data, &self.identity, &self.broker).await {
-            Err(error @ (RecoveryError::Dial(_) | RecoveryError::TimedOut)) => {
+            Err(error @ (RequestError::Dial(_) | RequestError::TimedOut)) => {
                 tracing::error!(%error, "another agent uses this identity, and the broker could not be told");
                 Cure::Wait(Duration::ZERO)
             }
@@ -130,8 +131,8 @@ fn diagnose(end: &End, renewed: bool, good: bool) -> Diagnosis {
     }
 }
 
-fn verdict(error: &RecoveryError) -> Cure {
-    let RecoveryError::Refused(status) = error else { return Cure::Wait(Duration::ZERO) };
+fn verdict(error: &RequestError) -> Cure {
+    let RequestError::Refused(status) = error else { return Cure::Wait(Duration::ZERO) };
     if let Some(dismissal) = Dismissal::of(status) {
         return Cure::Dismissed(dismissal);
     }
@@ -186,10 +187,10 @@ mod tests {
 
     #[test]
     fn a_recovery_ends_the_agent_only_when_it_is_refused_for_good() {
-        let of = |code, reason| verdict(&RecoveryError::Refused(refused(code, reason)));
+        let of = |code, reason| verdict(&RequestError::Refused(refused(code, reason)));
         assert_eq!(of(Code::PermissionDenied, "RECOVERY_REFUSED"), Cure::Dismissed(Dismissal::Expired));
         assert_eq!(of(Code::PermissionDenied, "INSTANCE_QUARANTINED"), Cure::Dismissed(Dismissal::Quarantined));
         assert_eq!(of(Code::ResourceExhausted, "RATE_LIMITED"), Cure::Wait(Duration::ZERO));
-        assert_eq!(verdict(&RecoveryError::TimedOut), Cure::Wait(Duration::ZERO));
+        assert_eq!(verdict(&RequestError::TimedOut), Cure::Wait(Duration::ZERO));
     }
 }

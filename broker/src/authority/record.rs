@@ -257,13 +257,11 @@ const fn first_version() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use secrecy::ExposeSecret as _;
-
     use super::*;
     use crate::secret::{KeyEncryptionKey, Purpose};
 
     fn ca(mark: u8) -> StoredCa {
-        let kek = KeyEncryptionKey::from_text(KeyEncryptionKey::generate_text().unwrap().expose_secret()).unwrap();
+        let kek = KeyEncryptionKey::new_for_test();
         let key = kek.seal(Purpose::AuthorityKey, &[mark]).unwrap();
         StoredCa { certificate: ByteBuf::from([mark]), key, created_at: Timestamp::from_secs(mark.into()) }
     }

@@ -99,13 +99,9 @@ impl CaState {
         self.signer().pin
     }
 
-    /// The CA that is in use, or was before it began to turn.
-    pub fn current_pin(&self) -> SpkiPin {
-        self.current.pin
-    }
-
     /// The CA that it turns to.
-    pub fn next_pin(&self) -> Option<SpkiPin> {
+    #[cfg(test)]
+    pub(super) fn next_pin(&self) -> Option<SpkiPin> {
         self.next.as_ref().map(|next| next.pin)
     }
 

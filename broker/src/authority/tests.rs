@@ -3,7 +3,6 @@
 use homeward_certs::authority::Serial;
 use homeward_certs::bundle::TrustBundle;
 use homeward_certs::csr::{CsrPublicKey, InstanceKey};
-use secrecy::ExposeSecret as _;
 
 use super::*;
 use crate::storage::sled::SledStore;
@@ -23,9 +22,14 @@ impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-        let kek = KeyEncryptionKey::from_text(KeyEncryptionKey::generate_text().unwrap().expose_secret()).unwrap();
         let (clock, _) = Clock::manual(NOW);
-        let world = Self { store, kek: Arc::new(kek), domain: "example.org".parse().unwrap(), clock, _folder: folder };
+        let world = Self {
+            store,
+            kek: KeyEncryptionKey::new_for_test(),
+            domain: "example.org".parse().unwrap(),
+            clock,
+            _folder: folder,
+        };
         let first = Authority::first(&world.store, &world.kek, &world.domain, NOW).unwrap();
         world.store.commit(first).await.unwrap();
         world

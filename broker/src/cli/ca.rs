@@ -15,11 +15,11 @@ pub(super) enum Command {
     Show,
     /// Turn the CA: trust the next one, renew every certificate by it, then give the old one up.
     Rotate {
-        /// Somebody else has the key of the CA: do not wait for anybody, and say who is cut off.
+        /// Somebody else has the key of the CA: wait for nobody, and say who is cut off.
         #[arg(long)]
         compromised: bool,
     },
-    /// Take the turn of the CA back, as long as the old one is trusted.
+    /// Take the turn of the CA back: possible for as long as the old one is trusted.
     Rollback,
 }
 
@@ -34,7 +34,10 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             let found = admin.get_authority(request).await.map_err(|status| refusal(&status))?.into_inner();
             show(&found, output);
         }
-        Command::Rotate { compromised } => rotation::begin(&mut admin, SUBJECT.into(), compromised, output).await?,
+        Command::Rotate { compromised } => {
+            let order = v1::BeginRotationRequest { subject: SUBJECT.into(), compromised };
+            rotation::begin(&mut admin, order, output).await?;
+        }
         Command::Rollback => rotation::roll_back(&mut admin, SUBJECT.into(), output).await?,
     }
     Ok(())

@@ -18,14 +18,14 @@ pub(super) enum Command {
         /// Only the keys of this algorithm.
         #[arg(long, value_enum)]
         algorithm: Option<Algorithm>,
-        /// Somebody else has the key: do not wait for anybody, publish and accept the old one no longer, and say what
+        /// Somebody else has the key: wait for nobody, stop publishing and accepting the old one at once, and say what
         /// breaks.
         #[arg(long)]
         compromised: bool,
     },
-    /// Take the turn of an algorithm's keys back, as long as the old one is published.
+    /// Take the turn of an algorithm's keys back: possible for as long as the old one is published.
     Rollback {
-        /// Of which algorithm.
+        /// Of this algorithm.
         #[arg(long, value_enum)]
         algorithm: Algorithm,
     },
@@ -65,7 +65,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
         }
         Command::Rotate { algorithm, compromised } => {
             let subject = algorithm.map_or_else(|| "keys".to_owned(), Algorithm::subject);
-            rotation::begin(&mut admin, subject, compromised, output).await?;
+            rotation::begin(&mut admin, v1::BeginRotationRequest { subject, compromised }, output).await?;
         }
         Command::Rollback { algorithm } => rotation::roll_back(&mut admin, algorithm.subject(), output).await?,
     }

@@ -74,12 +74,10 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
 /// The broker's refusal.
 pub(super) async fn begin(
     admin: &mut AdminServiceClient<Channel>,
-    subject: String,
-    compromised: bool,
+    order: v1::BeginRotationRequest,
     output: Output,
 ) -> anyhow::Result<()> {
-    let request = v1::BeginRotationRequest { subject, compromised };
-    let begun = admin.begin_rotation(request).await.map_err(|status| refusal(&status))?.into_inner();
+    let begun = admin.begin_rotation(order).await.map_err(|status| refusal(&status))?.into_inner();
     show(&begun.rotations, output);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! `homeward-broker secret`.
 
 use clap::{Args, Subcommand};
+use homeward_proto::v1;
 
 use crate::cli::admin::connect;
 use crate::cli::output::Output;
@@ -13,7 +14,7 @@ pub(super) enum Command {
     Rotate {
         #[command(flatten)]
         whose: Whose,
-        /// Somebody else has the secret: close it at once. Logins fail until the agent has brought the new one.
+        /// Somebody else has the secret: close it at once. Logins fail until the agent has brought in the new one.
         #[arg(long)]
         compromised: bool,
     },
@@ -42,7 +43,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
     match command {
         Command::Rotate { whose, compromised } => {
             let subject = whose.instance.map_or_else(|| "secrets".to_owned(), |name| format!("secret/{name}"));
-            rotation::begin(&mut admin, subject, compromised, output).await
+            rotation::begin(&mut admin, v1::BeginRotationRequest { subject, compromised }, output).await
         }
         Command::Rollback { instance } => rotation::roll_back(&mut admin, format!("secret/{instance}"), output).await,
     }

@@ -30,7 +30,7 @@ pub enum EnrolmentError {
     #[error("the join token has been used by another agent")]
     TokenReused,
     /// No join token has this id; said to ops only.
-    #[error("there is no such join token")]
+    #[error("there is no such join token: see `token list`")]
     TokenUnknown,
     /// Out of bounds.
     #[error("a join token may live from 1 minute to 24 hours")]
@@ -45,7 +45,7 @@ pub enum EnrolmentError {
     #[error(transparent)]
     Profile(#[from] ProfileError),
     /// The name belongs to an enrolled instance.
-    #[error("there is an instance {0} already")]
+    #[error("there is an instance {0} already: to give it a new identity, use a join token made with --replace")]
     NameTaken(InstanceName),
     /// Too many tries.
     #[error("too many requests")]
@@ -60,10 +60,10 @@ pub enum EnrolmentError {
     #[error("the certificate has been replaced")]
     CertificateReplaced,
     /// No instance has this name; said to ops only.
-    #[error("there is no such instance")]
+    #[error("there is no such instance: see `instance list`")]
     InstanceUnknown,
     /// There is nothing to release.
-    #[error("the instance is not quarantined")]
+    #[error("the instance is not quarantined: there is nothing to release")]
     NotQuarantined,
     /// Its identity is in two hands.
     #[error(

@@ -173,8 +173,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn token(state: JoinTokenState) -> StoredJoinToken {
-        use secrecy::ExposeSecret as _;
-        let kek = KeyEncryptionKey::from_text(KeyEncryptionKey::generate_text().unwrap().expose_secret()).unwrap();
+        let kek = KeyEncryptionKey::new_for_test();
         let order = JoinTokenOrder {
             instance: "alpha".parse().unwrap(),
             lifetime: 30 * MINUTE,

@@ -45,13 +45,14 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
+use crate::foundations::Foundations;
 use crate::registry::{
     Certificate, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId, InstanceState,
     Liveness, Profile, Registry, RelyingParty,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
-use crate::storage::{Expect, Store, StoreError};
+use crate::storage::{Expect, StoreError};
 
 pub use error::EnrolmentError;
 use join_token::Judgement;
@@ -74,21 +75,6 @@ pub struct Enrolment {
     kek: Arc<KeyEncryptionKey>,
     settings: Settings,
     strangers: Limiter,
-}
-
-/// What the flow stands on.
-#[derive(Clone, Debug)]
-pub struct Foundations {
-    /// Where join tokens rest.
-    pub store: Arc<dyn Store>,
-    /// Instances.
-    pub registry: Registry,
-    /// When they were last seen.
-    pub liveness: Liveness,
-    /// Signs them.
-    pub authority: Arc<Authority>,
-    /// Seals proof keys, client secrets and challenges.
-    pub kek: Arc<KeyEncryptionKey>,
 }
 
 /// What the configuration says.

@@ -1,13 +1,12 @@
-//! The gRPC attack surface: one file a service, one gate before all of them.
+//! The gRPC attack surface: one file, or folder, a service, and one gate before all of them.
 //!
 //! Agents come over mTLS ([`serve_agents`]), ops over a Unix socket ([`serve_admin`]). Both pass
-//! [`authorization`], where every method has a role in one table and what is not in it does not exist.
+//! `authorization`, where every method has a role in one table and what is not in it does not exist.
 
 mod admin;
 mod authorization;
 mod enrolment;
 mod login;
-mod rotation;
 mod status;
 mod sync;
 mod transport;

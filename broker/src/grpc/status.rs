@@ -53,7 +53,9 @@ pub(super) fn refused(reason: Reason) -> Status {
             status(Code::InvalidArgument, "FIELD_INVALID", &format!("{field} cannot be read"))
         }
         Reason::HelloMissing => status(Code::InvalidArgument, "HELLO_MISSING", "a stream begins with Hello"),
-        Reason::InstanceUnknown => status(Code::NotFound, "INSTANCE_UNKNOWN", "there is no such instance"),
+        Reason::InstanceUnknown => {
+            status(Code::NotFound, "INSTANCE_UNKNOWN", "there is no such instance: see `instance list`")
+        }
         Reason::RelyingPartyMissing => {
             status(Code::FailedPrecondition, "NO_RELYING_PARTY", "the instance is no relying party")
         }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use super::*;
@@ -25,8 +24,7 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-        let kek = KeyEncryptionKey::from_text(KeyEncryptionKey::generate_text().unwrap().expose_secret()).unwrap();
-        Self { table: Table::new(store.clone()), store, kek: Arc::new(kek), _folder: folder }
+        Self { table: Table::new(store.clone()), store, kek: KeyEncryptionKey::new_for_test(), _folder: folder }
     }
 
     async fn initialised() -> Self {
@@ -45,6 +43,15 @@ impl World {
     fn key(&self, state: KeyState, now: Timestamp) -> (String, StoredKey) {
         let (kid, key) = StoredKey::generate(&self.kek, SigningAlgorithm::Es256, NOW).unwrap();
         (kid, key.moved(state, now))
+    }
+
+    /// A key that does not sign yet, and two that do no longer: one for a short time, one for longer.
+    async fn not_active(&self) -> [(String, StoredKey); 3] {
+        let retired = KeyState::Retired { gone_at: NOW + HOUR * 9 };
+        let keys = [(KeyState::Pending, NOW), (retired, NOW), (retired, NOW - HOUR)];
+        let keys = keys.map(|(state, now)| self.key(state, now));
+        self.store.commit(keys.iter().map(|key| self.put(key)).collect()).await.unwrap();
+        keys
     }
 
     fn put(&self, (kid, key): &(String, StoredKey)) -> Write {
@@ -75,11 +82,7 @@ async fn a_broker_starts_with_one_active_key_of_each_algorithm_only() {
 #[tokio::test]
 async fn the_published_order_is_active_pending_retired() {
     let world = World::initialised().await;
-    let gone_at = NOW + HOUR * 9;
-    let pending = world.key(KeyState::Pending, NOW);
-    let long_ago = world.key(KeyState::Retired { gone_at }, NOW - HOUR);
-    let lately = world.key(KeyState::Retired { gone_at }, NOW);
-    world.store.commit(vec![world.put(&long_ago), world.put(&pending), world.put(&lately)]).await.unwrap();
+    let [pending, lately, long_ago] = world.not_active().await;
     let keys = world.open().await.unwrap().current();
     let active = [SigningAlgorithm::Rs256, SigningAlgorithm::Es256].map(|algorithm| keys.signer(algorithm).kid());
     let expected = [active[0], active[1], &pending.0, &lately.0, &long_ago.0];
@@ -91,11 +94,7 @@ async fn the_published_order_is_active_pending_retired() {
 #[tokio::test]
 async fn the_acknowledged_choice_is_the_newest_that_is_known() {
     let world = World::initialised().await;
-    let gone_at = NOW + HOUR * 9;
-    let pending = world.key(KeyState::Pending, NOW);
-    let long_ago = world.key(KeyState::Retired { gone_at }, NOW - HOUR);
-    let lately = world.key(KeyState::Retired { gone_at }, NOW);
-    world.store.commit(vec![world.put(&long_ago), world.put(&pending), world.put(&lately)]).await.unwrap();
+    let [pending, lately, long_ago] = world.not_active().await;
     let keys = world.open().await.unwrap().current();
     let es256 = SigningAlgorithm::Es256;
     let (active, rs256) = (keys.signer(es256).kid(), keys.signer(SigningAlgorithm::Rs256).kid());

@@ -1,8 +1,8 @@
 //! A login: from a relying party's request to a home's word for somebody.
 //!
 //! 1. [`Login::begin`] makes a [`Transaction`] of a request, bound to one browser. [`decide`] says what comes next.
-//! 2. A home is chosen ([`Login::choose_home`] when the user did it), and [`Login::ticket_address`] sends the browser
-//!    there with a ticket. Nothing is stored so far.
+//! 2. A home is chosen; if the user does it, the transaction is in the page meanwhile, [sealed](Login::seal).
+//!    [`Login::ticket_address`] sends the browser there with a ticket. Nothing is stored so far.
 //! 3. The home's agent reads the ticket ([`Login::open_ticket`]) and uses it up ([`Login::complete_ticket`]) with an
 //!    identity or a failure: the first commit.
 //! 4. The browser comes back with a one-time handle. [`Login::read_return`] checks handle and browser and hands over what

@@ -61,11 +61,6 @@ impl Prompt {
     pub fn demands_login(self) -> bool {
         matches!(self, Self::Login | Self::SelectAccountAndLogin)
     }
-
-    /// Whether the user must choose the home again.
-    pub fn demands_choice(self) -> bool {
-        matches!(self, Self::SelectAccount | Self::SelectAccountAndLogin)
-    }
 }
 
 impl AuthorizationRequest {

@@ -5,7 +5,7 @@
 //! | `/authorize` | `request.rs` reads it, `authorization.rs` goes on with it, `authorize.rs` answers |
 //! | `/login/home` | `choice.rs`: the user chose a home |
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
-//! | `/token` | `client_auth.rs` and `client_assertion.rs` find out who asks, `token.rs` answers |
+//! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
 //! | `/userinfo` | `userinfo.rs` |
 //! | `/jwks`, `/.well-known/openid-configuration` | documents |
 //!
@@ -14,7 +14,6 @@
 mod authorization;
 mod authorize;
 mod choice;
-mod client_assertion;
 mod client_auth;
 mod comeback;
 mod discovery;
@@ -52,7 +51,7 @@ use crate::storage::Store;
 use crate::storage::table::Table;
 use crate::web::{Boundary, Problem};
 
-pub use client_assertion::UsedAssertion;
+pub use client_auth::UsedAssertion;
 pub use jwks::Publication;
 
 /// Where things are, below the issuer.

@@ -3,6 +3,8 @@
 //! Records live in the store; [`Registry`] keeps a [`Snapshot`] of all of them in memory, renewed by a watch, so that no
 //! login waits for the store to learn who it deals with. A writer who needs his own write in the snapshot waits for its
 //! revision with [`Registry::reached`].
+//!
+//! Beside it, [`Liveness`] has what agents said over their streams: who is there and what its application uses.
 
 mod claims;
 mod client_key;

@@ -23,7 +23,7 @@ const SOAK: Duration = Duration::from_secs(60);
 impl Rotations {
     /// Over how long agents spread the renewal that a turn of the CA asks of all of them.
     pub fn renewal_window(&self) -> Duration {
-        let agents = self.registry.snapshot().instances().count() as u64;
+        let agents = self.registry.snapshot().size() as u64;
         LEAST_WINDOW.max(Duration::from_secs(agents / RENEWALS_PER_SECOND))
     }
 

@@ -18,19 +18,19 @@ pub enum RotationError {
     #[error("{0} does not turn: see `rotation status`")]
     NotTurning(RotationSubject),
     /// The old value is gone.
-    #[error("{0} cannot be taken back any more: the old value is gone")]
+    #[error("{0} cannot be taken back any more: the old value is gone; it can only be turned again")]
     TooLate(RotationSubject),
     /// It waits for nothing that ops could waive.
     #[error("{0} has not paused: it goes on by itself")]
     NotPaused(RotationSubject),
     /// Not enrolled, or cut off.
-    #[error("there is no active instance {0}")]
+    #[error("there is no active instance {0}: see `instance list`")]
     UnknownInstance(InstanceName),
     /// It has no client.
     #[error("{0} is not a relying party: it has no client secret")]
     NoRelyingParty(InstanceName),
     /// A key of an algorithm is missing.
-    #[error("no active signing key is stored")]
+    #[error("no active signing key is stored: restore the store from a backup")]
     NoActiveKey,
     /// A key could not be made.
     #[error(transparent)]

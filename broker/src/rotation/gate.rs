@@ -1,8 +1,8 @@
 //! The gate between two phases: who must acknowledge first, and what happens if they do not. Pure.
 //!
 //! An agent that is connected gets `acknowledge_within`; when that is over and it has not, the gate *fails*: the rotation
-//! pauses and tells ops. One that is not connected is waited for until the grace ends, and then left behind by name. A
-//! compromised value waits for nobody longer than its notice.
+//! pauses, or ends if it is that of a client secret, and ops are told. One that is not connected is waited for until the
+//! grace ends, and then left behind by name. A compromised value waits for nobody longer than its notice.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! Rotation: signing keys, client credentials and the CA are turned by one gated mechanism.
 //!
-//! A rotation is a record: what turns, in which phase it is, since when. Between two phases stands a [`gate`]: nothing
+//! A rotation is a record: what turns, in which phase it is, since when. Between two phases stands a `gate`: nothing
 //! starts to be *used* before those who must understand it have acknowledged it, nothing is *retired* while somebody still
 //! needs it. What was acknowledged comes from the agents' proofs, as [`Liveness`] has it.
 //!
@@ -11,11 +11,11 @@
 //! | `ca` | prepared → clients activated → servers activated → done: `ca.rs` |
 //!
 //! [`Rotations::run`] looks at every running rotation whenever an agent has acknowledged something, and once a second. What
-//! begins by itself is only what [`schedule`] has shown as planned.
+//! begins by itself is only what `schedule` has shown as planned.
 //!
 //! Invariants: every move is one commit that expects the record, and all that it changes, to be as it was judged, so that
-//! of two brokers one moves and the other looks again; a gate that fails pauses the rotation and tells ops, it never opens
-//! silently.
+//! of two brokers one moves and the other looks again; a gate that fails pauses the rotation (that of a client secret
+//! ends) and tells ops, it never opens silently.
 
 mod ca;
 mod error;
@@ -40,11 +40,12 @@ use uuid::Uuid;
 use crate::authority::Authority;
 use crate::clock::{Clock, Timestamp};
 use crate::config::RotationPolicy;
+use crate::foundations::Foundations;
 use crate::keys::StoredKey;
 use crate::registry::{Liveness, Registry, Sighting};
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
-use crate::storage::{Expect, Store, StoreError, Write};
+use crate::storage::{Expect, StoreError, Write};
 
 pub use error::RotationError;
 pub use gate::{Absent, Gate, Participant, Verdict};
@@ -81,21 +82,6 @@ pub struct Settings {
     pub policy: RotationPolicy,
     /// How long something that a signing key has signed may be shown to somebody, at the longest.
     pub longest_token: Duration,
-}
-
-/// What rotations stand on.
-#[derive(Clone, Debug)]
-pub struct Foundations {
-    /// Where everything is written.
-    pub store: Arc<dyn Store>,
-    /// Who is who.
-    pub registry: Registry,
-    /// What agents have said.
-    pub liveness: Liveness,
-    /// The CA.
-    pub authority: Arc<Authority>,
-    /// Seals new keys and secrets.
-    pub kek: Arc<KeyEncryptionKey>,
 }
 
 /// What a rotation begins or goes on with.

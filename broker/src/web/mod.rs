@@ -1,6 +1,6 @@
 //! What a browser sees: pages, their one stylesheet, and the boundary that every HTTP request passes.
 //!
-//! Nothing here knows of OAuth. A handler answers with a page ([`PickerPage`]) or a [`Problem`]; [`boundary`] gives every
+//! Nothing here knows of OAuth. A handler answers with a page ([`PickerPage`]) or a [`Problem`]; `boundary` gives every
 //! request its id, its limits and its security headers, and turns a problem into a page that shows the id.
 
 mod boundary;

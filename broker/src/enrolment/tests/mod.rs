@@ -1,4 +1,5 @@
-//! The lives of instances, told to the flow itself with a clock that travels.
+//! The lives of instances, told to the flow itself with a clock that travels. The ids in comments are the numbered steps of
+//! the enrolment notes.
 
 mod recovery;
 mod renewal;
@@ -19,7 +20,7 @@ use crate::authority::CaStep;
 use crate::clock::{Clock, ManualClock};
 use crate::keys::SigningAlgorithm;
 use crate::registry::{ClientAuthMethod, QuarantineCause, RecoveryPolicy, SigningKeyChoice, TrustEdge, TrustEdgeId};
-use crate::storage::sled::SledStore;
+use crate::storage::Store;
 
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -45,23 +46,9 @@ struct World {
 impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-        let kek = KeyEncryptionKey::from_text(KeyEncryptionKey::generate_text().unwrap().expose_secret()).unwrap();
-        let (kek, domain) = (Arc::new(kek), "example.org".parse().unwrap());
         let (clock, time) = Clock::manual(START);
-        store.commit(Authority::first(&store, &kek, &domain, START).unwrap()).await.unwrap();
-        let (authority, follow) = Authority::open(&store, &kek, &domain, clock.clone()).await.unwrap();
-        tokio::spawn(follow);
-        let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
-        tokio::spawn(keep_fresh);
-        let liveness = Liveness::default();
-        let foundations = Foundations {
-            store: store.clone(),
-            registry: registry.clone(),
-            liveness: liveness.clone(),
-            authority: authority.clone(),
-            kek,
-        };
+        let foundations = Foundations::new_in(&folder, &clock).await;
+        let Foundations { store, registry, liveness, authority, .. } = foundations.clone();
         let settings = Settings { agent_url: "https://broker.example".into(), certificate_lifetime: DAY };
         let enrolment = Enrolment::new(foundations, settings);
         Self { enrolment, registry, liveness, authority, store, clock, time, _folder: folder }

@@ -1,5 +1,6 @@
-//! `homeward.v1.AdminService`.
+//! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`.
 
+mod rotation;
 mod wire;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,10 +20,10 @@ use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
 use crate::fleet::Fleet;
 use crate::grpc::Services;
 use crate::grpc::authorization::OpsUser;
-use crate::grpc::rotation::{self, Order};
 use crate::grpc::status::{self, Reason};
 use crate::registry::{EmailDomain, Instance, RecoveryPolicyError, Registry, SigningKeyChoice, TrustEdge, TrustEdgeId};
 use crate::rotation::{Rotations, StoredRotation};
+use rotation::Order;
 
 /// How long a join token lives if nobody says otherwise.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 60);
@@ -268,7 +269,7 @@ impl AdminService for Service {
     ) -> Result<Response<v1::BeginRotationResponse>, Status> {
         let creator = creator(&request);
         let request = request.into_inner();
-        let (urgency, now) = (rotation::urgency(request.compromised), self.clock.now());
+        let (urgency, now) = (rotation::urgency(&request), self.clock.now());
         let begun = match rotation::order(&request.subject)? {
             Order::AllSecrets => self.rotations.begin_all_secrets(urgency, &creator, now).await,
             Order::These(subjects) => self.rotations.begin_each(subjects, urgency, &creator, now).await,

@@ -12,19 +12,20 @@ use cookie::Cookie;
 use homeward_certs::identity::InstanceName;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
-use secrecy::ExposeSecret as _;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 use url::Url;
 
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::config::{Issuer, Lifetimes, TrustedProxies};
-use crate::keys::{self, KeySet};
+use crate::keys::{self, KeySet, SigningAlgorithm};
 use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
-use crate::registry::{AssertedIdentity, ClientId, ClientSecret, Instance, InstanceId, InstanceState, Liveness};
-use crate::registry::{QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId};
+use crate::registry::{
+    self, AssertedIdentity, ClientAuthMethod, ClientSecret, Instance, InstanceState, Liveness, QuarantineCause,
+    Registry, SubjectKey, TrustEdge, TrustEdgeId,
+};
 use crate::secret::KeyEncryptionKey;
 use crate::storage::sled::SledStore;
 use crate::storage::{Expect, Store};
@@ -66,8 +67,7 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let sled = Arc::new(SledStore::open(folder.path()).unwrap());
         let store: Arc<dyn Store> = sled.clone();
-        let kek = KeyEncryptionKey::from_text(KeyEncryptionKey::generate_text().unwrap().expose_secret()).unwrap();
-        let kek = Arc::new(kek);
+        let kek = KeyEncryptionKey::new_for_test();
         let (time, clock) = Clock::manual(NOW);
         let mut writes = keys::first_keys(&store, &kek, NOW).unwrap();
         writes.push(SubjectKey::first(&store, &kek).unwrap());
@@ -119,8 +119,7 @@ impl World {
             let secret = ClientSecret::generate(&self.kek, 1).unwrap();
             self.secrets.insert(name.to_owned(), secret.open(&self.kek).unwrap().to_string());
             self.save(&instance(name, &secret)).await;
-            let ready =
-                |sighting: &mut crate::registry::Sighting| (sighting.online, sighting.home_ready) = (true, true);
+            let ready = |sighting: &mut registry::Sighting| (sighting.online, sighting.home_ready) = (true, true);
             self.liveness.update(&name.parse().unwrap(), ready, NOW);
         }
         for (relying_party, home) in [("beta", "alpha"), ("delta", "alpha"), ("delta", "gamma")] {
@@ -259,33 +258,19 @@ impl World {
     }
 }
 
+/// As [`registry::tests::instance`], with callbacks; delta has other ways.
 fn instance(name: &str, secret: &ClientSecret) -> Instance {
-    let id = InstanceId::generate();
-    let parsed: InstanceName = name.parse().unwrap();
-    let post = name == "delta";
-    let relying_party = json!({
-        "client_id": ClientId::of(&parsed, id),
-        "secret": secret,
-        "redirect_uris": [format!("https://{name}.example/cb?method=get"), format!("https://{name}.example/two")],
-        "auth_method": if post { "client_secret_post" } else { "client_secret_basic" },
-        "id_token_alg": if post { "ES256" } else { "RS256" },
-        "pkce_required": post,
-    });
-    let value = json!({
-        "name": name,
-        "id": id,
-        "display_name": format!("<{name}> & co"),
-        "public_url": format!("https://{name}.example"),
-        "state": "confirmed",
-        "enrolled_at": NOW,
-        "recovery_key": "",
-        "certificate": {"serial": "", "der": "", "key": "", "request_id": uuid::Uuid::nil(), "issued_at": NOW,
-            "not_after": NOW, "generation": 1},
-        "pending_certificate": null,
-        "relying_party": relying_party,
-        "home": {"portal_url": format!("https://{name}.example/homeward/login")},
-    });
-    serde_json::from_value(value).unwrap()
+    let mut instance = registry::tests::instance(name, secret);
+    instance.display_name = format!("<{name}> & co");
+    let party = instance.relying_party.as_mut().unwrap();
+    let callbacks = [format!("https://{name}.example/cb?method=get"), format!("https://{name}.example/two")];
+    party.redirect_uris = callbacks.into();
+    if name == "delta" {
+        party.auth_method = ClientAuthMethod::ClientSecretPost;
+        party.id_token_alg = SigningAlgorithm::Es256;
+        party.pkce_required = true;
+    }
+    instance
 }
 
 pub(super) fn alice(auth_time: Timestamp) -> AssertedIdentity {

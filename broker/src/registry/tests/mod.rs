@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
-use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::sync::broadcast;
@@ -27,13 +26,8 @@ pub(crate) fn name(text: &str) -> InstanceName {
     text.parse().unwrap()
 }
 
-pub(crate) fn key_encryption_key() -> Arc<KeyEncryptionKey> {
-    let text = KeyEncryptionKey::generate_text().unwrap();
-    Arc::new(KeyEncryptionKey::from_text(text.expose_secret()).unwrap())
-}
-
 /// A confirmed instance, relying party and home.
-pub(crate) fn instance(text: &str, kek: &KeyEncryptionKey) -> Instance {
+pub(crate) fn instance(text: &str, secret: &ClientSecret) -> Instance {
     let id = InstanceId::generate();
     let value = json!({
         "name": text,
@@ -48,7 +42,7 @@ pub(crate) fn instance(text: &str, kek: &KeyEncryptionKey) -> Instance {
         "pending_certificate": null,
         "relying_party": {
             "client_id": ClientId::of(&name(text), id),
-            "secret": ClientSecret::generate(kek, 1).unwrap(),
+            "secret": secret,
             "redirect_uris": [],
             "auth_method": "client_secret_basic",
             "id_token_alg": "RS256",
@@ -73,11 +67,11 @@ impl World {
         let store = Arc::new(SledStore::open(folder.path()).unwrap());
         let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
         tokio::spawn(keep_fresh);
-        Self { registry, store, kek: key_encryption_key(), _folder: folder }
+        Self { registry, store, kek: KeyEncryptionKey::new_for_test(), _folder: folder }
     }
 
     pub(crate) async fn enrol(&self, text: &str) {
-        self.commit(vec![self.instance_write(&instance(text, &self.kek))]).await;
+        self.commit(vec![self.instance_write(&instance(text, &ClientSecret::generate(&self.kek, 1).unwrap()))]).await;
     }
 
     pub(crate) async fn change(&self, text: &str, change: impl FnOnce(&mut Instance)) {
@@ -204,7 +198,8 @@ async fn the_picture_follows_every_change() {
 #[tokio::test]
 async fn changes_that_come_together_are_published_together() {
     let world = World::new().await;
-    let writes = (0..300).map(|n| world.instance_write(&instance(&format!("site-{n}"), &world.kek))).collect();
+    let secret = ClientSecret::generate(&world.kek, 1).unwrap();
+    let writes = (0..300).map(|n| world.instance_write(&instance(&format!("site-{n}"), &secret))).collect();
     let mut touched = world.registry.touched();
     world.commit(writes).await;
     let Touched::Agents(agents) = &*touched.recv().await.unwrap() else { panic!("everyone") };

@@ -1,67 +1,24 @@
-//! The configuration file: what may stand in it ([`RawConfig`]) and what the program works with ([`Config`]).
+//! The configuration file: what may stand in it (`raw`) and what the program works with ([`Config`]).
 //!
 //! `deploy/broker.toml` is the reference; a test parses it.
+
+mod error;
+mod raw;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use homeward_certs::identity::{NameError, TrustDomain};
-use serde::{Deserialize, Serialize};
+use homeward_certs::identity::TrustDomain;
+use serde::Serialize;
 use url::{Host, Url};
+
+pub use error::ConfigError;
+use raw::RawConfig;
 
 /// How far an application's clock may be off.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
-
-/// What may stand in the file.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawConfig {
-    public_url: String,
-    agent_url: String,
-    trust_domain: String,
-    data_dir: PathBuf,
-    key_encryption_key_file: Option<PathBuf>,
-    admin_socket: Option<PathBuf>,
-    trusted_proxies: Option<Vec<IpAddr>>,
-    #[serde(default)]
-    listen: RawListen,
-    #[serde(default)]
-    lifetimes: RawLifetimes,
-    #[serde(default)]
-    rotation: RawRotation,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawListen {
-    http: Option<SocketAddr>,
-    grpc: Option<SocketAddr>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLifetimes {
-    session: Option<u64>,
-    session_idle: Option<u64>,
-    login: Option<u64>,
-    id_token: Option<u64>,
-    access_token: Option<u64>,
-    authorization_code: Option<u64>,
-    instance_certificate: Option<u64>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawRotation {
-    signing_keys_every: Option<u64>,
-    client_secrets_every: Option<u64>,
-    authority_every: Option<u64>,
-    acknowledge_within: Option<u64>,
-    grace_for_absent: Option<u64>,
-    key_set_max_age: Option<u64>,
-}
 
 /// What the broker works with.
 #[derive(Clone, Debug)]
@@ -99,7 +56,7 @@ pub struct RotationPolicy {
     pub client_secrets_every: Option<Duration>,
     /// Age at which the CA turns.
     pub authority_every: Option<Duration>,
-    /// An agent that is connected acknowledges in this time, or the rotation pauses.
+    /// An agent that is connected acknowledges in this time, or the rotation pauses; that of a client secret ends.
     pub acknowledge_within: Duration,
     /// An agent that is not connected is waited for this long.
     pub grace_for_absent: Duration,
@@ -155,78 +112,6 @@ impl Config {
     /// One sentence on what is wrong with it.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         toml::from_str::<RawConfig>(text).map_err(|error| ConfigError::Toml(Box::new(error)))?.try_into()
-    }
-}
-
-impl TryFrom<RawConfig> for Config {
-    type Error = ConfigError;
-
-    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
-        let agent_url = Url::parse(&raw.agent_url).ok().filter(|url| {
-            url.scheme() == "https" && url.path() == "/" && url.query().is_none() && url.host().is_some()
-        });
-        let loopback = ["127.0.0.1", "::1"].iter().filter_map(|address| address.parse().ok()).collect();
-        Ok(Self {
-            issuer: Issuer::parse(&raw.public_url)?,
-            agent_url: agent_url.ok_or(ConfigError::AgentUrl)?,
-            trust_domain: raw.trust_domain.parse().map_err(ConfigError::TrustDomain)?,
-            key_encryption_key_file: raw.key_encryption_key_file.unwrap_or_else(|| raw.data_dir.join("kek")),
-            admin_socket: raw.admin_socket.unwrap_or_else(|| raw.data_dir.join("admin.sock")),
-            data_dir: raw.data_dir,
-            trusted_proxies: TrustedProxies::new(raw.trusted_proxies.unwrap_or(loopback)),
-            http: raw.listen.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
-            grpc: raw.listen.grpc.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
-            lifetimes: raw.lifetimes.try_into()?,
-            rotation: raw.rotation.try_into()?,
-        })
-    }
-}
-
-impl TryFrom<RawLifetimes> for Lifetimes {
-    type Error = ConfigError;
-
-    fn try_from(raw: RawLifetimes) -> Result<Self, ConfigError> {
-        let within = |name, value: Option<u64>, default, least, most| match value.unwrap_or(default) {
-            secs if (least..=most).contains(&secs) => Ok(Duration::from_secs(secs)),
-            _ => Err(ConfigError::Lifetime { name, least, most }),
-        };
-        let (hour, day) = (3600, 86_400);
-        let lifetimes = Self {
-            session: within("session", raw.session, 12 * hour, 60, 90 * day)?,
-            session_idle: within("session_idle", raw.session_idle, 2 * hour, 60, 90 * day)?,
-            login: within("login", raw.login, 600, 30, hour)?,
-            id_token: within("id_token", raw.id_token, 600, 30, day)?,
-            access_token: within("access_token", raw.access_token, 600, 30, day)?,
-            // RFC 6749 4.1.2 recommends ten minutes at the most.
-            authorization_code: within("authorization_code", raw.authorization_code, 60, 5, 600)?,
-            instance_certificate: within("instance_certificate", raw.instance_certificate, day, 10, 90 * day)?,
-        };
-        if lifetimes.session_idle > lifetimes.session { Err(ConfigError::SessionIdle) } else { Ok(lifetimes) }
-    }
-}
-
-impl TryFrom<RawRotation> for RotationPolicy {
-    type Error = ConfigError;
-
-    fn try_from(raw: RawRotation) -> Result<Self, ConfigError> {
-        let within = |name, value: Option<u64>, default, least, most| match value.unwrap_or(default) {
-            secs if (least..=most).contains(&secs) => Ok(Duration::from_secs(secs)),
-            _ => Err(ConfigError::Rotation { name, least, most }),
-        };
-        let (hour, day) = (3600, 86_400);
-        // 0 turns the automatic off.
-        let every = |name, value: Option<u64>, default, most| match value {
-            Some(0) => Ok(None),
-            value => within(name, value, default, 10, most).map(Some),
-        };
-        Ok(Self {
-            signing_keys_every: every("signing_keys_every", raw.signing_keys_every, 90 * day, 3650 * day)?,
-            client_secrets_every: every("client_secrets_every", raw.client_secrets_every, 180 * day, 3650 * day)?,
-            authority_every: every("authority_every", raw.authority_every, 3 * 365 * day, 4 * 365 * day)?,
-            acknowledge_within: within("acknowledge_within", raw.acknowledge_within, hour, 1, 30 * day)?,
-            grace_for_absent: within("grace_for_absent", raw.grace_for_absent, day, 1, 90 * day)?,
-            key_set_max_age: within("key_set_max_age", raw.key_set_max_age, 300, 1, day)?,
-        })
     }
 }
 
@@ -297,49 +182,6 @@ impl TrustedProxies {
         }
         client
     }
-}
-
-/// What is wrong with the configuration.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// Not there.
-    #[error("{file}: {1}", file = .0.display())]
-    Read(PathBuf, #[source] std::io::Error),
-    /// Not TOML, an unknown key, or a missing one.
-    #[error("{0}")]
-    Toml(#[source] Box<toml::de::Error>),
-    /// See [`Issuer`].
-    #[error("public_url must be https://host[:port] without trailing slash (http only for a loopback host)")]
-    PublicUrl,
-    /// Agents speak TLS only.
-    #[error("agent_url must be https://host:port")]
-    AgentUrl,
-    /// See [`TrustDomain`].
-    #[error("trust_domain: {0}")]
-    TrustDomain(#[source] NameError),
-    /// Out of bounds.
-    #[error("lifetimes.{name} must be from {least} to {most} seconds")]
-    Lifetime {
-        /// The option.
-        name: &'static str,
-        /// Seconds.
-        least: u64,
-        /// Seconds.
-        most: u64,
-    },
-    /// Out of bounds.
-    #[error("rotation.{name} must be from {least} to {most} seconds{zero}", zero = if name.ends_with("every") { ", or 0 for never" } else { "" })]
-    Rotation {
-        /// The option.
-        name: &'static str,
-        /// Seconds.
-        least: u64,
-        /// Seconds.
-        most: u64,
-    },
-    /// Makes no sense.
-    #[error("lifetimes.session_idle must not be longer than lifetimes.session")]
-    SessionIdle,
 }
 
 #[cfg(test)]

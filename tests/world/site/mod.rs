@@ -1,4 +1,5 @@
-//! A small application with accounts of its own, which can also sign people in by OpenID Connect ([`login`]). It passes `/homeward/` to its agent's portal, like a reverse proxy.
+//! A small application with accounts of its own, which can also sign people in by OpenID Connect ([`login`]). It passes
+//! `/homeward/` to its agent's portal, like a reverse proxy.
 
 mod login;
 

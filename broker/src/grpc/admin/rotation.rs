@@ -1,4 +1,4 @@
-//! Rotations as the contract writes them: for `homeward.v1.AdminService`.
+//! Rotations, their plan and signing keys, as the contract writes them.
 
 use std::time::Duration;
 
@@ -43,8 +43,9 @@ pub(super) fn subject(text: &str) -> Result<RotationSubject, Status> {
     text.parse().map_err(|error: crate::rotation::SubjectError| status::invalid(&error))
 }
 
-pub(super) const fn urgency(compromised: bool) -> Urgency {
-    if compromised { Urgency::Compromised } else { Urgency::Planned }
+/// How urgent it is.
+pub(super) const fn urgency(order: &v1::BeginRotationRequest) -> Urgency {
+    if order.compromised { Urgency::Compromised } else { Urgency::Planned }
 }
 
 /// A rotation with its gate.

@@ -4,6 +4,8 @@
 //! While a credential turns, a client has two, and both are good. Which of them it was is known afterwards: that tells its
 //! agent whether the application uses the new one.
 
+mod assertion;
+
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -14,12 +16,14 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Timestamp;
 use crate::oidc::Provider;
-use crate::oidc::client_assertion::{self, Assertion, AssertionError, UsedAssertion, VerifiedAssertion};
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::{ParameterError, Parameters};
 use crate::registry::{ClientAuthMethod, ClientCredential, Instance, RelyingParty, Snapshot};
 use crate::secret::SecretHash;
 use crate::storage::{Expect, StoreError};
+
+pub use assertion::UsedAssertion;
+use assertion::{Assertion, AssertionError, VerifiedAssertion};
 
 /// What a client sent to prove who it is.
 pub(super) struct Credentials {
@@ -87,7 +91,7 @@ impl Credentials {
             (None, Some(secret), _) => {
                 (client_id.ok_or(ClientAuthError::Missing)?.to_owned(), Proof::Post(secret.into()))
             }
-            (None, None, Some(assertion)) if kind == Some(client_assertion::TYPE) => {
+            (None, None, Some(assertion)) if kind == Some(assertion::TYPE) => {
                 let assertion = Assertion::new(assertion);
                 let subject = assertion.unverified_subject().ok_or(AssertionError::Unreadable)?;
                 (subject, Proof::Assertion(assertion))

@@ -66,7 +66,7 @@ impl Record for UsedAssertion {
 
 /// Why an assertion does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum AssertionError {
+pub(in crate::oidc) enum AssertionError {
     /// Too long, or no JWT at all.
     #[error("the client assertion is no JWT")]
     Unreadable,

@@ -1,0 +1,48 @@
+//! What is wrong with a configuration, in one sentence.
+
+use std::path::PathBuf;
+
+use homeward_certs::identity::NameError;
+
+/// What is wrong with the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Not there.
+    #[error("{file}: {1}", file = .0.display())]
+    Read(PathBuf, #[source] std::io::Error),
+    /// Not TOML, an unknown key, or a missing one.
+    #[error("{0}")]
+    Toml(#[source] Box<toml::de::Error>),
+    /// See [`Issuer`](super::Issuer).
+    #[error("public_url must be https://host[:port] without trailing slash (http only for a loopback host)")]
+    PublicUrl,
+    /// Agents speak TLS only.
+    #[error("agent_url must be https://host:port")]
+    AgentUrl,
+    /// See [`TrustDomain`](homeward_certs::identity::TrustDomain).
+    #[error("trust_domain: {0}")]
+    TrustDomain(#[source] NameError),
+    /// Out of bounds.
+    #[error("lifetimes.{name} must be from {least} to {most} seconds")]
+    Lifetime {
+        /// The option.
+        name: &'static str,
+        /// Seconds.
+        least: u64,
+        /// Seconds.
+        most: u64,
+    },
+    /// Out of bounds.
+    #[error("rotation.{name} must be from {least} to {most} seconds{zero}", zero = if name.ends_with("every") { ", or 0 for never" } else { "" })]
+    Rotation {
+        /// The option.
+        name: &'static str,
+        /// Seconds.
+        least: u64,
+        /// Seconds.
+        most: u64,
+    },
+    /// Makes no sense.
+    #[error("lifetimes.session_idle must not be longer than lifetimes.session")]
+    SessionIdle,
+}

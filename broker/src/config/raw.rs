@@ -1,0 +1,131 @@
+//! The file as it is written, and the way from there to a [`Config`]: defaults and bounds.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use url::Url;
+
+use crate::config::{Config, ConfigError, Issuer, Lifetimes, RotationPolicy, TrustedProxies};
+
+/// What may stand in the file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConfig {
+    public_url: String,
+    agent_url: String,
+    trust_domain: String,
+    data_dir: PathBuf,
+    key_encryption_key_file: Option<PathBuf>,
+    admin_socket: Option<PathBuf>,
+    trusted_proxies: Option<Vec<IpAddr>>,
+    #[serde(default)]
+    listen: RawListen,
+    #[serde(default)]
+    lifetimes: RawLifetimes,
+    #[serde(default)]
+    rotation: RawRotation,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListen {
+    http: Option<SocketAddr>,
+    grpc: Option<SocketAddr>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLifetimes {
+    session: Option<u64>,
+    session_idle: Option<u64>,
+    login: Option<u64>,
+    id_token: Option<u64>,
+    access_token: Option<u64>,
+    authorization_code: Option<u64>,
+    instance_certificate: Option<u64>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRotation {
+    signing_keys_every: Option<u64>,
+    client_secrets_every: Option<u64>,
+    authority_every: Option<u64>,
+    acknowledge_within: Option<u64>,
+    grace_for_absent: Option<u64>,
+    key_set_max_age: Option<u64>,
+}
+
+impl TryFrom<RawConfig> for Config {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
+        let agent_url = Url::parse(&raw.agent_url).ok().filter(|url| {
+            url.scheme() == "https" && url.path() == "/" && url.query().is_none() && url.host().is_some()
+        });
+        let loopback = ["127.0.0.1", "::1"].iter().filter_map(|address| address.parse().ok()).collect();
+        Ok(Self {
+            issuer: Issuer::parse(&raw.public_url)?,
+            agent_url: agent_url.ok_or(ConfigError::AgentUrl)?,
+            trust_domain: raw.trust_domain.parse().map_err(ConfigError::TrustDomain)?,
+            key_encryption_key_file: raw.key_encryption_key_file.unwrap_or_else(|| raw.data_dir.join("kek")),
+            admin_socket: raw.admin_socket.unwrap_or_else(|| raw.data_dir.join("admin.sock")),
+            data_dir: raw.data_dir,
+            trusted_proxies: TrustedProxies::new(raw.trusted_proxies.unwrap_or(loopback)),
+            http: raw.listen.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            grpc: raw.listen.grpc.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
+            lifetimes: raw.lifetimes.try_into()?,
+            rotation: raw.rotation.try_into()?,
+        })
+    }
+}
+
+impl TryFrom<RawLifetimes> for Lifetimes {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawLifetimes) -> Result<Self, ConfigError> {
+        let within = |name, value: Option<u64>, default, least, most| match value.unwrap_or(default) {
+            secs if (least..=most).contains(&secs) => Ok(Duration::from_secs(secs)),
+            _ => Err(ConfigError::Lifetime { name, least, most }),
+        };
+        let (hour, day) = (3600, 86_400);
+        let lifetimes = Self {
+            session: within("session", raw.session, 12 * hour, 60, 90 * day)?,
+            session_idle: within("session_idle", raw.session_idle, 2 * hour, 60, 90 * day)?,
+            login: within("login", raw.login, 600, 30, hour)?,
+            id_token: within("id_token", raw.id_token, 600, 30, day)?,
+            access_token: within("access_token", raw.access_token, 600, 30, day)?,
+            // RFC 6749 4.1.2 recommends ten minutes at the most.
+            authorization_code: within("authorization_code", raw.authorization_code, 60, 5, 600)?,
+            instance_certificate: within("instance_certificate", raw.instance_certificate, day, 10, 90 * day)?,
+        };
+        if lifetimes.session_idle > lifetimes.session { Err(ConfigError::SessionIdle) } else { Ok(lifetimes) }
+    }
+}
+
+impl TryFrom<RawRotation> for RotationPolicy {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawRotation) -> Result<Self, ConfigError> {
+        let within = |name, value: Option<u64>, default, least, most| match value.unwrap_or(default) {
+            secs if (least..=most).contains(&secs) => Ok(Duration::from_secs(secs)),
+            _ => Err(ConfigError::Rotation { name, least, most }),
+        };
+        let (hour, day) = (3600, 86_400);
+        // 0 turns the automatic off.
+        let every = |name, value: Option<u64>, default, most| match value {
+            Some(0) => Ok(None),
+            value => within(name, value, default, 10, most).map(Some),
+        };
+        Ok(Self {
+            signing_keys_every: every("signing_keys_every", raw.signing_keys_every, 90 * day, 3650 * day)?,
+            client_secrets_every: every("client_secrets_every", raw.client_secrets_every, 180 * day, 3650 * day)?,
+            authority_every: every("authority_every", raw.authority_every, 3 * 365 * day, 4 * 365 * day)?,
+            acknowledge_within: within("acknowledge_within", raw.acknowledge_within, hour, 1, 30 * day)?,
+            grace_for_absent: within("grace_for_absent", raw.grace_for_absent, day, 1, 90 * day)?,
+            key_set_max_age: within("key_set_max_age", raw.key_set_max_age, 300, 1, day)?,
+        })
+    }
+}
