@@ -42,6 +42,8 @@ enum RenewalError {
     TimedOut,
     #[error("the broker's answer is incomplete")]
     Incomplete,
+    #[error("a recovery has brought another certificate meanwhile")]
+    Overtaken,
     #[error(transparent)]
     Key(#[from] KeyError),
     #[error(transparent)]
@@ -119,6 +121,11 @@ async fn renew(data: &PrivateDir, identity: &Identity, broker: &Broker) -> Resul
         recovery_signature: identity.sign_by_recovery_key(transcript.as_bytes())?,
     };
     let channel = broker.connect().await?;
+    // The connection shows the certificate of the moment at which it came about. To follow an older one over it is what a
+    // copy of this machine would do: it would raise the alarm.
+    if identity.certificate_generation() != generation {
+        return Err(RenewalError::Overtaken);
+    }
     let call = async { EnrolmentServiceClient::new(channel).renew(request).await };
     let answer = tokio::time::timeout(CALL_TIMEOUT, call).await.map_err(|_| RenewalError::TimedOut)?;
     let RenewResponse { certificate_chain, trust_bundle, generation } = answer.map_err(Box::new)?.into_inner();
@@ -139,5 +146,39 @@ impl RenewalError {
     fn retry_after(&self) -> Duration {
         let Self::Refused(status) = self else { return Duration::ZERO };
         refusal::retry_after(status).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use homeward_proto::v1::sync_service_server::SyncServiceServer;
+    use tonic::transport::Server;
+
+    use super::*;
+    use crate::test_authority::TestAuthority;
+    use crate::test_broker::TestBroker;
+
+    /// After an outage both are under way: a renewal that waits for the broker, and a recovery.
+    #[tokio::test]
+    async fn a_renewal_that_a_recovery_has_overtaken_names_no_older_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = TestAuthority::new(clock::now());
+        let (url, incoming) = authority.listen().await;
+        let identity = Arc::new(authority.enrol(folder.path(), url));
+        let broker = Broker::new(identity.clone()).unwrap();
+        let data = PrivateDir::open(&folder.path().join("agent")).unwrap();
+        let renewing = tokio::spawn({
+            let identity = identity.clone();
+            async move { renew(&data, &identity, &broker).await }
+        });
+        // It has begun, and nobody has answered its handshake.
+        while !folder.path().join("agent").join(FILE).exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        identity.renew(authority.certify("alpha", 2), authority.bundle()).unwrap();
+        let server = Server::builder().add_service(SyncServiceServer::new(TestBroker::default()));
+        tokio::spawn(server.serve_with_incoming(incoming));
+        let renewed = renewing.await.unwrap();
+        assert!(matches!(renewed, Err(RenewalError::Overtaken)), "{renewed:?}");
     }
 }
