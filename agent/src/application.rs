@@ -134,7 +134,7 @@ impl Application {
         if let Some(json) = question.json {
             request = request.header(CONTENT_TYPE, "application/json").body(json.to_string());
         }
-        let response = request.send().await.map_err(ApplicationError::Unreachable)?;
+        let response = request.send().await.map_err(unreachable)?;
         read(response).await
     }
 
@@ -143,6 +143,11 @@ impl Application {
         let asked = tokio::time::timeout(Duration::from_secs(2), self.ask(Question::get(path)));
         matches!(asked.await, Ok(Ok(_)))
     }
+}
+
+/// Without the address: what stands after its question mark may be a code.
+fn unreachable(error: reqwest::Error) -> ApplicationError {
+    ApplicationError::Unreachable(error.without_url())
 }
 
 async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationError> {
@@ -155,7 +160,7 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationErro
     let is_json =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(ApplicationError::Unreachable)? {
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         if bytes.len() + chunk.len() > LARGEST_ANSWER {
             return Err(ApplicationError::TooLong);
         }
@@ -163,4 +168,19 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationErro
     }
     let body = if is_json { serde_json::from_slice(&bytes).unwrap_or_default() } else { Value::Null };
     Ok(Answer { status, body, location, set_cookies })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_asked_for_is_in_no_error() {
+        let public_url = PublicUrl::try_from("https://beta.example".parse::<Url>().unwrap()).unwrap();
+        let application = Application::new("http://127.0.0.1:1".parse().unwrap(), &public_url).unwrap();
+        let path: AppPath = serde_json::from_str("\"/callback\"").unwrap();
+        let query = [("code", "canary")];
+        let error = application.ask(Question { query: &query, ..Question::get(&path) }).await.unwrap_err();
+        assert!(!format!("{error} {error:?}").contains("canary"), "{error:?}");
+    }
 }

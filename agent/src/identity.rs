@@ -115,10 +115,14 @@ impl Identity {
         Ok(Self { data, record: Mutex::new(record), live, bundle, generation })
     }
 
-    /// Uses a new certificate, and from then on only that.
+    /// Uses a new certificate, and from then on only that. One that is older than the one in use comes too late: to go
+    /// back to it is what a copy of this machine would do.
     pub(crate) fn renew(&self, certificate: Certificate, bundle: TrustBundle) -> Result<(), IdentityError> {
         let key = InstanceKey::from_pkcs8(&certificate.key.0)?;
         let mut record = self.record();
+        if certificate.generation < record.certificate.generation {
+            return Ok(());
+        }
         let mut next = Record { certificate, ..record.clone() };
         adopt(&mut next, bundle);
         self.data.store(FILE, &next)?;
@@ -358,6 +362,17 @@ mod tests {
         let kept = Identity::load(identity.data.clone()).unwrap().unwrap();
         assert_eq!((kept.certificate_generation(), kept.key_pin()), (2, identity.key_pin()));
         assert_eq!(kept.renew_at(), identity.renew_at(), "a restart draws no other jitter");
+    }
+
+    #[test]
+    fn a_certificate_that_comes_too_late_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = TestAuthority::new(clock::now());
+        let identity = authority.enrol(folder.path(), "https://login.example:8443".to_owned());
+        identity.renew(authority.certify("alpha", 3), authority.bundle()).unwrap();
+        let key = identity.key_pin();
+        identity.renew(authority.certify("alpha", 2), authority.bundle()).unwrap();
+        assert_eq!((identity.certificate_generation(), identity.key_pin()), (3, key));
     }
 
     #[test]

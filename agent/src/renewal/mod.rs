@@ -94,6 +94,11 @@ async fn renew(data: &PrivateDir, identity: &Identity, broker: &Broker) -> Resul
         recovery_signature: identity.sign_by_recovery_key(transcript.as_bytes())?,
     };
     let channel = broker.connect().await?;
+    // The connection shows the certificate of the moment at which it came about. To follow an older one over it is what a
+    // copy of this machine would do: it would raise the alarm.
+    if identity.certificate_generation() != generation {
+        return Err(RequestError::Overtaken);
+    }
     let answer = in_time(async { EnrolmentServiceClient::new(channel).renew(request).await }).await?;
     let RenewResponse { certificate_chain: chain, trust_bundle: bundle, generation } = answer;
     pending.complete(Answer { chain, generation, bundle }, identity)?;
@@ -107,4 +112,38 @@ fn is_want_of_room(error: &RequestError) -> bool {
 fn retry_after(error: &RequestError) -> Duration {
     let RequestError::Refused(status) = error else { return Duration::ZERO };
     refusal::retry_after(status).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use homeward_proto::v1::sync_service_server::SyncServiceServer;
+    use tonic::transport::Server;
+
+    use super::*;
+    use crate::test_authority::TestAuthority;
+    use crate::test_broker::TestBroker;
+
+    /// After an outage both are under way: a renewal that waits for the broker, and a recovery.
+    #[tokio::test]
+    async fn a_renewal_that_a_recovery_has_overtaken_names_no_older_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        let authority = TestAuthority::new(clock::now());
+        let (url, incoming) = authority.listen().await;
+        let identity = Arc::new(authority.enrol(folder.path(), url));
+        let broker = Broker::new(identity.clone()).unwrap();
+        let data = PrivateDir::open(&folder.path().join("agent")).unwrap();
+        let renewing = tokio::spawn({
+            let identity = identity.clone();
+            async move { renew(&data, &identity, &broker).await }
+        });
+        // It has begun, and nobody has answered its handshake.
+        while !folder.path().join("agent").join(FILE).exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        identity.renew(authority.certify("alpha", 2), authority.bundle()).unwrap();
+        let server = Server::builder().add_service(SyncServiceServer::new(TestBroker::default()));
+        tokio::spawn(server.serve_with_incoming(incoming));
+        let renewed = renewing.await.unwrap();
+        assert!(matches!(renewed, Err(RequestError::Overtaken)), "{renewed:?}");
+    }
 }

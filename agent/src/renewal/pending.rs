@@ -56,6 +56,9 @@ pub(crate) enum RequestError {
     /// No bundle in the answer.
     #[error("the broker's answer is incomplete")]
     Incomplete,
+    /// What was asked for is no longer wanted.
+    #[error("a recovery has brought another certificate meanwhile")]
+    Overtaken,
     /// Keys.
     #[error(transparent)]
     Key(#[from] KeyError),

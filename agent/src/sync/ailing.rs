@@ -102,13 +102,23 @@ impl Ailing {
 
     /// Two agents with one identity: whichever is the thief, the broker gets to know.
     async fn tell(&self) -> Cure {
-        match recovery::recover(&self.data, &self.identity, &self.broker).await {
-            Err(error @ (RequestError::Dial(_) | RequestError::TimedOut)) => {
-                tracing::error!(%error, "another agent uses this identity, and the broker could not be told");
-                Cure::Wait(Duration::ZERO)
-            }
-            Ok(()) | Err(_) => Cure::Dismissed(Dismissal::Replaced),
+        let told = recovery::recover(&self.data, &self.identity, &self.broker).await;
+        if let Err(error) = &told {
+            tracing::error!(%error, "another agent uses this identity; this is what the broker says to it");
         }
+        after_telling(told)
+    }
+}
+
+/// An agent that ends before the broker has heard it raises no alarm: who has the other copy must not be able to bring
+/// that about by keeping the broker busy.
+fn after_telling(told: Result<(), RequestError>) -> Cure {
+    match told {
+        Err(RequestError::Refused(status)) if refusal::is_temporary(&status) => {
+            Cure::Wait(refusal::retry_after(&status).unwrap_or_default())
+        }
+        Err(RequestError::Dial(_) | RequestError::TimedOut) => Cure::Wait(Duration::ZERO),
+        Ok(()) | Err(_) => Cure::Dismissed(Dismissal::Replaced),
     }
 }
 
@@ -192,5 +202,21 @@ mod tests {
         assert_eq!(of(Code::PermissionDenied, "INSTANCE_QUARANTINED"), Cure::Dismissed(Dismissal::Quarantined));
         assert_eq!(of(Code::ResourceExhausted, "RATE_LIMITED"), Cure::Wait(Duration::ZERO));
         assert_eq!(verdict(&RequestError::TimedOut), Cure::Wait(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_agent_whose_identity_is_used_elsewhere_ends_once_the_broker_has_heard_it() {
+        let after = |code, reason| after_telling(Err(RequestError::Refused(refused(code, reason))));
+        for (code, reason) in [
+            (Code::ResourceExhausted, "RATE_LIMITED"),
+            (Code::Unavailable, "STORE_UNAVAILABLE"),
+            (Code::Aborted, "CONFLICT"),
+        ] {
+            assert_eq!(after(code, reason), Cure::Wait(Duration::ZERO), "{reason}");
+        }
+        for reason in ["GENERATION_MISMATCH", "INSTANCE_QUARANTINED", "RECOVERY_REFUSED"] {
+            assert_eq!(after(Code::PermissionDenied, reason), Cure::Dismissed(Dismissal::Replaced), "{reason}");
+        }
+        assert_eq!(after_telling(Err(RequestError::TimedOut)), Cure::Wait(Duration::ZERO));
     }
 }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::enrolment::EnrolmentError;
+use crate::registry::Instance;
 use crate::secret::{KeyEncryptionKey, Purpose, Sealed, SecretError};
 use crate::storage::table::Record;
 
@@ -129,6 +130,16 @@ impl StoredJoinToken {
             _ if expired => Err(EnrolmentError::TokenExpired),
             JoinTokenState::Claimed(_) | JoinTokenState::Confirmed(_) => Ok(Judgement::Quarantine),
             JoinTokenState::Issued => Ok(Judgement::Issue),
+        }
+    }
+
+    /// Whether the instance's present identity came by this token: both were written by one commit.
+    pub fn enrolled(&self, instance: &Instance) -> bool {
+        match &self.state {
+            JoinTokenState::Claimed(claim) | JoinTokenState::Confirmed(claim) => {
+                claim.claimed_at == instance.enrolled_at
+            }
+            JoinTokenState::Issued | JoinTokenState::Revoked => false,
         }
     }
 }

@@ -141,7 +141,13 @@ impl Enrolment {
         let token = &stored.record;
         let key = self.check_proof(request, token)?;
         let current = self.registry.instances.get(token.instance.as_str()).await?;
-        match token.judge(&key.pin().to_string(), now)? {
+        let judgement = token.judge(&key.pin().to_string(), now)?;
+        // A token whose identity is gone, because ops gave the name a new one, says nothing of the new one: whoever stole
+        // the token must not be able to cut that off again.
+        if judgement != Judgement::Issue && !current.as_ref().is_none_or(|current| token.enrolled(&current.record)) {
+            return Err(EnrolmentError::TokenUsedUp);
+        }
+        match judgement {
             Judgement::Repeat => {
                 let instance = current.ok_or(EnrolmentError::TokenUsedUp)?.record;
                 Ok(identity(&self.authority.state(), &instance.certificate))

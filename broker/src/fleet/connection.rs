@@ -11,13 +11,15 @@ use crate::fleet::shared::{Shared, SharedState};
 use crate::fleet::versions::Versions;
 use crate::fleet::word::{Acknowledgement, Hello, KnownKeys, Nack, Word};
 use crate::fleet::{Fleet, Seat};
-use crate::registry::{Acknowledged, Resource, Sighting, Snapshot};
+use crate::registry::{Acknowledged, Instance, Resource, Sighting, Snapshot};
 
 /// One agent's stream.
 #[derive(Debug)]
 pub struct Connection {
     fleet: Arc<Fleet>,
     name: InstanceName,
+    /// The key of the identity that opened it. A name that was given a new identity has another one.
+    recovery_key: String,
     stream: u64,
     seat: watch::Receiver<Seat>,
     shared: watch::Receiver<Arc<Shared>>,
@@ -86,7 +88,7 @@ pub enum Contents {
 impl Connection {
     pub(super) fn open(
         fleet: Arc<Fleet>,
-        name: InstanceName,
+        instance: &Instance,
         stream: u64,
         seat: watch::Receiver<Seat>,
         hello: Hello,
@@ -95,7 +97,8 @@ impl Connection {
         let mut connection = Self {
             shared: fleet.shared.subscribe(),
             fleet,
-            name,
+            name: instance.name.clone(),
+            recovery_key: instance.recovery_key.clone(),
             stream,
             seat,
             own: (0, Versions::default()),
@@ -108,9 +111,10 @@ impl Connection {
         // Whether the stream may live is judged by `next`, which looks at the registry first of all.
         connection.seat.mark_changed();
         let snapshot = connection.fleet.registry.snapshot();
-        let _ = connection.look(&snapshot);
-        info!(instance = %connection.name, version = hello.agent_version, "agent connected");
-        connection.greet(hello, &snapshot);
+        if connection.look(&snapshot).is_ok() {
+            info!(instance = %connection.name, version = hello.agent_version, "agent connected");
+            connection.greet(hello, &snapshot);
+        }
         connection
     }
 
@@ -261,6 +265,11 @@ impl Connection {
     /// Looks at the agent's own part of the registry.
     fn look(&mut self, snapshot: &Snapshot) -> Result<(), EndReason> {
         let instance = snapshot.instance(&self.name).ok_or(EndReason::Unknown)?;
+        // The certificate was judged when the call came: whoever had it and waited with his Hello, or was not woken in the
+        // moment between two identities, must not be sent what is the next one's.
+        if instance.recovery_key != self.recovery_key {
+            return Err(EndReason::Unknown);
+        }
         if !instance.is_active() {
             return Err(EndReason::Quarantined);
         }

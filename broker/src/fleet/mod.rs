@@ -31,7 +31,7 @@ use tokio::sync::{broadcast, watch};
 
 use crate::clock::Clock;
 use crate::config::Issuer;
-use crate::registry::{Liveness, Registry, Touched};
+use crate::registry::{Instance, Liveness, Registry, Touched};
 use crate::secret::KeyEncryptionKey;
 
 pub use connection::{Connection, Contents, EndReason, Next, Update};
@@ -130,16 +130,17 @@ impl Fleet {
         }
     }
 
-    /// An agent opened a stream and said what its instance uses. An older stream of it ends.
-    pub fn connect(self: &Arc<Self>, name: InstanceName, hello: Hello) -> Connection {
+    /// An agent opened a stream, as this instance, and said what that uses. An older stream of it ends.
+    pub fn connect(self: &Arc<Self>, instance: &Instance, hello: Hello) -> Connection {
         let stream = self.next_stream.fetch_add(1, Ordering::Relaxed);
         let seat = {
             let mut seats = self.seats();
-            let seat = seats.entry(name.clone()).or_insert_with(|| watch::Sender::new(Seat { stream, touched: 0 }));
+            let seat =
+                seats.entry(instance.name.clone()).or_insert_with(|| watch::Sender::new(Seat { stream, touched: 0 }));
             seat.send_modify(|seat| seat.stream = stream);
             seat.subscribe()
         };
-        Connection::open(self.clone(), name, stream, seat, hello)
+        Connection::open(self.clone(), instance, stream, seat, hello)
     }
 
     /// Over how long an agent should spread its reconnect.

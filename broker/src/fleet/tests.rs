@@ -14,7 +14,9 @@ use crate::fleet::{
     RenewalOrder, Report, SharedState, Terms, Update, Word,
 };
 use crate::registry::tests::{NOW, World, name};
-use crate::registry::{ClientCredential, ClientSecret, HomeStatus, KeySetProof, Liveness, Resource, Sighting, Touched};
+use crate::registry::{
+    ClientCredential, ClientSecret, HomeStatus, Instance, KeySetProof, Liveness, Resource, Sighting, Touched,
+};
 
 struct Federation {
     world: World,
@@ -47,7 +49,7 @@ impl Federation {
     }
 
     fn connect(&self, text: &str, hello: Hello) -> Connection {
-        self.fleet.connect(name(text), hello)
+        self.fleet.connect(self.world.registry.snapshot().instance(&name(text)).unwrap(), hello)
     }
 
     /// An agent that was sent everything and uses it.
@@ -227,7 +229,7 @@ async fn a_new_secret_is_sent_and_both_are_recognised_while_it_turns() {
     let federation = Federation::new().await;
     let mut beta = federation.settled("beta").await;
     let next = ClientCredential::Secret(ClientSecret::generate(&federation.world.kek, 2).unwrap());
-    let turn = |party: &mut crate::registry::Instance| {
+    let turn = |party: &mut Instance| {
         party.relying_party.as_mut().unwrap().next_credential = Some(next);
     };
     let old = sent(&mut federation.connect("beta", Hello::default())).await;
@@ -246,7 +248,7 @@ async fn a_new_secret_is_sent_and_both_are_recognised_while_it_turns() {
 async fn an_application_with_a_key_of_its_own_is_sent_no_secret() {
     let federation = Federation::new().await;
     let wanted = ClientCredential::KeyWanted { version: 2 };
-    let turn = |party: &mut crate::registry::Instance| {
+    let turn = |party: &mut Instance| {
         party.relying_party.as_mut().unwrap().next_credential = Some(wanted);
     };
     federation.world.change("beta", turn).await;
@@ -313,6 +315,29 @@ async fn streams_end_with_the_standing_of_their_instance() {
     // A stream that opens now ends at once.
     let mut alpha = federation.connect("alpha", Hello::default());
     assert_eq!(quiet(&mut alpha).await, Some(Next::End(EndReason::Quarantined)));
+}
+
+/// N2: who has the keys of an identity that ops have replaced is sent nothing of the next one's.
+#[tokio::test]
+async fn streams_end_with_the_identity_that_opened_them() {
+    let federation = Federation::new().await;
+    let before = federation.world.registry.snapshot().instance(&name("beta")).unwrap().clone();
+    let mut old = federation.settled("beta").await;
+    let credential = ClientCredential::Secret(ClientSecret::generate(&federation.world.kek, 2).unwrap());
+    let replace = |instance: &mut Instance| {
+        instance.recovery_key = "another".to_owned();
+        instance.relying_party.as_mut().unwrap().credential = credential;
+    };
+    federation.world.change("beta", replace).await;
+    assert!(old.update().is_none());
+    assert_eq!(quiet(&mut old).await, Some(Next::End(EndReason::Unknown)));
+    // Let in before, and said Hello after.
+    drop(federation.settled("beta").await);
+    let ready = Report { home_ready: true, problem: String::new() };
+    let mut late = federation.fleet.connect(&before, Hello { report: ready, ..Hello::default() });
+    assert!(late.update().is_none());
+    assert_eq!(quiet(&mut late).await, Some(Next::End(EndReason::Unknown)));
+    assert!(!federation.sighting("beta").online);
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ use tracing::warn;
 use crate::clock::Clock;
 use crate::enrolment::Enrolment;
 use crate::grpc::status::{self, Reason};
+use crate::registry::Instance;
 
 /// Who may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +75,9 @@ const ROLES: [(&str, Role); 32] = [
     ("/grpc.health.v1.Health/Watch", Role::Anyone),
 ];
 
-/// The agent that calls: in the extensions of every request that needed one.
+/// The agent that calls, and its instance as it was judged: in the extensions of every request that needed one.
 #[derive(Clone, Debug)]
-pub(super) struct Caller(pub(super) InstanceName);
+pub(super) struct Caller(pub(super) InstanceName, pub(super) Arc<Instance>);
 
 /// Where a call comes from: in the extensions of every request over TCP.
 #[derive(Clone, Copy, Debug)]
@@ -154,7 +155,7 @@ async fn agent(enrolment: &Enrolment, leaf: &[u8], clock: &Clock) -> Result<Call
         return Err(status::refused(Reason::CertificateMissing));
     };
     let instance = enrolment.authenticate(&name, &serial.to_string(), clock.now()).await;
-    instance.map(|instance| Caller(instance.name.clone())).map_err(|error| status::enrolment(&error))
+    instance.map(|instance| Caller(instance.name.clone(), instance)).map_err(|error| status::enrolment(&error))
 }
 
 /// Puts the gate before all services.

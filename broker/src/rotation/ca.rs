@@ -41,8 +41,7 @@ impl Rotations {
 
     pub(super) fn gate_of_authority(&self, rotation: &StoredRotation, now: Timestamp) -> Gate {
         let state = self.authority.state();
-        if state.phase != phase_of_authority(rotation.phase) {
-            // The commit of the last move is on its way here: to judge by the state before it would open the gate.
+        if self.authority_is_behind(rotation) {
             let words = "the broker reads what it has just written";
             return Gate { participants: Vec::new(), not_before: now + TICK, absent: Absent::Hold, words };
         }
@@ -67,6 +66,12 @@ impl Rotations {
                 words: "a last moment in which all of it can be taken back",
             },
         }
+    }
+
+    /// Whether the commit of the last move is still on its way here: to judge by the state before it, or by nobody at all,
+    /// would open the gate.
+    pub(super) fn authority_is_behind(&self, rotation: &StoredRotation) -> bool {
+        self.authority.state().phase != phase_of_authority(rotation.phase)
     }
 
     /// Who trusts the bundle of this version.

@@ -113,8 +113,10 @@ impl Gate {
             let over = laggards.is_empty() || now >= armed_at + NOTICE;
             return if over { open(&laggards) } else { Verdict::Waiting };
         }
-        // Whoever has just come back gets the whole time.
-        let since = |connected: Timestamp| connected.max(armed_at);
+        // Whoever has just come back gets the whole time, but not again and again: one that comes and goes would hold the
+        // gate for ever, and ops would not be told.
+        let latest = armed_at + patience.grace_for_absent.max(patience.acknowledge_within);
+        let since = |connected: Timestamp| connected.max(armed_at).min(latest);
         let had_time = |at: Timestamp| now >= since(at) + patience.acknowledge_within;
         let by: Vec<_> = laggards.iter().filter(|laggard| laggard.connected_at.is_some_and(had_time)).collect();
         if !by.is_empty() {
@@ -165,6 +167,7 @@ mod tests {
         let slow = || participant("b", false, Some(T0));
         let back = || participant("c", false, Some(T0 + 50 * MINUTE));
         let gone = || participant("d", false, None);
+        let flaps = |minutes: u32| participant("e", false, Some(T0 + minutes * MINUTE));
         let table = [
             (vec![], Grace, Planned, 9, "waiting"),
             (vec![], Grace, Planned, 10, "open without 0"),
@@ -178,6 +181,9 @@ mod tests {
             (vec![done(), gone()], Grace, Planned, 600, "open without 1"),
             (vec![done(), gone()], Hold, Planned, 6000, "waiting"),
             (vec![slow(), gone()], Grace, Planned, 600, "failed by 1"),
+            (vec![flaps(659)], Grace, Planned, 659, "waiting"),
+            (vec![flaps(660)], Grace, Planned, 660, "failed by 1"),
+            (vec![flaps(660)], Hold, Planned, 660, "failed by 1"),
             (vec![slow(), gone()], Grace, Compromised, 0, "waiting"),
             (vec![slow(), gone()], Hold, Compromised, 1, "open without 2"),
             (vec![done()], Grace, Compromised, 0, "open without 0"),

@@ -292,6 +292,9 @@ impl Rotations {
     }
 
     async fn step(&self, stored: Stored<StoredRotation>, now: Timestamp) -> Result<(), RotationError> {
+        if stored.record.subject == RotationSubject::Authority && self.authority_is_behind(&stored.record) {
+            return Ok(());
+        }
         let gate = self.gate(&stored.record, now).await?;
         let rotation = &stored.record;
         match gate.judge(rotation.armed_at, self.patience(rotation), now) {

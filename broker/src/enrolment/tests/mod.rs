@@ -74,6 +74,11 @@ impl World {
     /// An instance that has a certificate.
     async fn claim(&self, name: &str, replace: bool) -> Agent {
         let token = self.token(name, replace).await;
+        self.join(&token).await.unwrap()
+    }
+
+    /// Somebody with keys of his own who has this token.
+    async fn join(&self, token: &homeward_certs::join_token::JoinToken) -> Result<Agent, EnrolmentError> {
         let (recovery, key, request_id) =
             (RecoveryKey::generate().unwrap(), InstanceKey::generate().unwrap(), Uuid::new_v4());
         let leaf = self.authority.leaf_pins()[0];
@@ -85,12 +90,12 @@ impl World {
             recovery_key: recovery.public(),
             proof: ProofKey::derive(&token.secret).unwrap().prove(&transcript),
             recovery_signature: recovery.sign(transcript.as_bytes()),
-            profile: profile(name),
+            profile: profile(token.instance.as_str()),
             peer: peer(),
         };
-        let identity = self.enrolment.enrol(request, self.now()).await.unwrap();
-        Agent { name: name.parse().unwrap(), recovery: Arc::new(recovery), serial: String::new(), generation: 0 }
-            .with(&identity)
+        let identity = self.enrolment.enrol(request, self.now()).await?;
+        let (name, recovery) = (token.instance.clone(), Arc::new(recovery));
+        Ok(Agent { name, recovery, serial: String::new(), generation: 0 }.with(&identity))
     }
 
     fn instance(&self, name: &str) -> Instance {

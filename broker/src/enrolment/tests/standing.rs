@@ -77,3 +77,19 @@ async fn a_policy_changes_what_is_said_and_nothing_else() {
     assert_eq!(instance.recovery, RecoveryPolicy::Times(7));
     assert_eq!(instance.relying_party.unwrap().signing_key_choice, SigningKeyChoice::Acknowledged);
 }
+
+/// N2: a stolen token raises the alarm for the identity that came by it, and for no other.
+#[tokio::test]
+async fn a_used_token_cannot_cut_off_the_identity_that_took_its_ones_place() {
+    let world = World::new().await;
+    let stolen = world.token("alpha", false).await;
+    world.join(&stolen).await.unwrap().call(&world).await.unwrap();
+    assert_eq!(refused(world.join(&stolen).await), "TokenReused");
+    assert_eq!(world.cause("alpha"), Some(QuarantineCause::Alarm));
+    world.time.advance(Duration::from_secs(60));
+    let fresh = world.claim("alpha", true).await;
+    fresh.call(&world).await.unwrap();
+    assert_eq!(refused(world.join(&stolen).await), "TokenUsedUp");
+    assert_eq!(world.cause("alpha"), None);
+    fresh.call(&world).await.unwrap();
+}

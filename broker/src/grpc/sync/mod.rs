@@ -61,7 +61,7 @@ impl SyncService for Service {
         let Some(Said::Hello(hello)) = first.and_then(|first| first.message) else {
             return Err(status::refused(Reason::HelloMissing));
         };
-        let connection = self.fleet.connect(caller.0, wire::hello(hello));
+        let connection = self.fleet.connect(&caller.1, wire::hello(hello));
         // One message waits for a slow agent at the most.
         let (outbound, stream) = mpsc::channel(1);
         tokio::spawn(converse(connection, inbound, outbound, self.fleet.clone(), self.shutdown.clone()));

@@ -1,6 +1,7 @@
 //! The CA turns, and is taken back.
 
 use super::*;
+use crate::authority::Authority;
 
 #[tokio::test]
 async fn the_ca_can_be_taken_back_from_every_phase_but_the_last() {
@@ -25,4 +26,20 @@ async fn the_ca_can_be_taken_back_from_every_phase_but_the_last() {
         let state = world.foundations.authority.state();
         assert_eq!((state.signer_pin(), state.authorities().len()), (old, 1), "after {steps}");
     }
+}
+
+/// A broker that has not read yet what it has just written must not take an empty gate for an open one.
+#[tokio::test]
+async fn a_compromised_ca_gives_its_notice_to_whoever_reads_slowly_too() {
+    let world = World::new(&["beta"], POLICY).await;
+    world.connects("beta", NOW);
+    let known = &world.foundations;
+    let (domain, clock) = ("example.org".parse().unwrap(), Clock::manual(NOW).0);
+    let (authority, _never_read) = Authority::open(&known.store, &known.kek, &domain, clock).await.unwrap();
+    let behind = World::broker(&Foundations { authority, ..known.clone() }, POLICY);
+    let ca = RotationSubject::Authority;
+    behind.begin(ca.clone(), Urgency::Compromised, "uid=0", NOW).await.unwrap();
+    behind.look(NOW).await.unwrap();
+    let status = behind.status(Some(&ca), NOW).await.unwrap().remove(0);
+    assert_eq!(status.rotation.phase, Phase::Prepared);
 }
