@@ -230,10 +230,14 @@ impl Rotations {
         writes.push(self.table.put(&rotation.subject.key(), rotation, expect)?);
         let revision = self.table.commit(writes).await?;
         // Whoever ordered it finds it done: a join token of the next moment carries the new pin.
-        match &rotation.subject {
-            RotationSubject::Secret(_) if moves => self.registry.reached(revision).await?,
-            RotationSubject::Authority if moves => self.authority.reached(revision).await?,
-            _ => {}
+        let followed = match &rotation.subject {
+            RotationSubject::Secret(_) if moves => self.registry.reached(revision).await,
+            RotationSubject::Authority if moves => self.authority.reached(revision).await,
+            _ => Ok(()),
+        };
+        if let Err(error) = followed {
+            // It is committed all the same, and gates judge nothing by an old picture.
+            warn!(subject = %rotation.subject, %error, "a rotation has moved, and this broker does not see it yet");
         }
         self.woken.notify_one();
         Ok(())
