@@ -14,8 +14,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::RotationPolicy;
 use crate::keys::{self, KeyState, SigningAlgorithm};
 use crate::registry::{
-    ClientCredential, ClientId, ClientSecret, Instance, InstanceId, Liveness, Refusal, Registry, RelyingParty,
-    Resource, Sighting, SigningKeyChoice,
+    ClientCredential, ClientId, ClientSecret, Instance, InstanceId, InstanceState, Liveness, QuarantineCause, Refusal,
+    Registry, RelyingParty, Resource, Sighting, SigningKeyChoice,
 };
 use crate::rotation::ca::phase_of_authority;
 use crate::rotation::{Foundations, Phase, RotationError, RotationSubject, Rotations, Settings, Urgency};
@@ -467,6 +467,21 @@ async fn a_compromised_ca_gives_its_notice_to_whoever_reads_slowly_too() {
     behind.look(NOW).await.unwrap();
     let status = behind.status(Some(&ca), NOW).await.unwrap().remove(0);
     assert_eq!(status.rotation.phase, Phase::Prepared);
+}
+
+#[tokio::test]
+async fn a_secret_that_leaked_closes_for_an_instance_that_is_cut_off_too() {
+    let world = World::new(&["beta"], POLICY).await;
+    let registry = &world.foundations.registry;
+    let cut_off = registry.instances.update("beta", |instance| {
+        let state = InstanceState::Quarantined { reason: String::new(), since: NOW, cause: QuarantineCause::Ops };
+        Ok::<_, StoreError>(Instance { state, ..instance.unwrap() })
+    });
+    registry.reached(cut_off.await.unwrap()).await.unwrap();
+    let planned = world.rotations.begin(secret("beta"), Urgency::Planned, "uid=0", NOW).await;
+    assert!(matches!(planned, Err(RotationError::UnknownInstance(_))));
+    world.begin(&secret("beta"), Urgency::Compromised).await;
+    assert_eq!(world.party("beta").credential.version(), 2);
 }
 
 /// Waits until the CA's picture is that of the store.
