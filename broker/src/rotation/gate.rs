@@ -77,7 +77,9 @@ pub(super) struct Patience {
     pub(super) acknowledge_within: Duration,
     /// For those that are not.
     pub(super) grace_for_absent: Duration,
-    /// Whether there is time for either.
+    /// For everybody, when there is no time for either.
+    pub(super) notice: Duration,
+    /// Whether there is.
     pub(super) urgency: Urgency,
 }
 
@@ -110,7 +112,7 @@ impl Gate {
     pub(super) fn judge(&self, armed_at: Timestamp, patience: Patience, now: Timestamp) -> Verdict {
         let laggards = self.laggards();
         if patience.urgency == Urgency::Compromised {
-            let over = laggards.is_empty() || now >= armed_at + NOTICE;
+            let over = laggards.is_empty() || now >= armed_at + patience.notice;
             return if over { open(&laggards) } else { Verdict::Waiting };
         }
         // Whoever has just come back gets the whole time, but not again and again: one that comes and goes would hold the
@@ -151,7 +153,8 @@ mod tests {
 
     fn judge(participants: Vec<Participant>, absent: Absent, urgency: Urgency, minutes: u32) -> String {
         let gate = Gate { participants, not_before: T0 + 10 * MINUTE, absent, words: "" };
-        let patience = Patience { acknowledge_within: 60 * MINUTE, grace_for_absent: 600 * MINUTE, urgency };
+        let patience =
+            Patience { acknowledge_within: 60 * MINUTE, grace_for_absent: 600 * MINUTE, notice: NOTICE, urgency };
         match gate.judge(T0, patience, T0 + minutes * MINUTE) {
             Verdict::Open { left_behind } => format!("open without {}", left_behind.len()),
             Verdict::Waiting => "waiting".into(),

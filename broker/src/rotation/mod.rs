@@ -126,7 +126,10 @@ impl Rotations {
             None => Expect::Absent,
             // A key that signs has turned: the next turn does not wait for the old key's last token.
             Some(old) if old.record.phase.is_end() || old.record.phase == Phase::Active => Expect::Version(old.version),
-            Some(old) if urgency == Urgency::Compromised => Expect::Version(old.version),
+            // (A CA that turns already cannot begin anew: it is taken back first.)
+            Some(old) if urgency == Urgency::Compromised && subject != RotationSubject::Authority => {
+                Expect::Version(old.version)
+            }
             Some(_) => return Err(RotationError::AlreadyTurning(subject)),
         };
         let begun = match &subject {
@@ -321,6 +324,7 @@ impl Rotations {
         Patience {
             acknowledge_within: policy.acknowledge_within + window,
             grace_for_absent: policy.grace_for_absent,
+            notice: gate::NOTICE + window,
             urgency: rotation.urgency,
         }
     }

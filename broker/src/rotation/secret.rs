@@ -49,7 +49,8 @@ impl Rotations {
         now: Timestamp,
     ) -> Result<Move, RotationError> {
         let (stored, mut party) = self.party(name).await?;
-        if !stored.record.is_active() {
+        // One that leaked closes for an instance that is cut off too: it must not be good again when that is let in.
+        if urgency == Urgency::Planned && !stored.record.is_active() {
             return Err(RotationError::UnknownInstance(name.clone()));
         }
         let version = party.next_version();

@@ -1,7 +1,8 @@
 //! Client credentials turn.
 
 use super::*;
-use crate::registry::{ClientCredential, Refusal, Resource};
+use crate::registry::{ClientCredential, InstanceState, QuarantineCause, Refusal, Resource};
+use crate::rotation::RotationError;
 
 #[tokio::test]
 async fn an_old_secret_closes_when_the_new_one_is_proved() {
@@ -38,4 +39,19 @@ async fn a_secret_that_the_application_refuses_is_taken_back_and_a_silent_one_cl
     // A number that was taken back is given to no other secret: an old acknowledgement must not prove a new one.
     world.begin(&secret_of("beta"), Urgency::Planned).await;
     assert_eq!(world.party("beta").wanted_credential().version(), 3);
+}
+
+#[tokio::test]
+async fn a_secret_that_leaked_closes_for_an_instance_that_is_cut_off_too() {
+    let world = World::new(&["beta"], POLICY).await;
+    let registry = &world.foundations.registry;
+    let cut_off = registry.instances.update("beta", |instance| {
+        let state = InstanceState::Quarantined { reason: String::new(), since: NOW, cause: QuarantineCause::Ops };
+        Ok::<_, StoreError>(Instance { state, ..instance.unwrap() })
+    });
+    registry.reached(cut_off.await.unwrap()).await.unwrap();
+    let planned = world.rotations.begin(secret_of("beta"), Urgency::Planned, "uid=0", NOW).await;
+    assert!(matches!(planned, Err(RotationError::UnknownInstance(_))));
+    world.begin(&secret_of("beta"), Urgency::Compromised).await;
+    assert_eq!(world.party("beta").credential.version(), 2);
 }
