@@ -58,6 +58,9 @@ use gate::Patience;
 /// How often running rotations are looked at when nobody says anything.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether one is due, when none runs: to plan for ten thousand instances is work.
+const REST: Duration = Duration::from_secs(5);
+
 /// How often they are looked at when ten thousand agents say something.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -250,30 +253,34 @@ impl Rotations {
     pub async fn run(self: Arc<Self>, clock: Clock) {
         let mut acknowledgements = self.liveness.acknowledgements();
         loop {
-            if let Err(error) = self.look(clock.now()).await {
+            let looked = self.look(clock.now()).await;
+            if let Err(error) = &looked {
                 error!(%error, "rotations cannot be looked at; trying again");
             }
+            let runs = looked.unwrap_or(true);
             tokio::select! {
-                // The sender lives as long as this flow.
-                _ = acknowledgements.changed() => {}
+                // The sender lives as long as this flow. Agents that come and go concern nobody when nothing turns.
+                _ = acknowledgements.changed(), if runs => {}
                 () = self.woken.notified() => {}
-                () = tokio::time::sleep(TICK) => {}
+                () = tokio::time::sleep(if runs { TICK } else { REST }) => {}
             }
             tokio::time::sleep(BREATH).await;
             acknowledgements.mark_unchanged();
         }
     }
 
-    /// Looks at everything once: moves what may move, begins what is due.
+    /// Looks at everything once: moves what may move, begins what is due. Says whether a rotation runs.
     ///
     /// # Errors
     /// When the store does not answer. A rotation that another broker moved in between is looked at again later.
-    pub async fn look(&self, now: Timestamp) -> Result<(), RotationError> {
+    pub async fn look(&self, now: Timestamp) -> Result<bool, RotationError> {
+        let mut runs = false;
         self.sweep_keys(now).await?;
         for (_, stored) in self.table.all().await? {
             if stored.record.phase.is_end() {
                 continue;
             }
+            runs = true;
             let subject = stored.record.subject.clone();
             match self.step(stored, now).await {
                 Ok(()) => {}
@@ -295,7 +302,7 @@ impl Rotations {
         }
         let next = schedule::next_key_change(&plan, now);
         self.next_key_change.send_if_modified(|known| std::mem::replace(known, next) != next);
-        Ok(())
+        Ok(runs)
     }
 
     async fn step(&self, stored: Stored<StoredRotation>, now: Timestamp) -> Result<(), RotationError> {

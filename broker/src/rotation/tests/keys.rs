@@ -149,7 +149,7 @@ proptest! {
                     2 => drop(world.rotations.roll_back(&RS256, now).await),
                     3 => drop(world.rotations.force(&RS256, now).await),
                     4 => world.acknowledges_keys("beta", now).await,
-                    _ => world.rotations.look(now).await.unwrap(),
+                    _ => drop(world.rotations.look(now).await.unwrap()),
                 }
                 let states = world.states().await;
                 assert_eq!(states.iter().filter(|state| *state == "active").count(), 1, "{states:?}");
