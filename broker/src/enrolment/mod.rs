@@ -74,7 +74,10 @@ pub struct Enrolment {
     authority: Arc<Authority>,
     kek: Arc<KeyEncryptionKey>,
     settings: Settings,
-    strangers: Limiter,
+    /// Who enrols. Apart from those who return, so that a flood of one keeps no clone alarm from being raised.
+    newcomers: Limiter,
+    /// Who comes back by its recovery key.
+    returning: Limiter,
 }
 
 /// What the configuration says.
@@ -123,7 +126,16 @@ impl Enrolment {
     pub fn new(foundations: Foundations, settings: Settings) -> Self {
         let Foundations { store, registry, liveness, authority, kek } = foundations;
         let tokens = Table::new(store);
-        Self { tokens, registry, liveness, authority, kek, settings, strangers: Limiter::new() }
+        Self {
+            tokens,
+            registry,
+            liveness,
+            authority,
+            kek,
+            settings,
+            newcomers: Limiter::new(),
+            returning: Limiter::new(),
+        }
     }
 
     /// Enrols an agent.
@@ -131,7 +143,7 @@ impl Enrolment {
     /// # Errors
     /// See [`EnrolmentError`]; nothing is consumed then.
     pub async fn enrol(&self, request: EnrolmentRequest, now: Timestamp) -> Result<Identity, EnrolmentError> {
-        self.strangers.admit(request.peer)?;
+        self.newcomers.admit(request.peer)?;
         unhindered(|| self.try_enrol(&request, now)).await
     }
 

@@ -82,7 +82,7 @@ impl Enrolment {
         peer: IpAddr,
         now: Timestamp,
     ) -> Result<Vec<u8>, EnrolmentError> {
-        self.strangers.admit(peer)?;
+        self.returning.admit(peer)?;
         let challenge = serde_json::to_vec(&Challenge { instance, made_at: now });
         let challenge = challenge.map_err(|_| EnrolmentError::ChallengeInvalid)?;
         Ok(self.kek.seal(Purpose::RecoveryChallenge, &challenge)?.to_text().into_bytes())
@@ -94,7 +94,7 @@ impl Enrolment {
     /// See [`RecoveryRefusal`]; when the agent has an older certificate than is in use, which raises the alarm; when its
     /// certificate is still good.
     pub async fn recover(&self, request: RecoveryRequest, now: Timestamp) -> Result<Identity, EnrolmentError> {
-        self.strangers.admit(request.peer)?;
+        self.returning.admit(request.peer)?;
         unhindered(|| self.try_recover(&request, now)).await
     }
 
