@@ -12,13 +12,14 @@ const PROTOS: [&str; 4] = [
 ];
 
 /// Messages that carry a secret.
-const SECRET: [&str; 7] = [
+const SECRET: [&str; 8] = [
     "ClientCredentials",
     "CompleteTicketRequest",
     "CompleteTicketResponse",
     "CreateJoinTokenResponse",
     "CreateProbeResponse",
     "GetProbeRequest",
+    "OpenRegistrationResponse",
     "OpenTicketRequest",
 ];
 

@@ -48,6 +48,12 @@ mod redacted {
         }
     }
 
+    impl Debug for v1::OpenRegistrationResponse {
+        fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+            write!(f, "OpenRegistrationResponse({:?})", self.registration)
+        }
+    }
+
     impl Debug for v1::OpenTicketRequest {
         fn fmt(&self, f: &mut Formatter<'_>) -> Result {
             f.write_str("OpenTicketRequest(…)")

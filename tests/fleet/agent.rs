@@ -212,7 +212,7 @@ impl Agent {
             Some(Answer::Drain(drain)) => {
                 return Err(End::Drained(duration(drain.retry_after_duration).unwrap_or_default()));
             }
-            None => return Ok(()),
+            Some(Answer::EndSessions(_)) | None => return Ok(()),
         };
         self.spread = duration(changes.retry_spread_duration).unwrap_or(self.spread).min(WIDEST_SPREAD);
         if removed.contains(&v1::Resource::RenewalOrder.into()) {

@@ -12,8 +12,8 @@ use homeward_broker::clock::Clock;
 use homeward_broker::config::Config;
 use homeward_broker::keys::SigningAlgorithm;
 use homeward_broker::registry::{
-    Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientSecret, Instance, InstanceId, InstanceState,
-    RecoveryPolicy, RelyingParty, SigningKeyChoice,
+    Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientPages, ClientPolicy, ClientSecret, Instance,
+    InstanceId, InstanceState, LogoutAddresses, RecoveryPolicy, RelyingParty, SigningKeyChoice,
 };
 use homeward_broker::secret::KeyEncryptionKey;
 use homeward_broker::storage::sled::SledStore;
@@ -110,6 +110,11 @@ impl Registrar {
             auth_method: ClientAuthMethod::ClientSecretBasic,
             id_token_alg: SigningAlgorithm::Rs256,
             pkce_required: true,
+            policy: ClientPolicy::default(),
+            logout: LogoutAddresses::default(),
+            keys: None,
+            request_uris: Vec::new(),
+            pages: ClientPages::default(),
         };
         let instance = Instance {
             name: name.clone(),

@@ -264,6 +264,7 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
         pkce: role.is_some_and(|role| role.pkce),
         public_url: origin,
         client_key: Vec::new(),
+        ..InstanceProfile::default()
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn identity(recipe: &Home, answers: &Answers, now: OffsetDateTime) ->
         groups: all(&map.groups, documents, as_text).into_iter().take(MOST_GROUPS).collect(),
         auth_time,
         amr: amr(recipe, documents),
+        ..VerifiedIdentity::default()
     })
 }
 

@@ -193,6 +193,7 @@ impl Sync {
                 let after = drain.retry_after_duration.and_then(|after| after.try_into().ok());
                 Err(End::Drained(after.unwrap_or_default()))
             }
+            Some(sync_response::Message::EndSessions(_)) => Ok(Vec::new()),
             // A newer broker may say what this agent does not know.
             None => Ok(Vec::new()),
         }

@@ -157,11 +157,20 @@ impl Row for v1::Instance {
 }
 
 impl Row for v1::TrustEdge {
-    const COLUMNS: &'static [&'static str] = &["RELYING PARTY", "ACCEPTS HOME", "VERIFIED EMAIL DOMAINS", "CHANGED"];
+    const COLUMNS: &'static [&'static str] =
+        &["RELYING PARTY", "ACCEPTS HOME", "VERIFIED EMAIL DOMAINS", "CONSENT", "API", "CHANGED"];
 
     fn cells(&self) -> Vec<String> {
-        let changed = time(self.update_time.as_ref());
-        vec![self.relying_party.clone(), self.home.clone(), self.email_domains.join(", "), changed]
+        let (changed, api) = (time(self.update_time.as_ref()), if self.api_access { "yes" } else { "" });
+        let consent = consent(self.consent()).to_owned();
+        vec![
+            self.relying_party.clone(),
+            self.home.clone(),
+            self.email_domains.join(", "),
+            consent,
+            api.to_owned(),
+            changed,
+        ]
     }
 
     fn json(&self) -> Value {
@@ -169,7 +178,18 @@ impl Row for v1::TrustEdge {
             "relying_party": self.relying_party,
             "home": self.home,
             "email_domains": self.email_domains,
+            "consent": consent(self.consent()),
+            "api_access": self.api_access,
             "update_time": time(self.update_time.as_ref()),
         })
+    }
+}
+
+/// As `trust allow` takes it.
+fn consent(policy: v1::ConsentPolicy) -> &'static str {
+    match policy {
+        v1::ConsentPolicy::Unspecified | v1::ConsentPolicy::None => "none",
+        v1::ConsentPolicy::FirstTime => "first",
+        v1::ConsentPolicy::Always => "always",
     }
 }

@@ -1,6 +1,6 @@
 //! `homeward-broker trust`.
 
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use homeward_proto::v1;
 
 use crate::cli::admin::{all_pages, connect, refusal};
@@ -21,16 +21,44 @@ pub(super) enum Command {
         /// sees every address of this home as unverified.
         #[arg(long = "email-domain", value_name = "DOMAIN")]
         email_domains: Vec<String>,
+        /// Whether users are asked before the relying party learns anything of them.
+        #[arg(long, value_name = "WHEN", value_enum, default_value_t = Consent::None)]
+        consent: Consent,
+        /// The relying party may call the home's API in the name of users whom the home knows (token exchange).
+        #[arg(long)]
+        api: bool,
     },
     /// List who accepts whom.
     List,
 }
 
+/// Whether users are asked.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(super) enum Consent {
+    /// Never: ops answer for it.
+    None,
+    /// Once, and again for anything new.
+    First,
+    /// At every login.
+    Always,
+}
+
+impl From<Consent> for v1::ConsentPolicy {
+    fn from(consent: Consent) -> Self {
+        match consent {
+            Consent::None => Self::None,
+            Consent::First => Self::FirstTime,
+            Consent::Always => Self::Always,
+        }
+    }
+}
+
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
     let mut admin = connect(config).await?;
     match command {
-        Command::Allow { relying_party, home, email_domains } => {
-            let edge = v1::TrustEdge { relying_party, home, email_domains, update_time: None };
+        Command::Allow { relying_party, home, email_domains, consent, api: api_access } => {
+            let consent = v1::ConsentPolicy::from(consent).into();
+            let edge = v1::TrustEdge { relying_party, home, email_domains, consent, api_access, update_time: None };
             let request = v1::AllowTrustRequest { trust_edge: Some(edge) };
             let allowed = admin.allow_trust(request).await.map_err(|status| refusal(&status))?.into_inner();
             let edge = allowed.trust_edge.unwrap_or_default();

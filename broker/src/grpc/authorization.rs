@@ -38,7 +38,7 @@ enum Role {
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 32] = [
+const ROLES: [(&str, Role); 42] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
@@ -53,6 +53,7 @@ const ROLES: [(&str, Role); 32] = [
     ("/homeward.v1.SyncService/RegisterClientKey", Role::Agent),
     ("/homeward.v1.LoginService/OpenTicket", Role::Agent),
     ("/homeward.v1.LoginService/CompleteTicket", Role::Agent),
+    ("/homeward.v1.LoginService/ReportUser", Role::Agent),
     ("/homeward.v1.AdminService/CreateJoinToken", Role::Ops),
     ("/homeward.v1.AdminService/ListJoinTokens", Role::Ops),
     ("/homeward.v1.AdminService/RevokeJoinToken", Role::Ops),
@@ -71,6 +72,15 @@ const ROLES: [(&str, Role); 32] = [
     ("/homeward.v1.AdminService/ResumeRotation", Role::Ops),
     ("/homeward.v1.AdminService/GetRotationStatus", Role::Ops),
     ("/homeward.v1.AdminService/GetRotationPlan", Role::Ops),
+    ("/homeward.v1.AdminService/ListSessions", Role::Ops),
+    ("/homeward.v1.AdminService/EndSessions", Role::Ops),
+    ("/homeward.v1.AdminService/ListLogouts", Role::Ops),
+    ("/homeward.v1.AdminService/RetryLogout", Role::Ops),
+    ("/homeward.v1.AdminService/OpenRegistration", Role::Ops),
+    ("/homeward.v1.AdminService/ListRegistrations", Role::Ops),
+    ("/homeward.v1.AdminService/CloseRegistration", Role::Ops),
+    ("/homeward.v1.AdminService/ListClients", Role::Ops),
+    ("/homeward.v1.AdminService/SetClientPolicy", Role::Ops),
     ("/grpc.health.v1.Health/Check", Role::Anyone),
     ("/grpc.health.v1.Health/Watch", Role::Anyone),
 ];

@@ -16,7 +16,7 @@ use crate::grpc::authorization::{Caller, Peer};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::{Services, wire_bundle, wire_time};
 use crate::keys::SigningAlgorithm;
-use crate::registry::{ClientAuthMethod, Profile, PublicJwk};
+use crate::registry::{ClientAuthMethod, LogoutAddresses, Profile, PublicJwk};
 
 /// The service.
 #[derive(Debug)]
@@ -136,6 +136,10 @@ fn uuid(text: &str) -> Result<Uuid, Status> {
     Uuid::try_parse(text).map_err(|_| status::refused(Reason::FieldInvalid("request_id")))
 }
 
+fn some(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
+}
+
 fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Status> {
     let invalid = |field| move || status::refused(Reason::FieldInvalid(field));
     let profile = request.profile.ok_or_else(invalid("profile"))?;
@@ -143,6 +147,8 @@ fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Sta
         v1::ClientAuthMethod::Unspecified | v1::ClientAuthMethod::Basic => ClientAuthMethod::ClientSecretBasic,
         v1::ClientAuthMethod::Post => ClientAuthMethod::ClientSecretPost,
         v1::ClientAuthMethod::PrivateKeyJwt => ClientAuthMethod::PrivateKeyJwt,
+        v1::ClientAuthMethod::SecretJwt => ClientAuthMethod::ClientSecretJwt,
+        v1::ClientAuthMethod::Tls => ClientAuthMethod::TlsClientAuth,
     };
     let id_token_alg = match profile.id_token_alg() {
         v1::SigningAlgorithm::Unspecified | v1::SigningAlgorithm::Rs256 => SigningAlgorithm::Rs256,
@@ -163,11 +169,18 @@ fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Sta
             public_url: profile.public_url,
             display_name: profile.display_name,
             redirect_uris: profile.redirect_uris,
-            portal_url: Some(profile.portal_url).filter(|url| !url.is_empty()),
+            portal_url: some(profile.portal_url),
             auth_method,
             id_token_alg,
             pkce: profile.pkce,
             client_key,
+            logout: LogoutAddresses {
+                backchannel: some(profile.backchannel_logout_uri),
+                frontchannel: some(profile.frontchannel_logout_uri),
+                frontchannel_session: true,
+                post_logout: profile.post_logout_redirect_uris,
+            },
+            initiate_login: some(profile.initiate_login_uri),
         },
         peer: peer.0,
     })

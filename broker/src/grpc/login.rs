@@ -45,6 +45,8 @@ impl LoginService for Service {
             silent: opened.silent,
             login_hint: opened.login_hint.unwrap_or_default(),
             expire_time: Some(wire_time(opened.expires_at)),
+            acr_values: Vec::new(),
+            ui_locales: String::new(),
         }))
     }
 
@@ -66,6 +68,13 @@ impl LoginService for Service {
         info!(%home, "ticket completed");
         Ok(Response::new(v1::CompleteTicketResponse { return_url }))
     }
+
+    async fn report_user(
+        &self,
+        _request: Request<v1::ReportUserRequest>,
+    ) -> Result<Response<v1::ReportUserResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
 }
 
 fn asserted(identity: v1::VerifiedIdentity) -> AssertedIdentity {
@@ -80,6 +89,8 @@ fn asserted(identity: v1::VerifiedIdentity) -> AssertedIdentity {
         groups: identity.groups,
         auth_time: identity.auth_time.map(|time| Timestamp::from_secs(time.seconds)),
         amr: identity.amr,
+        acr: Some(identity.acr).filter(|acr| !acr.is_empty()),
+        attributes: identity.attributes.into_iter().collect(),
     }
 }
 

@@ -166,6 +166,7 @@ pub(super) fn rotation(refusal: &RotationError) -> Status {
         E::NotPaused(_) => (Code::FailedPrecondition, "NOT_PAUSED"),
         E::UnknownInstance(_) => (Code::NotFound, "INSTANCE_UNKNOWN"),
         E::NoRelyingParty(_) => (Code::FailedPrecondition, "NO_RELYING_PARTY"),
+        E::NoCredential(_) => (Code::FailedPrecondition, "NO_CREDENTIAL"),
         // Another broker, or another of ops, moved it in this moment.
         E::Authority(CaError::Step(_)) => (Code::Aborted, "PHASE_CONFLICT"),
         E::Store(StoreError::Conflict) => (Code::Aborted, "PHASE_CONFLICT"),

@@ -26,7 +26,7 @@ use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::login::record::{CompletedLogin, LoginState};
 use crate::login::transaction::Ticket;
-use crate::registry::{AssertedIdentity, HomeStatus, Instance, InstanceId, Liveness, Registry, Snapshot};
+use crate::registry::{AssertedIdentity, Client, HomeStatus, Instance, InstanceId, Liveness, Registry, Snapshot};
 use crate::secret::{KeyEncryptionKey, OpaqueSecret, SecretHash};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store, StoreError, Write};
@@ -181,7 +181,7 @@ impl Login {
         Ok(OpenedTicket {
             transaction: ticket.transaction.id,
             relying_party: relying_party.name.clone(),
-            relying_party_display_name: relying_party.display_name.clone(),
+            relying_party_display_name: relying_party.display_name.to_owned(),
             min_auth_time: request.min_auth_time(),
             silent: request.prompt == Prompt::Silent,
             login_hint: request.login_hint,
@@ -242,10 +242,10 @@ impl Login {
     }
 
     /// Relying party and home of a ticket, if both may take part in logins still.
-    fn parties<'a>(&self, snapshot: &'a Snapshot, ticket: &Ticket) -> Result<(&'a Instance, &'a Instance), LoginError> {
+    fn parties<'a>(&self, snapshot: &'a Snapshot, ticket: &Ticket) -> Result<(Client<'a>, &'a Instance), LoginError> {
         let request = &ticket.transaction.request;
         let relying_party = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
-        let accepted = snapshot.homes_for(&relying_party.name).into_iter().find(|home| home.name == ticket.home);
+        let accepted = snapshot.homes_for(relying_party.name).into_iter().find(|home| home.name == ticket.home);
         Ok((relying_party, accepted.ok_or(LoginError::HomeNotAccepted)?))
     }
 }

@@ -64,11 +64,10 @@ impl Provider {
     ) -> Result<Next, BrowserError> {
         let snapshot = self.registry.snapshot();
         let callback = Callback::of(parameters, &snapshot)?;
-        let relying_party = callback.instance.relying_party.as_ref().ok_or(CallbackError::Client)?;
-        let request = match request::parse(parameters, &callback, relying_party, &self.hints, now) {
+        let request = match request::parse(parameters, &callback, &self.hints, now) {
             Ok(request) => request,
             Err(cause) => {
-                info!(relying_party = %callback.instance.name, %cause, "an authorization request was refused");
+                info!(relying_party = %callback.client.name, %cause, "an authorization request was refused");
                 let to = self.answer(&callback.redirect_uri, callback.state.as_deref(), error::of_request(cause));
                 return Ok(Next::Go(Travel { to, ..Travel::default() }));
             }

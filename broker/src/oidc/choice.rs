@@ -29,19 +29,23 @@ impl Provider {
         snapshot: &Snapshot,
     ) -> Result<Next, LoginError> {
         let request = &transaction.request;
-        let relying_party = snapshot.instance(&request.relying_party).ok_or(LoginError::RelyingPartyGone)?;
+        let relying_party = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
         let homes = self.login.homes(snapshot, &request.relying_party);
         // Browsers hold every redirect after the form against form-action: to the home and, for someone who is signed
         // in there already, on to the relying party.
-        let form_targets =
-            homes.iter().map(|home| &home.public_url).chain([&relying_party.public_url]).cloned().collect();
+        let form_targets = homes
+            .iter()
+            .map(|home| home.public_url.as_str())
+            .chain([relying_party.public_url])
+            .map(str::to_owned)
+            .collect();
         let last_used = |home: &HomeChoice| visitor.home.as_ref() == Some(&home.name);
         let mut buttons: Vec<HomeButton> = homes.iter().map(|home| button(home, last_used(home))).collect();
         // Stable: by name, behind the one that was used last, and those that cannot be chosen at the end.
         buttons.sort_by_key(|button| (button.hindrance.is_some(), !button.last_used));
         let page = PickerPage {
-            relying_party: relying_party.display_name.clone(),
-            relying_party_host: host(&relying_party.public_url),
+            relying_party: relying_party.display_name.to_owned(),
+            relying_party_host: host(relying_party.public_url),
             action: path::CHOOSE_HOME,
             transaction: self.login.seal(transaction)?,
             homes: buttons,

@@ -3,14 +3,12 @@
 //! First the [`Callback`]: client and redirect URI. As long as these two are not right, nobody is redirected anywhere.
 //! Everything that is wrong after that is told to the relying party.
 
-use std::sync::Arc;
-
 use crate::clock::Timestamp;
 use crate::login::{AuthorizationRequest, Prompt};
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::parameters::{ParameterError, Parameters};
 use crate::oidc::pkce;
-use crate::registry::{Instance, RelyingParty, Snapshot};
+use crate::registry::{Client, Snapshot};
 
 /// Greatest size of all that is carried through a login, in bytes: it travels to the home in an address.
 const MAX_CARRIED: usize = 4096;
@@ -20,9 +18,9 @@ const MAX_LOGIN_HINT: usize = 255;
 
 /// Where answers to a request go.
 #[derive(Clone)]
-pub(super) struct Callback {
+pub(super) struct Callback<'a> {
     /// Who asks.
-    pub(super) instance: Arc<Instance>,
+    pub(super) client: Client<'a>,
     /// One of its registered callbacks.
     pub(super) redirect_uri: String,
     /// Returned as it came.
@@ -96,26 +94,25 @@ pub(super) enum RequestError {
     CodeChallengeMissing,
 }
 
-impl Callback {
+impl<'a> Callback<'a> {
     /// Finds out who asks, and where answers go.
     ///
     /// # Errors
     /// When either is not certain.
-    pub(super) fn of(parameters: &Parameters, snapshot: &Snapshot) -> Result<Self, CallbackError> {
+    pub(super) fn of(parameters: &Parameters, snapshot: &'a Snapshot) -> Result<Self, CallbackError> {
         let client_id = parameters.get("client_id").map_err(|_| CallbackError::Client)?;
-        let instance = client_id.and_then(|id| snapshot.client(id)).ok_or(CallbackError::Client)?;
+        let client = client_id.and_then(|id| snapshot.client(id)).ok_or(CallbackError::Client)?;
         let redirect_uri = parameters.get("redirect_uri").map_err(|_| CallbackError::RedirectUri)?;
-        let redirect_uri = redirect_uri.filter(|uri| is_registered(instance, uri)).ok_or(CallbackError::RedirectUri)?;
+        let redirect_uri = redirect_uri.filter(|uri| is_registered(client, uri)).ok_or(CallbackError::RedirectUri)?;
         // A state that is repeated or no text is not returned; the request itself is refused for it below.
         let state = parameters.get("state").ok().flatten().map(str::to_owned);
-        Ok(Self { instance: instance.clone(), redirect_uri: redirect_uri.to_owned(), state })
+        Ok(Self { client, redirect_uri: redirect_uri.to_owned(), state })
     }
 }
 
 /// Whether a callback is registered: compared as text, nothing decoded or normalised first.
-pub(super) fn is_registered(instance: &Instance, redirect_uri: &str) -> bool {
-    let registered = instance.relying_party.iter().flat_map(|relying_party| &relying_party.redirect_uris);
-    registered.into_iter().any(|uri| uri == redirect_uri)
+pub(super) fn is_registered(client: Client<'_>, redirect_uri: &str) -> bool {
+    client.relying_party.redirect_uris.iter().any(|uri| uri == redirect_uri)
 }
 
 /// Reads the rest of the request.
@@ -124,11 +121,11 @@ pub(super) fn is_registered(instance: &Instance, redirect_uri: &str) -> bool {
 /// The first thing that is wrong.
 pub(super) fn parse(
     parameters: &Parameters,
-    callback: &Callback,
-    relying_party: &RelyingParty,
+    callback: &Callback<'_>,
     hints: &HintVerifier,
     now: Timestamp,
 ) -> Result<AuthorizationRequest, RequestError> {
+    let relying_party = callback.client.relying_party;
     refuse_unsupported(parameters)?;
     let owned = |name| Ok::<_, ParameterError>(parameters.get(name)?.map(str::to_owned));
     let scopes = parameters.get("scope")?.unwrap_or_default().parse().map_err(|_| RequestError::Scope)?;
@@ -140,7 +137,7 @@ pub(super) fn parse(
     let expected_subject = hint.map(|hint| hints.subject(hint, &relying_party.client_id)).transpose()?;
     let request = AuthorizationRequest {
         client_id: relying_party.client_id.clone(),
-        relying_party: callback.instance.name.clone(),
+        relying_party: callback.client.name.clone(),
         redirect_uri: callback.redirect_uri.clone(),
         scopes,
         state: owned("state")?,

@@ -15,7 +15,7 @@ use tracing::info;
 use crate::clock::Timestamp;
 use crate::grants::{ProbeCode, ProbeError, ProbeOutcome, Redemption, TokenError, Tokens};
 use crate::oidc::Provider;
-use crate::oidc::client_auth::{AuthenticatedClient, ClientAuthError, Credentials};
+use crate::oidc::client_auth::{AuthenticatedClient, Credentials};
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::Parameters;
 
@@ -58,14 +58,13 @@ impl Provider {
         let credentials = Credentials::of(headers, parameters)?;
         let authenticated = self.authenticate(&credentials, &snapshot, now).await;
         if let Some(probe) = parameters.get("code").ok().flatten().and_then(ProbeCode::of) {
-            let claimed = credentials.claimed_client(&snapshot).map(|(instance, _)| &instance.name);
+            let claimed = credentials.claimed_client(&snapshot).map(|client| client.name);
             self.note(&probe, claimed, &authenticated, now).await?;
             return Err(authenticated.err().unwrap_or(TokenError::CodeIsProbe.into()));
         }
-        let AuthenticatedClient { instance, .. } = authenticated?;
-        let client = instance.relying_party.as_ref().ok_or(ClientAuthError::Missing)?;
+        let AuthenticatedClient { client, .. } = authenticated?;
         let redemption = Redemption {
-            client,
+            client: client.relying_party,
             code: parameters.get("code")?.ok_or(TokenRequestError::Missing)?,
             redirect_uri: parameters.get("redirect_uri")?.ok_or(TokenRequestError::Missing)?,
             verifier: parameters.get("code_verifier")?,
@@ -81,7 +80,7 @@ impl Provider {
         &self,
         probe: &ProbeCode,
         claimed: Option<&InstanceName>,
-        authenticated: &Result<AuthenticatedClient, TokenRequestError>,
+        authenticated: &Result<AuthenticatedClient<'_>, TokenRequestError>,
         now: Timestamp,
     ) -> Result<(), TokenRequestError> {
         let Some(instance) = claimed else { return Ok(()) };

@@ -155,11 +155,15 @@ mod tests {
             groups: vec!["staff".into()],
             auth_time: None,
             amr: Vec::new(),
+            acr: None,
+            attributes: std::collections::BTreeMap::new(),
         };
         change(&mut identity);
         let edge = TrustEdge {
             id: TrustEdgeId { relying_party: "beta".parse().unwrap(), home: "alpha".parse().unwrap() },
             email_domains: vec!["alpha.example".parse().unwrap()],
+            consent: crate::registry::ConsentPolicy::None,
+            api_access: false,
             updated_at: Timestamp::from_secs(0),
         };
         let subject: Subject = serde_json::from_str("\"s-u_b3456789abcdef\"").unwrap();

@@ -106,7 +106,10 @@ fn registered(mut instance: Instance, key: &ClientKey) -> Result<Option<Instance
             ClientCredential::Key(known) if known == key => return Ok(None),
             // The same key under a new version would end a rotation that has changed nothing.
             ClientCredential::Key(known) if known.jwk == key.jwk => return Err(ClientKeyError::NotNew),
-            ClientCredential::Key(_) | ClientCredential::Secret(_) | ClientCredential::KeyWanted { .. } => {}
+            ClientCredential::Key(_)
+            | ClientCredential::Secret(_)
+            | ClientCredential::KeyWanted { .. }
+            | ClientCredential::Nothing => {}
         }
     }
     let mut places = std::iter::once(&mut relying_party.credential).chain(&mut relying_party.next_credential);

@@ -1,5 +1,6 @@
 //! What a home says of one of its users, and what of it is believed.
 
+use std::collections::BTreeMap;
 use std::ops::Deref;
 use std::time::Duration;
 
@@ -24,6 +25,12 @@ const MAX_GROUPS: usize = 128;
 
 /// Most authentication methods, and their length.
 const MAX_AMR: (usize, usize) = (16, 64);
+
+/// Longest authentication context class, in bytes.
+const MAX_ACR: usize = 255;
+
+/// Most further attributes, and the length of one in characters.
+const MAX_ATTRIBUTES: (usize, usize) = (32, 2048);
 
 /// How far a home's clock may be ahead of ours.
 const CLOCK_SKEW: Duration = Duration::from_secs(60);
@@ -51,6 +58,12 @@ pub struct AssertedIdentity {
     pub auth_time: Option<Timestamp>,
     /// How (RFC 8176).
     pub amr: Vec<String>,
+    /// Authentication context class that the home vouches for, if it knows one. Carried through, never raised.
+    #[serde(default)]
+    pub acr: Option<String>,
+    /// Further standard claims by name, as text; `address.<member>` for the members of an address.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, String>,
 }
 
 impl AssertedIdentity {
@@ -84,6 +97,13 @@ impl AssertedIdentity {
         let (most, longest) = MAX_AMR;
         if self.amr.len() > most || !self.amr.iter().all(|method| graphic(method) && method.len() <= longest) {
             return Err(IdentityError::Amr);
+        }
+        if self.acr.as_ref().is_some_and(|acr| !graphic(acr) || acr.len() > MAX_ACR) {
+            return Err(IdentityError::Acr);
+        }
+        let (most, longest) = MAX_ATTRIBUTES;
+        if self.attributes.len() > most || !self.attributes.values().all(|value| short(value, longest)) {
+            return Err(IdentityError::Attributes);
         }
         if self.auth_time.is_some_and(|at| at > now + CLOCK_SKEW || at < Timestamp::from_secs(0)) {
             return Err(IdentityError::AuthTime);
@@ -126,6 +146,12 @@ pub enum IdentityError {
     /// Too many, or a bad one.
     #[error("at most 16 authentication methods, each of 1 to 64 printable characters")]
     Amr,
+    /// Not printable, or too long.
+    #[error("acr must be 1 to {MAX_ACR} printable characters, or empty")]
+    Acr,
+    /// Too many, or a bad one.
+    #[error("at most 32 further attributes, each of at most 2048 characters without control characters")]
+    Attributes,
     /// In the future.
     #[error("auth_time lies in the future: set the clock of the home")]
     AuthTime,
@@ -149,6 +175,8 @@ mod tests {
             groups: Vec::new(),
             auth_time: Some(NOW),
             amr: vec!["pwd".into()],
+            acr: None,
+            attributes: BTreeMap::new(),
         };
         change(&mut identity);
         identity.verify(NOW)

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::keys::SigningAlgorithm;
-use crate::registry::PublicJwk;
+use crate::registry::{ClientKeys, ClientPages, ClientPolicy, LogoutAddresses, PublicJwk};
 use crate::secret::{KeyEncryptionKey, OpaqueSecret, Purpose, Sealed, SecretError, SecretHash};
 use crate::storage::table::Record;
 
@@ -228,6 +228,21 @@ pub struct RelyingParty {
     pub id_token_alg: SigningAlgorithm,
     /// Whether every request must carry a PKCE challenge (RFC 7636).
     pub pkce_required: bool,
+    /// What else it must and may do.
+    #[serde(default)]
+    pub policy: ClientPolicy,
+    /// Where it wants to hear of logouts.
+    #[serde(default)]
+    pub logout: LogoutAddresses,
+    /// Its keys beside its credential.
+    #[serde(default)]
+    pub keys: Option<ClientKeys>,
+    /// Where its request objects may be fetched, compared as text (OpenID Connect Core 6.2).
+    #[serde(default)]
+    pub request_uris: Vec<String>,
+    /// What pages say of it.
+    #[serde(default)]
+    pub pages: ClientPages,
 }
 
 /// OAuth client id: chosen by the broker, never by the client (RFC 9700 4.15).
@@ -239,6 +254,11 @@ impl ClientId {
     /// The id of an instance: readable in logs, and another one for another installation of the same name.
     pub fn of(name: &InstanceName, id: InstanceId) -> Self {
         Self(format!("{name}-{}", &id.0.simple().to_string()[..8]))
+    }
+
+    /// The id of another client of a relying party without agent.
+    pub fn generate(name: &InstanceName) -> Self {
+        Self::of(name, InstanceId::generate())
     }
 
     /// The id as text.
@@ -289,6 +309,9 @@ pub enum ClientCredential {
         /// Of the key to come.
         version: u64,
     },
+    /// Nothing that is kept here: it is a public client, its keys are among [`RelyingParty::keys`], or its instance
+    /// certificate says who it is.
+    Nothing,
 }
 
 impl ClientCredential {
@@ -298,6 +321,7 @@ impl ClientCredential {
             Self::Secret(secret) => secret.version,
             Self::Key(key) => key.version,
             Self::KeyWanted { version } => *version,
+            Self::Nothing => 0,
         }
     }
 
@@ -305,7 +329,7 @@ impl ClientCredential {
     pub fn secret(&self) -> Option<&ClientSecret> {
         match self {
             Self::Secret(secret) => Some(secret),
-            Self::Key(_) | Self::KeyWanted { .. } => None,
+            Self::Key(_) | Self::KeyWanted { .. } | Self::Nothing => None,
         }
     }
 }
@@ -379,6 +403,26 @@ pub enum ClientAuthMethod {
     ClientSecretPost,
     /// By a signed assertion (RFC 7523 2.2).
     PrivateKeyJwt,
+    /// By an assertion under its secret (OpenID Connect Core 9).
+    ClientSecretJwt,
+    /// By its instance certificate (RFC 8705 2.1).
+    TlsClientAuth,
+    /// Not at all: a public client (RFC 6749 2.1).
+    None,
+}
+
+impl ClientAuthMethod {
+    /// As in `token_endpoint_auth_method`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ClientSecretBasic => "client_secret_basic",
+            Self::ClientSecretPost => "client_secret_post",
+            Self::PrivateKeyJwt => "private_key_jwt",
+            Self::ClientSecretJwt => "client_secret_jwt",
+            Self::TlsClientAuth => "tls_client_auth",
+            Self::None => "none",
+        }
+    }
 }
 
 /// An instance in its role of authenticating its own users.

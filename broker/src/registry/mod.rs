@@ -7,6 +7,7 @@
 //! Beside it, [`Liveness`] has what agents said over their streams: who is there and what its application uses.
 
 mod claims;
+mod client;
 mod client_key;
 mod identity;
 mod instance;
@@ -32,6 +33,10 @@ use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
 pub use claims::{Claims, Scope, Scopes};
+pub use client::{
+    Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
+    SecurityProfile,
+};
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
@@ -41,8 +46,8 @@ pub use instance::{
 pub use liveness::{Acknowledged, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError};
 pub use snapshot::{Snapshot, Touched};
-pub use subject::{Subject, SubjectKey, SubjectKeyError};
-pub use trust::{EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
+pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};
+pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.
 const TABLES: &str = "registry-";
@@ -63,6 +68,10 @@ pub struct Registry {
     pub instances: Table<Instance>,
     /// For flows that change edges.
     pub edges: Table<TrustEdge>,
+    /// For who opens relying parties without agent.
+    pub registrations: Table<Registration>,
+    /// For who registers clients of them.
+    pub clients: Table<RegisteredClient>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     touched: broadcast::Sender<Arc<Touched>>,
 }
@@ -75,10 +84,13 @@ impl Registry {
     pub async fn open(store: Arc<dyn Store>) -> Result<(Self, impl Future<Output = ()> + Send), StoreError> {
         let instances = Table::new(store.clone());
         let edges = Table::new(store.clone());
+        let (registrations, clients) = (Table::new(store.clone()), Table::new(store.clone()));
         // Begun before the tables are read, so that no change falls between.
         let changes = store.watch(TABLES);
-        let (publish, snapshot) = watch::channel(Arc::new(Snapshot::load(&instances, &edges).await?));
-        let registry = Self { instances, edges, snapshot, touched: broadcast::Sender::new(TOUCHED_BACKLOG) };
+        let (publish, snapshot) = watch::channel(Arc::default());
+        let touched = broadcast::Sender::new(TOUCHED_BACKLOG);
+        let registry = Self { instances, edges, registrations, clients, snapshot, touched };
+        publish.send_replace(Arc::new(Snapshot::load(&registry).await?));
         Ok((registry.clone(), registry.follow(changes, publish)))
     }
 
@@ -113,7 +125,7 @@ impl Registry {
 
     async fn reload(&self) -> Snapshot {
         loop {
-            match Snapshot::load(&self.instances, &self.edges).await {
+            match Snapshot::load(self).await {
                 Ok(loaded) => return loaded,
                 Err(error) => {
                     error!(%error, "the registry cannot be read; trying again");
@@ -148,7 +160,8 @@ impl Registry {
         let find = |name: &InstanceName| {
             snapshot.instance(name).cloned().ok_or_else(|| TrustError::UnknownInstance(name.clone()))
         };
-        if find(&edge.id.relying_party)?.relying_party.is_none() {
+        let registered = snapshot.registration(&edge.id.relying_party).is_some();
+        if !registered && find(&edge.id.relying_party)?.relying_party.is_none() {
             return Err(TrustError::NoRelyingParty(edge.id.relying_party));
         }
         if find(&edge.id.home)?.home.is_none() {

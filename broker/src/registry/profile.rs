@@ -6,7 +6,7 @@ use homeward_certs::identity::InstanceName;
 use url::Url;
 
 use crate::keys::SigningAlgorithm;
-use crate::registry::{ClientAuthMethod, PublicJwk};
+use crate::registry::{ClientAuthMethod, LogoutAddresses, PublicJwk};
 
 /// Most callback addresses of one relying party.
 const MAX_REDIRECT_URIS: usize = 8;
@@ -36,6 +36,10 @@ pub struct Profile {
     pub pkce: bool,
     /// The application's first key, if it authenticates by one.
     pub client_key: Option<PublicJwk>,
+    /// Where it wants to hear of logouts, and where the browser may go afterwards: below `public_url`.
+    pub logout: LogoutAddresses,
+    /// Where a third party may begin a login: below `public_url`.
+    pub initiate_login: Option<String>,
 }
 
 impl Profile {
@@ -71,6 +75,13 @@ impl Profile {
             if url.query_pairs().any(|(name, _)| RESPONSE_PARAMETERS.contains(&&*name)) {
                 return Err(ProfileError::RedirectUri);
             }
+        }
+        let logout = &self.logout;
+        let further = logout.backchannel.iter().chain(&logout.frontchannel).chain(&self.initiate_login);
+        if logout.post_logout.len() > MAX_REDIRECT_URIS
+            || !further.chain(&logout.post_logout).all(|uri| below(uri).is_some())
+        {
+            return Err(ProfileError::LogoutUri);
         }
         let portal = self.portal_url.as_deref().map(|address| below(address).filter(|url| url.query().is_none()));
         if portal.is_some_and(|url| url.is_none()) {
@@ -112,6 +123,9 @@ pub enum ProfileError {
     #[error("an instance may register at most 8 callback addresses")]
     TooManyRedirectUris,
     /// Not below the instance's own address.
+    #[error("an address for logouts, or for beginning a login, must lie below public_url, without fragment; at most 8")]
+    LogoutUri,
+    /// Not below the instance's own address.
     #[error("the portal's address must lie below public_url, without query")]
     PortalUrl,
     /// Nothing to register.
@@ -139,6 +153,8 @@ mod tests {
             id_token_alg: SigningAlgorithm::Rs256,
             pkce: true,
             client_key: None,
+            logout: LogoutAddresses::default(),
+            initiate_login: None,
         }
     }
 

@@ -10,8 +10,10 @@ use std::sync::Arc;
 use homeward_certs::identity::InstanceName;
 use rpds::HashTrieMapSync;
 
-use crate::registry::{ClientId, Instance, InstanceId, TrustEdge, TrustEdgeId};
-use crate::storage::table::{self, Record, Table};
+use crate::registry::{
+    Client, ClientId, Instance, InstanceId, RegisteredClient, Registration, Registry, TrustEdge, TrustEdgeId,
+};
+use crate::storage::table::{self, Record};
 use crate::storage::{Key, Revision, StoreError};
 
 /// All of the registry at one revision.
@@ -20,6 +22,9 @@ pub struct Snapshot {
     revision: Option<Revision>,
     instances: HashTrieMapSync<InstanceName, Enrolled>,
     clients: HashTrieMapSync<ClientId, InstanceName>,
+    /// Clients of relying parties without agent.
+    registered: HashTrieMapSync<ClientId, Arc<RegisteredClient>>,
+    registrations: HashTrieMapSync<InstanceName, Arc<Registration>>,
     /// By relying party, then by home.
     accepted: HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, Arc<TrustEdge>>>,
     /// By home, then by relying party: whom a change of the home concerns.
@@ -44,7 +49,8 @@ pub enum Touched {
 
 impl Snapshot {
     /// Reads the whole registry.
-    pub(super) async fn load(instances: &Table<Instance>, edges: &Table<TrustEdge>) -> Result<Self, StoreError> {
+    pub(super) async fn load(registry: &Registry) -> Result<Self, StoreError> {
+        let Registry { instances, edges, registrations, clients, .. } = registry;
         // An empty commit changes nothing and tells where the store is.
         let mut snapshot = Self { revision: Some(instances.commit(Vec::new()).await?), ..Self::default() };
         // Nobody has been told anything yet.
@@ -54,6 +60,12 @@ impl Snapshot {
         }
         for (_, stored) in edges.all().await? {
             snapshot.put_edge(stored.record, &mut touched);
+        }
+        for (_, stored) in registrations.all().await? {
+            snapshot.put_registration(stored.record);
+        }
+        for (_, stored) in clients.all().await? {
+            snapshot.put_registered(stored.record);
         }
         Ok(snapshot)
     }
@@ -88,9 +100,35 @@ impl Snapshot {
         self.instances.values().map(|enrolled| &enrolled.instance)
     }
 
-    /// The instance behind a client id, if it may log anybody in: unknown, unconfirmed and quarantined look the same.
-    pub fn client(&self, id: &str) -> Option<&Arc<Instance>> {
-        self.instance(self.clients.get(id)?).filter(|instance| instance.is_active())
+    /// The client behind a client id, if it may log anybody in: unknown, unconfirmed and quarantined look the same.
+    pub fn client(&self, id: &str) -> Option<Client<'_>> {
+        match self.clients.get(id) {
+            Some(name) => {
+                self.instance(name).filter(|instance| instance.is_active()).and_then(|i| Client::of_instance(i))
+            }
+            None => self.registered.get(id).map(|client| Client::of_registered(client)),
+        }
+    }
+
+    /// All clients, in no order, whether they may log anybody in or not.
+    pub fn clients(&self) -> impl Iterator<Item = Client<'_>> {
+        let of_instances = self.instances().filter_map(|instance| Client::of_instance(instance));
+        of_instances.chain(self.registered.values().map(|client| Client::of_registered(client)))
+    }
+
+    /// A client of a relying party without agent.
+    pub fn registered(&self, id: &str) -> Option<&Arc<RegisteredClient>> {
+        self.registered.get(id)
+    }
+
+    /// A relying party without agent.
+    pub fn registration(&self, name: &InstanceName) -> Option<&Arc<Registration>> {
+        self.registrations.get(name)
+    }
+
+    /// All relying parties without agent, in no order.
+    pub fn registrations(&self) -> impl Iterator<Item = &Arc<Registration>> {
+        self.registrations.values()
     }
 
     /// The edge from a relying party to a home.
@@ -151,6 +189,14 @@ impl Snapshot {
                     self.remove_edge(&TrustEdgeId { relying_party, home }, touched);
                 }
             }
+            (Registration::TABLE, Some(value)) => self.put_registration(table::decode(value)?),
+            (Registration::TABLE, None) => {
+                if let Ok(name) = key.id().parse::<InstanceName>() {
+                    self.registrations.remove_mut(&name);
+                }
+            }
+            (RegisteredClient::TABLE, Some(value)) => self.put_registered(table::decode(value)?),
+            (RegisteredClient::TABLE, None) => drop(self.registered.remove_mut(key.id())),
             _ => {}
         }
         Ok(())
@@ -185,6 +231,14 @@ impl Snapshot {
         }
         touched.insert(name.clone());
         self.touch_relying_parties_of(name, touched);
+    }
+
+    fn put_registration(&mut self, registration: Registration) {
+        self.registrations.insert_mut(registration.name.clone(), Arc::new(registration));
+    }
+
+    fn put_registered(&mut self, client: RegisteredClient) {
+        self.registered.insert_mut(client.relying_party.client_id.clone(), Arc::new(client));
     }
 
     fn put_edge(&mut self, edge: TrustEdge, touched: &mut HashSet<InstanceName>) {

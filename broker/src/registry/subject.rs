@@ -24,6 +24,33 @@ impl fmt::Display for Subject {
     }
 }
 
+/// How the broker itself knows a user: 22 characters, told to nobody, so that it may stand in keys of the store. Another
+/// installation's user, or another user of this one, has another.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct UserId(String);
+
+impl UserId {
+    /// As in keys of the store: without `/` and `.`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Whether relying parties know a user by one subject (OpenID Connect Core 8).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SubjectType {
+    /// By the same.
+    #[default]
+    Public,
+    /// By another one in each sector.
+    Pairwise {
+        /// A host name (8.1).
+        sector: String,
+    },
+}
+
 /// The key that makes subjects: as old as the federation, never replaced.
 #[derive(Clone, Debug)]
 pub struct SubjectKey(Arc<KeyedHash>);
@@ -48,7 +75,24 @@ impl SubjectKey {
         Ok(Self(Arc::new(KeyedHash::new(&key))))
     }
 
-    /// The subject of a home's user.
+    /// How the broker itself knows a home's user: told to nobody.
+    pub fn user(&self, home: InstanceId, home_user_id: &str) -> UserId {
+        let hash = self.0.of(&[b"user", home.as_bytes(), home_user_id.as_bytes()]);
+        UserId(URL_SAFE_NO_PAD.encode(hash.split_at(16).0))
+    }
+
+    /// The subject by which a relying party knows a home's user (OpenID Connect Core 8).
+    pub fn subject_for(&self, kind: &SubjectType, home: InstanceId, home_user_id: &str) -> Subject {
+        match kind {
+            SubjectType::Public => self.subject(home, home_user_id),
+            SubjectType::Pairwise { sector } => {
+                let hash = self.0.of(&[b"pairwise", sector.as_bytes(), home.as_bytes(), home_user_id.as_bytes()]);
+                Subject(URL_SAFE_NO_PAD.encode(hash))
+            }
+        }
+    }
+
+    /// The subject of a home's user that all relying parties share, but those who asked for one of their own.
     pub fn subject(&self, home: InstanceId, home_user_id: &str) -> Subject {
         Subject(URL_SAFE_NO_PAD.encode(self.0.of(&[home.as_bytes(), home_user_id.as_bytes()])))
     }

@@ -18,6 +18,13 @@ pub struct TrustEdge {
     /// Domains whose addresses this home may call verified for this relying party. A home is an authority for nothing
     /// else: otherwise any home could take over accounts that an application matches by email.
     pub email_domains: Vec<EmailDomain>,
+    /// Whether users are asked before the relying party learns anything of them.
+    #[serde(default)]
+    pub consent: ConsentPolicy,
+    /// Whether the relying party may call the home's API in the name of users whom the home knows (RFC 8693): the home's
+    /// own, and those of homes that it accepts as a relying party.
+    #[serde(default)]
+    pub api_access: bool,
     /// When it was last changed.
     pub updated_at: Timestamp,
 }
@@ -32,6 +39,19 @@ impl TrustEdge {
 
 impl Record for TrustEdge {
     const TABLE: &'static str = "registry-trust-edge";
+}
+
+/// Whether users are asked before a relying party learns anything of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConsentPolicy {
+    /// Ops answer for it.
+    #[default]
+    None,
+    /// Once, and again for anything new.
+    FirstTime,
+    /// At every login.
+    Always,
 }
 
 /// The two ends of an edge.
@@ -108,7 +128,13 @@ mod tests {
     fn a_home_is_an_authority_for_its_domains_only() {
         let id = TrustEdgeId { relying_party: "beta".parse().unwrap(), home: "alpha".parse().unwrap() };
         let email_domains = vec!["Alpha.example".parse().unwrap()];
-        let edge = TrustEdge { id, email_domains, updated_at: Timestamp::from_secs(0) };
+        let edge = TrustEdge {
+            id,
+            email_domains,
+            consent: ConsentPolicy::None,
+            api_access: false,
+            updated_at: Timestamp::from_secs(0),
+        };
         assert!(edge.vouches_for("alice@alpha.example") && edge.vouches_for("alice@ALPHA.example"));
         for other in [
             "alice@beta.example",

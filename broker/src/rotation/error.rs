@@ -11,6 +11,9 @@ use crate::storage::StoreError;
 /// Why a rotation is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum RotationError {
+    /// It proves itself by nothing that could turn here.
+    #[error("{0} has no client credential that could turn: its instance certificate says who it is")]
+    NoCredential(InstanceName),
     /// One at a time.
     #[error("{0} turns already: see `rotation status`; it can be taken back first")]
     AlreadyTurning(RotationSubject),

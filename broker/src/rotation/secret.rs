@@ -58,6 +58,7 @@ impl Rotations {
         let next = match &party.credential {
             ClientCredential::Secret(_) => ClientCredential::Secret(ClientSecret::generate(&self.kek, version)?),
             ClientCredential::Key(_) | ClientCredential::KeyWanted { .. } => ClientCredential::KeyWanted { version },
+            ClientCredential::Nothing => return Err(RotationError::NoCredential(name.clone())),
         };
         let (phase, remark) = match urgency {
             Urgency::Planned => {

@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex};
 use ::http::StatusCode;
 use ::http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE};
 use homeward_proto::v1::login_service_server::{LoginService, LoginServiceServer};
-use homeward_proto::v1::{CompleteTicketRequest, CompleteTicketResponse, OpenTicketRequest, OpenTicketResponse};
+use homeward_proto::v1::{
+    CompleteTicketRequest, CompleteTicketResponse, OpenTicketRequest, OpenTicketResponse, ReportUserRequest,
+    ReportUserResponse,
+};
 use reqwest::Response as Page;
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -39,6 +42,10 @@ impl LoginService for Tickets {
             silent: ticket == "silent",
             ..Default::default()
         }))
+    }
+
+    async fn report_user(&self, _request: Request<ReportUserRequest>) -> Result<Response<ReportUserResponse>, Status> {
+        Err(Status::unimplemented("nobody reports here"))
     }
 
     async fn complete_ticket(

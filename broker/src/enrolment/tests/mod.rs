@@ -19,7 +19,10 @@ use super::*;
 use crate::authority::CaStep;
 use crate::clock::{Clock, ManualClock};
 use crate::keys::SigningAlgorithm;
-use crate::registry::{ClientAuthMethod, QuarantineCause, RecoveryPolicy, SigningKeyChoice, TrustEdge, TrustEdgeId};
+use crate::registry::{
+    ClientAuthMethod, ConsentPolicy, LogoutAddresses, QuarantineCause, RecoveryPolicy, SigningKeyChoice, TrustEdge,
+    TrustEdgeId,
+};
 use crate::storage::Store;
 
 const START: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -131,6 +134,8 @@ fn profile(name: &str) -> Profile {
         id_token_alg: SigningAlgorithm::Rs256,
         pkce: false,
         client_key: None,
+        logout: LogoutAddresses::default(),
+        initiate_login: None,
     }
 }
 

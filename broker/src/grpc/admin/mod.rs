@@ -21,7 +21,9 @@ use crate::fleet::Fleet;
 use crate::grpc::Services;
 use crate::grpc::authorization::OpsUser;
 use crate::grpc::status::{self, Reason};
-use crate::registry::{EmailDomain, Instance, RecoveryPolicyError, Registry, SigningKeyChoice, TrustEdge, TrustEdgeId};
+use crate::registry::{
+    ConsentPolicy, EmailDomain, Instance, RecoveryPolicyError, Registry, SigningKeyChoice, TrustEdge, TrustEdgeId,
+};
 use crate::rotation::{Rotations, StoredRotation};
 use rotation::Order;
 
@@ -167,6 +169,12 @@ impl AdminService for Service {
         let edge = TrustEdge {
             id: TrustEdgeId { relying_party: name(&wanted.relying_party)?, home: name(&wanted.home)? },
             email_domains: domains.collect::<Result<_, _>>().map_err(|error| status::invalid(&error))?,
+            consent: match wanted.consent() {
+                v1::ConsentPolicy::Unspecified | v1::ConsentPolicy::None => ConsentPolicy::None,
+                v1::ConsentPolicy::FirstTime => ConsentPolicy::FirstTime,
+                v1::ConsentPolicy::Always => ConsentPolicy::Always,
+            },
+            api_access: wanted.api_access,
             updated_at: self.clock.now(),
         };
         let edge = self.registry.allow_trust(edge).await.map_err(|error| status::trust(&error))?;
@@ -328,6 +336,69 @@ impl AdminService for Service {
         let plan = self.rotations.plan(now).await.map_err(|error| status::rotation(&error))?;
         let moves = plan.iter().filter(|planned| planned.at <= end).map(rotation::planned_move).collect();
         Ok(Response::new(v1::GetRotationPlanResponse { moves }))
+    }
+
+    async fn list_sessions(
+        &self,
+        _request: Request<v1::ListSessionsRequest>,
+    ) -> Result<Response<v1::ListSessionsResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn end_sessions(
+        &self,
+        _request: Request<v1::EndSessionsRequest>,
+    ) -> Result<Response<v1::EndSessionsResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_logouts(
+        &self,
+        _request: Request<v1::ListLogoutsRequest>,
+    ) -> Result<Response<v1::ListLogoutsResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn retry_logout(
+        &self,
+        _request: Request<v1::RetryLogoutRequest>,
+    ) -> Result<Response<v1::RetryLogoutResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn open_registration(
+        &self,
+        _request: Request<v1::OpenRegistrationRequest>,
+    ) -> Result<Response<v1::OpenRegistrationResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_registrations(
+        &self,
+        _request: Request<v1::ListRegistrationsRequest>,
+    ) -> Result<Response<v1::ListRegistrationsResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn close_registration(
+        &self,
+        _request: Request<v1::CloseRegistrationRequest>,
+    ) -> Result<Response<v1::CloseRegistrationResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_clients(
+        &self,
+        _request: Request<v1::ListClientsRequest>,
+    ) -> Result<Response<v1::ListClientsResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn set_client_policy(
+        &self,
+        _request: Request<v1::SetClientPolicyRequest>,
+    ) -> Result<Response<v1::SetClientPolicyResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 }
 

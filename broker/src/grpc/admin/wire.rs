@@ -8,7 +8,7 @@ use crate::authority::ListedCa;
 use crate::clock::Timestamp;
 use crate::enrolment::{JoinTokenState, ListedJoinToken};
 use crate::grpc::wire_time;
-use crate::registry::{Instance, InstanceState, Sighting, SigningKeyChoice, TrustEdge};
+use crate::registry::{ConsentPolicy, Instance, InstanceState, Sighting, SigningKeyChoice, TrustEdge};
 
 /// An instance, and what was last heard of its agent.
 pub(super) fn instance(instance: &Instance, seen: Option<Sighting>) -> v1::Instance {
@@ -83,6 +83,13 @@ pub(super) fn trust_edge(edge: &TrustEdge) -> v1::TrustEdge {
         home: edge.id.home.to_string(),
         email_domains: edge.email_domains.iter().map(ToString::to_string).collect(),
         update_time: Some(wire_time(edge.updated_at)),
+        consent: match edge.consent {
+            ConsentPolicy::None => v1::ConsentPolicy::None,
+            ConsentPolicy::FirstTime => v1::ConsentPolicy::FirstTime,
+            ConsentPolicy::Always => v1::ConsentPolicy::Always,
+        }
+        .into(),
+        api_access: edge.api_access,
     }
 }
 

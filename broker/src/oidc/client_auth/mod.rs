@@ -6,8 +6,6 @@
 
 mod assertion;
 
-use std::sync::Arc;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
@@ -18,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::oidc::Provider;
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::{ParameterError, Parameters};
-use crate::registry::{ClientAuthMethod, ClientCredential, Instance, RelyingParty, Snapshot};
+use crate::registry::{Client, ClientAuthMethod, ClientCredential, RelyingParty, Snapshot};
 use crate::secret::SecretHash;
 use crate::storage::{Expect, StoreError};
 
@@ -38,9 +36,9 @@ enum Proof {
 }
 
 /// A client that is who it says.
-pub(super) struct AuthenticatedClient {
-    /// Whose it is.
-    pub(super) instance: Arc<Instance>,
+pub(super) struct AuthenticatedClient<'a> {
+    /// Which.
+    pub(super) client: Client<'a>,
     /// Version of the credential that it used.
     pub(super) version: u64,
 }
@@ -105,10 +103,8 @@ impl Credentials {
     }
 
     /// The client that they say they are of, if it would authenticate so. Nothing is proved.
-    pub(super) fn claimed_client<'a>(&self, snapshot: &'a Snapshot) -> Option<(&'a Arc<Instance>, &'a RelyingParty)> {
-        let instance = snapshot.client(&self.client_id)?;
-        let relying_party = instance.relying_party.as_ref()?;
-        (relying_party.auth_method == self.method()).then_some((instance, relying_party))
+    pub(super) fn claimed_client<'a>(&self, snapshot: &'a Snapshot) -> Option<Client<'a>> {
+        snapshot.client(&self.client_id).filter(|client| client.relying_party.auth_method == self.method())
     }
 
     fn method(&self) -> ClientAuthMethod {
@@ -125,14 +121,14 @@ impl Provider {
     ///
     /// # Errors
     /// When they are wrong in any way.
-    pub(super) async fn authenticate(
+    pub(super) async fn authenticate<'a>(
         &self,
         credentials: &Credentials,
-        snapshot: &Snapshot,
+        snapshot: &'a Snapshot,
         now: Timestamp,
-    ) -> Result<AuthenticatedClient, TokenRequestError> {
+    ) -> Result<AuthenticatedClient<'a>, TokenRequestError> {
         let client = credentials.claimed_client(snapshot);
-        let relying_party = client.map(|(_, relying_party)| relying_party);
+        let relying_party = client.map(|client| client.relying_party);
         let wrong = ClientAuthError::Wrong(credentials.method());
         let version = match &credentials.proof {
             Proof::Basic(secret) | Proof::Post(secret) => matching_version(relying_party, secret),
@@ -143,8 +139,8 @@ impl Provider {
                 Some(self.use_up(verified).await?)
             }
         };
-        let ((instance, _), version) = client.zip(version).ok_or(wrong)?;
-        Ok(AuthenticatedClient { instance: instance.clone(), version })
+        let (client, version) = client.zip(version).ok_or(wrong)?;
+        Ok(AuthenticatedClient { client, version })
     }
 
     /// RFC 7523 3: an assertion is used once. Gives the version of the key that has signed it.

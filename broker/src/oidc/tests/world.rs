@@ -23,8 +23,8 @@ use crate::keys::{self, KeySet, SigningAlgorithm};
 use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::registry::{
-    self, AssertedIdentity, ClientAuthMethod, ClientSecret, Instance, InstanceState, Liveness, QuarantineCause,
-    Registry, SubjectKey, TrustEdge, TrustEdgeId,
+    self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, Instance, InstanceState, Liveness,
+    QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::sled::SledStore;
@@ -130,7 +130,7 @@ impl World {
     pub(super) async fn allow(&self, relying_party: &str, home: &str) {
         let id = TrustEdgeId { relying_party: relying_party.parse().unwrap(), home: home.parse().unwrap() };
         let email_domains = vec![format!("{home}.example").parse().unwrap()];
-        let edge = TrustEdge { id, email_domains, updated_at: NOW };
+        let edge = TrustEdge { id, email_domains, consent: ConsentPolicy::None, api_access: false, updated_at: NOW };
         let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
         self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
     }
@@ -285,6 +285,8 @@ pub(super) fn alice(auth_time: Timestamp) -> AssertedIdentity {
         groups: vec!["staff".into()],
         auth_time: Some(auth_time),
         amr: vec!["pwd".into()],
+        acr: None,
+        attributes: BTreeMap::new(),
     }
 }
 

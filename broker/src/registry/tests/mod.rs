@@ -13,8 +13,8 @@ use tokio::sync::broadcast;
 
 use crate::clock::Timestamp;
 use crate::registry::{
-    ClientCredential, ClientId, ClientSecret, Instance, InstanceId, InstanceState, QuarantineCause, Registry, Touched,
-    TrustEdge, TrustEdgeId,
+    ClientCredential, ClientId, ClientSecret, ConsentPolicy, Instance, InstanceId, InstanceState, QuarantineCause,
+    Registry, Touched, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::sled::SledStore;
@@ -92,7 +92,7 @@ impl World {
     pub(crate) async fn allow(&self, relying_party: &str, home: &str, domains: &[&str]) {
         let id = TrustEdgeId { relying_party: name(relying_party), home: name(home) };
         let email_domains = domains.iter().map(|domain| domain.parse().unwrap()).collect();
-        let edge = TrustEdge { id, email_domains, updated_at: NOW };
+        let edge = TrustEdge { id, email_domains, consent: ConsentPolicy::None, api_access: false, updated_at: NOW };
         self.commit(vec![self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap()]).await;
     }
 
@@ -175,7 +175,7 @@ async fn the_picture_follows_every_change() {
     let snapshot = world.registry.snapshot();
     assert_eq!((snapshot.size(), snapshot.instances().count(), snapshot.edges().count()), (3, 3, 3));
     let client_id = snapshot.instance(&name("alpha")).unwrap().relying_party.as_ref().unwrap().client_id.clone();
-    assert_eq!(snapshot.client(client_id.as_str()).unwrap().name, name("alpha"));
+    assert_eq!(snapshot.client(client_id.as_str()).unwrap().name, &name("alpha"));
     let told = (snapshot.told_at(&name("beta")), snapshot.told_at(&name("gamma")));
 
     world.deny("beta", "alpha").await;
