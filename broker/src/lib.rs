@@ -42,14 +42,14 @@ use config::Config;
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, Terms};
 use foundations::Foundations;
-use grants::{AccessToken, Code, InstanceProbes, Probes};
+use grants::{InstanceProbes, Probes, StoredGrant};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
 use oidc::{Provider, Publication, UsedAssertion};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
-use sessions::Session;
+use sessions::{KnownName, Session, SessionOfUser};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry};
 use web::Boundary;
@@ -59,8 +59,9 @@ const EXPIRING: &[&str] = &[
     StoredJoinToken::TABLE,
     LoginRecord::TABLE,
     Session::TABLE,
-    Code::TABLE,
-    AccessToken::TABLE,
+    SessionOfUser::TABLE,
+    KnownName::TABLE,
+    StoredGrant::TABLE,
     StoredRotation::TABLE,
     InstanceProbes::TABLE,
     UsedAssertion::TABLE,
@@ -124,6 +125,7 @@ pub async fn run(
         store: store.clone(),
         registry: registry.clone(),
         liveness: liveness.clone(),
+        kek: kek.clone(),
         keys,
         publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
         subjects,

@@ -39,13 +39,14 @@ use axum::routing::{get, post};
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
-use crate::grants::{Grants, Probes};
+use crate::grants::{GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
 use crate::login::{Login, RETURN_PATH};
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
 use crate::registry::{Liveness, Registry, SubjectKey};
+use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
 use crate::storage::Store;
 use crate::storage::table::Table;
@@ -72,6 +73,8 @@ pub struct Foundations {
     pub registry: Registry,
     /// What the agents have acknowledged.
     pub liveness: Liveness,
+    /// Seals codes and tokens.
+    pub kek: Arc<KeyEncryptionKey>,
     /// What tokens are signed with.
     pub keys: KeySet,
     /// How the keys are published.
@@ -103,13 +106,17 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, keys, publication, subjects, clock } = foundations;
+        let Foundations { store, registry, liveness, kek, keys, publication, subjects, clock } = foundations;
         Self {
-            sessions: Sessions::new(store.clone(), lifetimes.session, lifetimes.session_idle),
+            sessions: Sessions::new(store.clone(), &lifetimes),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys.clone(), publication),
-            grants: Grants::new(store.clone(), keys, liveness, issuer.clone(), lifetimes),
+            grants: Grants::new(
+                GrantFoundations { store: store.clone(), kek, keys, liveness },
+                issuer.clone(),
+                lifetimes,
+            ),
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
             login_lifetime: lifetimes.login,

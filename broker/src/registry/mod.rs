@@ -14,6 +14,7 @@ mod instance;
 mod liveness;
 mod profile;
 mod report;
+mod session_id;
 mod snapshot;
 mod subject;
 #[cfg(test)]
@@ -32,7 +33,7 @@ use tracing::{error, info};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
-pub use claims::{Claims, Scope, Scopes};
+pub use claims::{Claims, ClaimsRequest, Scope, Scopes};
 pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
     SecurityProfile,
@@ -45,6 +46,7 @@ pub use instance::{
 };
 pub use liveness::{Acknowledged, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError};
+pub use session_id::SessionId;
 pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};
 pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};

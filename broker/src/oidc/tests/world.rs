@@ -86,6 +86,7 @@ impl World {
             store,
             registry: registry.clone(),
             liveness: liveness.clone(),
+            kek: kek.clone(),
             keys: keys.clone(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
             subjects,
