@@ -330,7 +330,8 @@ mod tests {
     #[test]
     fn only_standard_claims_are_attributes() {
         let with = |attribute: &str| SMALL.replace("'me:/id',", &format!("'me:/id', attributes = {{ {attribute} }},"));
-        let home = Recipe::parse(&with("nickname = 'me:/nick', 'address.locality' = 'me:/city'")).unwrap().home.unwrap();
+        let home =
+            Recipe::parse(&with("nickname = 'me:/nick', 'address.locality' = 'me:/city'")).unwrap().home.unwrap();
         assert_eq!(home.identity.attributes.len(), 2);
         for bad in ["sub = 'me:/id'", "email_verified = 'me:/id'", "groups = 'me:/id'", "'address.x' = 'me:/id'"] {
             assert!(matches!(Recipe::parse(&with(bad)), Err(RecipeError::UnknownAttribute(_))), "{bad}");
