@@ -97,22 +97,22 @@ mod tests {
         format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature.as_ref()))
     }
 
-    fn refusal(header: Value, claims: &Value, taken: &Taken) -> Option<String> {
+    fn refusal(header: &Value, claims: &Value, taken: &Taken) -> Option<String> {
         let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let (x, y) = key.public_key().as_ref()[1..].split_at(32);
         let encoded = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
         let jwk = json!({"kty": "EC", "crv": "P-256", "use": "sig", "kid": "k", "x": encoded(x), "y": encoded(y)});
         let keys: CoreJsonWebKeySet = serde_json::from_value(json!({"keys": [jwk]})).unwrap();
         let expected = Expected { issuer: "https://login.example", client_id: "beta", keys: &keys, now: NOW };
-        verify(&sign(&key, &header, claims), &expected, taken).err().map(|error| error.to_string())
+        verify(&sign(&key, header, claims), &expected, taken).err().map(|error| error.to_string())
     }
 
     #[test]
     fn only_a_logout_token_of_the_broker_for_this_site_is_taken_and_once() {
         let header = || json!({"typ": "logout+jwt", "alg": "ES256", "kid": "k"});
         let taken = Taken::default();
-        assert_eq!(refusal(header(), &claims(), &taken), None);
-        assert!(refusal(header(), &claims(), &taken).unwrap().contains("taken before"));
+        assert_eq!(refusal(&header(), &claims(), &taken), None);
+        assert!(refusal(&header(), &claims(), &taken).unwrap().contains("taken before"));
         for (member, value) in [
             ("iss", json!("https://evil.example")),
             ("aud", json!(["beta", "gamma"])),
@@ -127,12 +127,12 @@ mod tests {
         ] {
             let mut claims = claims();
             claims[member] = value;
-            assert!(refusal(header(), &claims, &Taken::default()).is_some(), "{member}: {}", claims[member]);
+            assert!(refusal(&header(), &claims, &Taken::default()).is_some(), "{member}: {}", claims[member]);
         }
         for (member, value) in [("typ", "JWT"), ("alg", "none"), ("alg", "HS256"), ("alg", "RS256"), ("kid", "other")] {
             let mut header = header();
             header[member] = json!(value);
-            assert!(refusal(header, &claims(), &Taken::default()).is_some(), "{member}: {value}");
+            assert!(refusal(&header, &claims(), &Taken::default()).is_some(), "{member}: {value}");
         }
     }
 }
