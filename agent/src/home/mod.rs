@@ -260,6 +260,7 @@ impl Portal {
                 if identity.amr.is_empty() {
                     identity.amr.push("pwd".to_owned());
                 }
+                self.watch.settle(&identity.home_user_id, None).await;
                 return self.vouch(visit, identity).await;
             }
             Verdict::Refused(outcome) => Note::from(outcome),
@@ -281,7 +282,7 @@ impl Portal {
     async fn vouch_for_session(&self, visit: &Visit, identity: VerifiedIdentity) -> Result<Reply, PortalError> {
         let Some(cookies) = &visit.cookies else { return self.vouch(visit, identity).await };
         let home_user_id = identity.home_user_id.clone();
-        self.watch.settle(&home_user_id, cookies).await;
+        self.watch.settle(&home_user_id, Some(cookies)).await;
         let reply = self.vouch(visit, identity).await?;
         self.watch.remember(&home_user_id, cookies, visit.source);
         Ok(reply)
