@@ -43,7 +43,7 @@ use config::Config;
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, Terms};
 use foundations::Foundations;
-use grants::{AccessToken, Code, InstanceProbes, Probes};
+use grants::{InstanceProbes, Probes, StoredGrant};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
 use oidc::{Provider, Publication, UsedAssertion};
@@ -51,7 +51,7 @@ use outbound::{CaFileError, Outbound};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
-use sessions::Session;
+use sessions::{KnownName, Session, SessionOfUser};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry};
 use web::Boundary;
@@ -61,8 +61,9 @@ const EXPIRING: &[&str] = &[
     StoredJoinToken::TABLE,
     LoginRecord::TABLE,
     Session::TABLE,
-    Code::TABLE,
-    AccessToken::TABLE,
+    SessionOfUser::TABLE,
+    KnownName::TABLE,
+    StoredGrant::TABLE,
     StoredRotation::TABLE,
     InstanceProbes::TABLE,
     UsedAssertion::TABLE,
@@ -129,10 +130,10 @@ pub async fn run(
     };
     let answering = oidc::Foundations {
         store: store.clone(),
-        kek: kek.clone(),
         outbound: Outbound::new(outbound, registry.clone(), clock.clone())?,
         registry: registry.clone(),
         liveness: liveness.clone(),
+        kek: kek.clone(),
         keys,
         publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
         subjects,

@@ -130,10 +130,20 @@ pub enum Purpose {
     Ticket,
     /// What an agent has to sign to come back by its recovery key.
     RecoveryChallenge,
+    /// An authorization code.
+    Code,
+    /// An access token.
+    AccessToken,
+    /// A refresh token.
+    RefreshToken,
+    /// A login transaction in the user's hands, while consent is asked for.
+    Consent,
+    /// A value that a client has to put into its proofs (RFC 9449 8).
+    DpopNonce,
 }
 
 impl Purpose {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 13] = [
         Self::AuthorityKey,
         Self::SigningKey,
         Self::SubjectKey,
@@ -142,6 +152,11 @@ impl Purpose {
         Self::LoginTransaction,
         Self::Ticket,
         Self::RecoveryChallenge,
+        Self::Code,
+        Self::AccessToken,
+        Self::RefreshToken,
+        Self::Consent,
+        Self::DpopNonce,
     ];
 
     const fn text(self) -> &'static str {
@@ -154,6 +169,11 @@ impl Purpose {
             Self::LoginTransaction => "homeward login transaction 1",
             Self::Ticket => "homeward ticket 1",
             Self::RecoveryChallenge => "homeward recovery challenge 1",
+            Self::Code => "homeward code 1",
+            Self::AccessToken => "homeward access token 1",
+            Self::RefreshToken => "homeward refresh token 1",
+            Self::Consent => "homeward consent 1",
+            Self::DpopNonce => "homeward dpop nonce 1",
         }
     }
 }
@@ -215,6 +235,24 @@ impl KeyEncryptionKey {
             .seal_in_place_append_tag(Aad::empty(), &mut text)
             .map_err(|_| SecretError::NoRandomness)?;
         Ok(Sealed(ByteBuf::from([nonce.as_ref().as_slice(), &text].concat())))
+    }
+
+    /// Seals a value that is short-lived, and read by brokers of this version only, as text.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the machine has no randomness to give.
+    pub fn seal_value(&self, purpose: Purpose, value: &impl Serialize) -> Result<String, SecretError> {
+        let plain = Zeroizing::new(postcard::to_allocvec(value).map_err(|_| SecretError::NotSealedForThis)?);
+        Ok(self.seal(purpose, &plain)?.to_text())
+    }
+
+    /// Opens the text of a value that was sealed for the same purpose.
+    ///
+    /// # Errors
+    /// When it was not, or was altered, also in bits that base64 does not need.
+    pub fn open_value<T: serde::de::DeserializeOwned>(&self, purpose: Purpose, text: &str) -> Result<T, SecretError> {
+        let plain = self.open(purpose, &Sealed::from_text(text)?)?;
+        postcard::from_bytes(&plain).map_err(|_| SecretError::NotSealedForThis)
     }
 
     /// Opens what was sealed for the same purpose.

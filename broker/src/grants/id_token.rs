@@ -1,15 +1,15 @@
 //! The ID token's claims (OpenID Connect Core 2).
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::SecretString;
 use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::config::Issuer;
-use crate::grants::Grant;
-use crate::registry::Claims;
-use crate::secret::{OpaqueSecret, SecretError, random};
+use crate::grants::{Grant, sealed};
+use crate::registry::{Claims, SessionId};
+use crate::secret::{SecretError, random};
 
 /// What an ID token says.
 #[derive(Serialize)]
@@ -26,8 +26,11 @@ pub(super) struct IdToken<'a> {
     nonce: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     auth_time: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acr: Option<&'a str>,
     #[serde(skip_serializing_if = "<[String]>::is_empty")]
     amr: &'a [String],
+    sid: &'a SessionId,
     #[serde(flatten)]
     claims: &'a Claims,
 }
@@ -39,24 +42,24 @@ impl<'a> IdToken<'a> {
     /// When the machine has no randomness to give.
     pub(super) fn of(
         grant: &'a Grant,
+        claims: &'a Claims,
         issuer: &'a Issuer,
-        access_token: &OpaqueSecret,
+        access_token: &SecretString,
         (iat, exp): (Timestamp, Timestamp),
     ) -> Result<Self, SecretError> {
-        // 3.1.3.6: the left half of the hash that goes with the algorithm; RS256 and ES256 both mean SHA-256.
-        let hash = digest(&SHA256, access_token.expose().as_bytes());
-        let half = hash.as_ref().split_at(hash.as_ref().len() / 2).0;
         Ok(Self {
             iss: issuer,
             aud: grant.client_id.as_str(),
             iat,
             exp,
             jti: URL_SAFE_NO_PAD.encode(random::<16>()?),
-            at_hash: URL_SAFE_NO_PAD.encode(half),
+            at_hash: sealed::half_hash(access_token),
             nonce: grant.nonce.as_deref(),
             auth_time: grant.auth_time,
+            acr: grant.acr.as_deref(),
             amr: &grant.amr,
-            claims: &grant.claims,
+            sid: &grant.session,
+            claims,
         })
     }
 }

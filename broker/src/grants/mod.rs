@@ -1,69 +1,95 @@
-//! Grants: what a relying party holds for one user and one login. First a code, then an access token.
+//! Grants: what a relying party holds for one user and one login. First a code, then tokens of one family.
 //!
-//! 1. [`Grants::issue_code`] makes a code of a [`Grant`]; its write belongs into the commit that ends the login.
-//! 2. [`Grants::redeem`] turns the code into an access token and an ID token, in one commit: `Issued -> Redeemed`.
-//! 3. [`Grants::claims`] answers for an access token.
+//! 1. [`Grants::issue_code`] seals a [`Grant`] into a code. Nothing is stored.
+//! 2. [`Grants::redeem`] turns the code into an access token and an ID token, in one commit: the grant's record.
+//! 3. [`Grants::find`] gives the grant of an access token, if it is good.
 //!
 //! [`Probes`] are codes too, behind which there is no grant.
 //!
-//! Invariants: a code is redeemed at most once, under any concurrency. A second redemption that would have been valid
-//! (its rightful client, callback and verifier) means that somebody has the code and all that goes with it: it ends the
-//! access token of the first (RFC 6749 4.1.2). One that would not have been valid changes nothing, or everybody who saw
-//! a code in a log could end other people's logins.
+//! Invariants: a code is redeemed at most once, under any concurrency, because the record of its grant is written once. A
+//! second redemption that would have been valid (its rightful client, callback and verifier) means that somebody has the
+//! code and all that goes with it: it ends the grant (RFC 6749 4.1.2). One that would not have been valid changes nothing,
+//! or everybody who saw a code in a log could end other people's logins. No token is good without its grant's record, nor
+//! after the session that the grant came of was ended, unless the grant was made to outlive it.
 
 mod id_token;
 mod probe;
 mod record;
+mod sealed;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
+use secrecy::SecretString;
 
 use crate::clock::Timestamp;
 use crate::config::{Issuer, Lifetimes};
 use crate::grants::id_token::IdToken;
-use crate::grants::record::CodeState;
+use crate::grants::record::{GrantState, KEPT_BEHIND_END};
+use crate::grants::sealed::SealedToken as _;
 use crate::keys::{KeyError, KeySet};
-use crate::registry::{Claims, Liveness, RelyingParty, Scopes, SigningKeyChoice, Snapshot};
-use crate::secret::{OpaqueSecret, SecretError, SecretHash};
+use crate::registry::{Claims, Liveness, RelyingParty, Scopes, SigningKeyChoice, Snapshot, VerifiedIdentity};
+use crate::secret::{KeyEncryptionKey, SecretError, SecretHash, random};
 use crate::storage::table::{Stored, Table};
-use crate::storage::{Expect, Store, StoreError, Write};
+use crate::storage::{Expect, Store, StoreError};
 
 pub use probe::{CreatedProbe, InstanceProbes, ProbeCode, ProbeError, ProbeOutcome, Probes};
-pub use record::{AccessToken, Code, Grant};
+pub use record::{Grant, GrantId, StoredGrant};
+pub use sealed::{AccessTokenContents, CodeContents};
 
-/// How often a redemption looks again when another one came in between.
-const REDEEM_TRIES: usize = 4;
+/// How often a change looks again when another one came in between.
+const TRIES: usize = 4;
 
 /// All grants.
 #[derive(Clone)]
 pub struct Grants {
-    codes: Table<Code>,
-    access_tokens: Table<AccessToken>,
+    table: Table<StoredGrant>,
+    kek: Arc<KeyEncryptionKey>,
     keys: KeySet,
     liveness: Liveness,
     issuer: Issuer,
     lifetimes: Lifetimes,
 }
 
+/// What grants stand on.
+pub struct GrantFoundations {
+    /// Where they are written.
+    pub store: Arc<dyn Store>,
+    /// Seals codes and tokens.
+    pub kek: Arc<KeyEncryptionKey>,
+    /// Signs ID tokens.
+    pub keys: KeySet,
+    /// Which keys relying parties know.
+    pub liveness: Liveness,
+}
+
+/// Where a code may be redeemed from.
+pub struct CodeBinding {
+    /// The callback that it goes to.
+    pub redirect_uri: String,
+    /// PKCE challenge.
+    pub code_challenge: Option<SecretHash>,
+}
+
 /// What a client sends to have a code redeemed. The client is authenticated already.
 pub struct Redemption<'a> {
     /// Who.
     pub client: &'a RelyingParty,
-    /// The code.
-    pub code: &'a str,
+    /// The code, opened.
+    pub code: CodeContents,
     /// The callback of the authorization request.
     pub redirect_uri: &'a str,
     /// PKCE verifier.
     pub verifier: Option<&'a str>,
+    /// Who is signed in by the session of the grant; nobody if that was ended.
+    pub person: Option<&'a VerifiedIdentity>,
 }
 
 /// What a client gets for a code.
-#[derive(Debug)]
 pub struct Tokens {
     /// For userinfo.
-    pub access_token: OpaqueSecret,
+    pub access_token: SecretString,
     /// How long it lasts.
     pub expires_in: Duration,
     /// What was granted.
@@ -74,21 +100,28 @@ pub struct Tokens {
 
 impl Grants {
     /// The flow on what it stands on.
-    pub fn new(store: Arc<dyn Store>, keys: KeySet, liveness: Liveness, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        Self { codes: Table::new(store.clone()), access_tokens: Table::new(store), keys, liveness, issuer, lifetimes }
+    pub fn new(foundations: GrantFoundations, issuer: Issuer, lifetimes: Lifetimes) -> Self {
+        let GrantFoundations { store, kek, keys, liveness } = foundations;
+        Self { table: Table::new(store), kek, keys, liveness, issuer, lifetimes }
     }
 
-    /// A code for this grant, and the write that makes it real.
+    /// A code for this grant.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub fn issue_code(&self, grant: Grant, now: Timestamp) -> Result<(OpaqueSecret, Write), TokenError> {
-        let code = OpaqueSecret::generate()?;
+    pub fn issue_code(&self, grant: Grant, binding: CodeBinding, now: Timestamp) -> Result<SecretString, TokenError> {
         let expires_at = now + self.lifetimes.authorization_code;
-        let kept_until = expires_at + self.lifetimes.access_token;
-        let record = Code { grant, expires_at, kept_until, state: CodeState::Issued };
-        let write = self.codes.put(code.hash().as_str(), &record, Expect::Absent)?;
-        Ok((code, write))
+        let CodeBinding { redirect_uri, code_challenge } = binding;
+        let code = CodeContents { id: GrantId::generate()?, grant, redirect_uri, code_challenge, expires_at };
+        Ok(code.seal(&self.kek)?)
+    }
+
+    /// Opens a code that somebody sent. That it opens says that it was issued here, and nothing else.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub fn open_code(&self, code: &str) -> Result<CodeContents, TokenError> {
+        CodeContents::open(&self.kek, code).ok_or(TokenError::CodeUnknown)
     }
 
     /// Redeems a code.
@@ -100,66 +133,101 @@ impl Grants {
         redemption: Redemption<'_>,
         snapshot: &Snapshot,
         now: Timestamp,
-    ) -> Result<(Grant, Tokens), TokenError> {
-        let id = SecretHash::of(redemption.code);
-        for _ in 0..REDEEM_TRIES {
-            let Stored { record: code, version } = self.codes.get(id.as_str()).await?.ok_or(TokenError::CodeUnknown)?;
-            redemption.check(&code.grant)?;
-            match code.state {
-                CodeState::Issued => {}
-                CodeState::Redeemed { access_token } => return self.end_family(&access_token).await,
+    ) -> Result<Tokens, TokenError> {
+        redemption.check()?;
+        let Redemption { client, code, person, .. } = redemption;
+        // A replay is one also when the code would not be good any more.
+        if now >= code.expires_at {
+            self.end(&code.id).await?;
+            return Err(TokenError::CodeExpired);
+        }
+        if !code.grant.is_trusted(snapshot) {
+            return Err(TokenError::TrustWithdrawn);
+        }
+        let Some(person) = code.grant.offline.as_deref().or(person) else {
+            self.end(&code.id).await?;
+            return Err(TokenError::SessionEnded);
+        };
+        // Signs first and commits later: a code is not used up for a token that could not be made.
+        let tokens = self.make_tokens((&code.id, &code.grant), client, (person, snapshot), now)?;
+        let kept_until = now + self.lifetimes.authorization_code.max(self.lifetimes.access_token) + KEPT_BEHIND_END;
+        let record = StoredGrant { grant: code.grant, state: GrantState::Live, kept_until };
+        let write = self.table.put(code.id.as_str(), &record, Expect::Absent)?;
+        match self.table.commit(vec![write]).await {
+            Ok(_) => Ok(tokens),
+            // RFC 6749 4.1.2: a code that is used twice takes the tokens of its first use with it.
+            Err(StoreError::Conflict) => {
+                self.end(&code.id).await?;
+                Err(TokenError::CodeReplayed)
             }
-            if now >= code.expires_at {
-                return Err(TokenError::CodeExpired);
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Opens an access token that somebody sent.
+    ///
+    /// # Errors
+    /// When it was not made here, or is too old.
+    pub fn open_access_token(&self, token: &str, now: Timestamp) -> Result<AccessTokenContents, TokenError> {
+        let token = AccessTokenContents::open(&self.kek, token).ok_or(TokenError::AccessTokenUnknown)?;
+        if now < token.expires_at { Ok(token) } else { Err(TokenError::AccessTokenExpired) }
+    }
+
+    /// The grant of an access token, if it is good still. Whether its session is there is for the caller to ask.
+    ///
+    /// # Errors
+    /// When it was ended, or trust was withdrawn since.
+    pub async fn find(&self, id: &GrantId, snapshot: &Snapshot) -> Result<Grant, TokenError> {
+        let stored = self.table.get(id.as_str()).await?.ok_or(TokenError::AccessTokenUnknown)?.record;
+        match stored.state {
+            GrantState::Ended => Err(TokenError::GrantEnded),
+            GrantState::Live if !stored.grant.is_trusted(snapshot) => Err(TokenError::TrustWithdrawn),
+            GrantState::Live => Ok(stored.grant),
+        }
+    }
+
+    /// Ends a grant and all its tokens. Says nothing if it has ended already, or never was.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn end(&self, id: &GrantId) -> Result<(), TokenError> {
+        for _ in 0..TRIES {
+            let Some(Stored { record, version }) = self.table.get(id.as_str()).await? else { return Ok(()) };
+            if record.state == GrantState::Ended {
+                return Ok(());
             }
-            if !code.grant.is_trusted(snapshot) {
-                return Err(TokenError::TrustWithdrawn);
-            }
-            let (tokens, access_token) = self.make_tokens(&code.grant, redemption.client, now)?;
-            let (grant, hash) = (code.grant.clone(), tokens.access_token.hash());
-            let redeemed = Code { state: CodeState::Redeemed { access_token: hash.clone() }, ..code };
-            let writes = vec![
-                self.codes.put(id.as_str(), &redeemed, Expect::Version(version))?,
-                self.access_tokens.put(hash.as_str(), &access_token, Expect::Absent)?,
-            ];
-            match self.codes.commit(writes).await {
-                // Another redemption was faster: this one is the replay, and is treated as one in the next round.
+            let ended = StoredGrant { state: GrantState::Ended, ..record };
+            let write = self.table.put(id.as_str(), &ended, Expect::Version(version))?;
+            match self.table.commit(vec![write]).await {
                 Err(StoreError::Conflict) => {}
-                done => return Ok(done.map(|_| (grant, tokens))?),
+                done => return Ok(done.map(drop)?),
             }
         }
         Err(StoreError::Conflict.into())
     }
 
-    /// What an access token lets its bearer know.
-    ///
-    /// # Errors
-    /// When it is none, is too old, or trust was withdrawn since.
-    pub async fn claims(&self, token: &str, snapshot: &Snapshot, now: Timestamp) -> Result<Claims, TokenError> {
-        let stored = self.access_tokens.get(SecretHash::of(token).as_str()).await?;
-        let AccessToken { grant, expires_at } = stored.ok_or(TokenError::AccessTokenUnknown)?.record;
-        if now >= expires_at {
-            return Err(TokenError::AccessTokenExpired);
-        }
-        if !grant.is_trusted(snapshot) {
-            return Err(TokenError::TrustWithdrawn);
-        }
-        Ok(grant.claims)
-    }
-
-    /// Signs first and commits later: a code is not used up for a token that could not be made.
     fn make_tokens(
         &self,
-        grant: &Grant,
+        (id, grant): (&GrantId, &Grant),
         client: &RelyingParty,
+        (person, snapshot): (&VerifiedIdentity, &Snapshot),
         now: Timestamp,
-    ) -> Result<(Tokens, AccessToken), TokenError> {
-        let access_token = OpaqueSecret::generate()?;
+    ) -> Result<Tokens, TokenError> {
+        let vouching = snapshot.vouching(&grant.relying_party, &grant.home, grant.home_id);
+        let (_, edge) = vouching.ok_or(TokenError::TrustWithdrawn)?;
         let expires_in = self.lifetimes.access_token;
-        let claims = IdToken::of(grant, &self.issuer, &access_token, (now, now + self.lifetimes.id_token))?;
-        let id_token = self.sign(&claims, &grant.relying_party, client)?;
-        let record = AccessToken { grant: grant.clone(), expires_at: now + expires_in };
-        Ok((Tokens { access_token, expires_in, scopes: grant.scopes.clone(), id_token }, record))
+        let contents = AccessTokenContents {
+            grant: id.clone(),
+            serial: random()?,
+            expires_at: now + expires_in,
+            scopes: grant.scopes.clone(),
+        };
+        let access_token = contents.seal(&self.kek)?;
+        let claims = Claims::release(person, grant.subject.clone(), edge, &grant.scopes);
+        let times = (now, now + self.lifetimes.id_token);
+        let id_token = IdToken::of(grant, &claims, &self.issuer, &access_token, times)?;
+        let id_token = self.sign(&id_token, &grant.relying_party, client)?;
+        Ok(Tokens { access_token, expires_in, scopes: grant.scopes.clone(), id_token })
     }
 
     /// Signs by the key that the relying party chose, as the keys are at this moment: a login that began before they
@@ -175,26 +243,19 @@ impl Grants {
             }
         }
     }
-
-    /// RFC 6749 4.1.2: a code that is used twice takes the tokens of its first use with it.
-    async fn end_family<T>(&self, access_token: &SecretHash) -> Result<T, TokenError> {
-        let delete = self.access_tokens.delete(access_token.as_str(), Expect::Any);
-        self.access_tokens.commit(vec![delete]).await?;
-        Err(TokenError::CodeReplayed)
-    }
 }
 
 impl Redemption<'_> {
     /// Whether this client may redeem this grant's code at all: judged before anything is said or done about its state.
-    fn check(&self, grant: &Grant) -> Result<(), TokenError> {
-        if grant.client_id != self.client.client_id {
+    fn check(&self) -> Result<(), TokenError> {
+        if self.code.grant.client_id != self.client.client_id {
             return Err(TokenError::CodeOfAnotherClient);
         }
-        if grant.redirect_uri != self.redirect_uri {
+        if self.code.redirect_uri != self.redirect_uri {
             return Err(TokenError::RedirectUriMismatch);
         }
         // RFC 9700 2.1.1 and 4.8.2: a verifier if and only if there was a challenge, against downgrades.
-        match (&grant.code_challenge, self.verifier) {
+        match (&self.code.code_challenge, self.verifier) {
             (None, None) => Ok(()),
             (None, Some(_)) => Err(TokenError::VerifierUnexpected),
             (Some(_), None) => Err(TokenError::VerifierMissing),
@@ -240,6 +301,12 @@ pub enum TokenError {
     /// A probe, not a login.
     #[error("the code is a probe; how the client authenticated has been noted")]
     CodeIsProbe,
+    /// The user logged out, or was logged out.
+    #[error("the session that it came of has ended")]
+    SessionEnded,
+    /// Revoked, or a code or refresh token of it was used twice.
+    #[error("the grant has ended")]
+    GrantEnded,
     /// The edge is gone, or the home is cut off.
     #[error("the home may not vouch to this relying party any more")]
     TrustWithdrawn,

@@ -33,7 +33,7 @@ use crate::storage::{Expect, Store, StoreError, Write};
 
 pub use error::LoginError;
 pub use record::{CheckedOutcome, LoginFailure, LoginRecord};
-pub use request::{AuthorizationRequest, Prompt};
+pub use request::{AuthorizationRequest, Prompt, Reply, ResponseMode};
 pub use step::{HomeChoice, Refusal, SignedIn, Step, decide, judge};
 pub use transaction::{Transaction, TransactionId};
 

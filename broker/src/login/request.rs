@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::registry::{ClientId, Scopes, Subject};
+use crate::registry::{ClaimsRequest, ClientId, Scopes, Subject};
 use crate::secret::SecretHash;
 
 use homeward_certs::identity::InstanceName;
@@ -18,12 +18,14 @@ pub struct AuthorizationRequest {
     pub client_id: ClientId,
     /// Who asks, as we know it.
     pub relying_party: InstanceName,
-    /// Where the answer goes: one of the registered callbacks.
-    pub redirect_uri: String,
+    /// Where the answer goes.
+    pub reply: Reply,
     /// What it wants to learn.
     pub scopes: Scopes,
-    /// Returned as it is.
-    pub state: Option<String>,
+    /// Which claims it wants one by one.
+    pub claims: ClaimsRequest,
+    /// Whom its access tokens shall be for, beside this broker (RFC 8707).
+    pub resources: Vec<String>,
     /// Goes into the ID token as it is.
     pub nonce: Option<String>,
     /// PKCE challenge: the SHA-256 of a verifier (RFC 7636 4.2).
@@ -38,6 +40,35 @@ pub struct AuthorizationRequest {
     pub expected_subject: Option<Subject>,
     /// When it arrived.
     pub received_at: Timestamp,
+}
+
+/// Where the answer to a request goes.
+#[derive(Clone, Serialize, Deserialize)]
+pub enum Reply {
+    /// To the relying party, with the browser.
+    Callback {
+        /// One of the registered callbacks.
+        redirect_uri: String,
+        /// How it travels.
+        mode: ResponseMode,
+        /// Returned as it is.
+        state: Option<String>,
+    },
+    /// To a device that waits for it (RFC 8628); the browser is told that it may go.
+    Device {
+        /// Which.
+        id: String,
+    },
+}
+
+/// How an answer travels with the browser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResponseMode {
+    /// In the address.
+    Query,
+    /// In a form that the browser posts (OAuth 2.0 Form Post Response Mode).
+    FormPost,
 }
 
 /// The `prompt` parameter. `consent` changes nothing as long as nobody is asked for consent.

@@ -118,7 +118,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::registry::ClientId;
+    use crate::login::Reply;
+    use crate::registry::{ClaimsRequest, ClientId};
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -126,9 +127,10 @@ mod tests {
         AuthorizationRequest {
             client_id: serde_json::from_str::<ClientId>("\"beta-1\"").unwrap(),
             relying_party: "beta".parse().unwrap(),
-            redirect_uri: "https://beta.example/cb".into(),
+            reply: Reply::Device { id: "1".into() },
             scopes: "openid".parse().unwrap(),
-            state: None,
+            claims: ClaimsRequest::default(),
+            resources: Vec::new(),
             nonce: None,
             code_challenge: None,
             prompt,

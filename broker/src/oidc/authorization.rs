@@ -4,19 +4,22 @@
 //! ends it in one commit: handle used up, session begun, code issued.
 
 use homeward_certs::identity::InstanceName;
+use secrecy::{ExposeSecret as _, SecretString};
 use tracing::info;
 
 use crate::clock::Timestamp;
-use crate::grants::Grant;
-use crate::login::{AuthorizationRequest, LoginError, Refusal, SignedIn, Step, Transaction, decide, judge};
+use crate::grants::{CodeBinding, Grant};
+use crate::login::{
+    AuthorizationRequest, LoginError, Refusal, Reply, Returned, SignedIn, Step, Transaction, decide, judge,
+};
 use crate::oidc::Provider;
 use crate::oidc::error::{self, BrowserError, OAuthError};
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::{self, Callback, CallbackError};
 use crate::oidc::response;
-use crate::registry::{Claims, InstanceId, Snapshot, Subject, VerifiedIdentity};
+use crate::registry::{Client, InstanceId, SessionId, Snapshot, Subject, UserId, VerifiedIdentity};
 use crate::secret::{OpaqueSecret, SecretHash};
-use crate::sessions::FoundSession;
+use crate::sessions::{FoundSession, Opened, Vouched};
 use crate::storage::{StoreError, Write};
 use crate::web::{PickerPage, Visitor};
 
@@ -30,8 +33,8 @@ pub(super) struct Travel {
     pub(super) to: String,
     /// A new binding.
     pub(super) browser: Option<String>,
-    /// A new session.
-    pub(super) session: Option<OpaqueSecret>,
+    /// Cookie of a session that begins, or goes on under a new secret.
+    pub(super) session: Option<String>,
     /// The home that was chosen.
     pub(super) home: Option<InstanceName>,
 }
@@ -48,6 +51,8 @@ pub(super) enum Next {
 struct Person<'a> {
     home: (&'a InstanceName, InstanceId),
     identity: &'a VerifiedIdentity,
+    user: UserId,
+    session: SessionId,
     subject: Subject,
 }
 
@@ -99,13 +104,13 @@ impl Provider {
             let step = decide(request, found.as_ref().map(|(_, who)| who), &homes);
             info!(transaction = %transaction.id, relying_party = %request.relying_party, ?step, "next step of a login");
             match (step, found) {
-                (Step::Refuse(refusal), _) => return Ok(self.refuse(request, refusal)),
+                (Step::Refuse(refusal), _) => return Ok(self.refuse(request, refusal)?),
                 (Step::ChooseHome, _) => return Ok(self.ask(transaction, visitor, snapshot)?),
                 (Step::GoHome(home), _) => {
                     let to = self.login.ticket_address(transaction, &home)?;
                     return Ok(Next::Go(Travel { to, ..Travel::default() }));
                 }
-                (Step::IssueCode, None) => return Ok(self.refuse(request, Refusal::LoginRequired)),
+                (Step::IssueCode, None) => return Ok(self.refuse(request, Refusal::LoginRequired)?),
                 (Step::IssueCode, Some((found, who))) => {
                     match self.end_with_session(request, (found, who.subject), snapshot, now).await {
                         // The session changed: another tab used it, or it has ended. Look again.
@@ -136,7 +141,7 @@ impl Provider {
             info!(transaction = %transaction.id, "the user cancelled");
             let snapshot = self.registry.snapshot();
             self.check_callback(&transaction.request, &snapshot)?;
-            return Ok(self.refuse(&transaction.request, Refusal::Cancelled));
+            return Ok(self.refuse(&transaction.request, Refusal::Cancelled)?);
         }
         let home = field("home")?.and_then(|name| name.parse().ok()).ok_or(LoginError::HomeNotAccepted)?;
         info!(transaction = %transaction.id, %home, "the user chose a home");
@@ -159,37 +164,63 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Travel, BrowserError> {
         let browser = visitor.browser.as_deref().ok_or(LoginError::OtherBrowser)?;
-        let returned = self.login.read_return(handle, browser, now).await?;
+        for _ in 0..SESSION_TRIES {
+            let returned = self.login.read_return(handle, browser, now).await?;
+            let transaction = returned.transaction.id;
+            let (travel, writes) = self.end_with_home(returned, visitor, now).await?;
+            match self.store.commit(writes).await {
+                // The session changed under this login, or the handle was used: looking again tells which.
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => {
+                    info!(%transaction, signed_in = travel.session.is_some(), "back from home");
+                    return Ok(travel);
+                }
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    async fn end_with_home(
+        &self,
+        returned: Returned,
+        visitor: &Visitor,
+        now: Timestamp,
+    ) -> Result<(Travel, Vec<Write>), BrowserError> {
         let (request, home, id) = (&returned.transaction.request, &returned.home, returned.home_id);
         let snapshot = self.registry.snapshot();
-        self.check_callback(request, &snapshot)?;
+        let client = self.check_callback(request, &snapshot)?;
+        let subject_type = &client.relying_party.policy.subject_type;
         let judged = match snapshot.vouching(&request.relying_party, home, id) {
-            Some(_) => judge(request, returned.outcome, |who| self.subjects.subject(id, &who.home_user_id)),
+            Some(_) => {
+                judge(request, returned.outcome, |who| self.subjects.subject_for(subject_type, id, &who.home_user_id))
+            }
             None => Err(Refusal::HomeNotAccepted),
         };
         let mut writes = vec![returned.finish];
         let travel = match judged {
             Ok((identity, subject)) => {
-                let person = Person { home: (home, id), identity: &identity, subject };
-                let (code, issued) = self.issue_code(request, person, &snapshot, now)?;
-                let (session, begun) = self.sessions.begin((home.clone(), id), identity, now)?;
-                writes.extend([issued, begun]);
-                // S1: the id from before the login, planted or not, is worth nothing after it.
-                writes.extend(visitor.session.as_deref().map(|old| self.sessions.forget(old)));
-                Travel { to: self.success(request, &code), session: Some(session), ..Travel::default() }
+                let user = self.subjects.user(id, &identity.home_user_id);
+                let current = match &visitor.session {
+                    Some(cookie) => self.sessions.find(cookie, now).await?,
+                    None => None,
+                };
+                let opened =
+                    Opened { relying_party: request.relying_party.clone(), subject: subject.clone(), since: now };
+                let vouched =
+                    Vouched { home: home.clone(), home_id: id, user: user.clone(), identity: identity.clone() };
+                let begun = self.sessions.begin(current, vouched, (request.client_id.clone(), opened), now)?;
+                let person = Person { home: (home, id), identity: &identity, user, session: begun.id, subject };
+                let code = self.issue_code(request, person, &snapshot, now)?;
+                writes.extend(begun.writes);
+                Travel { to: self.success(request, &code)?, session: Some(begun.cookie), ..Travel::default() }
             }
             Err(refusal) => {
                 info!(transaction = %returned.transaction.id, ?refusal, "the home's answer is no login");
-                Travel { to: self.refusal(request, refusal), ..Travel::default() }
+                Travel { to: self.refusal(request, refusal)?, ..Travel::default() }
             }
         };
-        let signed_in = travel.session.is_some();
-        self.store.commit(writes).await.map_err(|error| match error {
-            StoreError::Conflict => LoginError::HandleUsed,
-            other @ (StoreError::Unavailable(_) | StoreError::Corrupt(_)) => LoginError::Store(other),
-        })?;
-        info!(transaction = %returned.transaction.id, relying_party = %request.relying_party, %home, signed_in, "back");
-        Ok(travel)
+        Ok((travel, writes))
     }
 
     /// The session of the browser, if the home behind it may vouch to this relying party.
@@ -206,7 +237,9 @@ impl Provider {
         if snapshot.vouching(&request.relying_party, &session.home, session.home_id).is_none() {
             return Ok(None);
         }
-        let subject = self.subjects.subject(session.home_id, &session.identity.home_user_id);
+        let client = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
+        let subject_type = &client.relying_party.policy.subject_type;
+        let subject = self.subjects.subject_for(subject_type, session.home_id, &session.identity.home_user_id);
         let who = SignedIn { home: session.home.clone(), subject, auth_time: session.identity.auth_time };
         Ok(Some((found, who)))
     }
@@ -219,56 +252,86 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
         let session = &found.session;
-        let person = Person { home: (&session.home, session.home_id), identity: &session.identity, subject };
-        let (code, issued) = self.issue_code(request, person, snapshot, now)?;
-        let touched = self.sessions.touch(found, now)?;
-        self.store.commit(vec![touched, issued]).await?;
-        Ok(Next::Go(Travel { to: self.success(request, &code), ..Travel::default() }))
+        let opened = Opened { relying_party: request.relying_party.clone(), subject: subject.clone(), since: now };
+        let (user, id) = (session.user.clone(), found.id.clone());
+        let home = (&session.home, session.home_id);
+        let person = Person { home, identity: &session.identity, user, session: id, subject };
+        let code = self.issue_code(request, person, snapshot, now)?;
+        if let Some(write) = self.sessions.enter(found, (request.client_id.clone(), opened), now)? {
+            self.store.commit(vec![write]).await?;
+        }
+        Ok(Next::Go(Travel { to: self.success(request, &code)?, ..Travel::default() }))
     }
 
     fn issue_code(
         &self,
         request: &AuthorizationRequest,
-        Person { home: (home, home_id), identity, subject }: Person<'_>,
+        Person { home: (home, home_id), identity, user, session, subject }: Person<'_>,
         snapshot: &Snapshot,
         now: Timestamp,
-    ) -> Result<(OpaqueSecret, Write), BrowserError> {
-        let vouching = snapshot.vouching(&request.relying_party, home, home_id);
-        let (_, edge) = vouching.ok_or(LoginError::HomeNotAccepted)?;
+    ) -> Result<SecretString, BrowserError> {
+        if snapshot.vouching(&request.relying_party, home, home_id).is_none() {
+            return Err(LoginError::HomeNotAccepted.into());
+        }
+        let Reply::Callback { redirect_uri, .. } = &request.reply else {
+            return Err(LoginError::Unreadable.into());
+        };
         let grant = Grant {
             client_id: request.client_id.clone(),
             relying_party: request.relying_party.clone(),
             home: home.clone(),
             home_id,
-            redirect_uri: request.redirect_uri.clone(),
-            code_challenge: request.code_challenge.clone(),
-            nonce: request.nonce.clone(),
-            claims: Claims::release(identity, subject, edge, &request.scopes),
+            user,
+            subject,
+            session,
+            offline: None,
             scopes: request.scopes.clone(),
+            claims: request.claims.clone(),
+            resources: request.resources.clone(),
+            nonce: request.nonce.clone(),
             auth_time: identity.auth_time,
+            acr: identity.acr.clone(),
             amr: identity.amr.clone(),
         };
-        Ok(self.grants.issue_code(grant, now)?)
+        let code_challenge = request.code_challenge.clone();
+        let binding = CodeBinding { redirect_uri: redirect_uri.clone(), code_challenge };
+        Ok(self.grants.issue_code(grant, binding, now)?)
     }
 
     /// A callback may have been given up, or its owner cut off, since the request: then nobody is sent there.
-    fn check_callback(&self, request: &AuthorizationRequest, snapshot: &Snapshot) -> Result<(), LoginError> {
-        let client = snapshot.client(request.client_id.as_str());
-        let registered = client.is_some_and(|client| request::is_registered(client, &request.redirect_uri));
-        if registered { Ok(()) } else { Err(LoginError::RelyingPartyGone) }
+    fn check_callback<'a>(
+        &self,
+        request: &AuthorizationRequest,
+        snapshot: &'a Snapshot,
+    ) -> Result<Client<'a>, LoginError> {
+        let client = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
+        let good = match &request.reply {
+            Reply::Callback { redirect_uri, .. } => request::is_registered(client, redirect_uri),
+            Reply::Device { .. } => true,
+        };
+        if good { Ok(client) } else { Err(LoginError::RelyingPartyGone) }
     }
 
-    fn success(&self, request: &AuthorizationRequest, code: &OpaqueSecret) -> String {
-        let answer = [("code", code.expose())];
-        response::address(&request.redirect_uri, &answer, request.state.as_deref(), &self.issuer)
+    fn success(&self, request: &AuthorizationRequest, code: &SecretString) -> Result<String, LoginError> {
+        self.reply(request, &[("code", code.expose_secret())])
     }
 
-    fn refuse(&self, request: &AuthorizationRequest, refusal: Refusal) -> Next {
-        Next::Go(Travel { to: self.refusal(request, refusal), ..Travel::default() })
+    fn refuse(&self, request: &AuthorizationRequest, refusal: Refusal) -> Result<Next, LoginError> {
+        Ok(Next::Go(Travel { to: self.refusal(request, refusal)?, ..Travel::default() }))
     }
 
-    fn refusal(&self, request: &AuthorizationRequest, refusal: Refusal) -> String {
-        self.answer(&request.redirect_uri, request.state.as_deref(), error::of_refusal(refusal))
+    fn refusal(&self, request: &AuthorizationRequest, refusal: Refusal) -> Result<String, LoginError> {
+        let error = error::of_refusal(refusal);
+        self.reply(request, &[("error", error.code), ("error_description", error.description)])
+    }
+
+    fn reply(&self, request: &AuthorizationRequest, answer: &[(&str, &str)]) -> Result<String, LoginError> {
+        match &request.reply {
+            Reply::Callback { redirect_uri, mode: _, state } => {
+                Ok(response::address(redirect_uri, answer, state.as_deref(), &self.issuer))
+            }
+            Reply::Device { .. } => Err(LoginError::Unreadable),
+        }
     }
 
     fn answer(&self, redirect_uri: &str, state: Option<&str>, error: OAuthError) -> String {

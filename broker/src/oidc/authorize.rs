@@ -69,7 +69,7 @@ impl Provider {
                     set_cookie(headers, CookieName::Browser, &browser, login);
                 }
                 if let Some(session) = travel.session {
-                    set_cookie(headers, CookieName::Session, session.expose(), None);
+                    set_cookie(headers, CookieName::Session, &session, None);
                 }
                 if let Some(home) = travel.home {
                     set_cookie(headers, CookieName::Home, home.as_str(), Some(HOME_REMEMBERED));

@@ -190,6 +190,8 @@ pub(super) enum TokenRequestError {
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error(transparent)]
     Store(#[from] StoreError),
 }
 
@@ -204,7 +206,7 @@ impl IntoResponse for TokenRequestError {
             }
             Self::Client(error) => client(*error),
             Self::Token(error) => token(error),
-            Self::Store(_) => UNAVAILABLE,
+            Self::Session(_) | Self::Store(_) => UNAVAILABLE,
         };
         log(&self, status, error);
         let mut headers = HeaderMap::new();
@@ -260,6 +262,8 @@ fn token(error: &TokenError) -> (StatusCode, OAuthError) {
         | TokenError::CodeReplayed
         | TokenError::CodeExpired
         | TokenError::CodeIsProbe
+        | TokenError::SessionEnded
+        | TokenError::GrantEnded
         | TokenError::TrustWithdrawn => (StatusCode::BAD_REQUEST, invalid),
         TokenError::AccessTokenUnknown | TokenError::AccessTokenExpired => {
             (StatusCode::UNAUTHORIZED, oauth("invalid_token", "The access token is not valid."))
@@ -280,6 +284,8 @@ pub(super) enum UserinfoError {
     Ambiguous,
     #[error(transparent)]
     Token(#[from] TokenError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
 }
 
 impl IntoResponse for UserinfoError {
@@ -291,13 +297,14 @@ impl IntoResponse for UserinfoError {
                 StatusCode::BAD_REQUEST,
                 Some(oauth("invalid_request", "Send the access token once, in the header or in the body.")),
             ),
-            Self::Token(TokenError::TrustWithdrawn) => {
+            Self::Token(TokenError::TrustWithdrawn | TokenError::SessionEnded | TokenError::GrantEnded) => {
                 (StatusCode::UNAUTHORIZED, Some(oauth("invalid_token", "The access token is not valid.")))
             }
             Self::Token(error) => {
                 let (status, error) = token(error);
                 (status, Some(error))
             }
+            Self::Session(_) => (UNAVAILABLE.0, Some(UNAVAILABLE.1)),
         };
         if let Some(error) = error {
             log(&self, status, error);

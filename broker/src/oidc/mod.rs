@@ -41,13 +41,13 @@ use axum::routing::{get, post};
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
-use crate::grants::{Grants, Probes};
+use crate::grants::{GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
 use crate::login::{Login, RETURN_PATH};
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
-use crate::outbound::Outbound;
+use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey};
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
@@ -78,10 +78,10 @@ pub struct Foundations {
     pub registry: Registry,
     /// What the agents have acknowledged.
     pub liveness: Liveness,
+    /// Seals codes and tokens, and the secrets of clients.
+    pub kek: Arc<KeyEncryptionKey>,
     /// What tokens are signed with.
     pub keys: KeySet,
-    /// Opens what is sealed.
-    pub kek: Arc<KeyEncryptionKey>,
     /// How applications are asked for what they publish.
     pub outbound: Outbound,
     /// How the keys are published.
@@ -98,6 +98,7 @@ pub struct Provider {
     registry: Registry,
     kek: Arc<KeyEncryptionKey>,
     outbound: Outbound,
+    client_keys: ClientKeySets,
     subjects: SubjectKey,
     clock: Clock,
     issuer: Issuer,
@@ -115,19 +116,24 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, keys, kek, outbound, publication, subjects, clock } = foundations;
+        let Foundations { store, registry, liveness, kek, keys, outbound, publication, subjects, clock } = foundations;
         Self {
-            sessions: Sessions::new(store.clone(), lifetimes.session, lifetimes.session_idle),
+            sessions: Sessions::new(store.clone(), &lifetimes),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys.clone(), publication),
-            grants: Grants::new(store.clone(), keys, liveness, issuer.clone(), lifetimes),
+            grants: Grants::new(
+                GrantFoundations { store: store.clone(), kek: kek.clone(), keys, liveness },
+                issuer.clone(),
+                lifetimes,
+            ),
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
             login_lifetime: lifetimes.login,
             store,
             registry,
             kek,
+            client_keys: ClientKeySets::new(outbound.clone()),
             outbound,
             subjects,
             clock,

@@ -4,11 +4,11 @@
 //! Everything that is wrong after that is told to the relying party.
 
 use crate::clock::Timestamp;
-use crate::login::{AuthorizationRequest, Prompt};
+use crate::login::{AuthorizationRequest, Prompt, Reply, ResponseMode};
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::parameters::{ParameterError, Parameters};
 use crate::oidc::pkce;
-use crate::registry::{Client, Snapshot};
+use crate::registry::{ClaimsRequest, Client, Snapshot};
 
 /// Greatest size of all that is carried through a login, in bytes: it travels to the home in an address.
 const MAX_CARRIED: usize = 4096;
@@ -138,9 +138,14 @@ pub(super) fn parse(
     let request = AuthorizationRequest {
         client_id: relying_party.client_id.clone(),
         relying_party: callback.client.name.clone(),
-        redirect_uri: callback.redirect_uri.clone(),
+        reply: Reply::Callback {
+            redirect_uri: callback.redirect_uri.clone(),
+            mode: ResponseMode::Query,
+            state: owned("state")?,
+        },
         scopes,
-        state: owned("state")?,
+        claims: ClaimsRequest::default(),
+        resources: Vec::new(),
         nonce: owned("nonce")?,
         code_challenge: challenge,
         prompt: prompt(parameters.get("prompt")?)?,
@@ -149,7 +154,7 @@ pub(super) fn parse(
         expected_subject,
         received_at: now,
     };
-    let carried = [Some(&request.redirect_uri), request.state.as_ref(), request.nonce.as_ref()];
+    let carried = [Some(&callback.redirect_uri), callback.state.as_ref(), request.nonce.as_ref()];
     let size: usize = carried.into_iter().flatten().map(String::len).sum();
     if size > MAX_CARRIED { Err(RequestError::TooLarge) } else { Ok(request) }
 }

@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use homeward_certs::identity::InstanceName;
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tracing::info;
 
@@ -33,7 +34,7 @@ pub(super) async fn post(
     let parameters = Parameters::of_form(&headers, &body).map_err(|_| TokenRequestError::NotAForm)?;
     let tokens = provider.redeem(&headers, &parameters, provider.clock.now()).await?;
     let answer = json!({
-        "access_token": tokens.access_token.expose(),
+        "access_token": tokens.access_token.expose_secret(),
         "token_type": "Bearer",
         "expires_in": tokens.expires_in.as_secs(),
         "scope": tokens.scopes.to_string(),
@@ -63,14 +64,18 @@ impl Provider {
             return Err(authenticated.err().unwrap_or(TokenError::CodeIsProbe.into()));
         }
         let AuthenticatedClient { client, .. } = authenticated?;
+        let code = self.grants.open_code(parameters.get("code")?.ok_or(TokenRequestError::Missing)?)?;
+        let session = self.sessions.get(&code.grant.session, now).await?;
+        let subject = code.grant.subject.clone();
         let redemption = Redemption {
             client: client.relying_party,
-            code: parameters.get("code")?.ok_or(TokenRequestError::Missing)?,
+            code,
+            person: session.as_ref().map(|session| &session.identity),
             redirect_uri: parameters.get("redirect_uri")?.ok_or(TokenRequestError::Missing)?,
             verifier: parameters.get("code_verifier")?,
         };
-        let (grant, tokens) = self.grants.redeem(redemption, &snapshot, now).await?;
-        info!(relying_party = %grant.relying_party, home = %grant.home, sub = %grant.claims.sub, "tokens issued");
+        let tokens = self.grants.redeem(redemption, &snapshot, now).await?;
+        info!(relying_party = %client.name, sub = %subject, "tokens issued");
         Ok(tokens)
     }
 

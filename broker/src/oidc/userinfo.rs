@@ -9,9 +9,12 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderMap;
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 
+use crate::clock::Timestamp;
+use crate::grants::TokenError;
 use crate::oidc::Provider;
 use crate::oidc::error::UserinfoError;
 use crate::oidc::parameters::Parameters;
+use crate::registry::Claims;
 
 /// Both methods.
 pub(super) async fn serve(
@@ -21,9 +24,23 @@ pub(super) async fn serve(
     body: Bytes,
 ) -> Result<Response, UserinfoError> {
     let token = bearer(query.as_deref(), &headers, &body)?;
-    let snapshot = provider.registry.snapshot();
-    let claims = provider.grants.claims(&token, &snapshot, provider.clock.now()).await?;
+    let claims = provider.userinfo(&token, provider.clock.now()).await?;
     Ok(([(CACHE_CONTROL, "no-store")], Json(claims)).into_response())
+}
+
+impl Provider {
+    /// What an access token lets its bearer know.
+    async fn userinfo(&self, token: &str, now: Timestamp) -> Result<Claims, UserinfoError> {
+        let snapshot = self.registry.snapshot();
+        let token = self.grants.open_access_token(token, now)?;
+        let grant = self.grants.find(&token.grant, &snapshot).await?;
+        let session = self.sessions.get(&grant.session, now).await?;
+        let person = grant.offline.as_deref().or(session.as_ref().map(|session| &session.identity));
+        let person = person.ok_or(TokenError::SessionEnded)?;
+        let vouching = snapshot.vouching(&grant.relying_party, &grant.home, grant.home_id);
+        let (_, edge) = vouching.ok_or(TokenError::TrustWithdrawn)?;
+        Ok(Claims::release(person, grant.subject, edge, &token.scopes))
+    }
 }
 
 /// The token: in the header or in the body, never in the query (RFC 9700 4.3.2), and only once.

@@ -67,6 +67,15 @@ impl fmt::Display for Scopes {
     }
 }
 
+/// Claims that were asked for one by one, by name (OpenID Connect Core 5.5). Unknown ones were dropped.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClaimsRequest {
+    /// For the ID token.
+    pub id_token: BTreeSet<String>,
+    /// For userinfo.
+    pub userinfo: BTreeSet<String>,
+}
+
 /// A request without `openid` is no OpenID Connect request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the scope must contain openid")]

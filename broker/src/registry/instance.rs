@@ -246,7 +246,7 @@ pub struct RelyingParty {
 }
 
 /// OAuth client id: chosen by the broker, never by the client (RFC 9700 4.15).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ClientId(String);
 

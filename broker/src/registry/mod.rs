@@ -18,6 +18,7 @@ mod look_alike;
 mod profile;
 mod registration;
 mod report;
+mod session_id;
 mod snapshot;
 mod subject;
 #[cfg(test)]
@@ -36,7 +37,7 @@ use tracing::{error, info};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
-pub use claims::{Claims, Scope, Scopes};
+pub use claims::{Claims, ClaimsRequest, Scope, Scopes};
 pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
     SecurityProfile,
@@ -52,6 +53,7 @@ pub use instance::{
 pub use liveness::{Acknowledged, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError, RESPONSE_PARAMETERS, is_readable};
 pub use registration::{INITIAL_TOKEN_PREFIX, REGISTRATION_TOKEN_PREFIX, RegistrationError};
+pub use session_id::SessionId;
 pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};
 pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};

@@ -1,83 +1,143 @@
-//! Sessions: one browser signed in at the broker.
+//! Sessions: one browser signed in at the broker, and what it opened at relying parties.
 //!
-//! A session begins with a home's word and is found by a cookie whose hash is its key. It gets a new id at every login,
-//! so that an id that somebody planted is worth nothing. It ends after `session_idle` without a login, after `session`
-//! in any case, and when the home that vouched is cut off (whoever reads it asks the registry).
+//! A session begins with a home's word. Its [`SessionId`] is the `sid` that relying parties are told; the cookie carries
+//! that and a secret, of which the store has the hash. A further login of the same user in the same browser goes on with
+//! the session under a new secret, so that a cookie that somebody planted or copied before is worth nothing; a login of
+//! somebody else leaves it without any. It ends after `session_idle` without a login, after `session` in any case, when
+//! the home that vouched is cut off (whoever reads it asks the registry), or because somebody ends it.
 //!
-//! Writes are returned, not made: they belong into the commit of the code that comes of the same login.
+//! Tokens ask whether the record of their session is there: ending it is one commit, and everything that came of it is
+//! dead by that. So the record stays a little longer than the session itself: as long as its last token may live.
+//!
+//! Writes are returned, not made: they belong into the commit of what comes of the same login.
 
+mod record;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
-use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::registry::{InstanceId, VerifiedIdentity};
-use crate::secret::{OpaqueSecret, SecretError, SecretHash};
-use crate::storage::table::{Record, Table};
+use crate::config::Lifetimes;
+use crate::registry::{ClientId, InstanceId, SessionId, UserId, VerifiedIdentity};
+use crate::secret::{OpaqueSecret, SecretError};
+use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, Store, StoreError, Version, Write};
 
-/// One browser, signed in.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct Session {
-    /// Who vouched.
-    pub home: InstanceName,
-    /// Which installation of that name.
-    pub home_id: InstanceId,
-    /// For whom.
-    pub identity: VerifiedIdentity,
-    began_at: Timestamp,
-    /// The last login that it was used for.
-    last_login_at: Timestamp,
-    expires_at: Timestamp,
-}
+pub use record::{KnownName, Opened, Session, SessionOfUser};
 
-impl Record for Session {
-    const TABLE: &'static str = "session";
-
-    fn expires_at(&self) -> Option<Timestamp> {
-        Some(self.expires_at)
-    }
-}
+/// A session that is used again is written again only if so large a part of its idle time has passed since.
+const TOUCH_EVERY: u32 = 16;
 
 /// All sessions.
 #[derive(Clone)]
 pub struct Sessions {
     table: Table<Session>,
+    of_users: Table<SessionOfUser>,
+    names: Table<KnownName>,
     lifetime: Duration,
     idle: Duration,
+    /// How long a token may outlive its session's last use.
+    behind: Duration,
 }
 
 /// A session that was found.
 pub struct FoundSession {
+    /// What names it.
+    pub id: SessionId,
     /// As it is stored.
     pub session: Session,
-    id: SecretHash,
     version: Version,
+}
+
+/// What a home has vouched for.
+pub struct Vouched {
+    /// Who vouched.
+    pub home: InstanceName,
+    /// Which installation of that name.
+    pub home_id: InstanceId,
+    /// For whom, as the broker knows him.
+    pub user: UserId,
+    /// For whom.
+    pub identity: VerifiedIdentity,
+}
+
+/// A session that begins, or goes on under a new secret.
+pub struct BegunSession {
+    /// What names it.
+    pub id: SessionId,
+    /// Value of the cookie.
+    pub cookie: String,
+    /// What makes it real.
+    pub writes: Vec<Write>,
 }
 
 impl Sessions {
     /// With these lifetimes.
-    pub fn new(store: Arc<dyn Store>, lifetime: Duration, idle: Duration) -> Self {
-        Self { table: Table::new(store), lifetime, idle }
+    pub fn new(store: Arc<dyn Store>, lifetimes: &Lifetimes) -> Self {
+        Self {
+            table: Table::new(store.clone()),
+            of_users: Table::new(store.clone()),
+            names: Table::new(store),
+            lifetime: lifetimes.session,
+            idle: lifetimes.session_idle,
+            behind: lifetimes.authorization_code + lifetimes.access_token,
+        }
     }
 
-    /// A new session, the value of its cookie and the write that makes it real.
+    /// A session for what a home has vouched for, entered at this client: a new one, or the one that the browser has
+    /// if that is the same user's.
     ///
     /// # Errors
-    /// When no id can be made.
+    /// When no id or secret can be made, or it cannot be written.
     pub fn begin(
         &self,
-        (home, home_id): (InstanceName, InstanceId),
-        identity: VerifiedIdentity,
+        current: Option<FoundSession>,
+        vouched: Vouched,
+        entered: (ClientId, Opened),
         now: Timestamp,
-    ) -> Result<(OpaqueSecret, Write), SessionError> {
-        let cookie = OpaqueSecret::generate()?;
-        let expires_at = self.end(now, now);
-        let session = Session { home, home_id, identity, began_at: now, last_login_at: now, expires_at };
-        let write = self.table.put(cookie.hash().as_str(), &session, Expect::Absent)?;
-        Ok((cookie, write))
+    ) -> Result<BegunSession, SessionError> {
+        let secret = OpaqueSecret::generate()?;
+        let Vouched { home, home_id, user, identity } = vouched;
+        let mut writes = Vec::new();
+        let name = KnownName::of(&home, &identity.username);
+        let (id, mut session, expect) = match current {
+            Some(FoundSession { id, session, version }) if session.user == user => {
+                (id, Session { identity, ..session }, Expect::Version(version))
+            }
+            other => {
+                writes.extend(other.map(|other| self.detach(other)).transpose()?);
+                let opened = BTreeMap::new();
+                let (began_at, expires_at) = (now, now);
+                let (last_login_at, kept_until) = (now, now);
+                let secret = None;
+                let session = Session {
+                    home,
+                    home_id,
+                    user: user.clone(),
+                    identity,
+                    secret,
+                    began_at,
+                    last_login_at,
+                    expires_at,
+                    kept_until,
+                    opened,
+                };
+                (SessionId::generate()?, session, Expect::Absent)
+            }
+        };
+        session.secret = Some(secret.hash());
+        session.opened.insert(entered.0, entered.1);
+        self.use_at(&mut session, now);
+        let kept_until = session.began_at + self.lifetime + self.behind;
+        writes.push(self.table.put(id.as_str(), &session, expect)?);
+        let of_user = SessionOfUser { kept_until };
+        writes.push(self.of_users.put(&SessionOfUser::key(&user, &id), &of_user, Expect::Any)?);
+        writes.push(self.names.put(&name, &KnownName { user, kept_until: now + KnownName::KEPT }, Expect::Any)?);
+        let cookie = format!("{id}.{}", secret.expose());
+        Ok(BegunSession { id, cookie, writes })
     }
 
     /// The session of a cookie, if it has not ended.
@@ -85,32 +145,62 @@ impl Sessions {
     /// # Errors
     /// When the store does not answer.
     pub async fn find(&self, cookie: &str, now: Timestamp) -> Result<Option<FoundSession>, SessionError> {
-        let id = SecretHash::of(cookie);
-        let Some(stored) = self.table.get(id.as_str()).await? else { return Ok(None) };
-        // Judged by the lifetimes of today: they may have been made shorter since it began.
-        let end = self.end(stored.record.began_at, stored.record.last_login_at).min(stored.record.expires_at);
-        Ok((now < end).then_some(FoundSession { session: stored.record, id, version: stored.version }))
+        let Some((id, secret)) = cookie.split_once('.') else { return Ok(None) };
+        let Ok(id) = id.parse::<SessionId>() else { return Ok(None) };
+        let Some(Stored { record: session, version }) = self.table.get(id.as_str()).await? else { return Ok(None) };
+        let own = session.secret.as_ref().is_some_and(|hash| hash.matches(secret));
+        Ok((own && !self.is_over(&session, now)).then_some(FoundSession { id, session, version }))
     }
 
-    /// The write that notes a login without a home: in the same commit as its code, so that no code comes out of a
-    /// session that ends at the same moment.
+    /// The session of this name as tokens need it: also shortly after its end, unless somebody ended it.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn get(&self, id: &SessionId, now: Timestamp) -> Result<Option<Session>, SessionError> {
+        let stored = self.table.get(id.as_str()).await?;
+        Ok(stored.map(|stored| stored.record).filter(|session| now < session.kept_until))
+    }
+
+    /// The write that notes a login without a home: nothing if there is nothing new to note.
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn touch(&self, found: FoundSession, now: Timestamp) -> Result<Write, SessionError> {
-        let FoundSession { mut session, id, version } = found;
+    pub fn enter(
+        &self,
+        found: FoundSession,
+        (client, opened): (ClientId, Opened),
+        now: Timestamp,
+    ) -> Result<Option<Write>, SessionError> {
+        let FoundSession { id, mut session, version } = found;
+        let known = session.opened.get(&client).is_some_and(|known| known.subject == opened.subject);
+        if known && now.since(session.last_login_at) < self.idle / TOUCH_EVERY {
+            return Ok(None);
+        }
+        session.opened.entry(client).or_insert(opened);
+        self.use_at(&mut session, now);
+        Ok(Some(self.table.put(id.as_str(), &session, Expect::Version(version))?))
+    }
+
+    /// Whether nobody can sign on with it any more. Judged by the lifetimes of today: they may have been made shorter
+    /// since it began.
+    pub fn is_over(&self, session: &Session, now: Timestamp) -> bool {
+        now >= self.end(session).min(session.expires_at)
+    }
+
+    /// The write that leaves a session without a cookie.
+    fn detach(&self, found: FoundSession) -> Result<Write, StoreError> {
+        let session = Session { secret: None, ..found.session };
+        self.table.put(found.id.as_str(), &session, Expect::Version(found.version))
+    }
+
+    fn use_at(&self, session: &mut Session, now: Timestamp) {
         session.last_login_at = now;
-        session.expires_at = self.end(session.began_at, now);
-        Ok(self.table.put(id.as_str(), &session, Expect::Version(version))?)
+        session.expires_at = self.end(session);
+        session.kept_until = session.expires_at + self.behind;
     }
 
-    /// The write that ends the session of a cookie, whether there is one or not.
-    pub fn forget(&self, cookie: &str) -> Write {
-        self.table.delete(SecretHash::of(cookie).as_str(), Expect::Any)
-    }
-
-    fn end(&self, began_at: Timestamp, last_login_at: Timestamp) -> Timestamp {
-        (began_at + self.lifetime).min(last_login_at + self.idle)
+    fn end(&self, session: &Session) -> Timestamp {
+        (session.began_at + self.lifetime).min(session.last_login_at + self.idle)
     }
 }
 

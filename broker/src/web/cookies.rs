@@ -8,6 +8,9 @@ use homeward_certs::identity::InstanceName;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
 
+/// Length of a session's name.
+const SESSION_ID_LENGTH: usize = 22;
+
 /// Length of an opaque secret's text.
 const SECRET_LENGTH: usize = 43;
 
@@ -38,7 +41,7 @@ impl CookieName {
 pub struct Visitor {
     /// The browser's binding.
     pub browser: Option<String>,
-    /// The session's id.
+    /// The session's name and secret.
     pub session: Option<String>,
     /// The home that was chosen last.
     pub home: Option<InstanceName>,
@@ -50,10 +53,10 @@ impl Visitor {
         let headers = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
         let cookies: Vec<Cookie<'_>> = headers.flat_map(Cookie::split_parse).filter_map(Result::ok).collect();
         let value = |name: CookieName| cookies.iter().find(|c| c.name() == name.as_str()).map(Cookie::value);
-        let secret = |name| value(name).filter(|value| is_secret(value)).map(str::to_owned);
+        let known = |name, form: fn(&str) -> bool| value(name).filter(|value| form(value)).map(str::to_owned);
         Self {
-            browser: secret(CookieName::Browser),
-            session: secret(CookieName::Session),
+            browser: known(CookieName::Browser, is_secret),
+            session: known(CookieName::Session, is_session),
             home: value(CookieName::Home).and_then(|value| value.parse().ok()),
         }
     }
@@ -62,6 +65,11 @@ impl Visitor {
 /// What no broker has set is not looked up, and not bound to.
 fn is_secret(value: &str) -> bool {
     value.len() == SECRET_LENGTH && value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// The session's name and its secret.
+fn is_session(value: &str) -> bool {
+    value.split_once('.').is_some_and(|(id, secret)| id.len() == SESSION_ID_LENGTH && is_secret(secret))
 }
 
 /// Adds a cookie to a response; until the browser is closed if no lifetime is given.
@@ -93,7 +101,7 @@ mod tests {
 
     #[test]
     fn cookies_are_read_from_all_headers_and_rubbish_is_left() {
-        let secret = "A".repeat(43);
+        let secret = format!("{}.{}", "B".repeat(22), "A".repeat(43));
         let mut headers = HeaderMap::new();
         headers.append(COOKIE, "a=b; ;; __Host-homeward-home=UPPER".parse().unwrap());
         headers.append(COOKIE, format!("__Host-homeward-session={secret}; c").parse().unwrap());

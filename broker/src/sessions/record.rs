@@ -1,0 +1,102 @@
+//! What the store keeps of sessions.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use homeward_certs::identity::InstanceName;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::registry::{ClientId, InstanceId, SessionId, Subject, UserId, VerifiedIdentity};
+use crate::secret::SecretHash;
+use crate::storage::table::Record;
+
+/// One browser, signed in: under its id.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Session {
+    /// Who vouched.
+    pub home: InstanceName,
+    /// Which installation of that name.
+    pub home_id: InstanceId,
+    /// For whom, as the broker knows him.
+    pub user: UserId,
+    /// For whom.
+    pub identity: VerifiedIdentity,
+    /// The cookie's secret; none if another user has signed in in the same browser since.
+    pub(super) secret: Option<SecretHash>,
+    /// When it began.
+    pub began_at: Timestamp,
+    /// The last login that it was used for, as far as that was written.
+    pub last_login_at: Timestamp,
+    /// When nobody can sign on with it any more.
+    pub expires_at: Timestamp,
+    /// Until when its tokens may live.
+    pub(super) kept_until: Timestamp,
+    /// The clients that were entered with it: whom its end has to reach.
+    pub opened: BTreeMap<ClientId, Opened>,
+}
+
+impl Record for Session {
+    const TABLE: &'static str = "session";
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.kept_until)
+    }
+}
+
+/// What a session opened at a client.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Opened {
+    /// The relying party.
+    pub relying_party: InstanceName,
+    /// The user as it knows him.
+    pub subject: Subject,
+    /// When it was entered first.
+    pub since: Timestamp,
+}
+
+/// That a session is a user's: under both.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct SessionOfUser {
+    pub(super) kept_until: Timestamp,
+}
+
+impl SessionOfUser {
+    pub(super) fn key(user: &UserId, id: &SessionId) -> String {
+        format!("{}.{id}", user.as_str())
+    }
+}
+
+impl Record for SessionOfUser {
+    const TABLE: &'static str = "user_session";
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.kept_until)
+    }
+}
+
+/// Who was known at a home by a user name: for ops, who say `alice@alpha`. Under home and name.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct KnownName {
+    /// Who.
+    pub user: UserId,
+    pub(super) kept_until: Timestamp,
+}
+
+impl KnownName {
+    /// How long after the last login.
+    pub(super) const KEPT: Duration = Duration::from_secs(400 * 86_400);
+
+    /// Key in the table: a name may hold anything, its hash does not.
+    pub(super) fn of(home: &InstanceName, username: &str) -> String {
+        format!("{home}.{}", SecretHash::of(username).as_str())
+    }
+}
+
+impl Record for KnownName {
+    const TABLE: &'static str = "login_name";
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.kept_until)
+    }
+}
