@@ -31,8 +31,8 @@ use crate::clock::Timestamp;
 use crate::oidc::Provider;
 use crate::oidc::error::RegistrationRequestError;
 use crate::registry::{
-    ClientAuthMethod, ClientCredential, ClientId, ClientSecret, INITIAL_TOKEN_PREFIX, REGISTRATION_TOKEN_PREFIX,
-    RegisteredClient, RegistrationError, RelyingParty, SigningKeyChoice,
+    ClientAuthMethod, ClientCredential, ClientId, ClientPolicyChange, ClientSecret, INITIAL_TOKEN_PREFIX,
+    REGISTRATION_TOKEN_PREFIX, RegisteredClient, RegistrationError, RelyingParty, SigningKeyChoice,
 };
 use crate::secret::{OpaqueSecret, SecretError, SecretHash};
 use address::AddressRules;
@@ -111,6 +111,7 @@ impl Provider {
             registration_token: SecretHash::of(&registration_token),
             metadata: Value::Object(metadata.accepted.clone()),
             registered_at: now,
+            word_of_ops: ClientPolicyChange::default(),
             relying_party: self.relying_party(client_id, metadata)?,
         };
         self.registry.add_client(&client, initial_token, now).await?;
@@ -126,16 +127,17 @@ impl Provider {
         let mut stored = self.registry.managed_client(id, token).await?;
         let sent = object(sent)?;
         change::check_constants(&sent, &stored.record)?;
-        let mut metadata = self.judged(&sent).await?;
-        change::keep_the_word_of_ops(&mut metadata, &stored.record, AddressRules::new(&self.issuer))?;
-        let client = &mut stored.record;
-        client.display_name = metadata.name.clone().unwrap_or_else(|| id.to_owned());
-        client.public_url = metadata.public_url();
-        client.metadata = Value::Object(metadata.accepted.clone());
-        let old = client.relying_party.clone();
-        let new = self.relying_party(old.client_id.clone(), metadata)?;
-        client.relying_party = change::with_secret_of(new, old);
-        let client = client.clone();
+        let metadata = self.judged(&sent).await?;
+        change::check_grant_types(&metadata, &stored.record)?;
+        let old = stored.record.relying_party.clone();
+        let client = change::with_the_word_of_ops(RegisteredClient {
+            display_name: metadata.name.clone().unwrap_or_else(|| id.to_owned()),
+            public_url: metadata.public_url(),
+            metadata: Value::Object(metadata.accepted.clone()),
+            relying_party: change::with_secret_of(self.relying_party(old.client_id.clone(), metadata)?, old),
+            ..stored.record
+        })?;
+        stored.record = client.clone();
         self.registry.replace_client(stored).await?;
         self.client_keys.forget(&client.relying_party.client_id);
         Ok(client)
