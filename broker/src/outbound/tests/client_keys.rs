@@ -67,20 +67,30 @@ async fn keys_are_fetched_once_and_kept_for_minutes() {
     assert_eq!(client.keys.verifying_keys(&client.party, Some("1"), Algorithm::RS256, NOW).await.len(), 0);
 }
 
+// oidcc-refresh-token-rp-key-rotation
 #[tokio::test]
-async fn a_new_key_is_found_after_a_minute_and_strangers_cause_no_more() {
+async fn a_new_key_is_found_at_once_and_strangers_cause_one_fetch_a_minute() {
     let client = Client::with(&["1"]).await;
     assert_eq!(client.find("1", 0).await, 1);
     client.server.change(answer(&set(&["1", "2"])));
-    for _ in 0..5 {
-        assert_eq!(client.find("2", 59).await, 0);
-    }
-    assert_eq!(client.server.visits(), 1);
-    assert_eq!((client.find("2", 60).await, client.server.visits()), (1, 2));
-    for hostile in ["x", "", "../../etc/passwd", "https://evil.example/"] {
-        assert_eq!(client.find(hostile, 61).await, 0);
+    assert_eq!((client.find("2", 1).await, client.server.visits()), (1, 2));
+    for hostile in ["x", "", "../../etc/passwd", "https://evil.example/", "3"] {
+        assert_eq!(client.find(hostile, 60).await, 0);
     }
     assert_eq!(client.server.visits(), 2);
+    client.server.change(answer(&set(&["3"])));
+    assert_eq!((client.find("3", 61).await, client.server.visits()), (1, 3));
+    assert_eq!(client.find("1", 62).await, 0);
+    assert_eq!(client.server.visits(), 3);
+}
+
+#[tokio::test]
+async fn a_server_that_fails_is_left_alone_for_a_while() {
+    let client = Client::with(&["1"]).await;
+    client.server.change("HTTP/1.1 503 No\r\nContent-Length: 0\r\n\r\n".to_owned());
+    for (after, visits) in [(0, 1), (9, 1), (10, 2), (19, 2)] {
+        assert_eq!((client.find("1", after).await, client.server.visits()), (0, visits), "{after}");
+    }
 }
 
 #[tokio::test]
