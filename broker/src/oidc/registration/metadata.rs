@@ -31,7 +31,7 @@ const AUTH_METHODS: [ClientAuthMethod; 5] = [
 const SECRET_ALG: &str = "HS256";
 
 /// Every member that is understood: they are kept and said back, all others are not.
-const KNOWN: [&str; 36] = [
+pub(super) const KNOWN: [&str; 36] = [
     "application_type",
     "redirect_uris",
     "response_types",
@@ -152,7 +152,7 @@ impl ClientMetadata {
         for name in ["software_id", "software_version"] {
             members.text(name)?;
         }
-        // Every ID token has auth_time, and every logout token a sid.
+        // Every ID token has auth_time if the home knows it, and every logout token a sid.
         for name in ["require_auth_time", "backchannel_logout_session_required"] {
             members.flag(name)?;
         }
