@@ -10,6 +10,7 @@ mod identity;
 mod killed;
 mod login;
 mod ops;
+mod registration;
 mod returning;
 mod rotation;
 mod site;

@@ -8,7 +8,7 @@
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
 //! | `/userinfo` | `userinfo.rs` |
 //! | `/register` | `registration`: clients register, and look after themselves |
-//! | `/jwks`, `/.well-known/openid-configuration` | documents |
+//! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
 
@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
@@ -47,7 +48,7 @@ use crate::login::{Login, RETURN_PATH};
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
-use crate::outbound::Outbound;
+use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey};
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
@@ -61,11 +62,17 @@ pub use jwks::Publication;
 /// Where things are, below the issuer.
 mod path {
     pub(super) const DISCOVERY: &str = "/.well-known/openid-configuration";
+    pub(super) const OAUTH_DISCOVERY: &str = "/.well-known/oauth-authorization-server";
     pub(super) const JWKS: &str = "/jwks";
     pub(super) const AUTHORIZE: &str = "/authorize";
     pub(super) const CHOOSE_HOME: &str = "/login/home";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
+    pub(super) const PAR: &str = "/par";
+    pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+    pub(super) const INTROSPECT: &str = "/introspect";
+    pub(super) const REVOKE: &str = "/revoke";
+    pub(super) const LOGOUT: &str = "/logout";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -86,6 +93,8 @@ pub struct Foundations {
     pub outbound: Outbound,
     /// How the keys are published.
     pub publication: Publication,
+    /// Where clients show certificates: the agents' port.
+    pub agent_url: Url,
     /// What subjects are made with.
     pub subjects: SubjectKey,
     /// The time.
@@ -98,6 +107,7 @@ pub struct Provider {
     registry: Registry,
     kek: Arc<KeyEncryptionKey>,
     outbound: Outbound,
+    client_keys: ClientKeySets,
     subjects: SubjectKey,
     clock: Clock,
     issuer: Issuer,
@@ -115,11 +125,12 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, keys, kek, outbound, publication, subjects, clock } = foundations;
+        let Foundations { store, registry, liveness, kek, keys, outbound, publication, agent_url, subjects, clock } =
+            foundations;
         Self {
             sessions: Sessions::new(store.clone(), &lifetimes),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
-            discovery: discovery::document(&issuer),
+            discovery: discovery::document(&issuer, &agent_url),
             published_keys: PublishedKeys::new(keys.clone(), publication),
             grants: Grants::new(
                 GrantFoundations { store: store.clone(), kek: kek.clone(), keys, liveness },
@@ -132,6 +143,7 @@ impl Provider {
             store,
             registry,
             kek,
+            client_keys: ClientKeySets::new(outbound.clone()),
             outbound,
             subjects,
             clock,
@@ -145,6 +157,7 @@ impl Provider {
 pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
     let router = Router::new()
         .route(path::DISCOVERY, get(discovery::get))
+        .route(path::OAUTH_DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(jwks::get))
         .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))
