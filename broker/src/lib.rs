@@ -42,7 +42,7 @@ use config::{Config, TrustedProxies};
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, Terms};
 use foundations::Foundations;
-use grants::{InstanceProbes, Probes, StoredGrant};
+use grants::{GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
 use oidc::{Provider, Publication, UsedAssertion};
@@ -62,6 +62,8 @@ const EXPIRING: &[&str] = &[
     SessionOfUser::TABLE,
     KnownName::TABLE,
     StoredGrant::TABLE,
+    GrantOfUser::TABLE,
+    RevokedToken::TABLE,
     StoredRotation::TABLE,
     InstanceProbes::TABLE,
     UsedAssertion::TABLE,

@@ -45,4 +45,7 @@ pub enum ConfigError {
     /// Makes no sense.
     #[error("lifetimes.session_idle must not be longer than lifetimes.session")]
     SessionIdle,
+    /// Makes no sense.
+    #[error("lifetimes.refresh_token_idle must not be longer than lifetimes.refresh_token")]
+    RefreshTokenIdle,
 }

@@ -80,6 +80,10 @@ pub struct Lifetimes {
     pub access_token: Duration,
     /// An authorization code.
     pub authorization_code: Duration,
+    /// Refresh tokens of one grant, however often they are used.
+    pub refresh_token: Duration,
+    /// A refresh token that nobody uses.
+    pub refresh_token_idle: Duration,
     /// An instance certificate.
     pub instance_certificate: Duration,
 }
@@ -222,6 +226,7 @@ mod tests {
         assert!(refusal("colour = 1").contains("unknown field `colour`"));
         assert!(refusal("[lifetimes]\nauthorization_code = 3600").contains("from 5 to 600 seconds"));
         assert!(refusal("[lifetimes]\nsession = 60\nsession_idle = 61").contains("session_idle"));
+        assert!(refusal("[lifetimes]\nrefresh_token = 3600").contains("refresh_token_idle"));
     }
 
     #[test]

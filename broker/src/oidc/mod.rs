@@ -46,7 +46,7 @@ use crate::login::{Login, RETURN_PATH};
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
-use crate::registry::{Liveness, Registry, SubjectKey};
+use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
 use crate::storage::Store;
@@ -109,16 +109,16 @@ impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
         let Foundations { store, registry, liveness, kek, keys, publication, subjects, clock } = foundations;
+        let signer = TokenSigner::new(keys.clone(), liveness);
+        let (store_of_grants, subjects_of_grants) = (store.clone(), subjects.clone());
+        let grants =
+            GrantFoundations { store: store_of_grants, kek: kek.clone(), signer, subjects: subjects_of_grants };
         Self {
             sessions: Sessions::new(store.clone(), &lifetimes),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             discovery: discovery::document(&issuer),
-            published_keys: PublishedKeys::new(keys.clone(), publication),
-            grants: Grants::new(
-                GrantFoundations { store: store.clone(), kek, keys, liveness },
-                issuer.clone(),
-                lifetimes,
-            ),
+            published_keys: PublishedKeys::new(keys, publication),
+            grants: Grants::new(grants, issuer.clone(), lifetimes),
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
             login_lifetime: lifetimes.login,

@@ -37,7 +37,7 @@ impl Scope {
     }
 }
 
-/// The scopes of one grant: `openid` is always among them.
+/// Scopes. `openid` is always among those of a grant; those of a token may be fewer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Scopes(BTreeSet<Scope>);
@@ -46,6 +46,18 @@ impl Scopes {
     /// Whether a scope was granted.
     pub fn has(&self, scope: Scope) -> bool {
         self.0.contains(&scope)
+    }
+
+    /// Those of them that a `scope` parameter names (RFC 6749 6); nothing if it names any other.
+    pub fn narrowed(&self, text: &str) -> Option<Self> {
+        let known = |word: &str| self.0.iter().copied().find(|scope| scope.as_str() == word);
+        let words = text.split(' ').filter(|word| !word.is_empty());
+        words.map(known).collect::<Option<BTreeSet<Scope>>>().map(Self)
+    }
+
+    /// No scope at all: for tokens that are about no user.
+    pub fn none() -> Self {
+        Self(BTreeSet::new())
     }
 }
 

@@ -19,6 +19,7 @@ mod snapshot;
 mod subject;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token_signer;
 mod trust;
 
 use std::collections::HashSet;
@@ -49,6 +50,7 @@ pub use profile::{Profile, ProfileError};
 pub use session_id::SessionId;
 pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};
+pub use token_signer::TokenSigner;
 pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.

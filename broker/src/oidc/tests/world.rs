@@ -44,6 +44,8 @@ const LIFETIMES: Lifetimes = Lifetimes {
     id_token: Duration::from_secs(600),
     access_token: Duration::from_secs(600),
     authorization_code: Duration::from_secs(60),
+    refresh_token: Duration::from_secs(90 * 86_400),
+    refresh_token_idle: Duration::from_secs(30 * 86_400),
     instance_certificate: Duration::from_secs(86_400),
 };
 
