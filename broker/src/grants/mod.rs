@@ -29,7 +29,9 @@ use crate::grants::id_token::IdToken;
 use crate::grants::record::{GrantState, KEPT_BEHIND_END};
 use crate::grants::sealed::SealedToken as _;
 use crate::keys::{KeyError, KeySet};
-use crate::registry::{Claims, Liveness, RelyingParty, Scopes, SigningKeyChoice, Snapshot, VerifiedIdentity};
+use crate::registry::{
+    Asked, Claims, Liveness, Person, RelyingParty, Scopes, SigningKeyChoice, Snapshot, VerifiedIdentity,
+};
 use crate::secret::{KeyEncryptionKey, SecretError, SecretHash, random};
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, Store, StoreError};
@@ -70,6 +72,8 @@ pub struct CodeBinding {
     pub redirect_uri: String,
     /// PKCE challenge.
     pub code_challenge: Option<SecretHash>,
+    /// Thumbprint of the only key that its tokens may be bound to (RFC 9449 10).
+    pub dpop_jkt: Option<String>,
 }
 
 /// What a client sends to have a code redeemed. The client is authenticated already.
@@ -111,8 +115,9 @@ impl Grants {
     /// When it cannot be made.
     pub fn issue_code(&self, grant: Grant, binding: CodeBinding, now: Timestamp) -> Result<SecretString, TokenError> {
         let expires_at = now + self.lifetimes.authorization_code;
-        let CodeBinding { redirect_uri, code_challenge } = binding;
-        let code = CodeContents { id: GrantId::generate()?, grant, redirect_uri, code_challenge, expires_at };
+        let CodeBinding { redirect_uri, code_challenge, dpop_jkt } = binding;
+        let id = GrantId::generate()?;
+        let code = CodeContents { id, grant, redirect_uri, code_challenge, dpop_jkt, expires_at };
         Ok(code.seal(&self.kek)?)
     }
 
@@ -223,7 +228,9 @@ impl Grants {
             scopes: grant.scopes.clone(),
         };
         let access_token = contents.seal(&self.kek)?;
-        let claims = Claims::release(person, grant.subject.clone(), edge, &grant.scopes);
+        let person = Person { identity: person, subject: &grant.subject };
+        let asked = Asked { scopes: &grant.scopes, claims: &grant.claims };
+        let claims = Claims::for_id_token(person, edge, asked, &client.policy);
         let times = (now, now + self.lifetimes.id_token);
         let id_token = IdToken::of(grant, &claims, &self.issuer, &access_token, times)?;
         let id_token = self.sign(&id_token, &grant.relying_party, client)?;

@@ -23,6 +23,8 @@ pub struct CodeContents {
     pub(super) redirect_uri: String,
     /// PKCE challenge.
     pub(super) code_challenge: Option<SecretHash>,
+    /// Thumbprint of the only key that its tokens may be bound to (RFC 9449 10).
+    pub dpop_jkt: Option<String>,
     /// When it cannot be redeemed any more.
     pub(super) expires_at: Timestamp,
 }
