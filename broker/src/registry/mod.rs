@@ -38,7 +38,9 @@ use tracing::{error, info};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
-pub use claims::{Claims, ClaimsRequest, Scope, Scopes};
+pub use claims::{
+    Asked, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, OpenidMissing, Person, Scope, Scopes,
+};
 pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
     SecurityProfile,
