@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use homeward_certs::identity::TrustDomain;
 use ipnet::IpNet;
+use rustls::pki_types::ServerName;
 use serde::Serialize;
 use url::{Host, Url};
 
@@ -111,6 +112,15 @@ impl Config {
     /// Folder of the embedded store.
     pub fn store_dir(&self) -> PathBuf {
         self.data_dir.join("store")
+    }
+
+    /// Where applications reach the agents' port, if certificates can name it.
+    pub fn agent_host(&self) -> Option<ServerName<'static>> {
+        match self.agent_url.host()? {
+            Host::Domain(name) => ServerName::try_from(name.to_owned()).ok(),
+            Host::Ipv4(address) => Some(IpAddr::V4(address).into()),
+            Host::Ipv6(address) => Some(IpAddr::V6(address).into()),
+        }
     }
 
     /// Reads a file.

@@ -23,6 +23,7 @@ mod error;
 mod id_token_hint;
 mod jwks;
 mod parameters;
+mod peer_certificate;
 mod pkce;
 mod registration;
 mod request;
@@ -57,6 +58,7 @@ use crate::web::{Boundary, Problem};
 
 pub use client_auth::UsedAssertion;
 pub use jwks::Publication;
+pub use peer_certificate::PeerCertificate;
 
 /// Where things are, below the issuer.
 mod path {
@@ -150,17 +152,31 @@ impl Provider {
 
 /// All endpoints.
 pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
-    let router = Router::new()
+    let router = endpoints_for_clients()
         .route(path::DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(jwks::get))
         .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))
         .route(RETURN_PATH, get(comeback::get))
-        .route(path::TOKEN, post(token::post))
-        .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
         .route(path::REGISTER, post(registration::post))
         .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)
         .method_not_allowed_fallback(async || Problem::METHOD);
     boundary.around(router)
+}
+
+/// What clients may call with a certificate too, on the agents' port (RFC 8705 5): no page is there.
+pub fn router_for_certificates(provider: Arc<Provider>, boundary: Boundary) -> Router {
+    let router = endpoints_for_clients()
+        .with_state(provider)
+        .method_not_allowed_fallback(async || Problem::METHOD)
+        .fallback(async || Problem::NOT_FOUND);
+    boundary.around(router)
+}
+
+/// Where clients speak for themselves, without a browser.
+fn endpoints_for_clients() -> Router<Arc<Provider>> {
+    Router::new()
+        .route(path::TOKEN, post(token::post))
+        .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
 }

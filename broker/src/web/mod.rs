@@ -18,7 +18,7 @@ use axum::routing::get;
 
 use crate::storage::Store;
 
-pub use boundary::{Boundary, ClientAddress};
+pub use boundary::{Boundary, ClientAddress, note_peer};
 pub use cookies::{CookieName, Visitor, set_cookie};
 pub use pages::{HomeButton, PickerPage, Problem};
 
