@@ -2,7 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::grants::Grants;
-use crate::grants::binding::{Binding, Thumbprint};
+use crate::grants::binding::Binding;
 use crate::grants::error::TokenError;
 use crate::grants::issuing::{Issue, Occasion, Terms, Tokens};
 use crate::grants::record::{Grant, GrantId, GrantOfUser, GrantState, KEPT_BEHIND_END, StoredGrant};
@@ -19,7 +19,7 @@ pub struct CodeBinding {
     /// PKCE challenge.
     pub code_challenge: Option<SecretHash>,
     /// The key that its tokens have to be bound to (RFC 9449 10).
-    pub dpop_jkt: Option<Thumbprint>,
+    pub dpop_jkt: Option<String>,
 }
 
 /// What a client sends to have a code redeemed. The client is authenticated already.
@@ -156,7 +156,7 @@ impl Redemption<'_> {
         }
         match (&self.code.dpop_jkt, &self.terms.binding) {
             (None, _) => Ok(()),
-            (Some(jkt), Binding::Key(shown)) if jkt == shown => Ok(()),
+            (Some(jkt), Binding::Key(shown)) if jkt == shown.as_str() => Ok(()),
             (Some(_), _) => Err(TokenError::BoundToAnotherKey),
         }
     }

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::grants::binding::{Binding, Thumbprint};
+use crate::grants::binding::Binding;
 use crate::grants::record::{Grant, GrantId};
 use crate::registry::{ClientId, Scopes};
 use crate::secret::{KeyEncryptionKey, Purpose, SecretError, SecretHash, random};
@@ -27,7 +27,7 @@ pub struct CodeContents {
     /// PKCE challenge.
     pub(super) code_challenge: Option<SecretHash>,
     /// The key that its tokens have to be bound to (RFC 9449 10).
-    pub(super) dpop_jkt: Option<Thumbprint>,
+    pub(super) dpop_jkt: Option<String>,
     /// When it cannot be redeemed any more.
     pub(super) expires_at: Timestamp,
 }

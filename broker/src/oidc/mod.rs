@@ -7,6 +7,7 @@
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
 //! | `/userinfo` | `userinfo.rs` |
+//! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
@@ -24,6 +25,7 @@ mod jwks;
 mod parameters;
 mod peer_certificate;
 mod pkce;
+mod registration;
 mod request;
 mod response;
 mod token;
@@ -46,6 +48,7 @@ use crate::login::{Login, RETURN_PATH};
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
+use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
@@ -65,6 +68,8 @@ mod path {
     pub(super) const CHOOSE_HOME: &str = "/login/home";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
+    pub(super) const REGISTER: &str = "/register";
+    pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
 
 /// What the endpoints stand on.
@@ -75,10 +80,12 @@ pub struct Foundations {
     pub registry: Registry,
     /// What the agents have acknowledged.
     pub liveness: Liveness,
-    /// Seals codes and tokens.
+    /// Seals codes and tokens, and the secrets of clients.
     pub kek: Arc<KeyEncryptionKey>,
     /// What tokens are signed with.
     pub keys: KeySet,
+    /// How applications are asked for what they publish.
+    pub outbound: Outbound,
     /// How the keys are published.
     pub publication: Publication,
     /// What subjects are made with.
@@ -91,6 +98,9 @@ pub struct Foundations {
 pub struct Provider {
     store: Arc<dyn Store>,
     registry: Registry,
+    kek: Arc<KeyEncryptionKey>,
+    outbound: Outbound,
+    client_keys: ClientKeySets,
     subjects: SubjectKey,
     clock: Clock,
     issuer: Issuer,
@@ -98,6 +108,7 @@ pub struct Provider {
     login_lifetime: Duration,
     sessions: Sessions,
     grants: Grants,
+    signer: TokenSigner,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
     hints: HintVerifier,
@@ -108,22 +119,29 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, kek, keys, publication, subjects, clock } = foundations;
+        let Foundations { store, registry, liveness, kek, keys, outbound, publication, subjects, clock } = foundations;
         let signer = TokenSigner::new(keys.clone(), liveness);
-        let (store_of_grants, subjects_of_grants) = (store.clone(), subjects.clone());
-        let grants =
-            GrantFoundations { store: store_of_grants, kek: kek.clone(), signer, subjects: subjects_of_grants };
+        let grants = GrantFoundations {
+            store: store.clone(),
+            kek: kek.clone(),
+            signer: signer.clone(),
+            subjects: subjects.clone(),
+        };
         Self {
             sessions: Sessions::new(store.clone(), &lifetimes),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys, publication),
             grants: Grants::new(grants, issuer.clone(), lifetimes),
+            signer,
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
             login_lifetime: lifetimes.login,
             store,
             registry,
+            kek,
+            client_keys: ClientKeySets::new(outbound.clone()),
+            outbound,
             subjects,
             clock,
             issuer,
@@ -140,6 +158,8 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))
         .route(RETURN_PATH, get(comeback::get))
+        .route(path::REGISTER, post(registration::post))
+        .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)
         .method_not_allowed_fallback(async || Problem::METHOD);
     boundary.around(router)

@@ -14,7 +14,7 @@ use crate::grants::{Bearer, TokenError};
 use crate::oidc::Provider;
 use crate::oidc::error::UserinfoError;
 use crate::oidc::parameters::Parameters;
-use crate::registry::Claims;
+use crate::registry::{Asked, Claims, Person};
 
 /// Both methods.
 pub(super) async fn serve(
@@ -40,7 +40,8 @@ impl Provider {
         let person = person.ok_or(TokenError::SessionEnded)?;
         let vouching = snapshot.vouching(&grant.relying_party, &grant.home, grant.home_id);
         let (_, edge) = vouching.ok_or(TokenError::TrustWithdrawn)?;
-        Ok(Claims::release(person, grant.subject, edge, &token.scopes))
+        let person = Person { identity: person, subject: &grant.subject };
+        Ok(Claims::for_userinfo(person, edge, Asked { scopes: &token.scopes, claims: &grant.claims }))
     }
 }
 
