@@ -43,7 +43,7 @@ use config::{Config, TrustedProxies};
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, Terms};
 use foundations::Foundations;
-use grants::{GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
+use grants::{DeviceRequest, EnteredCode, GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms};
 use oidc::{Provider, Publication, UsedAssertion};
@@ -66,6 +66,8 @@ const EXPIRING: &[&str] = &[
     StoredGrant::TABLE,
     GrantOfUser::TABLE,
     RevokedToken::TABLE,
+    DeviceRequest::TABLE,
+    EnteredCode::TABLE,
     StoredRotation::TABLE,
     InstanceProbes::TABLE,
     UsedAssertion::TABLE,

@@ -31,7 +31,7 @@ use crate::storage::{Expect, Store, StoreError, Version, Write};
 const PREFIX: &str = "hwd_";
 
 /// How long a request waits for its user.
-pub const LIFETIME: Duration = Duration::from_secs(600);
+const LIFETIME: Duration = Duration::from_secs(600);
 
 /// How often another user code is drawn when one is taken.
 const TRIES: usize = 4;

@@ -147,6 +147,7 @@ impl Grants {
     ) -> Result<Tokens, TokenError> {
         Ok(Tokens {
             access_token: self.access_token(&contents, audience)?,
+            issued_token_type: None,
             token_type: contents.binding.token_type(),
             expires_in: contents.expires_at.since(now),
             scopes: contents.scopes,

@@ -12,11 +12,11 @@ use crate::grants::{CodeBinding, Grant};
 use crate::login::{
     AuthorizationRequest, LoginError, Refusal, Reply, Returned, SignedIn, Step, Transaction, decide, judge,
 };
-use crate::oidc::Provider;
 use crate::oidc::error::{self, BrowserError, OAuthError};
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::{self, Callback, CallbackError};
 use crate::oidc::response;
+use crate::oidc::{Provider, path};
 use crate::registry::{Client, InstanceId, SessionId, Snapshot, Subject, UserId, VerifiedIdentity};
 use crate::secret::{OpaqueSecret, SecretHash};
 use crate::sessions::{FoundSession, Opened, Vouched};
@@ -77,13 +77,27 @@ impl Provider {
                 return Ok(Next::Go(Travel { to, ..Travel::default() }));
             }
         };
+        self.begin_login(request, visitor, &snapshot, now).await
+    }
+
+    /// Begins the login that a request asks for.
+    ///
+    /// # Errors
+    /// When something failed.
+    pub(super) async fn begin_login(
+        &self,
+        request: AuthorizationRequest,
+        visitor: Visitor,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
         // One binding for all tabs: each tab's login is a transaction of its own.
         let browser = match visitor.browser.clone() {
             Some(browser) => browser,
             None => OpaqueSecret::generate().map_err(LoginError::from)?.expose().to_owned(),
         };
         let transaction = self.login.begin(request, SecretHash::of(&browser))?;
-        let next = self.next(&transaction, &visitor, &snapshot, now).await?;
+        let next = self.next(&transaction, &visitor, snapshot, now).await?;
         Ok(match next {
             Next::Go(travel) => Next::Go(Travel { browser: Some(browser), ..travel }),
             Next::Choose(page, _) => Next::Choose(page, Some(browser)),
@@ -330,7 +344,8 @@ impl Provider {
             Reply::Callback { redirect_uri, mode: _, state } => {
                 Ok(response::address(redirect_uri, answer, state.as_deref(), &self.issuer))
             }
-            Reply::Device { .. } => Err(LoginError::Unreadable),
+            // The device itself goes on asking until its user has answered, or its time is over.
+            Reply::Device { .. } => Ok(self.issuer.address(path::DEVICE_REFUSED)),
         }
     }
 

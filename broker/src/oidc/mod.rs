@@ -6,7 +6,9 @@
 //! | `/login/home` | `choice.rs`: the user chose a home |
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
+//! | | `exchange.rs`: grant types that need no login |
 //! | `/userinfo` | `userinfo.rs` |
+//! | `/device_authorization`, `/device` | `device_authorization.rs`: the device's side, `device.rs`: its user's |
 //! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration` | documents |
 //!
@@ -17,9 +19,13 @@ mod authorize;
 mod choice;
 mod client_auth;
 mod comeback;
+mod device;
+mod device_authorization;
+mod device_limits;
 mod discovery;
 mod document;
 mod error;
+mod exchange;
 mod id_token_hint;
 mod jwks;
 mod parameters;
@@ -42,9 +48,10 @@ use axum::routing::{get, post};
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
-use crate::grants::{GrantFoundations, Grants, Probes};
+use crate::grants::{Devices, GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
 use crate::login::{Login, RETURN_PATH};
+use crate::oidc::device_limits::DeviceLimits;
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
@@ -68,6 +75,10 @@ mod path {
     pub(super) const CHOOSE_HOME: &str = "/login/home";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
+    pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+    pub(super) const DEVICE: &str = "/device";
+    pub(super) const DEVICE_CONNECTED: &str = "/device/connected";
+    pub(super) const DEVICE_REFUSED: &str = "/device/refused";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -108,6 +119,8 @@ pub struct Provider {
     login_lifetime: Duration,
     sessions: Sessions,
     grants: Grants,
+    devices: Devices,
+    device_limits: DeviceLimits,
     signer: TokenSigner,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
@@ -127,12 +140,15 @@ impl Provider {
             signer: signer.clone(),
             subjects: subjects.clone(),
         };
+        let grants = Grants::new(grants, issuer.clone(), lifetimes);
         Self {
             sessions: Sessions::new(store.clone(), &lifetimes),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys, publication),
-            grants: Grants::new(grants, issuer.clone(), lifetimes),
+            devices: Devices::new(store.clone(), grants.clone()),
+            device_limits: DeviceLimits::new(),
+            grants,
             signer,
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
@@ -158,6 +174,9 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))
         .route(RETURN_PATH, get(comeback::get))
+        .route(path::DEVICE, get(device::get).post(device::post))
+        .route(path::DEVICE_CONNECTED, get(device::connected))
+        .route(path::DEVICE_REFUSED, get(device::refused))
         .route(path::REGISTER, post(registration::post))
         .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)
@@ -179,4 +198,5 @@ fn endpoints_for_clients() -> Router<Arc<Provider>> {
     Router::new()
         .route(path::TOKEN, post(token::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
+        .route(path::DEVICE_AUTHORIZATION, post(device_authorization::post))
 }

@@ -5,6 +5,7 @@
 
 mod boundary;
 mod cookies;
+mod device_pages;
 mod health;
 mod icon;
 pub mod listener;
@@ -20,6 +21,7 @@ use crate::storage::Store;
 
 pub use boundary::{Boundary, ClientAddress, note_peer};
 pub use cookies::{CookieName, Visitor, set_cookie};
+pub use device_pages::{DeviceEndPage, DevicePage};
 pub use pages::{HomeButton, PickerPage, Problem};
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.

@@ -48,6 +48,12 @@ impl Problem {
         title: "Logging in does not work right now",
         advice: "Wait a moment, then go back to the application and try again.",
     };
+    /// Tried too often.
+    pub const TOO_MANY: Self = Self {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        title: "That was tried too often",
+        advice: "Wait a minute, then try again.",
+    };
     /// Our fault.
     pub const INTERNAL: Self = Self {
         status: StatusCode::INTERNAL_SERVER_ERROR,
@@ -127,7 +133,7 @@ impl IntoResponse for PickerPage {
     }
 }
 
-fn render(page: &impl Template) -> Response {
+pub(super) fn render(page: &impl Template) -> Response {
     match page.render() {
         Ok(html) => Html(html).into_response(),
         Err(error) => {
