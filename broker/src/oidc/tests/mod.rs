@@ -7,6 +7,8 @@ mod authorize;
 mod clients;
 mod code;
 mod credentials;
+mod device;
+mod exchange;
 mod http_layer;
 mod keys;
 mod registration;
