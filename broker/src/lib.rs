@@ -44,7 +44,7 @@ use fleet::{Fleet, Pace, SharedState, Terms};
 use foundations::Foundations;
 use grants::{InstanceProbes, Probes, StoredGrant};
 use keys::{KeyError, KeySet};
-use login::{Login, LoginRecord, LoginTerms};
+use login::{Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use rotation::{Rotations, StoredRotation};
@@ -58,6 +58,7 @@ use web::Boundary;
 const EXPIRING: &[&str] = &[
     StoredJoinToken::TABLE,
     LoginRecord::TABLE,
+    PushedRequest::TABLE,
     Session::TABLE,
     SessionOfUser::TABLE,
     KnownName::TABLE,

@@ -2,9 +2,11 @@
 //!
 //! | address | where |
 //! |---|---|
-//! | `/authorize` | `request.rs` reads it, `authorization.rs` goes on with it, `authorize.rs` answers |
+//! | `/par` | `par.rs`: a request comes before its browser |
+//! | `/authorize` | `request` reads it, `authorization` goes on with it, `authorize.rs` answers |
 //! | `/login/home` | `choice.rs`: the user chose a home |
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
+//! | `/login/consent` | `consent.rs`: the user is asked what may be released |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
 //! | `/userinfo` | `userinfo.rs` |
 //! | `/jwks`, `/.well-known/openid-configuration` | documents |
@@ -16,14 +18,18 @@ mod authorize;
 mod choice;
 mod client_auth;
 mod comeback;
+mod consent;
 mod discovery;
 mod document;
 mod error;
 mod id_token_hint;
 mod jwks;
+mod par;
 mod parameters;
 mod pkce;
+mod released;
 mod request;
+mod request_object;
 mod response;
 mod token;
 mod userinfo;
@@ -41,10 +47,11 @@ use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
 use crate::grants::{GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
-use crate::login::{Login, RETURN_PATH};
+use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
+use crate::oidc::pkce::SeenChallenges;
 use crate::registry::{Liveness, Registry, SubjectKey};
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
@@ -61,6 +68,8 @@ mod path {
     pub(super) const JWKS: &str = "/jwks";
     pub(super) const AUTHORIZE: &str = "/authorize";
     pub(super) const CHOOSE_HOME: &str = "/login/home";
+    pub(super) const CONSENT: &str = "/login/consent";
+    pub(super) const PAR: &str = "/par";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
 }
@@ -94,11 +103,14 @@ pub struct Provider {
     issuer: Issuer,
     login: Login,
     login_lifetime: Duration,
+    pushed: PushedRequests,
+    consents: Consents,
     sessions: Sessions,
     grants: Grants,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
     hints: HintVerifier,
+    challenges: SeenChallenges,
     discovery: Document,
     published_keys: PublishedKeys,
 }
@@ -109,7 +121,10 @@ impl Provider {
         let Foundations { store, registry, liveness, kek, keys, publication, subjects, clock } = foundations;
         Self {
             sessions: Sessions::new(store.clone(), &lifetimes),
+            pushed: PushedRequests::new(store.clone(), lifetimes.login),
+            consents: Consents::new(store.clone()),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
+            challenges: SeenChallenges::default(),
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys.clone(), publication),
             grants: Grants::new(
@@ -135,12 +150,19 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
     let router = Router::new()
         .route(path::DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(jwks::get))
-        .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
+        .route(path::AUTHORIZE, get(authorize::get).head(no_head).post(authorize::post))
+        .route(path::PAR, post(par::post))
         .route(path::CHOOSE_HOME, post(choice::post))
-        .route(RETURN_PATH, get(comeback::get))
+        .route(RETURN_PATH, get(comeback::get).head(no_head))
+        .route(path::CONSENT, get(consent::get).head(no_head).post(consent::post))
         .route(path::TOKEN, post(token::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
         .with_state(provider)
         .method_not_allowed_fallback(async || Problem::METHOD);
     boundary.around(router)
+}
+
+/// HEAD where GET does something: a link that is only looked at must not use up a handle or begin a login.
+async fn no_head() -> Problem {
+    Problem::METHOD
 }

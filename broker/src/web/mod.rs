@@ -4,7 +4,9 @@
 //! request its id, its limits and its security headers, and turns a problem into a page that shows the id.
 
 mod boundary;
+mod consent;
 mod cookies;
+mod form_post;
 mod health;
 mod icon;
 pub mod listener;
@@ -19,7 +21,9 @@ use axum::routing::get;
 use crate::storage::Store;
 
 pub use boundary::{Boundary, ClientAddress};
+pub use consent::{ConsentPage, ReleasedLine};
 pub use cookies::{CookieName, Visitor, set_cookie};
+pub use form_post::FormPostPage;
 pub use pages::{HomeButton, PickerPage, Problem};
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.
