@@ -45,7 +45,7 @@ use fleet::{Fleet, Pace, SharedState, Terms};
 use foundations::Foundations;
 use grants::{DeviceRequest, EnteredCode, GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
 use keys::{KeyError, KeySet};
-use login::{Login, LoginRecord, LoginTerms};
+use login::{Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
@@ -60,6 +60,7 @@ use web::Boundary;
 const EXPIRING: &[&str] = &[
     StoredJoinToken::TABLE,
     LoginRecord::TABLE,
+    PushedRequest::TABLE,
     Session::TABLE,
     SessionOfUser::TABLE,
     KnownName::TABLE,

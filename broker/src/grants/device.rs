@@ -200,8 +200,8 @@ impl Devices {
     ///
     /// # Errors
     /// When nobody waits for it any more.
-    pub async fn deny(&self, id: &str, now: Timestamp) -> Result<Vec<Write>, DeviceError> {
-        let waiting = self.waiting(id, now).await?;
+    pub async fn deny(&self, id: &str) -> Result<Vec<Write>, DeviceError> {
+        let waiting = self.unanswered(id).await?;
         self.answer(id, waiting, DeviceState::Denied)
     }
 
@@ -264,9 +264,13 @@ impl Devices {
     }
 
     async fn waiting(&self, id: &str, now: Timestamp) -> Result<Stored<DeviceRequest>, DeviceError> {
+        let stored = self.unanswered(id).await?;
+        if now < stored.record.expires_at { Ok(stored) } else { Err(DeviceError::Expired) }
+    }
+
+    async fn unanswered(&self, id: &str) -> Result<Stored<DeviceRequest>, DeviceError> {
         let stored = self.requests.get(id).await?.ok_or(DeviceError::Unknown)?;
         match stored.record.state {
-            _ if now >= stored.record.expires_at => Err(DeviceError::Expired),
             DeviceState::Waiting => Ok(stored),
             DeviceState::Approved(_) | DeviceState::Denied | DeviceState::Redeemed(_) => Err(DeviceError::Answered),
         }

@@ -3,6 +3,7 @@
 //! A link may fill the code in; only the user sends it. Then he logs in as for any relying party, and is always asked
 //! before the device gets anything: whoever lured him here with a code of his own has to get past that question (5.4).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -12,7 +13,7 @@ use http::{HeaderMap, StatusCode};
 use tracing::info;
 
 use crate::clock::Timestamp;
-use crate::grants::{Grant, UserCode, WaitingDevice};
+use crate::grants::{UserCode, WaitingDevice};
 use crate::login::{AuthorizationRequest, LoginError, Prompt, Reply};
 use crate::oidc::authorization::Next;
 use crate::oidc::error::BrowserError;
@@ -21,7 +22,6 @@ use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
 use crate::registry::ClaimsRequest;
 use crate::secret::{OpaqueSecret, SecretHash};
-use crate::storage::Write;
 use crate::web::{ClientAddress, CookieName, DeviceEndPage, DevicePage, Visitor, set_cookie};
 
 /// What a user is told who typed a code that no device waits for.
@@ -64,7 +64,7 @@ pub(super) async fn post(
     };
     match waiting {
         Some(device) => {
-            let next = provider.begin_device_login(device, visitor, now).await?;
+            let next = provider.begin_device_login(device, &visitor, now).await?;
             Ok(provider.send(next))
         }
         None => {
@@ -116,7 +116,7 @@ impl Provider {
     async fn begin_device_login(
         &self,
         device: WaitingDevice,
-        visitor: Visitor,
+        visitor: &Visitor,
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
         let WaitingDevice { id, client_id, relying_party, scopes } = device;
@@ -131,34 +131,18 @@ impl Provider {
             resources: Vec::new(),
             nonce: None,
             code_challenge: None,
-            prompt: Prompt::Allowed,
+            dpop_jkt: None,
+            prompt: Prompt::Interactive(BTreeSet::new()),
             max_age: None,
+            acr_values: Vec::new(),
+            essential_acr: Vec::new(),
+            ui_locales: None,
             login_hint: None,
-            expected_subject: None,
+            expected_subjects: None,
+            pushed: None,
             received_at: now,
         };
-        self.begin_login(request, visitor, &snapshot, now).await
-    }
-
-    /// The writes by which a device gets this grant: for the commit of its user's agreement.
-    ///
-    /// # Errors
-    /// When somebody has answered already, or it took too long.
-    pub(super) async fn approve_device(
-        &self,
-        id: &str,
-        grant: Grant,
-        now: Timestamp,
-    ) -> Result<Vec<Write>, BrowserError> {
-        Ok(self.devices.approve(id, grant, now).await?)
-    }
-
-    /// The writes by which a device gets nothing: for the commit of its user's refusal.
-    ///
-    /// # Errors
-    /// As [`Provider::approve_device`].
-    pub(super) async fn deny_device(&self, id: &str, now: Timestamp) -> Result<Vec<Write>, BrowserError> {
-        Ok(self.devices.deny(id, now).await?)
+        self.begin(request, visitor, &snapshot, now).await
     }
 }
 

@@ -94,7 +94,7 @@ mod tests {
     fn a_flood_is_not_remembered_without_bound() {
         let limits = DeviceLimits::new();
         for n in 0..30_000_u32 {
-            drop(limits.admit(Ipv4Addr::from_bits(n).into(), &n.to_string()));
+            let _ = limits.admit(Ipv4Addr::from_bits(n).into(), &n.to_string());
         }
         assert!(limits.per_network.len() <= REMEMBERED && limits.per_browser.len() <= REMEMBERED);
     }

@@ -2,9 +2,11 @@
 //!
 //! | address | where |
 //! |---|---|
-//! | `/authorize` | `request.rs` reads it, `authorization.rs` goes on with it, `authorize.rs` answers |
+//! | `/par` | `par.rs`: a request comes before its browser |
+//! | `/authorize` | `request` reads it, `authorization` goes on with it, `authorize.rs` answers |
 //! | `/login/home` | `choice.rs`: the user chose a home |
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
+//! | `/login/consent` | `consent.rs`: the user is asked what may be released |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
 //! | | `exchange.rs`: grant types that need no login |
 //! | `/userinfo` | `userinfo.rs` |
@@ -19,6 +21,7 @@ mod authorize;
 mod choice;
 mod client_auth;
 mod comeback;
+mod consent;
 mod device;
 mod device_authorization;
 mod device_limits;
@@ -28,11 +31,14 @@ mod error;
 mod exchange;
 mod id_token_hint;
 mod jwks;
+mod par;
 mod parameters;
 mod peer_certificate;
 mod pkce;
 mod registration;
+mod released;
 mod request;
+mod request_object;
 mod response;
 mod token;
 mod userinfo;
@@ -50,11 +56,12 @@ use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
 use crate::grants::{Devices, GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
-use crate::login::{Login, RETURN_PATH};
+use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
 use crate::oidc::device_limits::DeviceLimits;
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
+use crate::oidc::pkce::SeenChallenges;
 use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
@@ -73,6 +80,8 @@ mod path {
     pub(super) const JWKS: &str = "/jwks";
     pub(super) const AUTHORIZE: &str = "/authorize";
     pub(super) const CHOOSE_HOME: &str = "/login/home";
+    pub(super) const CONSENT: &str = "/login/consent";
+    pub(super) const PAR: &str = "/par";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
     pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
@@ -117,6 +126,8 @@ pub struct Provider {
     issuer: Issuer,
     login: Login,
     login_lifetime: Duration,
+    pushed: PushedRequests,
+    consents: Consents,
     sessions: Sessions,
     grants: Grants,
     devices: Devices,
@@ -125,6 +136,7 @@ pub struct Provider {
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
     hints: HintVerifier,
+    challenges: SeenChallenges,
     discovery: Document,
     published_keys: PublishedKeys,
 }
@@ -143,7 +155,10 @@ impl Provider {
         let grants = Grants::new(grants, issuer.clone(), lifetimes);
         Self {
             sessions: Sessions::new(store.clone(), &lifetimes),
+            pushed: PushedRequests::new(store.clone(), lifetimes.login),
+            consents: Consents::new(store.clone()),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
+            challenges: SeenChallenges::default(),
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys, publication),
             devices: Devices::new(store.clone(), grants.clone()),
@@ -171,9 +186,10 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
     let router = endpoints_for_clients()
         .route(path::DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(jwks::get))
-        .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
+        .route(path::AUTHORIZE, get(authorize::get).head(no_head).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))
-        .route(RETURN_PATH, get(comeback::get))
+        .route(RETURN_PATH, get(comeback::get).head(no_head))
+        .route(path::CONSENT, get(consent::get).head(no_head).post(consent::post))
         .route(path::DEVICE, get(device::get).post(device::post))
         .route(path::DEVICE_CONNECTED, get(device::connected))
         .route(path::DEVICE_REFUSED, get(device::refused))
@@ -196,7 +212,13 @@ pub fn router_for_certificates(provider: Arc<Provider>, boundary: Boundary) -> R
 /// Where clients speak for themselves, without a browser.
 fn endpoints_for_clients() -> Router<Arc<Provider>> {
     Router::new()
+        .route(path::PAR, post(par::post))
         .route(path::TOKEN, post(token::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
         .route(path::DEVICE_AUTHORIZATION, post(device_authorization::post))
+}
+
+/// HEAD where GET does something: a link that is only looked at must not use up a handle or begin a login.
+async fn no_head() -> Problem {
+    Problem::METHOD
 }

@@ -4,7 +4,7 @@ use http::Request;
 use http::header::CONTENT_TYPE;
 use serde_json::json;
 
-use crate::grants::Grant;
+use crate::login::LoginFailure;
 use crate::oidc::tests::world::{Answer, Browser, ISSUER, World, claims};
 use crate::registry::GrantType;
 
@@ -51,21 +51,28 @@ async fn enter(world: &World, browser: &mut Browser, user_code: &str) -> Answer 
     browser.post(world, "/device", &[("form", &form), ("user_code", user_code)]).await
 }
 
-/// What alice agrees to for beta: as a login at beta gives it.
-async fn grant(world: &World, browser: &mut Browser) -> Grant {
-    let code = world.sign_in(browser, &[("scope", "openid profile")]).await;
-    world.provider.grants.open_code(&code).unwrap().grant
+/// alice enters the code and logs in; gives the address of the question that she is asked.
+async fn log_in(world: &World, browser: &mut Browser, user_code: &str) -> String {
+    let portal = enter(world, browser, user_code).await.location();
+    let back = if portal.starts_with(ISSUER) {
+        portal
+    } else {
+        browser.get(world, &world.vouch(&portal).await).await.location()
+    };
+    let question = back.strip_prefix(ISSUER).unwrap().to_owned();
+    assert!(question.starts_with("/login/consent?question="), "{question}");
+    question
 }
 
-async fn id_of(world: &World, user_code: &str) -> String {
-    let waiting = world.provider.devices.entered(&user_code.parse().unwrap(), world.time.now()).await.unwrap();
-    waiting.unwrap().id
+async fn say(world: &World, browser: &mut Browser, question: &str, answer: &str) -> Answer {
+    let question = question.strip_prefix("/login/consent?question=").unwrap();
+    browser.post(world, "/login/consent", &[("question", question), (answer, "1")]).await
 }
 
 async fn approve(world: &World, user_code: &str, browser: &mut Browser) {
-    let (id, grant) = (id_of(world, user_code).await, grant(world, browser).await);
-    let writes = world.provider.approve_device(&id, grant, world.time.now()).await.unwrap();
-    world.provider.store.commit(writes).await.unwrap();
+    let question = log_in(world, browser, user_code).await;
+    let end = say(world, browser, &question, "agree").await;
+    assert_eq!(end.location(), format!("{ISSUER}/device/connected"));
 }
 
 #[tokio::test]
@@ -162,20 +169,75 @@ async fn another_client_gets_nothing_and_spoils_nothing() {
     poll(&world, "").await.assert_token_error(400, "invalid_request");
 }
 
+/// RFC 8628 5.4: also who is signed in, and whom nobody else would ask, says that he began this himself.
+#[tokio::test]
+async fn the_user_is_always_asked() {
+    let world = world().await;
+    let mut browser = Browser::default();
+    world.sign_in(&mut browser, &[]).await;
+    for _ in 0..2 {
+        let (code, user_code) = ask(&world).await;
+        let answer = enter(&world, &mut browser, &user_code).await;
+        let question = answer.location().strip_prefix(ISSUER).unwrap().to_owned();
+        let page = browser.get(&world, &question).await;
+        for shown in
+            ["&#60;beta&#62; &#38; co", "beta.example", "Alice Archer", "on a device that you have in front of you"]
+        {
+            assert!(page.text().contains(shown), "{shown}: {}", page.text());
+        }
+        poll(&world, &code).await.assert_token_error(400, "authorization_pending");
+        say(&world, &mut browser, &question, "agree").await.location();
+        assert_eq!(poll(&world, &code).await.status.as_u16(), 200);
+    }
+}
+
 #[tokio::test]
 async fn a_user_answers_once() {
     let world = world().await;
+    let (mut browser, mut other) = (Browser::default(), Browser::default());
+    let (code, user_code) = ask(&world).await;
+    let question = log_in(&world, &mut browser, &user_code).await;
+    let late = log_in(&world, &mut other, &user_code).await;
+    // S2: the question is for the browser that was asked.
+    say(&world, &mut other, &question, "agree").await.assert_page(403);
+    let end = say(&world, &mut browser, &question, "refuse").await;
+    assert_eq!(end.location(), format!("{ISSUER}/device/refused"));
+    for (browser, question) in [(&mut other, &late), (&mut browser, &question)] {
+        say(&world, browser, question, "agree").await.assert_page(400);
+    }
+    poll(&world, &code).await.assert_token_error(400, "access_denied");
+    assert_eq!(enter(&world, &mut browser, &user_code).await.status.as_u16(), 400);
+}
+
+/// A login that fails turns nobody away; a user who gives up does.
+#[tokio::test]
+async fn a_failed_login_is_no_refusal() {
+    let world = world().await;
     let mut browser = Browser::default();
     let (code, user_code) = ask(&world).await;
-    let (id, grant, now) = (id_of(&world, &user_code).await, grant(&world, &mut browser).await, world.time.now());
-    let other = Grant { client_id: serde_json::from_value(json!(world.client_id("delta"))).unwrap(), ..grant.clone() };
-    assert!(world.provider.approve_device(&id, other, now).await.is_err());
-    let first = world.provider.deny_device(&id, now).await.unwrap();
-    let second = world.provider.approve_device(&id, grant.clone(), now).await.unwrap();
-    world.provider.store.commit(first).await.unwrap();
-    assert!(world.provider.store.commit(second).await.is_err());
-    assert!(world.provider.approve_device(&id, grant, now).await.is_err());
-    poll(&world, &code).await.assert_token_error(400, "access_denied");
+    for (failure, error) in
+        [(LoginFailure::Unavailable, "authorization_pending"), (LoginFailure::Cancelled, "access_denied")]
+    {
+        let portal = enter(&world, &mut browser, &user_code).await.location();
+        let end = browser.get(&world, &world.fail(&portal, failure).await).await;
+        assert_eq!(end.location(), format!("{ISSUER}/device/refused"));
+        poll(&world, &code).await.assert_token_error(400, error);
+    }
+    let page = browser.get(&world, "/device/refused").await;
+    assert!(page.text().contains("was not connected"));
+}
+
+/// What the user reads first may be older than the answer.
+#[tokio::test]
+async fn a_late_answer_is_told_so() {
+    let world = world().await;
+    let mut browser = Browser::default();
+    let (code, user_code) = ask(&world).await;
+    world.pass(590);
+    let question = log_in(&world, &mut browser, &user_code).await;
+    world.pass(10);
+    say(&world, &mut browser, &question, "agree").await.assert_page(400);
+    poll(&world, &code).await.assert_token_error(400, "expired_token");
 }
 
 /// C7: what the user agreed to ends with what it came of.

@@ -27,7 +27,7 @@ use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::outbound::{self, Outbound};
 use crate::registry::{
     self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, GrantType, Instance, InstanceId,
-    InstanceState, Liveness, QuarantineCause, Registry, RelyingParty, SubjectKey, TrustEdge, TrustEdgeId,
+    InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Session;
@@ -183,8 +183,10 @@ impl World {
 
     /// Lets a client ask for tokens in this way too.
     pub(super) async fn grant_type(&self, name: &str, grant_type: GrantType) {
-        let allow = |party: &mut RelyingParty| drop(party.policy.grant_types.insert(grant_type));
-        self.change(name, |instance| allow(instance.relying_party.as_mut().unwrap())).await;
+        let allow = |instance: &mut Instance| {
+            instance.relying_party.as_mut().unwrap().policy.grant_types.insert(grant_type);
+        };
+        self.change(name, allow).await;
     }
 
     pub(super) async fn quarantine(&self, name: &str) {
