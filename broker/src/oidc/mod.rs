@@ -7,6 +7,7 @@
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
 //! | `/userinfo` | `userinfo.rs` |
+//! | `/introspect`, `/revoke` | `introspect.rs`, `revoke.rs` |
 //! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration` | documents |
 //!
@@ -14,13 +15,16 @@
 
 mod authorization;
 mod authorize;
+mod caller;
 mod choice;
 mod client_auth;
 mod comeback;
 mod discovery;
 mod document;
+mod dpop;
 mod error;
 mod id_token_hint;
+mod introspect;
 mod jwks;
 mod parameters;
 mod peer_certificate;
@@ -28,6 +32,8 @@ mod pkce;
 mod registration;
 mod request;
 mod response;
+mod revoke;
+mod throttle;
 mod token;
 mod userinfo;
 
@@ -46,8 +52,10 @@ use crate::grants::{GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
 use crate::login::{Login, RETURN_PATH};
 use crate::oidc::document::Document;
+use crate::oidc::dpop::Replays;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
+use crate::oidc::throttle::Throttle;
 use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
@@ -68,6 +76,8 @@ mod path {
     pub(super) const CHOOSE_HOME: &str = "/login/home";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
+    pub(super) const INTROSPECT: &str = "/introspect";
+    pub(super) const REVOKE: &str = "/revoke";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -111,6 +121,8 @@ pub struct Provider {
     signer: TokenSigner,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
+    throttle: Throttle,
+    replays: Replays,
     hints: HintVerifier,
     discovery: Document,
     published_keys: PublishedKeys,
@@ -136,6 +148,8 @@ impl Provider {
             signer,
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
+            throttle: Throttle::default(),
+            replays: Replays::default(),
             login_lifetime: lifetimes.login,
             store,
             registry,
@@ -178,5 +192,7 @@ pub fn router_for_certificates(provider: Arc<Provider>, boundary: Boundary) -> R
 fn endpoints_for_clients() -> Router<Arc<Provider>> {
     Router::new()
         .route(path::TOKEN, post(token::post))
+        .route(path::INTROSPECT, post(introspect::post))
+        .route(path::REVOKE, post(revoke::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
 }
