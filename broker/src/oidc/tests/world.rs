@@ -65,7 +65,7 @@ pub(super) struct World {
     pub(super) kek: Arc<KeyEncryptionKey>,
     pub(super) grants: Grants,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
-    secrets: BTreeMap<String, String>,
+    secrets: BTreeMap<String, (String, ClientSecret)>,
     _folder: tempfile::TempDir,
 }
 
@@ -140,7 +140,8 @@ impl World {
     async fn populate(&mut self) {
         for name in ["alpha", "beta", "gamma", "delta"] {
             let secret = ClientSecret::generate(&self.kek, 1).unwrap();
-            self.secrets.insert(name.to_owned(), secret.open(&self.kek).unwrap().to_string());
+            let opened = secret.open(&self.kek).unwrap().to_string();
+            self.secrets.insert(name.to_owned(), (opened, secret.clone()));
             self.save(&instance(name, &secret)).await;
             let ready = |sighting: &mut registry::Sighting| (sighting.online, sighting.home_ready) = (true, true);
             self.liveness.update(&name.parse().unwrap(), ready, NOW);
@@ -186,7 +187,11 @@ impl World {
     }
 
     pub(super) fn secret(&self, name: &str) -> &str {
-        &self.secrets[name]
+        &self.secrets[name].0
+    }
+
+    pub(super) fn first_secret(&self, name: &str) -> &ClientSecret {
+        &self.secrets[name].1
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
