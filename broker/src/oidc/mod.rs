@@ -7,6 +7,7 @@
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
 //! | `/userinfo` | `userinfo.rs` |
+//! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
@@ -23,6 +24,7 @@ mod id_token_hint;
 mod jwks;
 mod parameters;
 mod pkce;
+mod registration;
 mod request;
 mod response;
 mod token;
@@ -45,6 +47,7 @@ use crate::login::{Login, RETURN_PATH};
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
+use crate::outbound::Outbound;
 use crate::registry::{Liveness, Registry, SubjectKey};
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
@@ -63,6 +66,8 @@ mod path {
     pub(super) const CHOOSE_HOME: &str = "/login/home";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
+    pub(super) const REGISTER: &str = "/register";
+    pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
 
 /// What the endpoints stand on.
@@ -77,6 +82,8 @@ pub struct Foundations {
     pub kek: Arc<KeyEncryptionKey>,
     /// What tokens are signed with.
     pub keys: KeySet,
+    /// How applications are asked for what they publish.
+    pub outbound: Outbound,
     /// How the keys are published.
     pub publication: Publication,
     /// What subjects are made with.
@@ -89,6 +96,8 @@ pub struct Foundations {
 pub struct Provider {
     store: Arc<dyn Store>,
     registry: Registry,
+    kek: Arc<KeyEncryptionKey>,
+    outbound: Outbound,
     subjects: SubjectKey,
     clock: Clock,
     issuer: Issuer,
@@ -106,14 +115,14 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, kek, keys, publication, subjects, clock } = foundations;
+        let Foundations { store, registry, liveness, keys, kek, outbound, publication, subjects, clock } = foundations;
         Self {
             sessions: Sessions::new(store.clone(), &lifetimes),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys.clone(), publication),
             grants: Grants::new(
-                GrantFoundations { store: store.clone(), kek, keys, liveness },
+                GrantFoundations { store: store.clone(), kek: kek.clone(), keys, liveness },
                 issuer.clone(),
                 lifetimes,
             ),
@@ -122,6 +131,8 @@ impl Provider {
             login_lifetime: lifetimes.login,
             store,
             registry,
+            kek,
+            outbound,
             subjects,
             clock,
             issuer,
@@ -140,6 +151,8 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(RETURN_PATH, get(comeback::get))
         .route(path::TOKEN, post(token::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
+        .route(path::REGISTER, post(registration::post))
+        .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)
         .method_not_allowed_fallback(async || Problem::METHOD);
     boundary.around(router)
