@@ -35,8 +35,9 @@ use crate::enrolment::Enrolment;
 use crate::fleet::Fleet;
 use crate::grants::Probes;
 use crate::login::Login;
-use crate::registry::Registry;
+use crate::registry::{Registry, SubjectKey};
 use crate::rotation::Rotations;
+use crate::sessions::Sessions;
 
 use authorization::{AuthorizationLayer, Gate};
 
@@ -69,6 +70,10 @@ pub struct Services {
     pub registry: Registry,
     /// Keys, secrets and the CA on the move.
     pub rotations: Arc<Rotations>,
+    /// Who is signed in, and the logouts on their way.
+    pub sessions: Sessions,
+    /// How the broker knows users.
+    pub subjects: SubjectKey,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.

@@ -88,6 +88,8 @@ pub struct Foundations {
     pub publication: Publication,
     /// What subjects are made with.
     pub subjects: SubjectKey,
+    /// Who is signed in.
+    pub sessions: Sessions,
     /// The time.
     pub clock: Clock,
 }
@@ -115,9 +117,9 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, keys, kek, outbound, publication, subjects, clock } = foundations;
+        let Foundations { store, registry, liveness, keys, kek, outbound, publication, subjects, sessions, clock } =
+            foundations;
         Self {
-            sessions: Sessions::new(store.clone(), &lifetimes),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys.clone(), publication),
@@ -134,6 +136,7 @@ impl Provider {
             kek,
             outbound,
             subjects,
+            sessions,
             clock,
             issuer,
             login,

@@ -30,6 +30,7 @@ use crate::registry::{
     QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
+use crate::sessions::Sessions;
 use crate::storage::sled::SledStore;
 use crate::storage::{Expect, Store};
 use crate::web::Boundary;
@@ -61,6 +62,7 @@ pub(super) struct World {
     pub(super) keys: KeySet,
     pub(super) kek: Arc<KeyEncryptionKey>,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
+    pub(super) sessions: Sessions,
     secrets: BTreeMap<String, String>,
     _folder: tempfile::TempDir,
 }
@@ -91,6 +93,7 @@ impl World {
         let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
+        let sessions = Sessions::new(store.clone(), &LIFETIMES);
         let foundations = Foundations {
             store,
             kek: kek.clone(),
@@ -100,6 +103,7 @@ impl World {
             keys: keys.clone(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
             subjects,
+            sessions: sessions.clone(),
             clock: time.clone(),
         };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
@@ -118,6 +122,7 @@ impl World {
             keys,
             kek,
             key_set_plan,
+            sessions,
             secrets,
             _folder: folder,
         };
