@@ -78,7 +78,7 @@ pub struct Foundations {
     pub registry: Registry,
     /// What the agents have acknowledged.
     pub liveness: Liveness,
-    /// Seals codes and tokens.
+    /// Seals codes and tokens, opens client secrets.
     pub kek: Arc<KeyEncryptionKey>,
     /// What tokens are signed with.
     pub keys: KeySet,
