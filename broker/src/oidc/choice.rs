@@ -70,7 +70,7 @@ fn button(home: &HomeChoice, last_used: bool) -> HomeButton {
 }
 
 /// Host and port, as people know the instance.
-fn host(public_url: &str) -> String {
+pub(super) fn host(public_url: &str) -> String {
     let url = Url::parse(public_url).ok();
     let authority = url.as_ref().map(|url| url.authority().to_owned());
     authority.unwrap_or_default()

@@ -7,11 +7,14 @@
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
 //! | `/userinfo` | `userinfo.rs` |
+//! | `/logout` | `logout`: the end of a session at the user's wish |
+//! | `/account` | `account.rs`: where the user is signed in, and the end of that |
 //! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
 
+mod account;
 mod authorization;
 mod authorize;
 mod choice;
@@ -22,6 +25,7 @@ mod document;
 mod error;
 mod id_token_hint;
 mod jwks;
+mod logout;
 mod parameters;
 mod pkce;
 mod registration;
@@ -66,6 +70,9 @@ mod path {
     pub(super) const CHOOSE_HOME: &str = "/login/home";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
+    pub(super) const LOGOUT: &str = "/logout";
+    pub(super) const LOGOUT_CONFIRMED: &str = "/logout/confirmed";
+    pub(super) const ACCOUNT: &str = "/account";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -99,6 +106,7 @@ pub struct Provider {
     store: Arc<dyn Store>,
     registry: Registry,
     kek: Arc<KeyEncryptionKey>,
+    keys: KeySet,
     outbound: Outbound,
     subjects: SubjectKey,
     clock: Clock,
@@ -124,7 +132,7 @@ impl Provider {
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys.clone(), publication),
             grants: Grants::new(
-                GrantFoundations { store: store.clone(), kek: kek.clone(), keys, liveness },
+                GrantFoundations { store: store.clone(), kek: kek.clone(), keys: keys.clone(), liveness },
                 issuer.clone(),
                 lifetimes,
             ),
@@ -134,6 +142,7 @@ impl Provider {
             store,
             registry,
             kek,
+            keys,
             outbound,
             subjects,
             sessions,
@@ -154,6 +163,10 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(RETURN_PATH, get(comeback::get))
         .route(path::TOKEN, post(token::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
+        // Whoever asks for the head of a page wants nothing done.
+        .route(path::LOGOUT, get(logout::get).post(logout::post).head(async || Problem::METHOD))
+        .route(path::LOGOUT_CONFIRMED, post(logout::confirmed))
+        .route(path::ACCOUNT, get(account::get).post(account::post))
         .route(path::REGISTER, post(registration::post))
         .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)
