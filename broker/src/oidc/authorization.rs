@@ -294,7 +294,7 @@ impl Provider {
             amr: identity.amr.clone(),
         };
         let code_challenge = request.code_challenge.clone();
-        let binding = CodeBinding { redirect_uri: redirect_uri.clone(), code_challenge };
+        let binding = CodeBinding { redirect_uri: redirect_uri.clone(), code_challenge, dpop_jkt: None };
         Ok(self.grants.issue_code(grant, binding, now)?)
     }
 

@@ -192,6 +192,8 @@ pub(super) enum TokenRequestError {
     Missing,
     #[error("the grant_type is not supported")]
     GrantType,
+    #[error("the client may not use this grant_type")]
+    GrantTypeNotAllowed,
     #[error(transparent)]
     Client(#[from] ClientAuthError),
     #[error(transparent)]
@@ -209,7 +211,10 @@ impl IntoResponse for TokenRequestError {
             Self::Parameter(_) => (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is repeated.")),
             Self::Missing => (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is missing.")),
             Self::GrantType => {
-                (StatusCode::BAD_REQUEST, oauth("unsupported_grant_type", "grant_type must be authorization_code."))
+                (StatusCode::BAD_REQUEST, oauth("unsupported_grant_type", "This grant_type is not supported."))
+            }
+            Self::GrantTypeNotAllowed => {
+                (StatusCode::BAD_REQUEST, oauth("unauthorized_client", "The client may not use this grant_type."))
             }
             Self::Client(error) => client(*error),
             Self::Token(error) => token(error),
@@ -258,7 +263,7 @@ fn client(error: ClientAuthError) -> (StatusCode, OAuthError) {
 
 fn token(error: &TokenError) -> (StatusCode, OAuthError) {
     // One sentence for all: whoever guesses learns nothing from it. The log has the rule that was broken.
-    let invalid = oauth("invalid_grant", "The code is not valid for this request.");
+    let invalid = oauth("invalid_grant", "The code or token is not valid for this request.");
     match error {
         TokenError::CodeUnknown
         | TokenError::CodeOfAnotherClient
@@ -269,10 +274,22 @@ fn token(error: &TokenError) -> (StatusCode, OAuthError) {
         | TokenError::CodeReplayed
         | TokenError::CodeExpired
         | TokenError::CodeIsProbe
+        | TokenError::RefreshTokenUnknown
+        | TokenError::RefreshTokenOfAnotherClient
+        | TokenError::RefreshTokenReplayed
+        | TokenError::RefreshTokenExpired
+        | TokenError::TokenOfAnotherClient
+        | TokenError::BoundToAnotherKey
         | TokenError::SessionEnded
         | TokenError::GrantEnded
         | TokenError::TrustWithdrawn => (StatusCode::BAD_REQUEST, invalid),
-        TokenError::AccessTokenUnknown | TokenError::AccessTokenExpired => {
+        TokenError::ScopeWidened => {
+            (StatusCode::BAD_REQUEST, oauth("invalid_scope", "scope must not go beyond what was granted."))
+        }
+        TokenError::ResourceNotGranted => {
+            (StatusCode::BAD_REQUEST, oauth("invalid_target", "The resource was not granted, or may not be called."))
+        }
+        TokenError::AccessTokenUnknown | TokenError::AccessTokenExpired | TokenError::AccessTokenRevoked => {
             (StatusCode::UNAUTHORIZED, oauth("invalid_token", "The access token is not valid."))
         }
         TokenError::Internal(_) | TokenError::Signing(_) => {

@@ -27,6 +27,7 @@ mod id_token_hint;
 mod jwks;
 mod logout;
 mod parameters;
+mod peer_certificate;
 mod pkce;
 mod registration;
 mod request;
@@ -51,8 +52,8 @@ use crate::login::{Login, RETURN_PATH};
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
-use crate::outbound::Outbound;
-use crate::registry::{Liveness, Registry, SubjectKey};
+use crate::outbound::{ClientKeySets, Outbound};
+use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
 use crate::storage::Store;
@@ -61,6 +62,7 @@ use crate::web::{Boundary, Problem};
 
 pub use client_auth::UsedAssertion;
 pub use jwks::Publication;
+pub use peer_certificate::PeerCertificate;
 
 /// Where things are, below the issuer.
 mod path {
@@ -85,7 +87,7 @@ pub struct Foundations {
     pub registry: Registry,
     /// What the agents have acknowledged.
     pub liveness: Liveness,
-    /// Seals codes and tokens, opens client secrets.
+    /// Seals codes and tokens, and the secrets of clients.
     pub kek: Arc<KeyEncryptionKey>,
     /// What tokens are signed with.
     pub keys: KeySet,
@@ -106,8 +108,8 @@ pub struct Provider {
     store: Arc<dyn Store>,
     registry: Registry,
     kek: Arc<KeyEncryptionKey>,
-    keys: KeySet,
     outbound: Outbound,
+    client_keys: ClientKeySets,
     subjects: SubjectKey,
     clock: Clock,
     issuer: Issuer,
@@ -115,6 +117,7 @@ pub struct Provider {
     login_lifetime: Duration,
     sessions: Sessions,
     grants: Grants,
+    signer: TokenSigner,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
     hints: HintVerifier,
@@ -125,24 +128,28 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, keys, kek, outbound, publication, subjects, sessions, clock } =
+        let Foundations { store, registry, liveness, kek, keys, outbound, publication, subjects, sessions, clock } =
             foundations;
+        let signer = TokenSigner::new(keys.clone(), liveness);
+        let grants = GrantFoundations {
+            store: store.clone(),
+            kek: kek.clone(),
+            signer: signer.clone(),
+            subjects: subjects.clone(),
+        };
         Self {
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             discovery: discovery::document(&issuer),
-            published_keys: PublishedKeys::new(keys.clone(), publication),
-            grants: Grants::new(
-                GrantFoundations { store: store.clone(), kek: kek.clone(), keys: keys.clone(), liveness },
-                issuer.clone(),
-                lifetimes,
-            ),
+            published_keys: PublishedKeys::new(keys, publication),
+            grants: Grants::new(grants, issuer.clone(), lifetimes),
+            signer,
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
             login_lifetime: lifetimes.login,
             store,
             registry,
             kek,
-            keys,
+            client_keys: ClientKeySets::new(outbound.clone()),
             outbound,
             subjects,
             sessions,
@@ -153,16 +160,21 @@ impl Provider {
     }
 }
 
+impl Provider {
+    /// What it grants, for whoever ends that by other ways.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
+    }
+}
+
 /// All endpoints.
 pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
-    let router = Router::new()
+    let router = endpoints_for_clients()
         .route(path::DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(jwks::get))
         .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))
         .route(RETURN_PATH, get(comeback::get))
-        .route(path::TOKEN, post(token::post))
-        .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
         // Whoever asks for the head of a page wants nothing done.
         .route(path::LOGOUT, get(logout::get).post(logout::post).head(async || Problem::METHOD))
         .route(path::LOGOUT_CONFIRMED, post(logout::confirmed))
@@ -172,4 +184,20 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .with_state(provider)
         .method_not_allowed_fallback(async || Problem::METHOD);
     boundary.around(router)
+}
+
+/// What clients may call with a certificate too, on the agents' port (RFC 8705 5): no page is there.
+pub fn router_for_certificates(provider: Arc<Provider>, boundary: Boundary) -> Router {
+    let router = endpoints_for_clients()
+        .with_state(provider)
+        .method_not_allowed_fallback(async || Problem::METHOD)
+        .fallback(async || Problem::NOT_FOUND);
+    boundary.around(router)
+}
+
+/// Where clients speak for themselves, without a browser.
+fn endpoints_for_clients() -> Router<Arc<Provider>> {
+    Router::new()
+        .route(path::TOKEN, post(token::post))
+        .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
 }

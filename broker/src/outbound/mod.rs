@@ -10,6 +10,7 @@
 //! * A few seconds and a bounded answer, whatever the other side does.
 
 mod address;
+mod client_keys;
 
 use std::error::Error;
 use std::io;
@@ -40,6 +41,8 @@ use url::{Host, Url};
 use crate::clock::Clock;
 use crate::config::Issuer;
 use crate::registry::Registry;
+
+pub use client_keys::ClientKeySets;
 
 /// Until there is a connection: name, address and TLS.
 const CONNECT: Duration = Duration::from_secs(3);

@@ -16,9 +16,7 @@ use tokio::sync::{Notify, watch};
 use tracing::warn;
 
 use crate::clock::Timestamp;
-use crate::keys::{Keys, Signer};
 use crate::registry::report::AgentReport;
-use crate::registry::{Client, SigningKeyChoice};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store, StoreError};
 
@@ -186,19 +184,6 @@ impl Sighting {
 }
 
 impl Liveness {
-    /// The key that signs what a relying party is sent, by the choice that ops made for it.
-    pub fn signer<'k>(&self, client: Client<'_>, keys: &'k Keys) -> &'k Signer {
-        let party = client.relying_party;
-        match party.signing_key_choice {
-            SigningKeyChoice::Active => keys.signer(party.id_token_alg),
-            SigningKeyChoice::Acknowledged => {
-                let sighting = self.sighting(client.name);
-                let acknowledged = sighting.map(|sighting| sighting.acknowledged.key_ids).unwrap_or_default();
-                keys.signer_for(party.id_token_alg, &acknowledged)
-            }
-        }
-    }
-
     /// Loads what was heard before this broker started. The future writes what is heard from now on, and must be run.
     ///
     /// # Errors

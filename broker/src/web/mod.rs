@@ -22,7 +22,7 @@ use axum::routing::get;
 use crate::storage::Store;
 
 pub use account::{AccountPage, ApplicationRow, SessionRow, StrangerPage, ToldRow, ago};
-pub use boundary::{Boundary, ClientAddress};
+pub use boundary::{Boundary, ClientAddress, note_peer};
 pub use cookies::{CookieName, Visitor, set_cookie};
 pub use form_token::FormToken;
 pub use pages::{HomeButton, PickerPage, Problem};

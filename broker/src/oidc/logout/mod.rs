@@ -83,7 +83,7 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Response, BrowserError> {
         let snapshot = self.registry.snapshot();
-        let request = LogoutRequest::read(parameters, &snapshot, &self.keys, &self.issuer);
+        let request = LogoutRequest::read(parameters, &snapshot, self.signer.keys(), &self.issuer);
         let LogoutRequest { hint, back, doubtful } = request.map_err(|_| CallbackError::Parameters)?;
         match (self.signed_in(visitor, now).await?, hint) {
             (None, Some(_)) => Ok(Departure::of_nobody().to(back).into_response()),

@@ -85,6 +85,7 @@ pub(super) async fn delete(
 ) -> Result<Response, RegistrationRequestError> {
     let client = provider.registry.managed_client(&id, bearer(&headers, REGISTRATION_TOKEN_PREFIX)?).await?;
     provider.registry.remove_client(&client).await?;
+    provider.client_keys.forget(&client.record.relying_party.client_id);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -136,6 +137,7 @@ impl Provider {
         client.relying_party = change::with_secret_of(new, old);
         let client = client.clone();
         self.registry.replace_client(stored).await?;
+        self.client_keys.forget(&client.relying_party.client_id);
         Ok(client)
     }
 

@@ -48,6 +48,8 @@ const LIFETIMES: Lifetimes = Lifetimes {
     id_token: Duration::from_secs(600),
     access_token: Duration::from_secs(600),
     authorization_code: Duration::from_secs(60),
+    refresh_token: Duration::from_secs(90 * 86_400),
+    refresh_token_idle: Duration::from_secs(30 * 86_400),
     instance_certificate: Duration::from_secs(86_400),
 };
 
@@ -96,7 +98,6 @@ impl World {
         let sessions = Sessions::new(store.clone(), &LIFETIMES);
         let foundations = Foundations {
             store,
-            kek: kek.clone(),
             outbound: Outbound::new(outbound, registry.clone(), time.clone()).unwrap(),
             registry: registry.clone(),
             liveness: liveness.clone(),

@@ -10,9 +10,9 @@ use tracing::warn;
 
 use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
-use crate::keys::{KeyError, KeySet};
+use crate::keys::KeyError;
 use crate::outbound::Outbound;
-use crate::registry::{Client, Liveness, Registry};
+use crate::registry::{Client, Registry, TokenSigner};
 use crate::sessions::outbox::logout_token::{LogoutToken, TYP};
 use crate::sessions::outbox::record::{Lane, Place};
 use crate::sessions::outbox::{
@@ -39,9 +39,7 @@ pub struct DeliveryFoundations {
     /// Whom to tell, and where.
     pub registry: Registry,
     /// Signs logout tokens.
-    pub keys: KeySet,
-    /// Which keys relying parties know.
-    pub liveness: Liveness,
+    pub signer: TokenSigner,
     /// Who says so.
     pub issuer: Issuer,
     /// The way out.
@@ -182,7 +180,7 @@ impl Delivery {
 
     /// Posts one logout token (Back-Channel Logout 2.5).
     async fn post(&self, id: &LogoutId, logout: &StoredLogout, entered: &Entered) -> Result<Outcome, DeliveryError> {
-        let DeliveryFoundations { registry, keys, liveness, issuer, outbound, clock } = &*self.foundations;
+        let DeliveryFoundations { registry, signer, issuer, outbound, clock } = &*self.foundations;
         let snapshot = registry.snapshot();
         let Some(client) = Client::told(&snapshot, &logout.target, &entered.client_id) else {
             return Ok(Outcome::Gone("the client is gone".to_owned()));
@@ -191,7 +189,7 @@ impl Delivery {
             return Ok(Outcome::Gone("it has no back-channel address any more".to_owned()));
         };
         let claims = LogoutToken::of(entered, issuer, (id, logout.attempts + 1), clock.now());
-        let token = liveness.signer(client, &keys.current()).sign_typed(TYP, &claims)?;
+        let token = signer.sign_typed(client, (TYP, client.relying_party.id_token_alg), &claims)?;
         // 2.8: 200, and 204 from frameworks that have nothing to say.
         Ok(match outbound.post_form(address, &[("logout_token", &token)]).await {
             Ok(status @ (StatusCode::OK | StatusCode::NO_CONTENT)) => Outcome::Told(status.as_u16().to_string()),

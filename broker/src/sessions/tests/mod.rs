@@ -20,7 +20,8 @@ use crate::keys::{self, KeySet};
 use crate::outbound::{self, Outbound};
 use crate::registry::tests::{NOW, World as RegistryWorld, name};
 use crate::registry::{
-    AssertedIdentity, ClientId, Instance, InstanceId, Liveness, SessionId, SubjectKey, SubjectType, UserId,
+    AssertedIdentity, ClientId, Instance, InstanceId, Liveness, SessionId, SubjectKey, SubjectType,
+    TokenSigner, UserId,
 };
 use crate::sessions::{Delivery, DeliveryFoundations, LogoutId, LogoutState, Opened, Sessions, StoredLogout, Vouched};
 use crate::storage::Store;
@@ -71,8 +72,7 @@ impl World {
         let foundations = DeliveryFoundations {
             outbound: Outbound::new(settings, registry.clone(), self.clock.clone()).unwrap(),
             registry,
-            keys: self.keys.clone(),
-            liveness: Liveness::default(),
+            signer: TokenSigner::new(self.keys.clone(), Liveness::default()),
             issuer,
             clock: self.clock.clone(),
         };
