@@ -157,6 +157,7 @@ pub async fn run(
     };
     let provider = Provider::new(answering, login.clone(), config.issuer.clone(), config.lifetimes);
     let provider = Arc::new(provider);
+    let grants = provider.grants().clone();
     // Nobody stands before the agents' port: whoever names another address there is not believed.
     let unproxied = Boundary::new(&config.issuer, TrustedProxies::new(Vec::new()));
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
@@ -171,6 +172,7 @@ pub async fn run(
         registry,
         rotations: rotations.clone(),
         sessions,
+        grants,
         subjects,
         issuer: config.issuer.clone(),
         clock: clock.clone(),

@@ -14,7 +14,7 @@ mod client_keys;
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,6 +177,10 @@ impl Client {
         let found: Vec<SocketAddr> = match url.host().ok_or(OutboundError::Address)? {
             Host::Ipv4(address) => vec![(address, port).into()],
             Host::Ipv6(address) => vec![(address, port).into()],
+            // RFC 6761 6.3: that is this machine, whether or not its resolver knows it. (Judged like any other address.)
+            Host::Domain(name) if is_localhost(name) => {
+                vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+            }
             Host::Domain(name) => {
                 tokio::net::lookup_host((name, port)).await.map_err(OutboundError::Unreachable)?.collect()
             }
@@ -211,6 +215,10 @@ impl Client {
         }
         Err(OutboundError::Unreachable(failure))
     }
+}
+
+fn is_localhost(name: &str) -> bool {
+    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// An answer whose body has not been read. The connection ends with it.

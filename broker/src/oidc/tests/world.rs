@@ -98,6 +98,7 @@ impl World {
         let sessions = Sessions::new(store.clone(), &LIFETIMES);
         let foundations = Foundations {
             store,
+            kek: kek.clone(),
             outbound: Outbound::new(outbound, registry.clone(), time.clone()).unwrap(),
             registry: registry.clone(),
             liveness: liveness.clone(),

@@ -16,6 +16,8 @@ mod record;
 
 use std::sync::Arc;
 
+use tracing::{error, info, warn};
+
 use crate::clock::Timestamp;
 use crate::secret::{SecretError, random};
 use crate::storage::table::{Record as _, Stored, Table};
@@ -100,18 +102,7 @@ impl Outbox {
             return Ok(());
         }
         let next = found.record.clone().after(outcome, now, u16::from_be_bytes(random()?));
-        let (target, attempts, detail) = (&next.target, next.attempts, &next.detail);
-        match next.state {
-            LogoutState::Confirmed => tracing::info!(logout = %id, %target, attempts, detail, "a logout is confirmed"),
-            LogoutState::NotSupported => tracing::warn!(logout = %id, %target, detail, "a logout reaches nobody"),
-            LogoutState::Pending => {
-                tracing::info!(logout = %id, %target, attempts, detail, "a logout is tried again later")
-            }
-            LogoutState::Dead => tracing::error!(
-                logout = %id, %target, user = next.user_name, attempts, detail,
-                "ALERT: a logout was given up; `homeward-broker session retry` tries it again"
-            ),
-        }
+        tell(id, &next);
         match self.replace(id, found, &next).await {
             Err(OutboxError::Store(StoreError::Conflict)) => Ok(()),
             done => done,
@@ -157,6 +148,20 @@ impl Outbox {
             });
             heads.extend(head);
         }
+    }
+}
+
+/// What ops may want to know of a try.
+fn tell(id: &LogoutId, logout: &StoredLogout) {
+    let StoredLogout { target, attempts, detail, .. } = logout;
+    match logout.state {
+        LogoutState::Confirmed => info!(logout = %id, %target, attempts, detail, "a logout is confirmed"),
+        LogoutState::NotSupported => warn!(logout = %id, %target, detail, "a logout reaches nobody"),
+        LogoutState::Pending => info!(logout = %id, %target, attempts, detail, "a logout is tried again later"),
+        LogoutState::Dead => error!(
+            logout = %id, %target, attempts, detail,
+            "ALERT: a logout was given up; `homeward-broker session retry` tries it again"
+        ),
     }
 }
 

@@ -20,8 +20,7 @@ use crate::keys::{self, KeySet};
 use crate::outbound::{self, Outbound};
 use crate::registry::tests::{NOW, World as RegistryWorld, name};
 use crate::registry::{
-    AssertedIdentity, ClientId, Instance, InstanceId, Liveness, SessionId, SubjectKey, SubjectType,
-    TokenSigner, UserId,
+    AssertedIdentity, ClientId, Instance, InstanceId, Liveness, SessionId, SubjectKey, SubjectType, TokenSigner, UserId,
 };
 use crate::sessions::{Delivery, DeliveryFoundations, LogoutId, LogoutState, Opened, Sessions, StoredLogout, Vouched};
 use crate::storage::Store;
@@ -32,6 +31,8 @@ const LIFETIMES: Lifetimes = Lifetimes {
     login: Duration::from_secs(600),
     id_token: Duration::from_secs(600),
     access_token: Duration::from_secs(600),
+    refresh_token: Duration::from_secs(86_400),
+    refresh_token_idle: Duration::from_secs(86_400),
     authorization_code: Duration::from_secs(60),
     instance_certificate: Duration::from_secs(86_400),
 };
