@@ -150,6 +150,7 @@ pub async fn run(
         registry: registry.clone(),
         liveness: liveness.clone(),
         keys,
+        agent_url: config.agent_url.clone(),
         publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
         subjects: subjects.clone(),
         sessions: sessions.clone(),

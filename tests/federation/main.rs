@@ -12,6 +12,7 @@ mod killed;
 mod login;
 mod logout;
 mod ops;
+mod registration;
 mod returning;
 mod rotation;
 mod site;

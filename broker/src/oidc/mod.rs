@@ -10,7 +10,7 @@
 //! | `/logout` | `logout`: the end of a session at the user's wish |
 //! | `/account` | `account.rs`: where the user is signed in, and the end of that |
 //! | `/register` | `registration`: clients register, and look after themselves |
-//! | `/jwks`, `/.well-known/openid-configuration` | documents |
+//! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
 
@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
@@ -67,11 +68,16 @@ pub use peer_certificate::PeerCertificate;
 /// Where things are, below the issuer.
 mod path {
     pub(super) const DISCOVERY: &str = "/.well-known/openid-configuration";
+    pub(super) const OAUTH_DISCOVERY: &str = "/.well-known/oauth-authorization-server";
     pub(super) const JWKS: &str = "/jwks";
     pub(super) const AUTHORIZE: &str = "/authorize";
     pub(super) const CHOOSE_HOME: &str = "/login/home";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
+    pub(super) const PAR: &str = "/par";
+    pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+    pub(super) const INTROSPECT: &str = "/introspect";
+    pub(super) const REVOKE: &str = "/revoke";
     pub(super) const LOGOUT: &str = "/logout";
     pub(super) const LOGOUT_CONFIRMED: &str = "/logout/confirmed";
     pub(super) const ACCOUNT: &str = "/account";
@@ -95,6 +101,8 @@ pub struct Foundations {
     pub outbound: Outbound,
     /// How the keys are published.
     pub publication: Publication,
+    /// Where clients show certificates: the agents' port.
+    pub agent_url: Url,
     /// What subjects are made with.
     pub subjects: SubjectKey,
     /// Who is signed in.
@@ -128,8 +136,19 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, kek, keys, outbound, publication, subjects, sessions, clock } =
-            foundations;
+        let Foundations {
+            store,
+            registry,
+            liveness,
+            kek,
+            keys,
+            outbound,
+            publication,
+            agent_url,
+            subjects,
+            sessions,
+            clock,
+        } = foundations;
         let signer = TokenSigner::new(keys.clone(), liveness);
         let grants = GrantFoundations {
             store: store.clone(),
@@ -139,7 +158,7 @@ impl Provider {
         };
         Self {
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
-            discovery: discovery::document(&issuer),
+            discovery: discovery::document(&issuer, &agent_url),
             published_keys: PublishedKeys::new(keys, publication),
             grants: Grants::new(grants, issuer.clone(), lifetimes),
             signer,
@@ -171,6 +190,7 @@ impl Provider {
 pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
     let router = endpoints_for_clients()
         .route(path::DISCOVERY, get(discovery::get))
+        .route(path::OAUTH_DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(jwks::get))
         .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))

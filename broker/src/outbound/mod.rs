@@ -11,6 +11,8 @@
 
 mod address;
 mod client_keys;
+#[cfg(test)]
+mod tests;
 
 use std::error::Error;
 use std::io;

@@ -103,6 +103,7 @@ impl World {
             registry: registry.clone(),
             liveness: liveness.clone(),
             keys: keys.clone(),
+            agent_url: Url::parse("https://login.example:8443").unwrap(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
             subjects,
             sessions: sessions.clone(),
