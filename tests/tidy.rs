@@ -20,7 +20,7 @@ const RINGS: [&[&str]; 6] = [
     &["lib"],
     &["oidc", "web", "grpc", "cli"],
     &["enrolment", "login", "grants", "sessions", "fleet", "rotation"],
-    &["registry", "keys", "authority", "audit", "foundations"],
+    &["registry", "keys", "authority", "audit", "foundations", "outbound"],
     &["storage", "clock", "secret", "config"],
 ];
 

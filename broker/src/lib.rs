@@ -6,7 +6,7 @@
 //! |---|---|
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
 //! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`]: none calls another |
-//! | ground | [`registry`], [`keys`], [`authority`], and what several flows stand on, as [`foundations`] |
+//! | ground | [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
 //! | core | [`storage`], [`secret`], [`clock`], and [`config`] |
 //!
 //! [`run`] is the only place where parts are put together.
@@ -23,6 +23,7 @@ pub mod grpc;
 pub mod keys;
 pub mod login;
 pub mod oidc;
+pub mod outbound;
 pub mod registry;
 pub mod rotation;
 pub mod secret;
@@ -46,6 +47,7 @@ use grants::{InstanceProbes, Probes, StoredGrant};
 use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
+use outbound::{CaFileError, Outbound};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
@@ -122,11 +124,17 @@ pub async fn run(
     let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
     let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
+    let outbound = outbound::Settings {
+        issuer: config.issuer.clone(),
+        private_networks: config.outbound.private_networks,
+        roots: outbound::roots(config.outbound.ca_file.as_deref())?,
+    };
     let answering = oidc::Foundations {
         store: store.clone(),
+        kek: kek.clone(),
+        outbound: Outbound::new(outbound, registry.clone(), clock.clone())?,
         registry: registry.clone(),
         liveness: liveness.clone(),
-        kek: kek.clone(),
         keys,
         publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
         subjects,
@@ -200,4 +208,10 @@ pub enum RunError {
     /// A gRPC listener.
     #[error("a listener failed")]
     Grpc(#[source] tonic::transport::Error),
+    /// The CAs of applications.
+    #[error(transparent)]
+    CaFile(#[from] CaFileError),
+    /// TLS to applications.
+    #[error(transparent)]
+    Tls(#[from] rustls::Error),
 }

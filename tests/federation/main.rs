@@ -12,5 +12,6 @@ mod login;
 mod ops;
 mod returning;
 mod rotation;
+mod site;
 mod storage;
 mod town;

@@ -14,7 +14,6 @@ mod open_files;
 mod phases;
 mod report;
 mod resources;
-mod usage;
 
 use std::process::ExitCode;
 

@@ -24,13 +24,13 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep};
 use world::Federation;
 use world::process::Log;
+use world::usage::Usage;
 
 use crate::agent::{Agent, Surroundings};
 use crate::board::{A_SECOND, Board, Goal, News, Report, say};
 use crate::enrolment::{Enrolled, enrol};
 use crate::report::{Delays, Figures, PhaseCost, mib, rounded, seconds};
 use crate::resources::Seen;
-use crate::usage::Usage;
 use crate::{Arguments, Phase, open_files};
 
 /// Short waits for what is gated by time, so that a rotation is over in seconds: the dead are waited for that long, and

@@ -108,9 +108,8 @@ impl Browser {
     ) -> anyhow::Result<Page> {
         let host = url.host_str().context("host")?.to_owned();
         let mut request = self.client.request(method, url.clone());
-        if let Some(jar) = self.cookies.get(&host).filter(|jar| !jar.is_empty()) {
-            let pairs: Vec<String> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            request = request.header("cookie", pairs.join("; "));
+        if let Some(cookies) = self.cookie_header(&host) {
+            request = request.header("cookie", cookies);
         }
         if let Some(form) = form {
             request = request.form(form);
@@ -142,6 +141,18 @@ impl Browser {
     /// Sets a cookie.
     pub fn set_cookie(&mut self, host: &str, name: &str, value: &str) {
         self.cookies.entry(host.to_owned()).or_default().insert(name.to_owned(), value.to_owned());
+    }
+
+    /// The Cookie header that a host would be sent; nothing if it has set none.
+    pub fn cookie_header(&self, host: &str) -> Option<String> {
+        let jar = self.cookies.get(host).filter(|jar| !jar.is_empty())?;
+        let pairs: Vec<String> = jar.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Some(pairs.join("; "))
+    }
+
+    /// Forgets a host's cookies.
+    pub fn forget_host(&mut self, host: &str) {
+        self.cookies.remove(host);
     }
 
     /// Forgets everything.

@@ -23,7 +23,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A folder of its own for all that a test starts, and the ports that stay the same when a program starts again.
 #[derive(Debug)]
 pub struct World {
-    folder: TempDir,
+    folder: PathBuf,
+    /// Deletes the folder at the end.
+    _temporary: Option<TempDir>,
     programs: &'static Programs,
 }
 
@@ -33,12 +35,22 @@ impl World {
     /// # Errors
     /// When the programs do not build or there is no room.
     pub fn new() -> anyhow::Result<Self> {
-        Ok(Self { folder: TempDir::with_prefix("homeward-")?, programs: programs()? })
+        let temporary = TempDir::with_prefix("homeward-")?;
+        let folder = temporary.path().to_owned();
+        Ok(Self { folder, _temporary: Some(temporary), programs: programs()? })
+    }
+
+    /// One that stays, in an empty folder.
+    ///
+    /// # Errors
+    /// When the programs do not build.
+    pub fn lasting(folder: &Path) -> anyhow::Result<Self> {
+        Ok(Self { folder: folder.to_owned(), _temporary: None, programs: programs()? })
     }
 
     /// Its folder.
     pub fn folder(&self) -> &Path {
-        self.folder.path()
+        &self.folder
     }
 }
 
@@ -79,7 +91,14 @@ impl Federation {
     /// # Errors
     /// When the folder cannot be made.
     pub async fn founded(more: &str) -> anyhow::Result<Self> {
-        let world = World::new()?;
+        Self::founded_in(World::new()?, more).await
+    }
+
+    /// The same in this world.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub async fn founded_in(world: World, more: &str) -> anyhow::Result<Self> {
         let (http, grpc) = (free_port()?, free_port()?);
         let text = format!(
             "public_url = \"http://localhost:{http}\"\nagent_url = \"https://127.0.0.1:{grpc}\"\n\
@@ -113,6 +132,31 @@ impl Federation {
         let broker = Running::start(&self.world.programs.broker, &["--config", &config, "serve"], log).await?;
         self.broker = Some(broker);
         Ok(())
+    }
+
+    /// Starts the broker again as it is run in earnest: what it logs is what ops are to know. On one core, if one is
+    /// named.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn serve_in_earnest(&mut self, core: Option<&str>) -> anyhow::Result<()> {
+        let (program, config) = (self.world.programs.broker.to_string_lossy(), self.config.to_string_lossy());
+        let arguments = [&program, "--config", &config, "serve"];
+        let log = Log { file: &self.log, filter: "info" };
+        let broker = match core {
+            None => Running::start(Path::new(arguments[0]), &arguments[1..], log).await?,
+            Some(core) => Running::start(Path::new("taskset"), &[&["-c", core], &arguments[..]].concat(), log).await?,
+        };
+        self.broker = Some(broker);
+        Ok(())
+    }
+
+    /// SIGTERM.
+    ///
+    /// # Errors
+    /// When it does not end in time, or did not run.
+    pub async fn stop_broker(&mut self) -> anyhow::Result<()> {
+        self.broker.take().context("no broker runs")?.stop().await.map(drop)
     }
 
     /// Starts the broker again on a machine whose clock is off, for example by `+30 days`.
@@ -287,15 +331,39 @@ impl Instance {
         self.command(&["enrol", "--token-file", "-"], Some(token)).await
     }
 
+    /// Lets the site's ID tokens be signed by another algorithm than ES256; to be said before the enrolment.
+    ///
+    /// # Errors
+    /// When the recipe cannot be changed.
+    pub fn sign_with(&self, algorithm: &str) -> anyhow::Result<()> {
+        let recipe =
+            include_str!("site.toml").replace("id_token_alg = \"ES256\"", &format!("id_token_alg = {algorithm:?}"));
+        Ok(std::fs::write(self.folder.join("site.toml"), recipe)?)
+    }
+
     /// Lets the site authenticate by a key instead of a secret; to be said before the enrolment.
     ///
     /// # Errors
     /// When the recipe cannot be changed.
     pub fn use_private_key(&self) -> anyhow::Result<()> {
-        let recipe = include_str!("site.toml")
+        let file = self.folder.join("site.toml");
+        let recipe = std::fs::read_to_string(&file)?
             .replace("client_secret_basic", "private_key_jwt")
             .replace("client_secret = \"${client_secret}\"", "client_private_key = \"${client_private_key_pem}\"");
-        Ok(std::fs::write(self.folder.join("site.toml"), recipe)?)
+        Ok(std::fs::write(file, recipe)?)
+    }
+
+    /// Lets the site take no logout tokens and show no front-channel page: its agent ends sessions instead. To be said before
+    /// the enrolment.
+    ///
+    /// # Errors
+    /// When the recipe cannot be changed.
+    pub fn without_back_channel(&self) -> anyhow::Result<()> {
+        let channels = ["backchannel_logout_path", "frontchannel_logout_path"];
+        let file = self.folder.join("site.toml");
+        let recipe = std::fs::read_to_string(&file)?;
+        let kept = recipe.lines().filter(|line| !channels.iter().any(|channel| line.starts_with(channel)));
+        Ok(std::fs::write(file, kept.collect::<Vec<_>>().join("\n"))?)
     }
 
     /// Runs the agent.

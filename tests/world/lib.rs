@@ -11,6 +11,7 @@ pub mod federation;
 pub mod process;
 pub mod programs;
 pub mod site;
+pub mod usage;
 
 pub use applicant::Applicant;
 pub use browser::Browser;

@@ -39,7 +39,7 @@ use crate::connection::{Address, Broker, DialError};
 use crate::contact::LastContact;
 use crate::disk::PrivateDir;
 use crate::identity::{Certificate, Identity, Record, SecretBytes};
-use crate::recipe::relying_party;
+use crate::recipe::{AppPath, relying_party};
 use crate::resources::applied::Applied;
 use crate::{clock, random, refusal};
 
@@ -247,7 +247,9 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
     let auth_method = match role.map(|role| role.client_auth_method) {
         Some(relying_party::ClientAuthMethod::ClientSecretBasic) => ClientAuthMethod::Basic,
         Some(relying_party::ClientAuthMethod::ClientSecretPost) => ClientAuthMethod::Post,
+        Some(relying_party::ClientAuthMethod::ClientSecretJwt) => ClientAuthMethod::SecretJwt,
         Some(relying_party::ClientAuthMethod::PrivateKeyJwt) => ClientAuthMethod::PrivateKeyJwt,
+        Some(relying_party::ClientAuthMethod::Tls) => ClientAuthMethod::Tls,
         None => ClientAuthMethod::Unspecified,
     };
     let algorithm = match role.map(|role| role.id_token_alg) {
@@ -255,16 +257,22 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
         Some(relying_party::IdTokenAlg::Es256) => SigningAlgorithm::Es256,
         None => SigningAlgorithm::Unspecified,
     };
+    let address = |path: &AppPath| format!("{origin}{path}");
+    let optional = |path: Option<&AppPath>| path.map(address).unwrap_or_default();
+    let after_logout = role.map(|role| role.post_logout_paths.as_slice()).unwrap_or_default();
     InstanceProfile {
         display_name: config.display_name.clone(),
-        redirect_uris: callbacks.iter().map(|path| format!("{origin}{path}")).collect(),
+        redirect_uris: callbacks.iter().map(address).collect(),
         portal_url: if config.home.is_some() { config.portal_url() } else { String::new() },
         client_auth_method: auth_method.into(),
         id_token_alg: algorithm.into(),
         pkce: role.is_some_and(|role| role.pkce),
-        public_url: origin,
         client_key: Vec::new(),
-        ..InstanceProfile::default()
+        backchannel_logout_uri: optional(role.and_then(|role| role.backchannel_logout_path.as_ref())),
+        frontchannel_logout_uri: optional(role.and_then(|role| role.frontchannel_logout_path.as_ref())),
+        post_logout_redirect_uris: after_logout.iter().map(address).collect(),
+        initiate_login_uri: optional(role.and_then(|role| role.initiate_login_path.as_ref())),
+        public_url: origin,
     }
 }
 

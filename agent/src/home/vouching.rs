@@ -55,6 +55,11 @@ pub(crate) fn identity(recipe: &Home, answers: &Answers, now: OffsetDateTime) ->
     })
 }
 
+/// The user that the answers name.
+pub(super) fn home_user_id(recipe: &Home, documents: &BTreeMap<String, Value>) -> Option<String> {
+    first(&recipe.identity.home_user_id, documents, as_text)
+}
+
 /// When the user authenticated last.
 pub(super) fn auth_time(
     recipe: &Home,

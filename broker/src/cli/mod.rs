@@ -5,12 +5,14 @@
 
 mod admin;
 mod ca;
+mod client;
 mod config;
 mod healthcheck;
 mod init;
 mod instance;
 mod keys;
 mod output;
+mod registration;
 mod rotation;
 mod secret;
 mod serve;
@@ -55,6 +57,12 @@ enum Command {
     /// Who accepts whose users.
     #[command(subcommand)]
     Trust(trust::Command),
+    /// Relying parties without agent: applications that register themselves.
+    #[command(subcommand)]
+    Registration(registration::Command),
+    /// Clients as OAuth knows them, and what they must and may do.
+    #[command(subcommand)]
+    Client(client::Command),
     /// The CA: who signs, and who is trusted.
     #[command(subcommand)]
     Ca(ca::Command),
@@ -94,6 +102,8 @@ async fn run(command: Command, config: &Config, output: Output) -> anyhow::Resul
         Command::Token(command) => token::run(command, config, output).await,
         Command::Instance(command) => instance::run(command, config, output).await,
         Command::Trust(command) => trust::run(command, config, output).await,
+        Command::Registration(command) => registration::run(command, config, output).await,
+        Command::Client(command) => client::run(command, config, output).await,
         Command::Ca(command) => ca::run(command, config, output).await,
         Command::Keys(command) => keys::run(command, config, output).await,
         Command::Secret(command) => secret::run(command, config, output).await,

@@ -185,6 +185,74 @@ impl Row for v1::TrustEdge {
     }
 }
 
+impl Row for v1::Registration {
+    const COLUMNS: &'static [&'static str] = &["RELYING PARTY", "CLIENTS", "MAY REGISTER", "UNTIL", "OPENED"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.relying_party.clone(),
+            self.clients.to_string(),
+            self.clients_left.to_string(),
+            time(self.expire_time.as_ref()),
+            time(self.create_time.as_ref()),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "relying_party": self.relying_party,
+            "clients": self.clients,
+            "clients_left": self.clients_left,
+            "expire_time": time(self.expire_time.as_ref()),
+            "create_time": time(self.create_time.as_ref()),
+        })
+    }
+}
+
+impl Row for v1::Client {
+    const COLUMNS: &'static [&'static str] =
+        &["CLIENT ID", "RELYING PARTY", "NAME", "AGENT", "AUTHENTICATION", "GRANTS", "DEMANDS"];
+
+    fn cells(&self) -> Vec<String> {
+        let policy = self.policy.clone().unwrap_or_default();
+        let demands = [
+            (policy.profile() == "fapi2", "fapi2"),
+            (policy.require_par(), "par"),
+            (policy.require_pkce(), "pkce"),
+            (policy.require_dpop(), "dpop"),
+        ];
+        let demands: Vec<&str> = demands.into_iter().filter(|(is, _)| *is).map(|(_, demand)| demand).collect();
+        vec![
+            self.client_id.clone(),
+            self.relying_party.clone(),
+            self.display_name.clone(),
+            if self.enrolled { "yes".to_owned() } else { String::new() },
+            self.auth_method.clone(),
+            policy.grant_types().replace("urn:ietf:params:oauth:grant-type:", "").replace(',', ", "),
+            demands.join(", "),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        let policy = self.policy.clone().unwrap_or_default();
+        json!({
+            "client_id": self.client_id,
+            "relying_party": self.relying_party,
+            "display_name": self.display_name,
+            "auth_method": self.auth_method,
+            "enrolled": self.enrolled,
+            "profile": policy.profile(),
+            "require_par": policy.require_par(),
+            "require_pkce": policy.require_pkce(),
+            "require_dpop": policy.require_dpop(),
+            "grant_types": policy.grant_types().split(',').collect::<Vec<_>>(),
+            "subject_type": policy.subject_type(),
+            "id_token_alg": policy.id_token_alg(),
+            "claims_in_id_token": policy.claims_in_id_token(),
+        })
+    }
+}
+
 /// As `trust allow` takes it.
 fn consent(policy: v1::ConsentPolicy) -> &'static str {
     match policy {

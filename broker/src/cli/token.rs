@@ -82,7 +82,7 @@ fn show(text: &str, token: &v1::JoinToken, output: Output) {
 }
 
 /// Reads `90s`, `30m` or `2h`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let unit = match text.chars().last() {
         Some('s') => 1,
         Some('m') => 60,

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use homeward_certs::identity::TrustDomain;
+use ipnet::IpNet;
 use serde::Serialize;
 use url::{Host, Url};
 
@@ -45,6 +46,17 @@ pub struct Config {
     pub lifetimes: Lifetimes,
     /// When things turn.
     pub rotation: RotationPolicy,
+    /// What may be fetched from applications.
+    pub outbound: OutboundPolicy,
+}
+
+/// What the broker may fetch from applications, and whom it believes.
+#[derive(Clone, Debug)]
+pub struct OutboundPolicy {
+    /// CAs beside those of the machine, as PEM.
+    pub ca_file: Option<PathBuf>,
+    /// Networks that are not public and may be spoken to all the same.
+    pub private_networks: Vec<IpNet>,
 }
 
 /// When signing keys, client secrets and the CA turn, and how long their gates wait.

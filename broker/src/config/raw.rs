@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use url::Url;
 
-use crate::config::{Config, ConfigError, Issuer, Lifetimes, RotationPolicy, TrustedProxies};
+use crate::config::{Config, ConfigError, Issuer, Lifetimes, OutboundPolicy, RotationPolicy, TrustedProxies};
 
 /// What may stand in the file.
 #[derive(Debug, Deserialize)]
@@ -26,6 +26,8 @@ pub(super) struct RawConfig {
     lifetimes: RawLifetimes,
     #[serde(default)]
     rotation: RawRotation,
+    #[serde(default)]
+    outbound: RawOutbound,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -58,6 +60,14 @@ struct RawRotation {
     key_set_max_age: Option<u64>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOutbound {
+    ca_file: Option<PathBuf>,
+    #[serde(default)]
+    private_networks: Vec<String>,
+}
+
 impl TryFrom<RawConfig> for Config {
     type Error = ConfigError;
 
@@ -78,6 +88,7 @@ impl TryFrom<RawConfig> for Config {
             grpc: raw.listen.grpc.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
             lifetimes: raw.lifetimes.try_into()?,
             rotation: raw.rotation.try_into()?,
+            outbound: raw.outbound.try_into()?,
         })
     }
 }
@@ -127,5 +138,15 @@ impl TryFrom<RawRotation> for RotationPolicy {
             grace_for_absent: within("grace_for_absent", raw.grace_for_absent, day, 1, 90 * day)?,
             key_set_max_age: within("key_set_max_age", raw.key_set_max_age, 300, 1, day)?,
         })
+    }
+}
+
+impl TryFrom<RawOutbound> for OutboundPolicy {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawOutbound) -> Result<Self, ConfigError> {
+        let network = |text: &String| text.parse().map_err(|_| ConfigError::PrivateNetwork(text.clone()));
+        let private_networks = raw.private_networks.iter().map(network).collect::<Result<_, _>>()?;
+        Ok(Self { ca_file: raw.ca_file, private_networks })
     }
 }

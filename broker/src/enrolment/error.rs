@@ -47,6 +47,23 @@ pub enum EnrolmentError {
     /// The name belongs to an enrolled instance.
     #[error("there is an instance {0} already: to give it a new identity, use a join token made with --replace")]
     NameTaken(InstanceName),
+    /// The name belongs to a relying party without agent.
+    #[error(
+        "{0} is a relying party without agent: `homeward-broker registration close {0}` first, or take another name"
+    )]
+    NameRegistered(InstanceName),
+    /// The name belongs to an instance, and is wanted for a relying party without agent.
+    #[error("{0} is an instance, whose agent registers its client: take another name")]
+    NameEnrolled(InstanceName),
+    /// Somebody may enrol under the name at any moment.
+    #[error("a join token for {0} can still be used: `homeward-broker token revoke` it first, or take another name")]
+    NameExpected(InstanceName),
+    /// Out of bounds.
+    #[error("an initial access token may live from 1 minute to 30 days, and register from 1 to 1000 clients")]
+    RegistrationBounds,
+    /// No relying party without agent has this name; said to ops only.
+    #[error("there is no relying party {0} without agent: see `registration list`")]
+    RegistrationUnknown(InstanceName),
     /// Too many tries.
     #[error("too many requests")]
     RateLimited,

@@ -9,6 +9,8 @@
 //! 4. [Renewal](Enrolment::renew) makes a second certificate, which takes the first one's place when it is first used.
 //! 5. [Recovery](Enrolment::recover) makes one for an instance that slept past its certificate, by its recovery key.
 //! 6. Ops [quarantine](Enrolment::quarantine), [release](Enrolment::release) and [evict](Enrolment::evict) instances.
+//! 7. Ops [open](Enrolment::open_registration) and [close](Enrolment::close_registration) relying parties without agent:
+//!    a name is theirs, an instance's or nobody's.
 //!
 //! Every certificate has a generation, greater than that of all before it. Whoever signs with the recovery key that he
 //! has an older one than is in use is a second machine with the same keys: the instance is cut off by an alarm.
@@ -22,6 +24,7 @@ mod issuing;
 mod join_token;
 mod limits;
 mod recovery;
+mod registration;
 mod renewal;
 mod standing;
 #[cfg(test)]
@@ -59,6 +62,7 @@ use join_token::Judgement;
 pub use join_token::{Claim, JoinTokenOrder, JoinTokenState, ListedJoinToken, StoredJoinToken};
 use limits::Limiter;
 pub use recovery::{RecoveryRefusal, RecoveryRequest};
+pub use registration::{Closed, RegistrationOrder};
 pub use renewal::{GenerationProof, RenewalRequest};
 pub use standing::{Evicted, PolicyChange};
 
@@ -199,6 +203,9 @@ impl Enrolment {
 
     fn check_name(&self, name: &InstanceName, replace: bool) -> Result<(), EnrolmentError> {
         let snapshot = self.registry.snapshot();
+        if snapshot.registration(name).is_some() {
+            return Err(EnrolmentError::NameRegistered(name.clone()));
+        }
         match snapshot.instance(name).map(|instance| &instance.state) {
             None | Some(InstanceState::Claimed { .. }) => Ok(()),
             Some(_) if replace => Ok(()),
@@ -247,6 +254,8 @@ impl Enrolment {
         let writes = vec![
             self.tokens.put(&id, &token, Expect::Version(stored.version))?,
             self.registry.instances.put(instance.name.as_str(), &instance, expect)?,
+            // Nobody opens a relying party without agent under the name in this moment.
+            self.registry.registrations.delete(instance.name.as_str(), Expect::Absent),
         ];
         let revision = self.tokens.commit(writes).await?;
         self.registry.reached(revision).await?;

@@ -14,7 +14,7 @@ use crate::authority::CaError;
 use crate::enrolment::EnrolmentError;
 use crate::grants::ProbeError;
 use crate::login::LoginError;
-use crate::registry::{ClientKeyError, TrustError};
+use crate::registry::{ClientKeyError, ClientPolicyError, TrustError};
 use crate::rotation::RotationError;
 use crate::storage::StoreError;
 
@@ -84,7 +84,10 @@ pub(super) fn enrolment(refusal: &EnrolmentError) -> Status {
         E::RecoverySignature => (Code::InvalidArgument, "RECOVERY_SIGNATURE_INVALID"),
         E::Csr(_) => (Code::InvalidArgument, "CSR_INVALID"),
         E::Profile(_) => (Code::InvalidArgument, "PROFILE_INVALID"),
-        E::NameTaken(_) => (Code::AlreadyExists, "NAME_TAKEN"),
+        E::NameTaken(_) | E::NameRegistered(_) | E::NameEnrolled(_) => (Code::AlreadyExists, "NAME_TAKEN"),
+        E::NameExpected(_) => (Code::FailedPrecondition, "NAME_EXPECTED"),
+        E::RegistrationBounds => (Code::InvalidArgument, "REGISTRATION_BOUNDS"),
+        E::RegistrationUnknown(_) => (Code::NotFound, "REGISTRATION_UNKNOWN"),
         E::AgentUnknown => (Code::Unauthenticated, "AGENT_UNKNOWN"),
         E::Quarantined => (Code::PermissionDenied, "INSTANCE_QUARANTINED"),
         E::CertificateReplaced => (Code::Unauthenticated, "CERTIFICATE_REPLACED"),
@@ -148,6 +151,20 @@ pub(super) fn client_key(refusal: &ClientKeyError) -> Status {
         ClientKeyError::Store(error) => return store(error),
     };
     status(Code::FailedPrecondition, reason, &refusal.to_string())
+}
+
+/// The status for a client whose policy is not changed.
+pub(super) fn client_policy(refusal: &ClientPolicyError) -> Status {
+    use ClientPolicyError as E;
+    let (code, reason) = match refusal {
+        E::Unknown => (Code::NotFound, "CLIENT_UNKNOWN"),
+        E::Ambiguous => (Code::FailedPrecondition, "CLIENT_AMBIGUOUS"),
+        E::PublicClient => (Code::FailedPrecondition, "CLIENT_PUBLIC"),
+        E::Fapi2 => (Code::FailedPrecondition, "CLIENT_AUTHENTICATION_WEAK"),
+        E::NoSector => (Code::FailedPrecondition, "SECTOR_MISSING"),
+        E::Store(error) => return store(error),
+    };
+    status(code, reason, &refusal.to_string())
 }
 
 /// The status for a refused trust edge.

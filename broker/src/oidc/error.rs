@@ -15,9 +15,11 @@ use tracing::{error, info};
 use crate::grants::TokenError;
 use crate::login::{LoginError, Refusal};
 use crate::oidc::client_auth::ClientAuthError;
+use crate::oidc::registration::MetadataError;
 use crate::oidc::request::{CallbackError, RequestError};
 use crate::oidc::request_object::RequestObjectError;
-use crate::registry::ClientAuthMethod;
+use crate::registry::{ClientAuthMethod, RegistrationError};
+use crate::secret::SecretError;
 use crate::sessions::SessionError;
 use crate::storage::StoreError;
 use crate::web::Problem;
@@ -394,5 +396,61 @@ impl IntoResponse for UserinfoError {
             Some(body) => (status, headers, body).into_response(),
             None => (status, headers).into_response(),
         }
+    }
+}
+
+/// What is wrong with a request to the registration endpoint, or to a client's own.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RegistrationRequestError {
+    #[error("there is no bearer token")]
+    TokenMissing,
+    #[error(transparent)]
+    Metadata(#[from] MetadataError),
+    #[error(transparent)]
+    Registration(#[from] RegistrationError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+}
+
+impl IntoResponse for RegistrationRequestError {
+    /// RFC 7591 3.2.2. The sentences on metadata are fixed too: they name a member and a rule, and nothing that was sent.
+    fn into_response(self) -> Response {
+        let again = || "Try again.".to_owned();
+        let (status, code, description) = match &self {
+            Self::TokenMissing => {
+                (StatusCode::UNAUTHORIZED, "invalid_token", "Send the token that ops gave you.".to_owned())
+            }
+            Self::Registration(RegistrationError::TokenInvalid) => {
+                (StatusCode::UNAUTHORIZED, "invalid_token", "The token is not good for this.".to_owned())
+            }
+            Self::Registration(RegistrationError::Store(error)) => {
+                (of_store(error).status, "temporarily_unavailable", again())
+            }
+            Self::Metadata(error @ (MetadataError::RedirectUri(_) | MetadataError::RedirectUrisMissing)) => {
+                (StatusCode::BAD_REQUEST, "invalid_redirect_uri", error.to_string())
+            }
+            Self::Metadata(error @ (MetadataError::NotAnObject | MetadataError::Member(..))) => {
+                (StatusCode::BAD_REQUEST, "invalid_client_metadata", error.to_string())
+            }
+            Self::Secret(_) => (StatusCode::INTERNAL_SERVER_ERROR, "server_error", again()),
+        };
+        if status.is_server_error() {
+            error!(cause = %self, source = ?std::error::Error::source(&self), "a registration failed");
+        } else {
+            info!(cause = %self, error = code, "a registration was refused");
+        }
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::UNAUTHORIZED {
+            // RFC 6750 3.1: a request without token gets no error code.
+            let challenge = match self {
+                Self::TokenMissing => "Bearer realm=\"homeward\"",
+                Self::Metadata(_) | Self::Registration(_) | Self::Secret(_) => {
+                    "Bearer realm=\"homeward\", error=\"invalid_token\""
+                }
+            };
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+        }
+        (status, headers, Json(json!({"error": code, "error_description": description}))).into_response()
     }
 }

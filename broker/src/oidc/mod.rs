@@ -9,6 +9,7 @@
 //! | `/login/consent` | `consent.rs`: the user is asked what may be released |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
 //! | `/userinfo` | `userinfo.rs` |
+//! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
@@ -27,6 +28,7 @@ mod jwks;
 mod par;
 mod parameters;
 mod pkce;
+mod registration;
 mod released;
 mod request;
 mod request_object;
@@ -52,6 +54,7 @@ use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
 use crate::oidc::pkce::SeenChallenges;
+use crate::outbound::Outbound;
 use crate::registry::{Liveness, Registry, SubjectKey};
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
@@ -72,6 +75,8 @@ mod path {
     pub(super) const PAR: &str = "/par";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
+    pub(super) const REGISTER: &str = "/register";
+    pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
 
 /// What the endpoints stand on.
@@ -82,10 +87,12 @@ pub struct Foundations {
     pub registry: Registry,
     /// What the agents have acknowledged.
     pub liveness: Liveness,
-    /// Seals codes and tokens.
+    /// Seals codes and tokens, opens client secrets.
     pub kek: Arc<KeyEncryptionKey>,
     /// What tokens are signed with.
     pub keys: KeySet,
+    /// How applications are asked for what they publish.
+    pub outbound: Outbound,
     /// How the keys are published.
     pub publication: Publication,
     /// What subjects are made with.
@@ -98,6 +105,8 @@ pub struct Foundations {
 pub struct Provider {
     store: Arc<dyn Store>,
     registry: Registry,
+    kek: Arc<KeyEncryptionKey>,
+    outbound: Outbound,
     subjects: SubjectKey,
     clock: Clock,
     issuer: Issuer,
@@ -118,7 +127,7 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, kek, keys, publication, subjects, clock } = foundations;
+        let Foundations { store, registry, liveness, keys, kek, outbound, publication, subjects, clock } = foundations;
         Self {
             sessions: Sessions::new(store.clone(), &lifetimes),
             pushed: PushedRequests::new(store.clone(), lifetimes.login),
@@ -128,7 +137,7 @@ impl Provider {
             discovery: discovery::document(&issuer),
             published_keys: PublishedKeys::new(keys.clone(), publication),
             grants: Grants::new(
-                GrantFoundations { store: store.clone(), kek, keys, liveness },
+                GrantFoundations { store: store.clone(), kek: kek.clone(), keys, liveness },
                 issuer.clone(),
                 lifetimes,
             ),
@@ -137,6 +146,8 @@ impl Provider {
             login_lifetime: lifetimes.login,
             store,
             registry,
+            kek,
+            outbound,
             subjects,
             clock,
             issuer,
@@ -157,6 +168,8 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::CONSENT, get(consent::get).head(no_head).post(consent::post))
         .route(path::TOKEN, post(token::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
+        .route(path::REGISTER, post(registration::post))
+        .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)
         .method_not_allowed_fallback(async || Problem::METHOD);
     boundary.around(router)

@@ -204,6 +204,19 @@ impl GrantType {
             Self::TokenExchange => "urn:ietf:params:oauth:grant-type:token-exchange",
         }
     }
+
+    /// As in `grant_type`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// Whether it means nothing from a client that cannot show who it is (RFC 6749 4.4).
+    pub const fn is_for_confidential_clients(self) -> bool {
+        match self {
+            Self::ClientCredentials | Self::TokenExchange => true,
+            Self::AuthorizationCode | Self::RefreshToken | Self::DeviceCode => false,
+        }
+    }
 }
 
 /// Where a relying party wants to hear of logouts, and where the browser may go afterwards.

@@ -18,7 +18,7 @@ use crate::storage::{Expect, StoreError};
 const MAX_JWK: usize = 2048;
 
 /// Members that only private and symmetric keys have (RFC 7518 6.2.2, 6.3.2 and 6.4.1).
-const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+pub(super) const PRIVATE_MEMBERS: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
 
 /// How often a registration that somebody else got in the way of is judged again.
 const REGISTER_TRIES: usize = 4;

@@ -8,11 +8,15 @@
 
 mod claims;
 mod client;
+mod client_jwks;
 mod client_key;
+mod client_policy;
 mod identity;
 mod instance;
 mod liveness;
+mod look_alike;
 mod profile;
+mod registration;
 mod report;
 mod session_id;
 mod snapshot;
@@ -40,14 +44,17 @@ pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
     SecurityProfile,
 };
+pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError};
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
+pub use client_policy::{ClientPolicyChange, ClientPolicyError, sector};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,
     InstanceState, QuarantineCause, RecoveryPolicy, RecoveryPolicyError, RelyingParty, SigningKeyChoice,
 };
 pub use liveness::{Acknowledged, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
-pub use profile::{Profile, ProfileError};
+pub use profile::{Profile, ProfileError, RESPONSE_PARAMETERS, is_readable};
+pub use registration::{INITIAL_TOKEN_PREFIX, REGISTRATION_TOKEN_PREFIX, RegistrationError};
 pub use session_id::SessionId;
 pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};

@@ -15,7 +15,7 @@ const MAX_REDIRECT_URIS: usize = 8;
 const MAX_URL: usize = 1024;
 
 /// Parameters of authorization responses: a callback that carries one already would be ambiguous (CVE-2026-9689).
-const RESPONSE_PARAMETERS: [&str; 5] = ["code", "state", "error", "iss", "error_description"];
+pub const RESPONSE_PARAMETERS: [&str; 5] = ["code", "state", "error", "iss", "error_description"];
 
 /// What an agent says of its instance, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +53,7 @@ impl Profile {
         if self.display_name.is_empty() {
             self.display_name = name.to_string();
         }
-        let printable = |c: char| !c.is_control() && !is_invisible(c);
-        if self.display_name.chars().count() > 64 || !self.display_name.chars().all(printable) {
+        if self.display_name.chars().count() > 64 || !is_readable(&self.display_name) {
             return Err(ProfileError::DisplayName);
         }
         if self.redirect_uris.len() > MAX_REDIRECT_URIS {
@@ -100,7 +99,12 @@ impl Profile {
     }
 }
 
-/// Characters that turn text around or cannot be seen: a name on the home picker must be what it looks like.
+/// Whether nothing in a name is a control character, turns text around or cannot be seen: a name on a page must be what
+/// it looks like.
+pub fn is_readable(name: &str) -> bool {
+    name.chars().all(|c| !c.is_control() && !is_invisible(c))
+}
+
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}')
 }

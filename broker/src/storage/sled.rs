@@ -5,6 +5,10 @@
 //! **Durability.** sled's `flush` ends in `sync_file_range`, which is no promise against loss of power. So one thread,
 //! the committer, applies what is waiting, flushes once, calls `fdatasync` on the database file once, and only then
 //! answers everybody who waited. It is also the only writer, which makes every check-then-write atomic for free.
+//!
+//! **What was written lately** is kept in memory, bounded in bytes: a code is redeemed a moment after its session was
+//! written, and a read of sled costs a change of threads. Only the committer puts anything in there, after the tree has
+//! it and before anybody is answered; readers never do, so that no old value can get there behind a newer one.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,8 +22,14 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::storage::{Commit, Expect, Key, Page, Revision, Store, StoreError, Version, Versioned, Watch, Write};
 
-/// sled's page cache, in bytes: small, because what is hot lives in snapshots above the store.
+/// sled's page cache, in bytes: small, because what is hot lives in snapshots above the store and in [`Recent`].
 const CACHE: u64 = 4 * 1024 * 1024;
+
+/// Bytes of keys and values written lately that are kept.
+const RECENT: u64 = 8 * 1024 * 1024;
+
+/// How many of them that is about: a session or grant has a kilobyte.
+const RECENT_COUNT: usize = 8192;
 
 /// Commits that may wait for the committer before callers wait to ask.
 const QUEUE: usize = 1024;
@@ -33,10 +43,24 @@ const WATCH_BACKLOG: usize = 1024;
 /// Holds the revision of the last commit. Sorts before all tables.
 const REVISION_KEY: &[u8] = b"\0revision";
 
+/// Values that were written lately, by key.
+type Recent = quick_cache::sync::Cache<Key, Versioned, Size>;
+
+/// What an entry of [`Recent`] takes, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Size;
+
+impl quick_cache::Weighter<Key, Versioned> for Size {
+    fn weight(&self, key: &Key, value: &Versioned) -> u64 {
+        (key.as_str().len() + value.value.len()) as u64
+    }
+}
+
 /// A store in a folder of its own.
 #[derive(Debug)]
 pub struct SledStore {
     tree: sled::Tree,
+    recent: Arc<Recent>,
     /// Taken when the store is dropped.
     committer: Option<(mpsc::Sender<Request>, JoinHandle<()>)>,
     commits: broadcast::Sender<Arc<Commit>>,
@@ -67,12 +91,20 @@ impl SledStore {
         let (committer, requests) = mpsc::channel(QUEUE);
         let (commits, _) = broadcast::channel(WATCH_BACKLOG);
         let flushes = Arc::new(AtomicU64::new(0));
-        let thread = Committer { db, file, revision, commits: commits.clone(), flushes: flushes.clone() };
+        let recent = Arc::new(Recent::with_weighter(RECENT_COUNT, RECENT, Size));
+        let thread = Committer {
+            db,
+            file,
+            revision,
+            recent: recent.clone(),
+            commits: commits.clone(),
+            flushes: flushes.clone(),
+        };
         let thread = std::thread::Builder::new()
             .name("store-committer".into())
             .spawn(move || thread.run(requests))
             .map_err(OpenError::File)?;
-        Ok(Self { tree, committer: Some((committer, thread)), commits, flushes })
+        Ok(Self { tree, recent, committer: Some((committer, thread)), commits, flushes })
     }
 
     /// How often anything was flushed and synced since this was opened: fewer than commits when these come together.
@@ -124,6 +156,9 @@ pub enum OpenError {
 #[async_trait]
 impl Store for SledStore {
     async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
+        if let Some(recent) = self.recent.get(key) {
+            return Ok(Some(recent));
+        }
         let key = key.clone();
         self.blocking(move |tree| tree.get(key.as_str()).map_err(unavailable)?.map(|value| unpack(&value)).transpose())
             .await
@@ -184,6 +219,7 @@ struct Committer {
     db: sled::Db,
     file: File,
     revision: u64,
+    recent: Arc<Recent>,
     commits: broadcast::Sender<Arc<Commit>>,
     flushes: Arc<AtomicU64>,
 }
@@ -222,11 +258,10 @@ impl Committer {
 
     fn apply(&mut self, writes: Vec<Write>) -> Result<Commit, StoreError> {
         for write in &writes {
-            let found = self.db.get(write.key.as_str()).map_err(unavailable)?;
-            let holds = match (write.expect, found) {
-                (Expect::Any, _) | (Expect::Absent, None) => true,
-                (Expect::Version(wanted), Some(found)) => unpack(&found)?.version == wanted,
-                (Expect::Absent, Some(_)) | (Expect::Version(_), None) => false,
+            let holds = match write.expect {
+                Expect::Any => true,
+                Expect::Absent => self.version(&write.key)?.is_none(),
+                Expect::Version(wanted) => self.version(&write.key)? == Some(wanted),
             };
             if !holds {
                 return Err(StoreError::Conflict);
@@ -244,8 +279,25 @@ impl Committer {
         }
         self.db.apply_batch(batch).map_err(unavailable)?;
         self.revision = revision;
+        for write in &writes {
+            // Taken out first: the cache may decline what is new, and must not keep what is old.
+            self.recent.remove(&write.key);
+            if let Some(value) = &write.value {
+                let version = Version(revision);
+                self.recent.insert(write.key.clone(), Versioned { value: value.clone(), version });
+            }
+        }
         let changes = writes.into_iter().map(|write| (write.key, write.value)).collect();
         Ok(Commit { revision: Revision(revision), changes })
+    }
+
+    /// The version of a key's value, if it has one.
+    fn version(&self, key: &Key) -> Result<Option<Version>, StoreError> {
+        if let Some(recent) = self.recent.get(key) {
+            return Ok(Some(recent.version));
+        }
+        let found = self.db.get(key.as_str()).map_err(unavailable)?;
+        found.map(|found| unpack(&found).map(|found| found.version)).transpose()
     }
 
     fn make_durable(&self) -> Result<(), sled::Error> {

@@ -1,5 +1,7 @@
-//! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`.
+//! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
+//! what concerns clients, in `registration`.
 
+mod registration;
 mod rotation;
 mod wire;
 
@@ -16,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use crate::authority::{Authority, CaState};
 use crate::clock::{Clock, Timestamp};
-use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
+use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange, RegistrationOrder};
 use crate::fleet::Fleet;
 use crate::grpc::Services;
 use crate::grpc::authorization::OpsUser;
@@ -29,6 +31,9 @@ use rotation::Order;
 
 /// How long a join token lives if nobody says otherwise.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 60);
+
+/// The same of an initial access token.
+const REGISTRATION_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Longest page, and longest note.
 const MAX_PAGE: usize = 1000;
@@ -368,37 +373,73 @@ impl AdminService for Service {
 
     async fn open_registration(
         &self,
-        _request: Request<v1::OpenRegistrationRequest>,
+        request: Request<v1::OpenRegistrationRequest>,
     ) -> Result<Response<v1::OpenRegistrationResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let request = request.into_inner();
+        let lifetime = request.lifetime_duration.map(Duration::try_from).transpose();
+        let order = RegistrationOrder {
+            name: name(&request.relying_party)?,
+            lifetime: lifetime
+                .map_err(|_| status::refused(Reason::FieldInvalid("lifetime_duration")))?
+                .unwrap_or(REGISTRATION_LIFETIME),
+            clients: request.clients.max(1),
+        };
+        let opened = self.enrolment.open_registration(order, self.clock.now()).await;
+        let (token, opened) = opened.map_err(|error| status::enrolment(&error))?;
+        Ok(Response::new(v1::OpenRegistrationResponse {
+            registration: Some(registration::registration(&opened, &self.registry.snapshot())),
+            initial_access_token: token.expose_secret().to_owned(),
+        }))
     }
 
     async fn list_registrations(
         &self,
-        _request: Request<v1::ListRegistrationsRequest>,
+        request: Request<v1::ListRegistrationsRequest>,
     ) -> Result<Response<v1::ListRegistrationsResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let request = request.into_inner();
+        let snapshot = self.registry.snapshot();
+        let shown =
+            snapshot.registrations().map(|one| (one.name.to_string(), registration::registration(one, &snapshot)));
+        let mut all: Vec<_> = shown.collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let (registrations, next_page_token) = page(all, request.page_size, &request.page_token);
+        Ok(Response::new(v1::ListRegistrationsResponse { registrations, next_page_token }))
     }
 
     async fn close_registration(
         &self,
-        _request: Request<v1::CloseRegistrationRequest>,
+        request: Request<v1::CloseRegistrationRequest>,
     ) -> Result<Response<v1::CloseRegistrationResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let name = name(&request.into_inner().relying_party)?;
+        let closed = self.enrolment.close_registration(&name).await.map_err(|error| status::enrolment(&error))?;
+        let clients_removed = u32::try_from(closed.clients).unwrap_or(u32::MAX);
+        Ok(Response::new(v1::CloseRegistrationResponse { clients_removed }))
     }
 
     async fn list_clients(
         &self,
-        _request: Request<v1::ListClientsRequest>,
+        request: Request<v1::ListClientsRequest>,
     ) -> Result<Response<v1::ListClientsResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let request = request.into_inner();
+        let snapshot = self.registry.snapshot();
+        let shown = snapshot.clients().map(registration::client);
+        let mut all: Vec<_> = shown.map(|client| (client.client_id.clone(), client)).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let (clients, next_page_token) = page(all, request.page_size, &request.page_token);
+        Ok(Response::new(v1::ListClientsResponse { clients, next_page_token }))
     }
 
     async fn set_client_policy(
         &self,
-        _request: Request<v1::SetClientPolicyRequest>,
+        request: Request<v1::SetClientPolicyRequest>,
     ) -> Result<Response<v1::SetClientPolicyResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let request = request.into_inner();
+        let change = registration::change(request.policy.unwrap_or_default())?;
+        let changed = self.registry.set_client_policy(&request.client, &change).await;
+        let id = changed.map_err(|error| status::client_policy(&error))?;
+        let snapshot = self.registry.snapshot();
+        let client = snapshot.client_named(id.as_str()).map_err(|error| status::client_policy(&error))?;
+        Ok(Response::new(v1::SetClientPolicyResponse { client: Some(registration::client(client)) }))
     }
 }
 

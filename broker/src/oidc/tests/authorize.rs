@@ -149,8 +149,7 @@ async fn repeated_parameters_are_refused() {
 #[tokio::test]
 async fn unknown_parameters_are_ignored() {
     let world = World::new().await;
-    let more =
-        [("extra", "foobar"), ("display", "popup"), ("ui_locales", "se"), ("acr_values", "1 2")];
+    let more = [("extra", "foobar"), ("display", "popup"), ("ui_locales", "se"), ("acr_values", "1 2")];
     let answer = world.authorize(&mut Browser::default(), &more).await;
     assert!(answer.location().starts_with("https://alpha.example/homeward/login?ticket="));
 }

@@ -9,6 +9,7 @@ mod code;
 mod credentials;
 mod http_layer;
 mod keys;
+mod registration;
 mod session;
 mod tokens;
 mod world;

@@ -12,6 +12,8 @@ use cookie::Cookie;
 use homeward_certs::identity::InstanceName;
 use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, Request, StatusCode};
+use ipnet::IpNet;
+use rustls::RootCertStore;
 use serde_json::Value;
 use tokio::sync::watch;
 use tower::ServiceExt as _;
@@ -22,6 +24,7 @@ use crate::config::{Issuer, Lifetimes, TrustedProxies};
 use crate::keys::{self, KeySet, SigningAlgorithm};
 use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
+use crate::outbound::{self, Outbound};
 use crate::registry::{
     self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, Instance, InstanceState, Liveness,
     QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
@@ -64,6 +67,11 @@ pub(super) struct World {
 
 impl World {
     pub(super) async fn new() -> Self {
+        Self::with(ISSUER, Vec::new()).await
+    }
+
+    /// With another issuer, and networks that may be spoken to though they are not public.
+    pub(super) async fn with(issuer: &str, private_networks: Vec<IpNet>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let sled = Arc::new(SledStore::open(folder.path()).unwrap());
         let store: Arc<dyn Store> = sled.clone();
@@ -78,15 +86,17 @@ impl World {
         let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
         tokio::spawn(keep_fresh);
         let liveness = Liveness::default();
-        let issuer = Issuer::parse(ISSUER).unwrap();
+        let issuer = Issuer::parse(issuer).unwrap();
         let terms = LoginTerms { issuer: issuer.clone(), lifetime: LIFETIMES.login };
         let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
+        let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
         let foundations = Foundations {
             store,
+            kek: kek.clone(),
+            outbound: Outbound::new(outbound, registry.clone(), time.clone()).unwrap(),
             registry: registry.clone(),
             liveness: liveness.clone(),
-            kek: kek.clone(),
             keys: keys.clone(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
             subjects,

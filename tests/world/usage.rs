@@ -5,13 +5,13 @@ use rustix::param::clock_ticks_per_second;
 
 /// Memory and time of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// Resident now.
-    pub(crate) resident_kib: u64,
+    pub resident_kib: u64,
     /// Resident at the most.
-    pub(crate) peak_kib: u64,
+    pub peak_kib: u64,
     /// Of all its threads, in the program and in the kernel.
-    pub(crate) cpu_s: f64,
+    pub cpu_s: f64,
 }
 
 impl Usage {
@@ -19,7 +19,7 @@ impl Usage {
     ///
     /// # Errors
     /// When there is none.
-    pub(crate) fn of(pid: u32) -> anyhow::Result<Self> {
+    pub fn of(pid: u32) -> anyhow::Result<Self> {
         let read = |file: &str| {
             let file = format!("/proc/{pid}/{file}");
             std::fs::read_to_string(&file).with_context(|| format!("{file}: does the process still run?"))
