@@ -2,14 +2,18 @@
 //!
 //! Letters in comments are the rules of the security inventory.
 
+mod answers;
 mod assertions;
 mod authorize;
 mod clients;
 mod code;
+mod consent;
 mod credentials;
 mod http_layer;
 mod keys;
+mod pushed;
 mod registration;
+mod request_objects;
 mod session;
 mod tokens;
 mod world;

@@ -26,8 +26,8 @@ use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::outbound::{self, Outbound};
 use crate::registry::{
-    self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, Instance, InstanceState, Liveness,
-    QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
+    self, AssertedIdentity, ClientAuthMethod, ClientPolicy, ClientSecret, ConsentPolicy, Instance, InstanceState,
+    Liveness, QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::sled::SledStore;
@@ -144,6 +144,19 @@ impl World {
         let edge = TrustEdge { id, email_domains, consent: ConsentPolicy::None, api_access: false, updated_at: NOW };
         let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
         self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    }
+
+    pub(super) async fn change_edge(&self, relying_party: &str, home: &str, change: impl FnOnce(&mut TrustEdge)) {
+        let (relying_party, home) = (relying_party.parse().unwrap(), home.parse().unwrap());
+        let mut edge = TrustEdge::clone(self.registry.snapshot().edge(&relying_party, &home).unwrap());
+        change(&mut edge);
+        let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
+        self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    }
+
+    /// Changes beta's policy.
+    pub(super) async fn change_policy(&self, change: impl FnOnce(&mut ClientPolicy)) {
+        self.change("beta", |beta| change(&mut beta.relying_party.as_mut().unwrap().policy)).await;
     }
 
     pub(super) async fn deny(&self, relying_party: &str, home: &str) {
