@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use tracing::{error, info};
 
-use crate::grants::TokenError;
+use crate::grants::{DeviceError, TokenError};
 use crate::login::{LoginError, Refusal};
 use crate::oidc::client_auth::ClientAuthError;
 use crate::oidc::registration::MetadataError;
@@ -123,6 +123,10 @@ pub(super) enum BrowserError {
     Session(#[from] SessionError),
     #[error(transparent)]
     Grant(#[from] TokenError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("too many codes of devices were entered")]
+    TooManyCodes,
 }
 
 impl From<StoreError> for BrowserError {
@@ -161,6 +165,27 @@ fn page(error: &BrowserError) -> Problem {
         BrowserError::Grant(TokenError::Store(error)) => of_store(error),
         // Making a code breaks no rule of redemption: what remains is our fault.
         BrowserError::Grant(_) => Problem::INTERNAL,
+        BrowserError::Device(error) => of_device(error),
+        BrowserError::TooManyCodes => Problem::TOO_MANY,
+    }
+}
+
+fn of_device(error: &DeviceError) -> Problem {
+    match error {
+        DeviceError::Unknown
+        | DeviceError::OfAnotherClient
+        | DeviceError::Pending
+        | DeviceError::TooFast
+        | DeviceError::Denied
+        | DeviceError::Expired
+        | DeviceError::Redeemed
+        | DeviceError::Answered => refused(
+            StatusCode::BAD_REQUEST,
+            "This device does not wait any more",
+            "Somebody has answered already, or it took too long. Let the device show a new code.",
+        ),
+        DeviceError::Store(error) | DeviceError::Grant(TokenError::Store(error)) => of_store(error),
+        DeviceError::Grant(_) | DeviceError::Internal(_) => Problem::INTERNAL,
     }
 }
 
@@ -262,6 +287,20 @@ pub(super) enum TokenRequestError {
     Missing,
     #[error("the grant_type is not supported")]
     GrantType,
+    #[error("the client may not use this grant_type")]
+    GrantTypeNotAllowed,
+    #[error("the scope does not contain openid")]
+    ScopeWithoutOpenid,
+    #[error("an actor_token was sent")]
+    ActorToken,
+    #[error("the type of token is not supported")]
+    TokenType,
+    #[error("the target is nobody whose API can be called")]
+    Target,
+    #[error("the subject_token cannot be exchanged: {0}")]
+    SubjectToken(#[source] TokenError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error(transparent)]
     Client(#[from] ClientAuthError),
     #[error(transparent)]
@@ -279,8 +318,20 @@ impl IntoResponse for TokenRequestError {
             Self::Parameter(_) => (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is repeated.")),
             Self::Missing => (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is missing.")),
             Self::GrantType => {
-                (StatusCode::BAD_REQUEST, oauth("unsupported_grant_type", "grant_type must be authorization_code."))
+                (StatusCode::BAD_REQUEST, oauth("unsupported_grant_type", "This grant_type is not supported."))
             }
+            Self::GrantTypeNotAllowed => {
+                (StatusCode::BAD_REQUEST, oauth("unauthorized_client", "The client may not use this grant_type."))
+            }
+            Self::ScopeWithoutOpenid => (StatusCode::BAD_REQUEST, oauth("invalid_scope", "scope must contain openid.")),
+            Self::ActorToken => (StatusCode::BAD_REQUEST, oauth("invalid_request", "actor_token is not supported.")),
+            Self::TokenType => (
+                StatusCode::BAD_REQUEST,
+                oauth("invalid_request", "Access tokens are exchanged for access tokens only."),
+            ),
+            Self::Target => (StatusCode::BAD_REQUEST, INVALID_TARGET),
+            Self::SubjectToken(error) => subject_token(error),
+            Self::Device(error) => device(error),
             Self::Client(error) => client(*error),
             Self::Token(error) => token(error),
             Self::Session(_) | Self::Store(_) => UNAVAILABLE,
@@ -326,9 +377,37 @@ fn client(error: ClientAuthError) -> (StatusCode, OAuthError) {
     }
 }
 
+/// RFC 8693 2.2.2: invalid for any reason is an invalid request.
+fn subject_token(error: &TokenError) -> (StatusCode, OAuthError) {
+    let (status, error) = token(error);
+    match status.is_server_error() {
+        true => (status, error),
+        false => (StatusCode::BAD_REQUEST, oauth("invalid_request", "The subject_token cannot be exchanged.")),
+    }
+}
+
+/// RFC 8628 3.5.
+fn device(error: &DeviceError) -> (StatusCode, OAuthError) {
+    let refused = |code, description| (StatusCode::BAD_REQUEST, oauth(code, description));
+    match error {
+        DeviceError::Pending => refused("authorization_pending", "The user has not answered yet."),
+        DeviceError::TooFast => refused("slow_down", "Wait five seconds longer between two requests."),
+        DeviceError::Denied => refused("access_denied", "The user refused."),
+        DeviceError::Expired => refused("expired_token", "The device code has expired."),
+        DeviceError::Unknown | DeviceError::OfAnotherClient | DeviceError::Redeemed | DeviceError::Answered => {
+            refused("invalid_grant", "The code or token is not valid for this request.")
+        }
+        DeviceError::Grant(error) => token(error),
+        DeviceError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, oauth("server_error", "Try again.")),
+        DeviceError::Store(_) => UNAVAILABLE,
+    }
+}
+
+const INVALID_TARGET: OAuthError = oauth("invalid_target", "The resource was not granted, or may not be called.");
+
 fn token(error: &TokenError) -> (StatusCode, OAuthError) {
     // One sentence for all: whoever guesses learns nothing from it. The log has the rule that was broken.
-    let invalid = oauth("invalid_grant", "The code is not valid for this request.");
+    let invalid = oauth("invalid_grant", "The code or token is not valid for this request.");
     match error {
         TokenError::CodeUnknown
         | TokenError::CodeOfAnotherClient
@@ -339,10 +418,21 @@ fn token(error: &TokenError) -> (StatusCode, OAuthError) {
         | TokenError::CodeReplayed
         | TokenError::CodeExpired
         | TokenError::CodeIsProbe
+        | TokenError::RefreshTokenUnknown
+        | TokenError::RefreshTokenOfAnotherClient
+        | TokenError::RefreshTokenReplayed
+        | TokenError::RefreshTokenExpired
+        | TokenError::TokenOfAnotherClient
+        | TokenError::BoundToAnotherKey
+        | TokenError::NotExchangeable
         | TokenError::SessionEnded
         | TokenError::GrantEnded
         | TokenError::TrustWithdrawn => (StatusCode::BAD_REQUEST, invalid),
-        TokenError::AccessTokenUnknown | TokenError::AccessTokenExpired => {
+        TokenError::ScopeWidened => {
+            (StatusCode::BAD_REQUEST, oauth("invalid_scope", "scope must not go beyond what was granted."))
+        }
+        TokenError::ResourceNotGranted => (StatusCode::BAD_REQUEST, INVALID_TARGET),
+        TokenError::AccessTokenUnknown | TokenError::AccessTokenExpired | TokenError::AccessTokenRevoked => {
             (StatusCode::UNAUTHORIZED, oauth("invalid_token", "The access token is not valid."))
         }
         TokenError::Internal(_) | TokenError::Signing(_) => {

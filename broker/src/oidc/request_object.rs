@@ -17,7 +17,7 @@ use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::oidc::Provider;
 use crate::oidc::parameters::{ParameterError, Parameters};
-use crate::registry::{Client, ClientCredential, ClientJwks, ClientKeys, RelyingParty};
+use crate::registry::{Client, RelyingParty};
 
 /// Longest object that is read, in bytes.
 const MAX_LENGTH: usize = 16 * 1024;
@@ -279,28 +279,6 @@ impl RequestObject {
 }
 
 impl Provider {
-    /// The keys by which a client may have signed a request object: its credential, and those that it registered.
-    pub(super) async fn request_object_keys(
-        &self,
-        client: Client<'_>,
-        kid: Option<&str>,
-        algorithm: Algorithm,
-    ) -> Vec<DecodingKey> {
-        let party = client.relying_party;
-        let credentials = party.credentials().filter(|_| algorithm == Algorithm::ES256);
-        let own = credentials.filter_map(|credential| match credential {
-            ClientCredential::Key(key) => key.jwk.verifying_key(),
-            ClientCredential::Secret(_) | ClientCredential::KeyWanted { .. } | ClientCredential::Nothing => None,
-        });
-        let registered = match &party.keys {
-            Some(ClientKeys::Inline(set)) => {
-                ClientJwks::read(set).map_or(Vec::new(), |keys| keys.verifying(kid, algorithm))
-            }
-            Some(ClientKeys::Address(_)) | None => Vec::new(),
-        };
-        own.chain(registered).collect()
-    }
-
     /// Fetches a request object from where its client registered that it may be fetched (OpenID Connect Core 6.2).
     ///
     /// # Errors

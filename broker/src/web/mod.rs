@@ -6,6 +6,7 @@
 mod boundary;
 mod consent;
 mod cookies;
+mod device_pages;
 mod form_post;
 mod health;
 mod icon;
@@ -20,9 +21,10 @@ use axum::routing::get;
 
 use crate::storage::Store;
 
-pub use boundary::{Boundary, ClientAddress};
+pub use boundary::{Boundary, ClientAddress, note_peer};
 pub use consent::{ConsentPage, ReleasedLine};
 pub use cookies::{CookieName, Visitor, set_cookie};
+pub use device_pages::{DeviceEndPage, DevicePage};
 pub use form_post::FormPostPage;
 pub use pages::{HomeButton, PickerPage, Problem};
 

@@ -49,6 +49,12 @@ impl Problem {
         title: "Logging in does not work right now",
         advice: "Wait a moment, then go back to the application and try again.",
     };
+    /// Tried too often.
+    pub const TOO_MANY: Self = Self {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        title: "That was tried too often",
+        advice: "Wait a minute, then try again.",
+    };
     /// Our fault.
     pub const INTERNAL: Self = Self {
         status: StatusCode::INTERNAL_SERVER_ERROR,

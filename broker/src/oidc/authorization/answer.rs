@@ -58,7 +58,7 @@ impl Provider {
         writes.extend(self.pushed.use_up(request).await?);
         let (redirect_uri, mode, state) = match &request.reply {
             Reply::Callback { redirect_uri, mode, state } => (redirect_uri, *mode, state.as_deref()),
-            Reply::Device { id } => return self.approve_device(id, grant, writes).await,
+            Reply::Device { id } => return self.approve_device(id, grant, writes, now).await,
         };
         let binding = CodeBinding {
             redirect_uri: redirect_uri.clone(),
@@ -83,7 +83,7 @@ impl Provider {
         writes.extend(self.pushed.use_up(request).await?);
         let (redirect_uri, mode, state) = match &request.reply {
             Reply::Callback { redirect_uri, mode, state } => (redirect_uri, *mode, state.as_deref()),
-            Reply::Device { id } => return self.deny_device(id, writes).await,
+            Reply::Device { id } => return self.refuse_device(id, refusal, writes).await,
         };
         self.commit(writes).await?;
         Ok(self.error_reply(redirect_uri, mode, error::of_refusal(refusal), state).into())
@@ -110,7 +110,7 @@ impl Provider {
     }
 
     /// An answer that changes nothing costs no commit.
-    async fn commit(&self, writes: Vec<Write>) -> Result<(), LoginError> {
+    pub(super) async fn commit(&self, writes: Vec<Write>) -> Result<(), LoginError> {
         if !writes.is_empty() {
             self.store.commit(writes).await?;
         }

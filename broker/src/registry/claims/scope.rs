@@ -74,7 +74,7 @@ impl Scope {
     }
 }
 
-/// The scopes of one grant: `openid` is always among them.
+/// Scopes. `openid` is always among those of a grant; those of a token may be fewer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Scopes(BTreeSet<Scope>);
@@ -95,6 +95,18 @@ impl Scopes {
     pub fn without(mut self, scope: Scope) -> Self {
         self.0.remove(&scope);
         self
+    }
+
+    /// Those of them that a `scope` parameter names (RFC 6749 6); nothing if it names any other.
+    pub fn narrowed(&self, text: &str) -> Option<Self> {
+        let known = |word: &str| self.0.iter().copied().find(|scope| scope.as_str() == word);
+        let words = text.split(' ').filter(|word| !word.is_empty());
+        words.map(known).collect::<Option<BTreeSet<Scope>>>().map(Self)
+    }
+
+    /// No scope at all: for tokens that are about no user.
+    pub fn none() -> Self {
+        Self(BTreeSet::new())
     }
 
     /// These and others.
@@ -151,5 +163,8 @@ mod tests {
         let fewer = all.clone().without(Scope::OfflineAccess);
         assert_eq!(fewer.to_string(), "openid email");
         assert!(fewer.is_within(&all) && !all.is_within(&fewer));
+        assert_eq!(all.narrowed(" email  openid email").unwrap(), fewer);
+        assert_eq!(all.narrowed("email").unwrap().to_string(), "email");
+        assert!(all.narrowed("openid profile").is_none() && all.narrowed("openid rubbish").is_none());
     }
 }
