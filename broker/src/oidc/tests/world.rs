@@ -97,11 +97,12 @@ impl World {
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
         let foundations = Foundations {
             store,
+            kek: kek.clone(),
             outbound: Outbound::new(outbound, registry.clone(), time.clone()).unwrap(),
             registry: registry.clone(),
             liveness: liveness.clone(),
-            kek: kek.clone(),
             keys: keys.clone(),
+            agent_url: Url::parse("https://login.example:8443").unwrap(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
             subjects: subjects.clone(),
             clock: time.clone(),
