@@ -9,6 +9,8 @@ mod code;
 mod credentials;
 mod discovery;
 mod dpop;
+mod families;
+mod hostile;
 mod http_layer;
 mod introspection;
 mod keys;
