@@ -13,6 +13,8 @@ mod device;
 mod discovery;
 mod dpop;
 mod exchange;
+mod families;
+mod hostile;
 mod http_layer;
 mod introspection;
 mod keys;

@@ -5,6 +5,7 @@ use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde_json::json;
 
 use crate::login::LoginFailure;
+use crate::oidc::tests::dpop::DpopKey;
 use crate::oidc::tests::request_objects::{ObjectSigner, object};
 use crate::oidc::tests::session::hidden;
 use crate::oidc::tests::world::{Answer, Browser, CALLBACK, World};
@@ -174,4 +175,34 @@ async fn the_store_keeps_a_request_under_nothing_that_anybody_could_use() {
     world.pass(60 + 600 + 60);
     let swept = crate::storage::expiry::sweep(world.store.as_ref(), "pushed_request", world.time.now()).await.unwrap();
     assert_eq!(swept, 1);
+}
+
+// RFC 9449 10.1
+#[tokio::test]
+async fn a_proof_at_the_push_binds_the_code() {
+    let world = World::new().await;
+    let (key, other) = (DpopKey::p256(), DpopKey::p256());
+    let push = async |proof: String, jkt: &str| {
+        let basic = world.basic("beta");
+        let request = world.request(&[("dpop_jkt", jkt)]);
+        let form: Vec<(String, String)> = form_urlencoded::parse(request.as_bytes()).into_owned().collect();
+        let form: Vec<(&str, &str)> = form.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        world.send_form("/par", &form, &[("authorization", &basic), ("dpop", &proof)]).await
+    };
+    let without_nonce = push(key.proof(&world, "POST", "/par", &json!({})), "").await;
+    without_nonce.assert_token_error(400, "use_dpop_nonce");
+    let nonce = json!({"nonce": without_nonce.header("dpop-nonce")});
+    let proof = |path| key.proof(&world, "POST", path, &nonce);
+    push(proof("/token"), "").await.assert_token_error(400, "invalid_dpop_proof");
+    push(proof("/par"), &other.jkt()).await.assert_token_error(400, "invalid_dpop_proof");
+    let pushed = push(proof("/par"), "").await;
+    assert_eq!(pushed.status, 201, "{}", pushed.text());
+    let query = form_urlencoded::Serializer::new(String::new())
+        .append_pair("client_id", &world.client_id("beta"))
+        .append_pair("request_uri", pushed.json()["request_uri"].as_str().unwrap())
+        .finish();
+    let mut browser = Browser::default();
+    let portal = browser.get(&world, &format!("/authorize?{query}")).await.location();
+    let code = browser.get(&world, &world.vouch(&portal).await).await.parameter("code").unwrap();
+    world.redeem(&code, &[]).await.assert_token_error(400, "invalid_grant");
 }

@@ -67,6 +67,8 @@ pub(super) struct World {
     pub(super) keys: KeySet,
     pub(super) kek: Arc<KeyEncryptionKey>,
     pub(super) grants: Grants,
+    grant_foundations: GrantFoundations,
+    issuer: Issuer,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
     secrets: BTreeMap<String, (String, ClientSecret)>,
     _folder: tempfile::TempDir,
@@ -117,8 +119,8 @@ impl World {
             subjects,
         };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
-        let grants = Grants::new(of_grants, issuer.clone(), LIFETIMES);
-        let provider = Provider::new(foundations, login.clone(), issuer, LIFETIMES);
+        let grants = Grants::new(of_grants.clone(), issuer.clone(), LIFETIMES);
+        let provider = Provider::new(foundations, login.clone(), issuer.clone(), LIFETIMES);
         let provider = Arc::new(provider);
         let app = router(provider.clone(), boundary.clone())
             .merge(crate::web::router(sled.clone() as Arc<dyn Store>, boundary));
@@ -135,6 +137,8 @@ impl World {
             keys,
             kek,
             grants,
+            grant_foundations: of_grants,
+            issuer,
             key_set_plan,
             secrets,
             _folder: folder,
@@ -236,6 +240,11 @@ impl World {
 
     pub(super) fn first_secret(&self, name: &str) -> &ClientSecret {
         &self.secrets[name].1
+    }
+
+    /// Grants on another store.
+    pub(super) fn grants_on(&self, store: Arc<dyn Store>) -> Grants {
+        Grants::new(GrantFoundations { store, ..self.grant_foundations.clone() }, self.issuer.clone(), LIFETIMES)
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
