@@ -4,13 +4,16 @@
 
 mod assertions;
 mod authorize;
+mod certificates;
 mod clients;
 mod code;
 mod credentials;
 mod device;
+mod dpop;
 mod exchange;
 mod http_layer;
 mod keys;
+mod refresh;
 mod registration;
 mod session;
 mod tokens;

@@ -21,13 +21,14 @@ use url::Url;
 
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::config::{Issuer, Lifetimes, TrustedProxies};
+use crate::grants::{GrantFoundations, Grants};
 use crate::keys::{self, KeySet, SigningAlgorithm};
 use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::outbound::{self, Outbound};
 use crate::registry::{
     self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, GrantType, Instance, InstanceId,
-    InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
+    InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Session;
@@ -65,6 +66,7 @@ pub(super) struct World {
     pub(super) liveness: Liveness,
     pub(super) keys: KeySet,
     pub(super) kek: Arc<KeyEncryptionKey>,
+    pub(super) grants: Grants,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
     secrets: BTreeMap<String, String>,
     _folder: tempfile::TempDir,
@@ -104,10 +106,17 @@ impl World {
             kek: kek.clone(),
             keys: keys.clone(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
-            subjects,
+            subjects: subjects.clone(),
             clock: time.clone(),
         };
+        let of_grants = GrantFoundations {
+            store: sled.clone(),
+            kek: kek.clone(),
+            signer: TokenSigner::new(keys.clone(), liveness.clone()),
+            subjects,
+        };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
+        let grants = Grants::new(of_grants, issuer.clone(), LIFETIMES);
         let provider = Provider::new(foundations, login.clone(), issuer, LIFETIMES);
         let provider = Arc::new(provider);
         let app = router(provider.clone(), boundary.clone())
@@ -124,6 +133,7 @@ impl World {
             liveness,
             keys,
             kek,
+            grants,
             key_set_plan,
             secrets,
             _folder: folder,
