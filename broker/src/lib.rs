@@ -43,9 +43,9 @@ use config::{Config, TrustedProxies};
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, Terms};
 use foundations::Foundations;
-use grants::{GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
+use grants::{DeviceRequest, EnteredCode, GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
 use keys::{KeyError, KeySet};
-use login::{Login, LoginRecord, LoginTerms};
+use login::{Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError, TokenSigner};
@@ -60,6 +60,7 @@ use web::Boundary;
 const EXPIRING: &[&str] = &[
     StoredJoinToken::TABLE,
     LoginRecord::TABLE,
+    PushedRequest::TABLE,
     Session::TABLE,
     SessionOfUser::TABLE,
     KnownName::TABLE,
@@ -67,6 +68,8 @@ const EXPIRING: &[&str] = &[
     StoredGrant::TABLE,
     GrantOfUser::TABLE,
     RevokedToken::TABLE,
+    DeviceRequest::TABLE,
+    EnteredCode::TABLE,
     StoredRotation::TABLE,
     InstanceProbes::TABLE,
     UsedAssertion::TABLE,

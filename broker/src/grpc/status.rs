@@ -135,7 +135,12 @@ pub(super) fn login(refusal: &LoginError) -> Status {
         E::IdentityRefused(_) => (Code::InvalidArgument, "IDENTITY_REFUSED"),
         E::Store(error) => return store(error),
         // A browser's mistakes, which no agent can make.
-        E::OtherBrowser | E::HandleUnknown | E::HandleUsed | E::Internal(_) => return internal(refusal),
+        E::OtherBrowser
+        | E::HandleUnknown
+        | E::HandleUsed
+        | E::PushedRequestUnknown
+        | E::SignedOut
+        | E::Internal(_) => return internal(refusal),
     };
     status(code, reason, &refusal.to_string())
 }

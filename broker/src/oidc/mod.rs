@@ -2,13 +2,17 @@
 //!
 //! | address | where |
 //! |---|---|
-//! | `/authorize` | `request.rs` reads it, `authorization.rs` goes on with it, `authorize.rs` answers |
+//! | `/par` | `par.rs`: a request comes before its browser |
+//! | `/authorize` | `request` reads it, `authorization` goes on with it, `authorize.rs` answers |
 //! | `/login/home` | `choice.rs`: the user chose a home |
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
+//! | `/login/consent` | `consent.rs`: the user is asked what may be released |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
+//! | | `exchange.rs`: grant types that need no login |
 //! | `/userinfo` | `userinfo.rs` |
 //! | `/logout` | `logout`: the end of a session at the user's wish |
 //! | `/account` | `account.rs`: where the user is signed in, and the end of that |
+//! | `/device_authorization`, `/device` | `device_authorization.rs`: the device's side, `device.rs`: its user's |
 //! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | documents |
 //!
@@ -20,17 +24,25 @@ mod authorize;
 mod choice;
 mod client_auth;
 mod comeback;
+mod consent;
+mod device;
+mod device_authorization;
+mod device_limits;
 mod discovery;
 mod document;
 mod error;
+mod exchange;
 mod id_token_hint;
 mod jwks;
 mod logout;
+mod par;
 mod parameters;
 mod peer_certificate;
 mod pkce;
 mod registration;
+mod released;
 mod request;
+mod request_object;
 mod response;
 mod token;
 mod userinfo;
@@ -47,12 +59,14 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
-use crate::grants::{GrantFoundations, Grants, Probes};
+use crate::grants::{Devices, GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
-use crate::login::{Login, RETURN_PATH};
+use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
+use crate::oidc::device_limits::DeviceLimits;
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
+use crate::oidc::pkce::SeenChallenges;
 use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
@@ -72,15 +86,19 @@ mod path {
     pub(super) const JWKS: &str = "/jwks";
     pub(super) const AUTHORIZE: &str = "/authorize";
     pub(super) const CHOOSE_HOME: &str = "/login/home";
+    pub(super) const CONSENT: &str = "/login/consent";
+    pub(super) const PAR: &str = "/par";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
-    pub(super) const PAR: &str = "/par";
-    pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
     pub(super) const INTROSPECT: &str = "/introspect";
     pub(super) const REVOKE: &str = "/revoke";
     pub(super) const LOGOUT: &str = "/logout";
     pub(super) const LOGOUT_CONFIRMED: &str = "/logout/confirmed";
     pub(super) const ACCOUNT: &str = "/account";
+    pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+    pub(super) const DEVICE: &str = "/device";
+    pub(super) const DEVICE_CONNECTED: &str = "/device/connected";
+    pub(super) const DEVICE_REFUSED: &str = "/device/refused";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -123,12 +141,17 @@ pub struct Provider {
     issuer: Issuer,
     login: Login,
     login_lifetime: Duration,
+    pushed: PushedRequests,
+    consents: Consents,
     sessions: Sessions,
     grants: Grants,
+    devices: Devices,
+    device_limits: DeviceLimits,
     signer: TokenSigner,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
     hints: HintVerifier,
+    challenges: SeenChallenges,
     discovery: Document,
     published_keys: PublishedKeys,
 }
@@ -156,11 +179,17 @@ impl Provider {
             signer: signer.clone(),
             subjects: subjects.clone(),
         };
+        let grants = Grants::new(grants, issuer.clone(), lifetimes);
         Self {
+            pushed: PushedRequests::new(store.clone(), lifetimes.login),
+            consents: Consents::new(store.clone()),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
+            challenges: SeenChallenges::default(),
             discovery: discovery::document(&issuer, &agent_url),
             published_keys: PublishedKeys::new(keys, publication),
-            grants: Grants::new(grants, issuer.clone(), lifetimes),
+            devices: Devices::new(store.clone(), grants.clone()),
+            device_limits: DeviceLimits::new(),
+            grants,
             signer,
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
@@ -192,11 +221,14 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::DISCOVERY, get(discovery::get))
         .route(path::OAUTH_DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(jwks::get))
-        .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
+        .route(path::AUTHORIZE, get(authorize::get).head(no_head).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))
-        .route(RETURN_PATH, get(comeback::get))
-        // Whoever asks for the head of a page wants nothing done.
-        .route(path::LOGOUT, get(logout::get).post(logout::post).head(async || Problem::METHOD))
+        .route(RETURN_PATH, get(comeback::get).head(no_head))
+        .route(path::CONSENT, get(consent::get).head(no_head).post(consent::post))
+        .route(path::DEVICE, get(device::get).post(device::post))
+        .route(path::DEVICE_CONNECTED, get(device::connected))
+        .route(path::DEVICE_REFUSED, get(device::refused))
+        .route(path::LOGOUT, get(logout::get).head(no_head).post(logout::post))
         .route(path::LOGOUT_CONFIRMED, post(logout::confirmed))
         .route(path::ACCOUNT, get(account::get).post(account::post))
         .route(path::REGISTER, post(registration::post))
@@ -218,6 +250,13 @@ pub fn router_for_certificates(provider: Arc<Provider>, boundary: Boundary) -> R
 /// Where clients speak for themselves, without a browser.
 fn endpoints_for_clients() -> Router<Arc<Provider>> {
     Router::new()
+        .route(path::PAR, post(par::post))
         .route(path::TOKEN, post(token::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
+        .route(path::DEVICE_AUTHORIZATION, post(device_authorization::post))
+}
+
+/// HEAD where GET does something: a link that is only looked at must not use up a handle or begin a login.
+async fn no_head() -> Problem {
+    Problem::METHOD
 }

@@ -179,8 +179,8 @@ impl Client {
         let found: Vec<SocketAddr> = match url.host().ok_or(OutboundError::Address)? {
             Host::Ipv4(address) => vec![(address, port).into()],
             Host::Ipv6(address) => vec![(address, port).into()],
-            // RFC 6761 6.3: that is this machine, whether or not its resolver knows it. (Judged like any other address.)
-            Host::Domain(name) if is_localhost(name) => {
+            // Some resolvers ask the network, or know nothing. Judged like any other address afterwards.
+            Host::Domain(name) if address::is_local_name(name) => {
                 vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
             }
             Host::Domain(name) => {
@@ -217,10 +217,6 @@ impl Client {
         }
         Err(OutboundError::Unreachable(failure))
     }
-}
-
-fn is_localhost(name: &str) -> bool {
-    name == "localhost" || name.ends_with(".localhost")
 }
 
 /// An answer whose body has not been read. The connection ends with it.

@@ -5,7 +5,10 @@
 
 mod account;
 mod boundary;
+mod consent;
 mod cookies;
+mod device_pages;
+mod form_post;
 mod form_token;
 mod health;
 mod icon;
@@ -23,10 +26,13 @@ use crate::storage::Store;
 
 pub use account::{AccountPage, ApplicationRow, SessionRow, StrangerPage, ToldRow, ago};
 pub use boundary::{Boundary, ClientAddress, note_peer};
+pub use consent::{ConsentPage, ReleasedLine};
 pub use cookies::{CookieName, Visitor, set_cookie};
+pub use device_pages::{DeviceEndPage, DevicePage};
+pub use form_post::FormPostPage;
 pub use form_token::FormToken;
 pub use pages::{HomeButton, PickerPage, Problem};
-pub use signing_out::{Frame, SignOutPage, SignedOutPage};
+pub use signing_out::{SignOutPage, SignedOutPage};
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.
 pub fn router(store: Arc<dyn Store>, boundary: Boundary) -> Router {
