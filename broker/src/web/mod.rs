@@ -24,7 +24,7 @@ use axum::routing::get;
 
 use crate::storage::Store;
 
-pub use account::{AccountPage, ApplicationRow, SessionRow, StrangerPage, ToldRow, ago};
+pub use account::{AccountPage, ApplicationRow, PermissionRow, SessionRow, StrangerPage, ToldRow, ago};
 pub use boundary::{Boundary, ClientAddress, note_peer};
 pub use consent::{ConsentPage, ReleasedLine};
 pub use cookies::{CookieName, Visitor, set_cookie};

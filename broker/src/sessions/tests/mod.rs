@@ -103,7 +103,7 @@ impl World {
                 identity: identity(user).verify(NOW).unwrap(),
             };
             let entered = (self.client(party), self.opened(home_id, user, party));
-            let begun = self.sessions.begin(current, vouched, entered, self.clock.now()).unwrap();
+            let begun = self.sessions.begin(current, vouched, Some(entered), self.clock.now()).unwrap();
             if self.registry.store.commit(begun.writes).await.is_ok() {
                 return (begun.id, begun.cookie);
             }
