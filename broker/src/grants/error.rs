@@ -55,6 +55,9 @@ pub enum TokenError {
     /// Not a resource that was granted, or none that the client may call.
     #[error("the resource was not granted, or the client may not call it for this user")]
     ResourceNotGranted,
+    /// A client's own, one that was exchanged before, or one that is for somebody's API.
+    #[error("the token cannot be exchanged for another one")]
+    NotExchangeable,
     /// The user logged out, or was logged out.
     #[error("the session that it came of has ended")]
     SessionEnded,

@@ -29,6 +29,8 @@ pub struct Terms<'a> {
 pub struct Tokens {
     /// For userinfo, or for a resource.
     pub access_token: SecretString,
+    /// What it is, if it was exchanged (RFC 8693 2.2.1).
+    pub issued_token_type: Option<&'static str>,
     /// How it is used.
     pub token_type: &'static str,
     /// How long it lasts.
@@ -86,6 +88,7 @@ impl Grants {
         };
         Ok(Tokens {
             access_token,
+            issued_token_type: None,
             token_type: terms.binding.token_type(),
             expires_in: contents.expires_at.since(now),
             scopes: contents.scopes,

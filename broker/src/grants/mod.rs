@@ -7,6 +7,7 @@
 //!    the next ones.
 //! 4. [`Grants::end`] and [`Grants::revoke`] end them before their time.
 //!
+//! [`Devices`] bring grants to where there is no browser; `exchange.rs` makes tokens that need no login of their own.
 //! [`Probes`] are codes too, behind which there is no grant.
 //!
 //! Invariants: a code is redeemed at most once, under any concurrency, because the record of its grant is written once. A
@@ -17,17 +18,21 @@
 //! grant was made to outlive it.
 
 mod binding;
+mod device;
 mod ending;
 mod error;
+mod exchange;
 mod id_token;
 mod issuing;
 mod jwt_access_token;
+mod pace;
 mod presented;
 mod probe;
 mod record;
 mod redemption;
 mod refresh;
 mod sealed;
+mod user_code;
 
 use std::sync::Arc;
 
@@ -41,7 +46,9 @@ use crate::storage::Store;
 use crate::storage::table::Table;
 
 pub use binding::{Binding, Confirmation, Thumbprint, ThumbprintError};
+pub use device::{AskedDevice, DeviceError, DeviceRequest, Devices, EnteredCode, WaitingDevice};
 pub use error::TokenError;
+pub use exchange::{Exchange, SubjectToken, Target};
 pub use issuing::{Terms, Tokens};
 pub use jwt_access_token::{Actor, Audience, LoginOfUser};
 pub use presented::{GoodRefreshToken, Presented};
@@ -50,6 +57,7 @@ pub use record::{Grant, GrantId, GrantOfUser, RevokedToken, StoredGrant};
 pub use redemption::{BegunGrant, CodeBinding, Redemption};
 pub use refresh::Refreshment;
 pub use sealed::{AccessTokenContents, Bearer, CodeContents, RefreshTokenContents, Serial};
+pub use user_code::{NotAUserCode, UserCode};
 
 /// How often a change looks again when another one came in between.
 const TRIES: usize = 8;

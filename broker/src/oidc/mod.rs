@@ -2,35 +2,51 @@
 //!
 //! | address | where |
 //! |---|---|
-//! | `/authorize` | `request.rs` reads it, `authorization.rs` goes on with it, `authorize.rs` answers |
+//! | `/par` | `par.rs`: a request comes before its browser |
+//! | `/authorize` | `request` reads it, `authorization` goes on with it, `authorize.rs` answers |
 //! | `/login/home` | `choice.rs`: the user chose a home |
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
+//! | `/login/consent` | `consent.rs`: the user is asked what may be released |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
+//! | | `exchange.rs`: grant types that need no login |
 //! | `/userinfo` | `userinfo.rs` |
+//! | `/device_authorization`, `/device` | `device_authorization.rs`: the device's side, `device.rs`: its user's |
 //! | `/introspect`, `/revoke` | `introspect.rs`, `revoke.rs` |
+//! | `/logout` | `logout`: the end of a session at the user's wish |
+//! | `/account` | `account.rs`: where the user is signed in, and the end of that |
 //! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
 
+mod account;
 mod authorization;
 mod authorize;
 mod caller;
 mod choice;
 mod client_auth;
 mod comeback;
+mod consent;
+mod device;
+mod device_authorization;
+mod device_limits;
 mod discovery;
 mod document;
 mod dpop;
 mod error;
+mod exchange;
 mod id_token_hint;
 mod introspect;
 mod jwks;
+mod logout;
+mod par;
 mod parameters;
 mod peer_certificate;
 mod pkce;
 mod registration;
+mod released;
 mod request;
+mod request_object;
 mod response;
 mod revoke;
 mod throttle;
@@ -49,13 +65,15 @@ use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
-use crate::grants::{GrantFoundations, Grants, Probes};
+use crate::grants::{Devices, GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
-use crate::login::{Login, RETURN_PATH};
+use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
+use crate::oidc::device_limits::DeviceLimits;
 use crate::oidc::document::Document;
 use crate::oidc::dpop::Replays;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
+use crate::oidc::pkce::SeenChallenges;
 use crate::oidc::throttle::Throttle;
 use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
@@ -76,13 +94,19 @@ mod path {
     pub(super) const JWKS: &str = "/jwks";
     pub(super) const AUTHORIZE: &str = "/authorize";
     pub(super) const CHOOSE_HOME: &str = "/login/home";
+    pub(super) const CONSENT: &str = "/login/consent";
+    pub(super) const PAR: &str = "/par";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
-    pub(super) const PAR: &str = "/par";
-    pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
     pub(super) const INTROSPECT: &str = "/introspect";
     pub(super) const REVOKE: &str = "/revoke";
     pub(super) const LOGOUT: &str = "/logout";
+    pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+    pub(super) const DEVICE: &str = "/device";
+    pub(super) const DEVICE_CONNECTED: &str = "/device/connected";
+    pub(super) const DEVICE_REFUSED: &str = "/device/refused";
+    pub(super) const LOGOUT_CONFIRMED: &str = "/logout/confirmed";
+    pub(super) const ACCOUNT: &str = "/account";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -95,7 +119,7 @@ pub struct Foundations {
     pub registry: Registry,
     /// What the agents have acknowledged.
     pub liveness: Liveness,
-    /// Seals codes and tokens, opens client secrets.
+    /// Seals codes and tokens, and the secrets of clients.
     pub kek: Arc<KeyEncryptionKey>,
     /// What tokens are signed with.
     pub keys: KeySet,
@@ -107,6 +131,8 @@ pub struct Foundations {
     pub agent_url: Url,
     /// What subjects are made with.
     pub subjects: SubjectKey,
+    /// Who is signed in.
+    pub sessions: Sessions,
     /// The time.
     pub clock: Clock,
 }
@@ -123,8 +149,12 @@ pub struct Provider {
     issuer: Issuer,
     login: Login,
     login_lifetime: Duration,
+    pushed: PushedRequests,
+    consents: Consents,
     sessions: Sessions,
     grants: Grants,
+    devices: Devices,
+    device_limits: DeviceLimits,
     signer: TokenSigner,
     /// Where the agents' port is: clients call some endpoints there too (RFC 8705 5).
     agents_origin: String,
@@ -133,6 +163,7 @@ pub struct Provider {
     throttle: Throttle,
     replays: Replays,
     hints: HintVerifier,
+    challenges: SeenChallenges,
     discovery: Document,
     published_keys: PublishedKeys,
 }
@@ -140,8 +171,19 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, kek, keys, outbound, publication, agent_url, subjects, clock } =
-            foundations;
+        let Foundations {
+            store,
+            registry,
+            liveness,
+            kek,
+            keys,
+            outbound,
+            publication,
+            agent_url,
+            subjects,
+            sessions,
+            clock,
+        } = foundations;
         let signer = TokenSigner::new(keys.clone(), liveness);
         let grants = GrantFoundations {
             store: store.clone(),
@@ -149,12 +191,17 @@ impl Provider {
             signer: signer.clone(),
             subjects: subjects.clone(),
         };
+        let grants = Grants::new(grants, issuer.clone(), lifetimes);
         Self {
-            sessions: Sessions::new(store.clone(), &lifetimes),
+            pushed: PushedRequests::new(store.clone(), lifetimes.login),
+            consents: Consents::new(store.clone()),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
+            challenges: SeenChallenges::default(),
             discovery: discovery::document(&issuer, &agent_url),
             published_keys: PublishedKeys::new(keys, publication),
-            grants: Grants::new(grants, issuer.clone(), lifetimes),
+            devices: Devices::new(store.clone(), grants.clone()),
+            device_limits: DeviceLimits::new(),
+            grants,
             signer,
             agents_origin: agent_url.origin().ascii_serialization(),
             probes: Probes::new(store.clone()),
@@ -168,10 +215,18 @@ impl Provider {
             client_keys: ClientKeySets::new(outbound.clone()),
             outbound,
             subjects,
+            sessions,
             clock,
             issuer,
             login,
         }
+    }
+}
+
+impl Provider {
+    /// What it grants, for whoever ends that by other ways.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
     }
 }
 
@@ -181,9 +236,16 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::DISCOVERY, get(discovery::get))
         .route(path::OAUTH_DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(jwks::get))
-        .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
+        .route(path::AUTHORIZE, get(authorize::get).head(no_head).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))
-        .route(RETURN_PATH, get(comeback::get))
+        .route(RETURN_PATH, get(comeback::get).head(no_head))
+        .route(path::CONSENT, get(consent::get).head(no_head).post(consent::post))
+        .route(path::DEVICE, get(device::get).post(device::post))
+        .route(path::DEVICE_CONNECTED, get(device::connected))
+        .route(path::DEVICE_REFUSED, get(device::refused))
+        .route(path::LOGOUT, get(logout::get).post(logout::post).head(no_head))
+        .route(path::LOGOUT_CONFIRMED, post(logout::confirmed))
+        .route(path::ACCOUNT, get(account::get).post(account::post))
         .route(path::REGISTER, post(registration::post))
         .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)
@@ -203,8 +265,15 @@ pub fn router_for_certificates(provider: Arc<Provider>, boundary: Boundary) -> R
 /// Where clients speak for themselves, without a browser.
 fn endpoints_for_clients() -> Router<Arc<Provider>> {
     Router::new()
+        .route(path::PAR, post(par::post))
         .route(path::TOKEN, post(token::post))
         .route(path::INTROSPECT, post(introspect::post))
         .route(path::REVOKE, post(revoke::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
+        .route(path::DEVICE_AUTHORIZATION, post(device_authorization::post))
+}
+
+/// HEAD where GET does something: a link that is only looked at must not use up a handle or begin a login.
+async fn no_head() -> Problem {
+    Problem::METHOD
 }

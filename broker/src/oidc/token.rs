@@ -40,6 +40,8 @@ pub(super) struct TokenRequest<'a> {
 #[derive(Serialize)]
 struct TokenAnswer<'a> {
     access_token: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issued_token_type: Option<&'static str>,
     token_type: &'static str,
     expires_in: u64,
     scope: String,
@@ -76,6 +78,7 @@ pub(super) fn form(caller: &Caller, body: &Bytes) -> Result<Parameters, TokenReq
 fn answer(tokens: &Tokens) -> Response {
     let answer = TokenAnswer {
         access_token: tokens.access_token.expose_secret(),
+        issued_token_type: tokens.issued_token_type,
         token_type: tokens.token_type,
         expires_in: tokens.expires_in.as_secs(),
         scope: tokens.scopes.to_string(),
@@ -117,9 +120,9 @@ impl Provider {
         let tokens = match grant_type {
             GrantType::AuthorizationCode => self.redeem(&request).await,
             GrantType::RefreshToken => self.refresh(&request).await,
-            GrantType::ClientCredentials | GrantType::DeviceCode | GrantType::TokenExchange => {
-                Err(TokenRequestError::GrantType)
-            }
+            GrantType::ClientCredentials => self.client_credentials(&request),
+            GrantType::DeviceCode => self.redeem_device(&request).await,
+            GrantType::TokenExchange => self.exchange(&request).await,
         };
         if let Err(TokenRequestError::Token(_)) = tokens {
             self.throttle.note(None, caller.address, now);

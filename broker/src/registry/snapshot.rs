@@ -132,6 +132,11 @@ impl Snapshot {
         relying_party == api || (knows && allowed())
     }
 
+    /// Whether a relying party may call an API in its own name: its own, or that of an instance that lets it.
+    pub fn may_call_itself(&self, relying_party: &InstanceName, api: &InstanceName) -> bool {
+        relying_party == api || self.edge(relying_party, api).is_some_and(|edge| edge.api_access)
+    }
+
     /// All clients, in no order, whether they may log anybody in or not.
     pub fn clients(&self) -> impl Iterator<Item = Client<'_>> {
         let of_instances = self.instances().filter_map(|instance| Client::of_instance(instance));

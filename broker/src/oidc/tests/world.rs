@@ -27,11 +27,13 @@ use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::outbound::{self, Outbound};
 use crate::registry::{
-    self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, Instance, InstanceState, Liveness,
-    QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
+    self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, GrantType, Instance, InstanceId,
+    InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
+use crate::sessions::{Session, Sessions};
 use crate::storage::sled::SledStore;
+use crate::storage::table::Table;
 use crate::storage::{Expect, Store};
 use crate::web::Boundary;
 
@@ -55,6 +57,7 @@ const LIFETIMES: Lifetimes = Lifetimes {
 
 pub(super) struct World {
     app: Router,
+    pub(super) provider: Arc<Provider>,
     pub(super) login: Login,
     pub(super) clock: ManualClock,
     pub(super) time: Clock,
@@ -67,6 +70,7 @@ pub(super) struct World {
     grant_foundations: GrantFoundations,
     issuer: Issuer,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
+    pub(super) sessions: Sessions,
     secrets: BTreeMap<String, (String, ClientSecret)>,
     _folder: tempfile::TempDir,
 }
@@ -97,6 +101,7 @@ impl World {
         let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
+        let sessions = Sessions::new(store.clone(), &LIFETIMES);
         let foundations = Foundations {
             store,
             kek: kek.clone(),
@@ -107,6 +112,7 @@ impl World {
             agent_url: Url::parse("https://login.example:8443").unwrap(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
             subjects: subjects.clone(),
+            sessions: sessions.clone(),
             clock: time.clone(),
         };
         let of_grants = GrantFoundations {
@@ -118,11 +124,13 @@ impl World {
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
         let grants = Grants::new(of_grants.clone(), issuer.clone(), LIFETIMES);
         let provider = Provider::new(foundations, login.clone(), issuer.clone(), LIFETIMES);
-        let app = router(Arc::new(provider), boundary.clone())
+        let provider = Arc::new(provider);
+        let app = router(provider.clone(), boundary.clone())
             .merge(crate::web::router(sled.clone() as Arc<dyn Store>, boundary));
         let secrets = BTreeMap::new();
         let mut world = Self {
             app,
+            provider,
             login,
             clock,
             time,
@@ -135,6 +143,7 @@ impl World {
             grant_foundations: of_grants,
             issuer,
             key_set_plan,
+            sessions,
             secrets,
             _folder: folder,
         };
@@ -157,9 +166,16 @@ impl World {
     }
 
     pub(super) async fn allow(&self, relying_party: &str, home: &str) {
+        self.allow_with(relying_party, home, |_| {}).await;
+    }
+
+    /// Puts an edge, changed by this.
+    pub(super) async fn allow_with(&self, relying_party: &str, home: &str, change: impl FnOnce(&mut TrustEdge)) {
         let id = TrustEdgeId { relying_party: relying_party.parse().unwrap(), home: home.parse().unwrap() };
         let email_domains = vec![format!("{home}.example").parse().unwrap()];
-        let edge = TrustEdge { id, email_domains, consent: ConsentPolicy::None, api_access: false, updated_at: NOW };
+        let mut edge =
+            TrustEdge { id, email_domains, consent: ConsentPolicy::None, api_access: false, updated_at: NOW };
+        change(&mut edge);
         let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
         self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
     }
@@ -173,6 +189,24 @@ impl World {
         let mut instance = Instance::clone(self.registry.snapshot().instance(&name.parse().unwrap()).unwrap());
         change(&mut instance);
         self.save(&instance).await;
+    }
+
+    /// Ends the session of this name, as one commit does it.
+    pub(super) async fn end_session(&self, sid: &str) {
+        let sessions = Table::<Session>::new(self.store.clone());
+        self.store.commit(vec![sessions.delete(sid, Expect::Any)]).await.unwrap();
+    }
+
+    pub(super) fn instance_id(&self, name: &str) -> InstanceId {
+        self.registry.snapshot().instance(&name.parse().unwrap()).unwrap().id
+    }
+
+    /// Lets a client ask for tokens in this way too.
+    pub(super) async fn grant_type(&self, name: &str, grant_type: GrantType) {
+        let allow = |instance: &mut Instance| {
+            instance.relying_party.as_mut().unwrap().policy.grant_types.insert(grant_type);
+        };
+        self.change(name, allow).await;
     }
 
     pub(super) async fn quarantine(&self, name: &str) {

@@ -30,6 +30,12 @@ impl ClaimsRequest {
     pub fn is_within(&self, other: &Self) -> bool {
         self.id_token.is_subset(&other.id_token) && self.userinfo.is_subset(&other.userinfo)
     }
+
+    /// These and others.
+    #[must_use]
+    pub fn and(&self, others: &Self) -> Self {
+        Self { id_token: &self.id_token | &others.id_token, userinfo: &self.userinfo | &others.userinfo }
+    }
 }
 
 /// All that the parameter says, read.

@@ -109,6 +109,12 @@ impl Scopes {
         Self(BTreeSet::new())
     }
 
+    /// These and others.
+    #[must_use]
+    pub fn and(&self, others: &Self) -> Self {
+        Self(&self.0 | &others.0)
+    }
+
     /// One by one.
     pub fn iter(&self) -> impl Iterator<Item = Scope> {
         self.0.iter().copied()
