@@ -270,6 +270,12 @@ pub(super) enum PushError {
     Login(#[from] LoginError),
 }
 
+impl From<DpopError> for PushError {
+    fn from(error: DpopError) -> Self {
+        Self::Client(error.into())
+    }
+}
+
 impl IntoResponse for PushError {
     fn into_response(self) -> Response {
         let (status, error) = match self {
@@ -488,6 +494,7 @@ fn dpop(error: DpopError) -> OAuthError {
         | DpopError::Address
         | DpopError::Time
         | DpopError::AccessToken
+        | DpopError::OtherKey
         | DpopError::Replayed => oauth("invalid_dpop_proof", "The DPoP proof is not valid for this request."),
     }
 }

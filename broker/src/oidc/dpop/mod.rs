@@ -89,6 +89,9 @@ pub(in crate::oidc) enum DpopError {
     /// 8: none, or too old.
     #[error("the proof has no nonce of ours that is still good")]
     Nonce,
+    /// 10.1.
+    #[error("the proof is of another key than dpop_jkt names")]
+    OtherKey,
     /// 11.1.
     #[error("the proof was used before")]
     Replayed,
