@@ -6,16 +6,20 @@ Each fixture is a chapter; a test asks for the last one it needs.
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from certificates import ThrowAwayAuthority
+from clientside import ClientSide
 from front import Front, PublicAddress
 from homeward import Agent, Broker
+from node import Node
+from person import Person
 from processes import fresh_artefacts
+from strangers import Strangers
 from visitor import CHROMIUM_FLAGS, DESKTOP, Visitor
 from website import Account, Website
 
@@ -30,10 +34,15 @@ class Addresses:
     alpha: PublicAddress
     beta: PublicAddress
     gamma: PublicAddress
+    clients: PublicAddress
+    mozilla: PublicAddress
+    social: PublicAddress
+    authlib: PublicAddress
+    apache: PublicAddress
 
     @property
     def all(self) -> list[PublicAddress]:
-        return [self.broker, self.alpha, self.beta, self.gamma]
+        return [getattr(self, address.name) for address in fields(self)]
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +62,8 @@ def authority(folder: Path) -> ThrowAwayAuthority:
 
 @pytest.fixture(scope="session")
 def addresses() -> Iterator[Addresses]:
-    hosts = {"broker": "127.0.0.1", "alpha": "127.0.0.2", "beta": "127.0.0.3", "gamma": "127.0.0.4"}
-    addresses = Addresses(**{name: PublicAddress(name, host) for name, host in hosts.items()})
+    names = [address.name for address in fields(Addresses)]
+    addresses = Addresses(*(PublicAddress(name, f"127.0.0.{number}") for number, name in enumerate(names, start=1)))
     yield addresses
     for address in addresses.all:
         address.socket.close()
@@ -89,9 +98,9 @@ def beta_site(folder: Path, addresses: Addresses, authority: ThrowAwayAuthority,
 
 
 @pytest.fixture(scope="session")
-def broker(folder: Path, addresses: Addresses, front: Front) -> Iterator[Broker]:
-    """`init` and `serve`."""
-    broker = Broker(folder / "broker", addresses.broker)
+def broker(folder: Path, authority: ThrowAwayAuthority, addresses: Addresses, front: Front) -> Iterator[Broker]:
+    """`init` and `serve`. Relying parties are on loopback here, which a broker on the web would never ask anything."""
+    broker = Broker(folder / "broker", addresses.broker, authority.file)
     front.start()
     yield broker
     broker.stop()
@@ -149,6 +158,62 @@ def alpha_by_password(federation: Broker, alpha_agent: Agent) -> Agent:
 
 
 @pytest.fixture(scope="session")
+def alpha_by_session(broker: Broker, alpha_agent: Agent) -> Agent:
+    """For the other clients: whoever is signed in at alpha is recognised, so that most logins ask for nothing."""
+    alpha_agent.stop()
+    alpha_agent.is_configured(methods=["session"])
+    alpha_agent.runs()
+    broker.awaits_acknowledgement("alpha")
+    return alpha_agent
+
+
+@pytest.fixture(scope="session")
+def client_side(addresses: Addresses, front: Front) -> Iterator[ClientSide]:
+    """The web address of every client that lives in the test itself."""
+    side = ClientSide()
+    addresses.clients.behind["/"] = side.address
+    front.start()
+    yield side
+    side.stop()
+
+
+@pytest.fixture(scope="session")
+def strangers(
+    broker: Broker, authority: ThrowAwayAuthority, alpha_by_session: Agent, client_side: ClientSide
+) -> Strangers:
+    """A relying party without agent, whose clients register themselves. Ops answer for it: nobody is asked."""
+    strangers = Strangers(broker, authority.file, "strangers", clients=300)
+    strangers.may_log_in_from("alpha", "--email-domain", "alpha.example", "--api")
+    return strangers
+
+
+@pytest.fixture(scope="session")
+def alices_home(authority: ThrowAwayAuthority, addresses: Addresses, alpha_by_session: Agent) -> Person:
+    """Alice's cookies at alpha, from one login there."""
+    person = Person(authority.file, ALICE)
+    person.answers(person.opens(f"{addresses.alpha.url}/accounts/login/"))
+    return person
+
+
+@pytest.fixture
+def alice(authority: ThrowAwayAuthority, alices_home: Person) -> Person:
+    """Alice in a browser that knows alpha and has never seen the broker."""
+    person = Person(authority.file, ALICE)
+    person.http.cookies.update(alices_home.http.cookies)
+    return person
+
+
+@pytest.fixture(scope="session")
+def node(strangers: Strangers, authority: ThrowAwayAuthority, addresses: Addresses, beta_agent: Agent) -> Node:
+    settings = {
+        "redirectUri": f"{addresses.clients.url}/callback",
+        "alphaUrl": addresses.alpha.url,
+        "betaUrl": addresses.beta.url,
+    }
+    return Node(strangers, authority.file, settings)
+
+
+@pytest.fixture(scope="session")
 def chromium(authority: ThrowAwayAuthority) -> Iterator[Browser]:
     """Debian's Chromium, with a profile of its own that trusts the throw-away CA."""
     flags = [*CHROMIUM_FLAGS, f"--ignore-certificate-errors-spki-list={authority.pin}"]
@@ -173,6 +238,24 @@ def visitor(request: pytest.FixtureRequest, chromium: Browser, addresses: Addres
     yield visitor
     context.close()
     assert not visitor.complaints, "\n".join(visitor.complaints)
+
+
+def client_environment(client: dict, broker: Broker, authority: ThrowAwayAuthority) -> dict[str, str]:
+    """What the operator of a site without agent copies into its configuration."""
+    return {
+        "REQUESTS_CA_BUNDLE": str(authority.file),
+        "SITE_ISSUER": broker.public.url,
+        "SITE_CLIENT_ID": client["client_id"],
+        "SITE_CLIENT_SECRET": client["client_secret"],
+    }
+
+
+def alpha_asks_alice(visitor: Visitor, addresses: Addresses) -> None:
+    """Alpha's own login page, on the way from somewhere else."""
+    visitor.sees("Sign In")
+    assert visitor.page.url.startswith(addresses.alpha.url), "alpha's own login page"
+    visitor.fills_in({"Username": ALICE.username, "Password": ALICE.password})
+    visitor.clicks("Sign In")
 
 
 def _join_token(broker: Broker, instance: str) -> str:

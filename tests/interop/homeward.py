@@ -16,7 +16,7 @@ BINARIES = REPOSITORY / "target" / "debug"
 class Broker:
     """The broker behind `public`."""
 
-    def __init__(self, folder: Path, public: PublicAddress) -> None:
+    def __init__(self, folder: Path, public: PublicAddress, ca_file: Path) -> None:
         folder.mkdir()
         self.public = public
         self._config_file = folder / "broker.toml"
@@ -29,6 +29,9 @@ class Broker:
             [listen]
             http = "127.0.0.1:0"
             grpc = "127.0.0.1:{{port}}"
+            [outbound]
+            ca_file = "{ca_file}"
+            private_networks = ["127.0.0.0/8"]
             """.format(port=_free_port())
         )
         self.says("init")

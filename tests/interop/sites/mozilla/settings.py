@@ -1,4 +1,4 @@
-"""A Django site with mozilla-django-oidc, as its documentation sets it up: PKCE, silent renewal, logout at the provider."""
+"""A Django site with mozilla-django-oidc, set up as it documents: PKCE, silent renewal, logout at the provider."""
 
 import os
 from pathlib import Path

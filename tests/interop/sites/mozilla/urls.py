@@ -12,7 +12,9 @@ _SIGNED_IN = """<!doctype html><title>Welcome</title><p id="who">{}</p>
 
 def home(request: HttpRequest) -> HttpResponse:
     if not request.user.is_authenticated:
-        return HttpResponse('<!doctype html><title>Welcome</title><p id="who">nobody</p><a href="/oidc/authenticate/">Sign in</a>')
+        return HttpResponse(
+            '<!doctype html><title>Welcome</title><p id="who">nobody</p><a href="/oidc/authenticate/">Sign in</a>'
+        )
     return HttpResponse(format_html(_SIGNED_IN, request.user.email, get_token(request)))
 
 
