@@ -1,4 +1,4 @@
-"""What a relying party has on the web beside its callback, behind nginx: key sets, request objects, logout addresses."""
+"""What a client has on the web beside its callback, behind nginx: key sets, request objects, logout addresses."""
 
 import threading
 from collections.abc import Callable, Mapping

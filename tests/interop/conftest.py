@@ -179,11 +179,16 @@ def client_side(addresses: Addresses, front: Front) -> Iterator[ClientSide]:
 
 @pytest.fixture(scope="session")
 def strangers(
-    broker: Broker, authority: ThrowAwayAuthority, alpha_by_session: Agent, client_side: ClientSide
+    broker: Broker,
+    authority: ThrowAwayAuthority,
+    alpha_by_session: Agent,
+    gamma_agent: Agent,
+    client_side: ClientSide,
 ) -> Strangers:
     """A relying party without agent, whose clients register themselves. Ops answer for it: nobody is asked."""
     strangers = Strangers(broker, authority.file, "strangers", clients=300)
     strangers.may_log_in_from("alpha", "--email-domain", "alpha.example", "--api")
+    strangers.may_log_in_from("gamma")
     return strangers
 
 
