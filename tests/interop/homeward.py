@@ -56,6 +56,10 @@ class Broker:
             assert time.monotonic() < deadline, f"{instance} has not acknowledged: {shown}"
             time.sleep(0.1)
 
+    @property
+    def pid(self) -> int:
+        return self._program.pid
+
     def stop(self) -> int:
         return self._program.stop()
 
