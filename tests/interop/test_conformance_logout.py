@@ -42,7 +42,7 @@ def is_in(rp: RelyingParty, person: Person, login: Login) -> None:
 def is_asked_then_out(rp: RelyingParty, person: Person, page: Page | Arrival) -> None:
     """Nobody is logged out by an address that anybody can make: the user says so, and then sees that it is done."""
     assert isinstance(page, Page) and page.status == 200, page
-    said = person.presses("Log out")
+    said = person.presses("Sign out")
     assert isinstance(said, Page) and said.status == 200
     is_out(rp, person)
 
@@ -110,7 +110,7 @@ def test_no_post_logout_redirect_uri(rp: RelyingParty, alice: Person) -> None:
     """With a good hint: out, and a page says so."""
     login = rp.logs_in(alice)
     page = logs_out(rp, alice, id_token_hint=login.id_token)
-    if isinstance(page, Page) and page.button("Log out"):
+    if isinstance(page, Page) and page.button("Sign out"):
         is_asked_then_out(rp, alice, page)
     else:
         assert isinstance(page, Page) and page.status == 200
