@@ -76,7 +76,7 @@ def lets_a_device_in(person: Person, url: str, user_code: str | None, *, deny: b
     """Types the code in, if the address does not carry it, logs in and says yes or no (RFC 8628 3.3)."""
     page = person.opens(url)
     for _ in range(12):
-        if found := page.button("Deny" if deny else "Allow"):
+        if found := page.button("Refuse" if deny else "Agree"):
             person.sends(*found)
             return
         form = next((form for form in page.forms if "user_code" in form.fields), None)

@@ -141,7 +141,7 @@ class Person:
                 return self.sends(form, form.fields | username | {password: self.account.password}, until=until)
             if until(form.action):
                 return self.sends(form, form.fields, until=until)
-        for label in (self._home, "Allow", "Agree", "Continue"):
+        for label in (self._home, "Agree", "Continue"):
             if found := page.button(label):
                 return self.sends(*found, until=until)
         raise AssertionError(f"nobody knows what to do with {page}: {page.text[:3000]}")

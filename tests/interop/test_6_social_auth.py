@@ -40,8 +40,8 @@ def test_alice_signs_in_agrees_and_her_tokens_are_refreshed(
     visitor.clicks("Alpha")
     alpha_asks_alice(visitor, addresses)
     # prompt=consent, for offline_access: asked although ops have answered for this relying party.
-    visitor.sees("Social Django")
-    visitor.clicks("Allow")
+    visitor.sees("Social Django asks for your consent")
+    visitor.clicks("Agree")
     visitor.sees("Welcome")
     visitor.reads("#who", ALICE.username)
     visitor.reads("#name", f"{ALICE.first_name} {ALICE.last_name}")

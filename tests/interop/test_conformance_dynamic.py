@@ -95,7 +95,7 @@ def test_pages_name_the_client(strangers: Strangers, callback: str, addresses: A
         tos_uri=f"{side}/tos",
     )
     rp.logs_in(alice, scope="openid profile", prompt="consent")
-    asked = next(page for page in alice.pages if page.button("Allow"))
+    asked = next(page for page in alice.pages if page.button("Agree"))
     assert "Suite with Pages" in asked.text
     assert f"{side}/policy" in asked.text and f"{side}/tos" in asked.text
     assert all(url.startswith(rp.issuer) for _, url in asked.resources)
