@@ -45,7 +45,7 @@ impl TestAuthority {
     /// A broker's address, and the connections that arrive there.
     pub(crate) async fn listen(&self) -> (String, impl Stream<Item = std::io::Result<TlsStream<TcpStream>>> + use<>) {
         let key = InstanceKey::generate().unwrap();
-        let leaf = self.authority.issue_broker(&key, self.validity).unwrap().certificate;
+        let leaf = self.authority.issue_broker(&key, None, self.validity).unwrap().certificate;
         let chain = vec![leaf, self.authority.certificate().to_vec()];
         let live = LiveIdentity::new(chain, &key.to_private_key()).unwrap();
         let bundle = LiveBundle::new(&self.bundle()).unwrap();

@@ -34,7 +34,7 @@ mod tests {
             let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
             let (kek, trust_domain) = (KeyEncryptionKey::new_for_test(), "example.org".parse().unwrap());
             store.commit(Authority::first(&store, &kek, &trust_domain, clock.now()).unwrap()).await.unwrap();
-            let (authority, follow) = Authority::open(&store, &kek, &trust_domain, clock.clone()).await.unwrap();
+            let (authority, follow) = Authority::open(&store, &kek, &trust_domain, None, clock.clone()).await.unwrap();
             tokio::spawn(follow);
             let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
             tokio::spawn(keep_fresh);

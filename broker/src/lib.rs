@@ -39,13 +39,13 @@ use tracing::info;
 
 use authority::{Authority, CaError};
 use clock::Clock;
-use config::Config;
+use config::{Config, TrustedProxies};
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, Terms};
 use foundations::Foundations;
-use grants::{InstanceProbes, Probes, StoredGrant};
+use grants::{DeviceRequest, EnteredCode, GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
 use keys::{KeyError, KeySet};
-use login::{Login, LoginRecord, LoginTerms};
+use login::{Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
@@ -60,10 +60,15 @@ use web::Boundary;
 const EXPIRING: &[&str] = &[
     StoredJoinToken::TABLE,
     LoginRecord::TABLE,
+    PushedRequest::TABLE,
     Session::TABLE,
     SessionOfUser::TABLE,
     KnownName::TABLE,
     StoredGrant::TABLE,
+    GrantOfUser::TABLE,
+    RevokedToken::TABLE,
+    DeviceRequest::TABLE,
+    EnteredCode::TABLE,
     StoredRotation::TABLE,
     InstanceProbes::TABLE,
     UsedAssertion::TABLE,
@@ -94,7 +99,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
     let (keys, keep_keys_fresh) = KeySet::open(store.clone(), kek.clone()).await?;
-    let (authority, follow_authority) = Authority::open(&store, &kek, &config.trust_domain, clock.clone()).await?;
+    let (authority, follow_authority) =
+        Authority::open(&store, &kek, &config.trust_domain, config.agent_host(), clock.clone()).await?;
     let subjects = SubjectKey::load(&store, &kek).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
     let (liveness, keep_reports) = Liveness::open(store.clone()).await?;
@@ -135,13 +141,18 @@ pub async fn run(
         registry: registry.clone(),
         liveness: liveness.clone(),
         keys,
+        agent_url: config.agent_url.clone(),
         publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
         subjects,
         clock: clock.clone(),
     };
     let provider = Provider::new(answering, login.clone(), config.issuer.clone(), config.lifetimes);
+    let provider = Arc::new(provider);
+    // Nobody stands before the agents' port: whoever names another address there is not believed.
+    let unproxied = Boundary::new(&config.issuer, TrustedProxies::new(Vec::new()));
+    let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
     let boundary = Boundary::new(&config.issuer, config.trusted_proxies);
-    let pages = oidc::router(Arc::new(provider), boundary.clone()).merge(web::router(store.clone(), boundary));
+    let pages = oidc::router(provider, boundary.clone()).merge(web::router(store.clone(), boundary));
     let services = grpc::Services {
         enrolment: Arc::new(enrolment),
         authority: authority.clone(),
@@ -168,7 +179,7 @@ pub async fn run(
         );
     });
     let serve = async {
-        let agents = grpc::serve_agents(listeners.grpc, tls, services.clone(), shutdown.clone());
+        let agents = grpc::serve_agents(listeners.grpc, tls, endpoints, services.clone(), shutdown.clone());
         let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());
         let browsers = async {
             web::listener::serve(listeners.http, pages, shutdown.clone()).await;

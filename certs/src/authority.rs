@@ -10,7 +10,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType, SerialNumber, SigningKey as _,
     SubjectPublicKeyInfo,
 };
-use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use zeroize::Zeroizing;
 
@@ -113,17 +113,24 @@ impl CertificateAuthority {
         profile.signed(|params| params.signed_by(&key, &self.issuer))
     }
 
-    /// A leaf for the broker itself: server authentication only.
+    /// A leaf for the broker itself: server authentication only. Agents know it by its SPIFFE id; the host name, if there
+    /// is one, is for applications, whose TLS knows servers by nothing else.
     ///
     /// # Errors
     /// When signing fails.
-    pub fn issue_broker(&self, key: &InstanceKey, validity: Validity) -> Result<IssuedLeaf, AuthorityError> {
+    pub fn issue_broker(
+        &self,
+        key: &InstanceKey,
+        host: Option<&ServerName<'_>>,
+        validity: Validity,
+    ) -> Result<IssuedLeaf, AuthorityError> {
         let csr = key.csr().map_err(|_| AuthorityError::Key)?;
         let key = CsrPublicKey::from_csr(&csr).map_err(|_| AuthorityError::Key)?;
         let key = SubjectPublicKeyInfo::from_der(key.spki()).map_err(AuthorityError::NotMade)?;
         let mut profile = self.leaf(&PeerIdentity::Broker, validity)?;
         profile.params.distinguished_name.push(DnType::CommonName, "Homeward broker");
         profile.params.insert_extended_key_usage(ExtendedKeyUsagePurpose::ServerAuth);
+        profile.params.subject_alt_names.extend(host.map(alternative_name).transpose()?.flatten());
         profile.signed(|params| params.signed_by(&key, &self.issuer))
     }
 
@@ -141,6 +148,19 @@ impl CertificateAuthority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
         Ok(LeafProfile { params, serial, not_after })
+    }
+}
+
+/// A host as certificates name it.
+fn alternative_name(host: &ServerName<'_>) -> Result<Option<SanType>, AuthorityError> {
+    match host {
+        ServerName::DnsName(name) => {
+            let name = name.as_ref().try_into().map_err(AuthorityError::NotMade)?;
+            Ok(Some(SanType::DnsName(name)))
+        }
+        ServerName::IpAddress(address) => Ok(Some(SanType::IpAddress((*address).into()))),
+        // There is no third kind today.
+        _ => Ok(None),
     }
 }
 

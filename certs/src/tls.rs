@@ -113,7 +113,8 @@ impl LiveBundle {
     }
 }
 
-/// The broker's side: clients may come without certificate (to enrol); one that is shown must be an instance's.
+/// The broker's side: clients may come without certificate (to enrol); one that is shown must be an instance's. Agents
+/// speak HTTP/2; HTTP/1.1 is for applications that show their instance's certificate (RFC 8705).
 ///
 /// # Errors
 /// When TLS 1.3 cannot be had from the provider.
@@ -129,7 +130,7 @@ pub fn broker_config(
         .map_err(TlsError::Configuration)?
         .with_client_cert_verifier(Arc::new(verifier))
         .with_cert_resolver(identity);
-    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(config)

@@ -57,7 +57,7 @@ impl Realm {
 
     fn broker_identity(&self) -> Arc<LiveIdentity> {
         let key = InstanceKey::generate().unwrap();
-        let leaf = self.ca.issue_broker(&key, validity()).unwrap();
+        let leaf = self.ca.issue_broker(&key, None, validity()).unwrap();
         let chain = vec![leaf.certificate, self.ca.certificate().to_vec()];
         LiveIdentity::new(chain, &key.to_private_key()).unwrap()
     }
@@ -144,6 +144,58 @@ fn an_enrolled_agent_and_its_broker_find_each_other() {
     assert!(outcome.client_leaf.is_some());
 }
 
+/// M23: HTTP/2 for agents, HTTP/1.1 for applications, TLS 1.3 for both, and nothing else.
+#[test]
+fn no_other_protocol_is_spoken() {
+    let realm = Realm::new();
+    for (protocol, good) in [("h2", true), ("http/1.1", true), ("http/1.0", false), ("h3", false), ("spdy/1", false)] {
+        let mut client = realm.agent(realm.instance_identity(), NOW);
+        client.alpn_protocols = vec![protocol.as_bytes().to_vec()];
+        let outcome = handshake(client, realm.broker(NOW));
+        assert_eq!(outcome.succeeded(), good, "{protocol} {outcome:?}");
+    }
+}
+
+/// What speaks only TLS 1.2 offers no version that is spoken here.
+#[test]
+fn tls_1_2_is_refused() {
+    let realm = Realm::new();
+    let mut server = ServerConnection::new(Arc::new(realm.broker(NOW))).unwrap();
+    // A ClientHello without extensions: record, handshake, version, random, no session, one suite
+    // (ECDHE-ECDSA-AES128-GCM-SHA256), no compression.
+    let mut hello = vec![0x16, 3, 1, 0, 45, 1, 0, 0, 41, 3, 3];
+    hello.extend([7; 32]);
+    hello.extend([0, 0, 2, 0xc0, 0x2b, 1, 0]);
+    server.read_tls(&mut hello.as_slice()).unwrap();
+    let refused = server.process_new_packets().unwrap_err();
+    assert!(matches!(refused, Error::PeerIncompatible(_)), "{refused:?}");
+}
+
+/// Applications know the broker by its host name, agents by its SPIFFE id: a leaf has both.
+#[test]
+fn a_broker_that_names_its_host_is_known_to_agents_and_applications() {
+    let realm = Realm::new();
+    let key = InstanceKey::generate().unwrap();
+    for (host, good) in [("broker.example", true), ("other.example", false)] {
+        let host = ServerName::try_from(host).unwrap();
+        let leaf = realm.ca.issue_broker(&key, Some(&host), validity()).unwrap().certificate;
+        let chain = vec![leaf, realm.ca.certificate().to_vec()];
+        let identity = || LiveIdentity::new(chain.clone(), &key.to_private_key()).unwrap();
+        let agent = handshake(realm.agent(realm.instance_identity(), NOW), realm.broker_showing(identity(), NOW));
+        assert!(agent.succeeded(), "{agent:?}");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(realm.ca.certificate().to_vec().into()).unwrap();
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let application = ClientConfig::builder_with_details(provider, Arc::new(At(NOW)))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let outcome = handshake(application, realm.broker_showing(identity(), NOW));
+        assert_eq!(outcome.succeeded(), good, "{outcome:?}");
+    }
+}
+
 #[test]
 fn an_agent_without_certificate_enrols_under_the_pin() {
     let realm = Realm::new();
@@ -167,7 +219,7 @@ fn a_broker_of_another_ca_is_not_the_pinned_one() {
 fn a_chain_that_only_carries_the_pinned_ca_is_refused() {
     let (realm, thief) = (Realm::new(), Realm::new());
     let key = InstanceKey::generate().unwrap();
-    let leaf = thief.ca.issue_broker(&key, validity()).unwrap().certificate;
+    let leaf = thief.ca.issue_broker(&key, None, validity()).unwrap().certificate;
     let chain = vec![leaf, realm.ca.certificate().to_vec()];
     let identity = LiveIdentity::new(chain, &key.to_private_key()).unwrap();
     let agent = enrolment_config(realm.pins(), domain(), Arc::new(At(NOW))).unwrap();

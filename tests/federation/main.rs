@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
 mod agents;
+mod certificates;
 mod credentials;
 mod enrolment;
 mod http;
@@ -10,6 +11,7 @@ mod identity;
 mod killed;
 mod login;
 mod ops;
+mod registration;
 mod returning;
 mod rotation;
 mod site;

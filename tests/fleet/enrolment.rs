@@ -86,7 +86,7 @@ impl Registrar {
         let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.store_dir())?);
         let clock = Clock::system();
         // Nobody moves the CA of a broker that does not run.
-        let (authority, _) = Authority::open(&store, &kek, &config.trust_domain, clock.clone()).await?;
+        let (authority, _) = Authority::open(&store, &kek, &config.trust_domain, None, clock.clone()).await?;
         Ok(Self { store, kek, ca: authority.state(), clock, lifetime: config.lifetimes.instance_certificate })
     }
 

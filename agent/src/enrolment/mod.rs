@@ -299,6 +299,7 @@ fn accept(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::raw::RawConfig;
 
     #[test]
     fn keys_and_request_id_are_on_disk_before_anything_is_sent() {
@@ -321,5 +322,20 @@ mod tests {
         assert_eq!(profile.redirect_uris, ["https://alpha.example.org/accounts/oidc/homeward/login/callback/"]);
         assert_eq!(profile.portal_url, "https://alpha.example.org/homeward/login");
         assert!(profile.pkce);
+        assert_eq!(profile.backchannel_logout_uri, "", "django-allauth has none");
+    }
+
+    #[test]
+    fn addresses_for_logouts_are_below_the_public_url() {
+        let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/world/site.toml");
+        let text = format!(
+            "public_url = 'https://beta.example'\ndata_dir = '/var/lib/agent'\nrecipe_file = '{recipe}'\n\
+             [app]\nurl = 'http://127.0.0.1:1'\n[relying_party]\ncredentials_dir = '/var/lib/credentials'\n"
+        );
+        let profile = profile(&Config::try_from(toml::from_str::<RawConfig>(&text).unwrap()).unwrap());
+        assert_eq!(profile.backchannel_logout_uri, "https://beta.example/backchannel-logout");
+        assert_eq!(profile.frontchannel_logout_uri, "https://beta.example/frontchannel-logout");
+        assert_eq!(profile.post_logout_redirect_uris, ["https://beta.example/signed-out"]);
+        assert_eq!(profile.initiate_login_uri, "https://beta.example/initiate-login");
     }
 }

@@ -208,12 +208,13 @@ impl Portal {
             true => session::recognise(&self.application, &self.recipe, visit).await,
             false => Recognised::NotAsked,
         };
-        let seen = Seen::from(&recognised);
-        let step = decision::decide(&Ask::from(&ticket), &self.methods, &seen, visit.returned);
+        let seen = Seen::new(&recognised, &self.recipe, &ticket.acr_values);
+        let step = decision::decide(&Ask::new(&ticket, &self.recipe), &self.methods, &seen, visit.returned);
         tracing::info!(relying_party = ticket.relying_party, ?seen, ?step, "a login began");
         match (step, recognised) {
             (Step::Vouch, Recognised::Somebody(answers)) => {
-                self.vouch_for_session(visit, vouching::identity(&self.recipe, &answers, clock::now())?).await
+                let identity = vouching::identity(&self.recipe, &answers, HomeMethod::Session, clock::now())?;
+                self.vouch_for_session(visit, identity).await
             }
             (Step::Vouch, _) | (Step::LoginRequired, _) => self.fail(visit, LoginFailure::LoginRequired).await,
             (Step::Unavailable, _) => self.fail(visit, LoginFailure::Unavailable).await,
@@ -253,12 +254,13 @@ impl Portal {
         tracing::info!(relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a password was tried");
         let note = match verdict {
             Verdict::Ok(answers) => {
-                let mut identity = vouching::identity(&self.recipe, &answers, clock::now())?;
+                let mut identity = vouching::identity(&self.recipe, &answers, HomeMethod::Password, clock::now())?;
                 // The password was judged this moment, whatever the application remembers of it.
                 identity.auth_time = Some(clock::timestamp(clock::now()));
                 if identity.amr.is_empty() {
                     identity.amr.push("pwd".to_owned());
                 }
+                self.watch.settle(&identity.home_user_id, None).await;
                 return self.vouch(visit, identity).await;
             }
             Verdict::Refused(outcome) => Note::from(outcome),
@@ -280,7 +282,7 @@ impl Portal {
     async fn vouch_for_session(&self, visit: &Visit, identity: VerifiedIdentity) -> Result<Reply, PortalError> {
         let Some(cookies) = &visit.cookies else { return self.vouch(visit, identity).await };
         let home_user_id = identity.home_user_id.clone();
-        self.watch.settle(&home_user_id, cookies).await;
+        self.watch.settle(&home_user_id, Some(cookies)).await;
         let reply = self.vouch(visit, identity).await?;
         self.watch.remember(&home_user_id, cookies, visit.source);
         Ok(reply)

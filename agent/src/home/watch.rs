@@ -76,12 +76,12 @@ impl Watch {
         self.added.notify_one();
     }
 
-    /// Before a user is vouched for again: reports it now if he has logged out in a browser meanwhile, because afterwards
-    /// the report would end the new login too.
-    pub(crate) async fn settle(&self, home_user_id: &str, cookies: &HeaderValue) {
+    /// Before a user is vouched for again, in a browser with these cookies: reports it now if he has logged out in another
+    /// one meanwhile, because afterwards the report would end the new login too.
+    pub(crate) async fn settle(&self, home_user_id: &str, cookies: Option<&HeaderValue>) {
         let Some(terms) = &self.terms else { return };
         let browsers = self.lock().of_user(home_user_id);
-        for browser in browsers.into_iter().filter(|browser| !browser.cookies.are(cookies)) {
+        for browser in browsers.into_iter().filter(|browser| !cookies.is_some_and(|own| browser.cookies.are(own))) {
             if self.is_gone(terms, &browser).await {
                 return self.tell(&browser).await;
             }

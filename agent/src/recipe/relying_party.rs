@@ -196,6 +196,23 @@ mod tests {
     }
 
     #[test]
+    fn with_a_certificate_there_is_nothing_secret_to_write() {
+        let file = |content: &str| {
+            let text = format!(
+                "name = 'a'\ntitle = 'A'\ndescription = ''\n[relying_party]\ncallback_paths = ['/cb']\n\
+                 client_auth_method = 'tls'\nid_token_alg = 'ES256'\npkce = true\n\
+                 [[relying_party.files]]\nname = 'a'\nformat = 'json'\ncontent = '{content}'"
+            );
+            Recipe::parse(&text)
+        };
+        file("${client_id}").unwrap();
+        assert!(matches!(file("${client_secret}"), Err(RecipeError::Placeholder { .. })));
+        assert!(parse("").unwrap().relying_party.unwrap().backchannel_logout_path.is_none());
+        let many = "'/a', ".repeat(9);
+        assert!(matches!(parse(&format!("post_logout_paths = [{many}]")), Err(RecipeError::Incomplete(_))));
+    }
+
+    #[test]
     fn proofs_of_the_key_set_have_what_they_need() {
         let key_set = |lines: &str| parse(&format!("[relying_party.key_set]\n{lines}"));
         key_set("proof = 'no_cache'").unwrap();

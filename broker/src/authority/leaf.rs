@@ -8,6 +8,7 @@ use homeward_certs::authority::{CertificateAuthority, Validity};
 use homeward_certs::csr::InstanceKey;
 use homeward_certs::pin::SpkiPin;
 use homeward_certs::tls::LiveIdentity;
+use rustls::pki_types::ServerName;
 use tracing::info;
 
 use crate::authority::CaError;
@@ -20,6 +21,7 @@ const LIFETIME: Duration = Duration::from_secs(7 * 86_400);
 #[derive(Debug)]
 pub(super) struct BrokerLeaf {
     identity: Arc<LiveIdentity>,
+    host: Option<ServerName<'static>>,
     shown: Mutex<Shown>,
 }
 
@@ -33,16 +35,20 @@ struct Shown {
 }
 
 impl BrokerLeaf {
-    /// The first leaf.
+    /// The first leaf, of a broker at this host.
     ///
     /// # Errors
     /// When it cannot be made.
-    pub(super) fn new(ca: &CertificateAuthority, now: Timestamp) -> Result<Self, CaError> {
-        let (chain, key) = made(ca, now)?;
+    pub(super) fn new(
+        ca: &CertificateAuthority,
+        host: Option<ServerName<'static>>,
+        now: Timestamp,
+    ) -> Result<Self, CaError> {
+        let (chain, key) = made(ca, host.as_ref(), now)?;
         let identity = LiveIdentity::new(chain, &key.to_private_key())?;
         let pin = key.pin();
         let shown = Shown { key: pin, previous_key: pin, authority: ca.pin(), renew_at: now + LIFETIME / 2 };
-        Ok(Self { identity, shown: Mutex::new(shown) })
+        Ok(Self { identity, host, shown: Mutex::new(shown) })
     }
 
     /// For TLS.
@@ -71,7 +77,7 @@ impl BrokerLeaf {
         if shown.authority == ca.pin() && now < shown.renew_at {
             return Ok(());
         }
-        let (chain, key) = made(ca, now)?;
+        let (chain, key) = made(ca, self.host.as_ref(), now)?;
         self.identity.swap(chain, &key.to_private_key())?;
         *shown = Shown { key: key.pin(), previous_key: shown.key, authority: ca.pin(), renew_at: now + LIFETIME / 2 };
         info!(key = %key.pin(), authority = %ca.pin(), "the broker's certificate was renewed");
@@ -83,8 +89,12 @@ impl BrokerLeaf {
     }
 }
 
-fn made(ca: &CertificateAuthority, now: Timestamp) -> Result<(Vec<Vec<u8>>, InstanceKey), CaError> {
+fn made(
+    ca: &CertificateAuthority,
+    host: Option<&ServerName<'_>>,
+    now: Timestamp,
+) -> Result<(Vec<Vec<u8>>, InstanceKey), CaError> {
     let key = InstanceKey::generate()?;
-    let leaf = ca.issue_broker(&key, Validity { now: now.to_system_time(), lifetime: LIFETIME })?;
+    let leaf = ca.issue_broker(&key, host, Validity { now: now.to_system_time(), lifetime: LIFETIME })?;
     Ok((vec![leaf.certificate, ca.certificate().to_vec()], key))
 }

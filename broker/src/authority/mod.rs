@@ -27,6 +27,7 @@ use homeward_certs::identity::TrustDomain;
 use homeward_certs::pin::SpkiPin;
 use homeward_certs::tls::{self, LiveBundle, TlsError};
 use rustls::ServerConfig;
+use rustls::pki_types::ServerName;
 use serde_bytes::ByteBuf;
 use tokio::sync::watch;
 use tracing::{error, info};
@@ -82,7 +83,7 @@ impl Authority {
         Ok(vec![vault.authorities.put(trust_domain.as_str(), &stored, Expect::Absent)?, statement])
     }
 
-    /// Opens the CA and makes a leaf for this broker. The future follows the store and keeps the leaf fresh; it must be
+    /// Opens the CA and makes a leaf for this broker, which applications reach at this host. The future follows the store and keeps the leaf fresh; it must be
     /// run.
     ///
     /// # Errors
@@ -91,6 +92,7 @@ impl Authority {
         store: &Arc<dyn Store>,
         kek: &Arc<KeyEncryptionKey>,
         trust_domain: &TrustDomain,
+        host: Option<ServerName<'static>>,
         clock: Clock,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>), CaError> {
         // Begun before the record is read, so that no change falls between.
@@ -99,7 +101,7 @@ impl Authority {
         vault.complete().await?;
         let state = vault.read().await?;
         let live_bundle = LiveBundle::new(&state.bundle)?;
-        let leaf = BrokerLeaf::new(state.server_signer(), clock.now())?;
+        let leaf = BrokerLeaf::new(state.server_signer(), host, clock.now())?;
         let state = watch::Sender::new(Arc::new(state));
         let authority = Arc::new(Self { vault, state, live_bundle, leaf, clock });
         Ok((authority.clone(), authority.follow(changes)))

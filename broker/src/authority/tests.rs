@@ -37,7 +37,7 @@ impl World {
 
     async fn broker(&self) -> Arc<Authority> {
         let (authority, follow) =
-            Authority::open(&self.store, &self.kek, &self.domain, self.clock.clone()).await.unwrap();
+            Authority::open(&self.store, &self.kek, &self.domain, None, self.clock.clone()).await.unwrap();
         tokio::spawn(follow);
         authority
     }
@@ -168,7 +168,7 @@ fn the_brokers_leaf_is_renewed_at_half_of_its_life() {
     let made =
         || CertificateAuthority::generate("example.org".parse().unwrap(), NOW.to_system_time(), 30 * DAY).unwrap();
     let ca = made();
-    let leaf = BrokerLeaf::new(&ca, NOW).unwrap();
+    let leaf = BrokerLeaf::new(&ca, None, NOW).unwrap();
     let [first, _] = leaf.pins();
     leaf.refresh(&ca, NOW + 3 * DAY).unwrap();
     assert_eq!((leaf.pins(), leaf.fresh_for(NOW + 3 * DAY)), ([first, first], DAY / 2));

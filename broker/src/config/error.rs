@@ -45,6 +45,9 @@ pub enum ConfigError {
     /// Makes no sense.
     #[error("lifetimes.session_idle must not be longer than lifetimes.session")]
     SessionIdle,
+    /// Makes no sense.
+    #[error("lifetimes.refresh_token_idle must not be longer than lifetimes.refresh_token")]
+    RefreshTokenIdle,
     /// Not an address with the length of its prefix.
     #[error("outbound.private_networks: {0:?} is no network: write it like 10.0.0.0/8 or fd00::/8")]
     PrivateNetwork(String),

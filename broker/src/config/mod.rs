@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use homeward_certs::identity::TrustDomain;
 use ipnet::IpNet;
+use rustls::pki_types::ServerName;
 use serde::Serialize;
 use url::{Host, Url};
 
@@ -91,6 +92,10 @@ pub struct Lifetimes {
     pub access_token: Duration,
     /// An authorization code.
     pub authorization_code: Duration,
+    /// Refresh tokens of one grant, however often they are used.
+    pub refresh_token: Duration,
+    /// A refresh token that nobody uses.
+    pub refresh_token_idle: Duration,
     /// An instance certificate.
     pub instance_certificate: Duration,
 }
@@ -107,6 +112,15 @@ impl Config {
     /// Folder of the embedded store.
     pub fn store_dir(&self) -> PathBuf {
         self.data_dir.join("store")
+    }
+
+    /// Where applications reach the agents' port, if certificates can name it.
+    pub fn agent_host(&self) -> Option<ServerName<'static>> {
+        match self.agent_url.host()? {
+            Host::Domain(name) => ServerName::try_from(name.to_owned()).ok(),
+            Host::Ipv4(address) => Some(IpAddr::V4(address).into()),
+            Host::Ipv6(address) => Some(IpAddr::V6(address).into()),
+        }
     }
 
     /// Reads a file.
@@ -224,6 +238,7 @@ mod tests {
         assert!(refusal("colour = 1").contains("unknown field `colour`"));
         assert!(refusal("[lifetimes]\nauthorization_code = 3600").contains("from 5 to 600 seconds"));
         assert!(refusal("[lifetimes]\nsession = 60\nsession_idle = 61").contains("session_idle"));
+        assert!(refusal("[lifetimes]\nrefresh_token = 3600").contains("refresh_token_idle"));
     }
 
     #[test]

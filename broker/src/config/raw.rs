@@ -46,6 +46,8 @@ struct RawLifetimes {
     id_token: Option<u64>,
     access_token: Option<u64>,
     authorization_code: Option<u64>,
+    refresh_token: Option<u64>,
+    refresh_token_idle: Option<u64>,
     instance_certificate: Option<u64>,
 }
 
@@ -110,9 +112,17 @@ impl TryFrom<RawLifetimes> for Lifetimes {
             access_token: within("access_token", raw.access_token, 600, 30, day)?,
             // RFC 6749 4.1.2 recommends ten minutes at the most.
             authorization_code: within("authorization_code", raw.authorization_code, 60, 5, 600)?,
+            refresh_token: within("refresh_token", raw.refresh_token, 90 * day, 60, 3650 * day)?,
+            refresh_token_idle: within("refresh_token_idle", raw.refresh_token_idle, 30 * day, 60, 3650 * day)?,
             instance_certificate: within("instance_certificate", raw.instance_certificate, day, 10, 90 * day)?,
         };
-        if lifetimes.session_idle > lifetimes.session { Err(ConfigError::SessionIdle) } else { Ok(lifetimes) }
+        if lifetimes.session_idle > lifetimes.session {
+            return Err(ConfigError::SessionIdle);
+        }
+        if lifetimes.refresh_token_idle > lifetimes.refresh_token {
+            return Err(ConfigError::RefreshTokenIdle);
+        }
+        Ok(lifetimes)
     }
 }
 

@@ -62,4 +62,9 @@ impl<'a> IdToken<'a> {
             claims,
         })
     }
+
+    /// As it is at a refresh: the nonce belongs to the login itself (12.2).
+    pub(super) fn without_nonce(self) -> Self {
+        Self { nonce: None, ..self }
+    }
 }

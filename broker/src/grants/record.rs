@@ -3,13 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
 use crate::clock::Timestamp;
+use crate::config::Lifetimes;
+use crate::grants::binding::Binding;
+use crate::grants::sealed::Serial;
 use crate::registry::{
     ClaimsRequest, ClientId, InstanceId, Scopes, SessionId, Snapshot, Subject, UserId, VerifiedIdentity,
 };
@@ -68,8 +70,17 @@ impl Grant {
 pub struct GrantId(String);
 
 impl GrantId {
-    pub(super) fn generate() -> Result<Self, SecretError> {
+    /// A new one.
+    ///
+    /// # Errors
+    /// When the machine has no randomness to give.
+    pub fn generate() -> Result<Self, SecretError> {
         Ok(Self(URL_SAFE_NO_PAD.encode(random::<16>()?)))
+    }
+
+    /// As it stands in a key of the store.
+    pub(super) fn of_key(text: &str) -> Self {
+        Self(text.to_owned())
     }
 
     /// A key of the store.
@@ -91,8 +102,67 @@ pub struct StoredGrant {
     pub grant: Grant,
     /// Whether its tokens are good.
     pub(super) state: GrantState,
+    /// Set if there are refresh tokens of it.
+    pub(super) family: Option<Family>,
+    /// Access tokens that were revoked one by one.
+    pub(super) revoked: Vec<Serial>,
     /// Until when it is kept.
     pub(super) kept_until: Timestamp,
+}
+
+/// The refresh tokens of one grant: one of them is good, and all that came before it give a thief away.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Family {
+    /// Of the one that is good.
+    pub(super) generation: u32,
+    /// When the first was issued.
+    pub(super) began_at: Timestamp,
+    /// When one was last used, as far as that was written.
+    pub(super) used_at: Timestamp,
+    /// Who may use them. A client that authenticates is bound by that; a public one is by its key (RFC 9449 5).
+    pub(super) binding: Binding,
+}
+
+impl Family {
+    /// When its refresh tokens end, unless one is used before. Judged by the lifetimes of today: they may have been made
+    /// shorter since.
+    pub(super) fn end(&self, lifetimes: &Lifetimes) -> Timestamp {
+        (self.began_at + lifetimes.refresh_token).min(self.used_at + lifetimes.refresh_token_idle)
+    }
+}
+
+/// That a grant that outlives its session is a user's: under both.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct GrantOfUser {
+    pub(super) kept_until: Timestamp,
+}
+
+impl GrantOfUser {
+    pub(super) fn key(user: &UserId, id: &GrantId) -> String {
+        format!("{}.{id}", user.as_str())
+    }
+}
+
+impl Record for GrantOfUser {
+    const TABLE: &'static str = "user_grant";
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.kept_until)
+    }
+}
+
+/// An access token of a client's own that was revoked, under its serial: it has no grant that could know.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct RevokedToken {
+    pub(super) kept_until: Timestamp,
+}
+
+impl Record for RevokedToken {
+    const TABLE: &'static str = "revoked_token";
+
+    fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.kept_until)
+    }
 }
 
 /// Whether a grant's tokens are good.

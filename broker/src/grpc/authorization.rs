@@ -6,7 +6,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 use tracing::warn;
 
 use crate::clock::Clock;
-use crate::enrolment::Enrolment;
+use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::grpc::status::{self, Reason};
 use crate::registry::Instance;
 
@@ -124,17 +124,16 @@ impl Gate {
         let role = role.ok_or_else(|| Status::unimplemented("there is no such method"))?;
         match &*self.0 {
             Door::Agents { enrolment, clock } => {
-                let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
-                let address = connection.and_then(|tls| tls.get_ref().remote_addr());
-                let peer = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip().to_canonical());
-                let leaf = connection.and_then(|tls| tls.peer_certs()?.first().map(|leaf| leaf.to_vec()));
-                request.extensions_mut().insert(Peer(peer));
+                let Connection { peer, leaf } = Connection::of(request);
+                let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
+                request.extensions_mut().insert(Peer(address));
                 match role {
                     Role::Anyone => Ok(()),
                     Role::Ops => Err(status::refused(Reason::RoleMissing)),
                     Role::Agent => {
                         let leaf = leaf.ok_or_else(|| status::refused(Reason::CertificateMissing))?;
-                        request.extensions_mut().insert(agent(enrolment, &leaf, clock).await?);
+                        let instance = instance(enrolment, &leaf, clock).await.map_err(|e| status::enrolment(&e))?;
+                        request.extensions_mut().insert(Caller(instance.name.clone(), instance));
                         Ok(())
                     }
                 }
@@ -158,14 +157,36 @@ impl Gate {
     }
 }
 
-/// Who a verified leaf speaks for, if it still may. The trust domain was checked in the handshake.
-async fn agent(enrolment: &Enrolment, leaf: &[u8], clock: &Clock) -> Result<Caller, Status> {
+/// The other end of a connection over TLS.
+pub(super) struct Connection {
+    /// Its address.
+    pub(super) peer: Option<SocketAddr>,
+    /// The certificate that it showed, verified in the handshake (DER).
+    pub(super) leaf: Option<Vec<u8>>,
+}
+
+impl Connection {
+    /// That a request came over.
+    pub(super) fn of(request: &Request<Body>) -> Self {
+        let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
+        Self {
+            peer: connection.and_then(|tls| tls.get_ref().remote_addr()),
+            leaf: connection.and_then(|tls| tls.peer_certs()?.first().map(|leaf| leaf.to_vec())),
+        }
+    }
+}
+
+/// The instance that a verified leaf speaks for, if it still may. The trust domain was checked in the handshake.
+pub(super) async fn instance(
+    enrolment: &Enrolment,
+    leaf: &[u8],
+    clock: &Clock,
+) -> Result<Arc<Instance>, EnrolmentError> {
     let identity = PeerIdentity::of_leaf(leaf, enrolment.trust_domain());
     let (Ok(PeerIdentity::Instance(name)), Some(serial)) = (identity, Serial::of_certificate(leaf)) else {
-        return Err(status::refused(Reason::CertificateMissing));
+        return Err(EnrolmentError::AgentUnknown);
     };
-    let instance = enrolment.authenticate(&name, &serial.to_string(), clock.now()).await;
-    instance.map(|instance| Caller(instance.name.clone(), instance)).map_err(|error| status::enrolment(&error))
+    enrolment.authenticate(&name, &serial.to_string(), clock.now()).await
 }
 
 /// Puts the gate before all services.

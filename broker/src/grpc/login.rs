@@ -45,8 +45,8 @@ impl LoginService for Service {
             silent: opened.silent,
             login_hint: opened.login_hint.unwrap_or_default(),
             expire_time: Some(wire_time(opened.expires_at)),
-            acr_values: Vec::new(),
-            ui_locales: String::new(),
+            acr_values: opened.acr_values,
+            ui_locales: opened.ui_locales.unwrap_or_default(),
         }))
     }
 

@@ -1,9 +1,11 @@
 //! The gRPC attack surface: one file, or folder, a service, and one gate before all of them.
 //!
 //! Agents come over mTLS ([`serve_agents`]), ops over a Unix socket ([`serve_admin`]). Both pass
-//! `authorization`, where every method has a role in one table and what is not in it does not exist.
+//! `authorization`, where every method has a role in one table and what is not in it does not exist. What is not gRPC on
+//! the agents' port is for `applications`, and never gets here.
 
 mod admin;
+mod applications;
 mod authorization;
 mod enrolment;
 mod login;
@@ -11,6 +13,8 @@ mod status;
 mod sync;
 mod transport;
 
+use std::convert::Infallible;
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,12 +24,15 @@ use homeward_proto::v1::admin_service_server::AdminServiceServer;
 use homeward_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use homeward_proto::v1::login_service_server::LoginServiceServer;
 use homeward_proto::v1::sync_service_server::SyncServiceServer;
+use http::{Request, Response};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
 use tonic::transport::Server;
 use tonic_health::server::health_reporter;
+use tower::Service;
 use tracing::warn;
 
 use crate::authority::Authority;
@@ -38,6 +45,7 @@ use crate::login::Login;
 use crate::registry::Registry;
 use crate::rotation::Rotations;
 
+use applications::ApplicationsLayer;
 use authorization::{AuthorizationLayer, Gate};
 
 /// Longest message that an agent may send, in bytes: a certificate request with its profile is a tenth of it.
@@ -75,16 +83,24 @@ pub struct Services {
     pub clock: Clock,
 }
 
-/// Serves agents until `shutdown`, then ends their streams and waits for the calls in flight.
+/// Serves agents until `shutdown`, then ends their streams and waits for the calls in flight. Applications get the
+/// `endpoints` on the same port, over HTTP/1.1 or HTTP/2.
 ///
 /// # Errors
 /// When the transport fails as a whole; a connection that fails does not.
-pub async fn serve_agents(
+pub async fn serve_agents<A, B>(
     listener: TcpListener,
     tls: ServerConfig,
+    endpoints: A,
     services: Services,
     shutdown: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
+) -> Result<(), tonic::transport::Error>
+where
+    A: Service<Request<Body>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    A::Future: Send,
+    B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn Error + Send + Sync>>,
+{
     let enrolled = services.registry.snapshot().size() as u64;
     if let Some(most) = transport::most_agents().filter(|most| *most < enrolled) {
         warn!(
@@ -99,6 +115,8 @@ pub async fn serve_agents(
     let login = login::Service::new(&services);
     let sync = sync::Service::new(&services, shutdown.clone());
     builder()
+        .accept_http1(true)
+        .layer(ApplicationsLayer::new(endpoints, services.enrolment.clone(), services.clock.clone()))
         .layer(AuthorizationLayer::new(gate))
         .add_service(EnrolmentServiceServer::new(enrolment).max_decoding_message_size(MAX_MESSAGE))
         .add_service(LoginServiceServer::new(login).max_decoding_message_size(MAX_MESSAGE))

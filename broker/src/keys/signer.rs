@@ -121,8 +121,21 @@ impl Signer {
     /// # Errors
     /// When the claims are no JSON or the library refuses.
     pub fn sign(&self, claims: &impl Serialize) -> Result<String, KeyError> {
+        self.sign_behind(&self.header, claims)
+    }
+
+    /// A signed JWT of an explicit type, so that none is taken for another (RFC 8725 3.11).
+    ///
+    /// # Errors
+    /// As [`Signer::sign`].
+    pub fn sign_typed(&self, kind: &str, claims: &impl Serialize) -> Result<String, KeyError> {
+        let header = json!({"typ": kind, "alg": self.algorithm.as_str(), "kid": self.kid}).to_string();
+        self.sign_behind(&URL_SAFE_NO_PAD.encode(header), claims)
+    }
+
+    fn sign_behind(&self, header: &str, claims: &impl Serialize) -> Result<String, KeyError> {
         let claims = serde_json::to_vec(claims).map_err(|_| KeyError::NotSigned)?;
-        let mut token = format!("{}.{}", self.header, URL_SAFE_NO_PAD.encode(claims));
+        let mut token = format!("{header}.{}", URL_SAFE_NO_PAD.encode(claims));
         let random = SystemRandom::new();
         let signature = match &self.key {
             Key::Rsa(key) => {

@@ -28,6 +28,12 @@ pub enum LoginError {
     /// The browser came back with it already.
     #[error("the handle was used already")]
     HandleUsed,
+    /// Never pushed here, by another client, too long ago, or used (RFC 9126 4).
+    #[error("the request_uri stands for no request that was pushed by this client and may be used still")]
+    PushedRequestUnknown,
+    /// The session of the user who was asked for consent has ended, or another user has signed in since.
+    #[error("the user who was asked is not signed in any more")]
+    SignedOut,
     /// The relying party is unknown, unconfirmed or quarantined, or gave up this callback.
     #[error("the relying party takes no logins any more")]
     RelyingPartyGone,

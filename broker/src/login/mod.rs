@@ -8,10 +8,15 @@
 //! 4. The browser comes back with a one-time handle. [`Login::read_return`] checks handle and browser and hands over what
 //!    the home said, together with the write that uses the handle up: whoever acts on it commits that write with his own.
 //!
+//! A client may have [pushed](PushedRequests) its request before. Where the user has to agree to what is released, the
+//! transaction waits for the answer in the browser's hands as a sealed [`Question`]; [`Consents`] keeps the answer.
+//!
 //! Invariants: a ticket is completed at most once, by the home that it names; a handle is used at most once, in the
 //! browser that began; nothing that a home says is believed beyond its limits.
 
+mod consent;
 mod error;
+mod pushed;
 mod record;
 mod request;
 mod step;
@@ -31,11 +36,13 @@ use crate::secret::{KeyEncryptionKey, OpaqueSecret, SecretHash};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store, StoreError, Write};
 
+pub use consent::{Agreement, Consent, Consents, FoundConsent};
 pub use error::LoginError;
+pub use pushed::{Pushed, PushedId, PushedRequest, PushedRequests};
 pub use record::{CheckedOutcome, LoginFailure, LoginRecord};
-pub use request::{AuthorizationRequest, Prompt, Reply, ResponseMode};
-pub use step::{HomeChoice, Refusal, SignedIn, Step, decide, judge};
-pub use transaction::{Transaction, TransactionId};
+pub use request::{AuthorizationRequest, Demand, Prompt, Reply, ResponseMode};
+pub use step::{HomeChoice, Refusal, SignedIn, Step, decide, judge, meets_demands};
+pub use transaction::{Question, Transaction, TransactionId};
 
 /// Where the browser comes back to, on the broker.
 pub const RETURN_PATH: &str = "/login/return";
@@ -75,6 +82,10 @@ pub struct OpenedTicket {
     pub silent: bool,
     /// The user name that the relying party expects. Untrusted text.
     pub login_hint: Option<String>,
+    /// Authentication context classes that would do, the best first; empty when any will do.
+    pub acr_values: Vec<String>,
+    /// Languages of the user. Untrusted text.
+    pub ui_locales: Option<String>,
     /// The ticket's end.
     pub expires_at: Timestamp,
 }
@@ -152,6 +163,22 @@ impl Login {
         Transaction::open(&self.kek, sealed, browser, now)
     }
 
+    /// The question for the consent page's address and form.
+    ///
+    /// # Errors
+    /// When it cannot be sealed.
+    pub fn seal_question(&self, question: &Question) -> Result<String, LoginError> {
+        question.seal(&self.kek)
+    }
+
+    /// The question that a consent page's address or form brings back.
+    ///
+    /// # Errors
+    /// When it was not made here, is too old, or comes from another browser.
+    pub fn reopen_question(&self, sealed: &str, browser: &str, now: Timestamp) -> Result<Question, LoginError> {
+        Question::open(&self.kek, sealed, browser, now)
+    }
+
     /// The address that takes the browser to a home with a ticket.
     ///
     /// # Errors
@@ -184,7 +211,9 @@ impl Login {
             relying_party_display_name: relying_party.display_name.to_owned(),
             min_auth_time: request.min_auth_time(),
             silent: request.prompt == Prompt::Silent,
+            acr_values: request.wanted_classes(),
             login_hint: request.login_hint,
+            ui_locales: request.ui_locales,
             expires_at: ticket.transaction.expires_at,
         })
     }

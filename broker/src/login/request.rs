@@ -1,10 +1,12 @@
 //! What a relying party asks for, checked: made by the authorization endpoint, carried through the login.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::login::PushedId;
 use crate::registry::{ClaimsRequest, ClientId, Scopes, Subject};
 use crate::secret::SecretHash;
 
@@ -30,14 +32,24 @@ pub struct AuthorizationRequest {
     pub nonce: Option<String>,
     /// PKCE challenge: the SHA-256 of a verifier (RFC 7636 4.2).
     pub code_challenge: Option<SecretHash>,
-    /// Whether it may, or must, be asked of the user.
+    /// Thumbprint of the key that its tokens are to be bound to (RFC 9449 10).
+    pub dpop_jkt: Option<String>,
+    /// Whether the user may, or must, be asked.
     pub prompt: Prompt,
     /// Most seconds since the user last proved who they are.
     pub max_age: Option<u64>,
+    /// Authentication context classes that would be welcome, the best first.
+    pub acr_values: Vec<String>,
+    /// Authentication context classes of which there must be one; any will do if empty (OpenID Connect Core 5.5.1.1).
+    pub essential_acr: Vec<String>,
+    /// Languages of the user. Untrusted text.
+    pub ui_locales: Option<String>,
     /// The user name it expects. Untrusted text.
     pub login_hint: Option<String>,
-    /// The user it expects, proven by an ID token of ours.
-    pub expected_subject: Option<Subject>,
+    /// The users who will do, as it knows them: any if unset, nobody if empty.
+    pub expected_subjects: Option<Vec<String>>,
+    /// What it was pushed as (RFC 9126).
+    pub pushed: Option<PushedId>,
     /// When it arrived.
     pub received_at: Timestamp,
 }
@@ -71,33 +83,39 @@ pub enum ResponseMode {
     FormPost,
 }
 
-/// The `prompt` parameter. `consent` changes nothing as long as nobody is asked for consent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// The `prompt` parameter (OpenID Connect Core 3.1.2.1).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Prompt {
     /// `none`: nothing may be shown.
     Silent,
-    /// Something may be shown where it is needed.
-    Allowed,
-    /// `login`: the user must prove again who they are.
+    /// Something may be shown where it is needed, and what is demanded must be.
+    Interactive(BTreeSet<Demand>),
+}
+
+/// What must be asked of the user, whatever is known already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Demand {
+    /// `login`: to prove again who they are.
     Login,
-    /// `select_account`: the user must choose the home again.
+    /// `consent`: to agree again.
+    Consent,
+    /// `select_account`: to choose the home again.
     SelectAccount,
-    /// `login select_account`.
-    SelectAccountAndLogin,
 }
 
 impl Prompt {
-    /// Whether the user must prove again who they are.
-    pub fn demands_login(self) -> bool {
-        matches!(self, Self::Login | Self::SelectAccountAndLogin)
+    /// Whether this must be asked of the user.
+    pub fn demands(&self, demand: Demand) -> bool {
+        matches!(self, Self::Interactive(demands) if demands.contains(&demand))
     }
 }
 
 impl AuthorizationRequest {
     /// The user must have proven who they are at this time or later; unset when any time will do.
     pub fn min_auth_time(&self) -> Option<Timestamp> {
-        if self.prompt.demands_login() {
+        if self.prompt.demands(Demand::Login) {
             return Some(self.received_at);
         }
         self.max_age.map(|secs| self.received_at - Duration::from_secs(secs))
@@ -108,8 +126,19 @@ impl AuthorizationRequest {
         self.min_auth_time().is_none_or(|min| auth_time.is_some_and(|at| at >= min))
     }
 
-    /// Whether this may be the user: any, unless an ID token named one.
+    /// Whether the class in which the user proved who they are will do. None is made up: an unknown one never satisfies
+    /// a demand.
+    pub fn accepts_class(&self, acr: Option<&str>) -> bool {
+        self.essential_acr.is_empty() || acr.is_some_and(|acr| self.essential_acr.iter().any(|wanted| wanted == acr))
+    }
+
+    /// Whether this may be the user.
     pub fn expects(&self, subject: &Subject) -> bool {
-        self.expected_subject.as_ref().is_none_or(|expected| expected == subject)
+        self.expected_subjects.as_ref().is_none_or(|expected| expected.iter().any(|wanted| wanted == subject.as_str()))
+    }
+
+    /// What the home is told of the classes: those of which there must be one before those that would be welcome.
+    pub fn wanted_classes(&self) -> Vec<String> {
+        self.essential_acr.iter().chain(&self.acr_values).cloned().collect()
     }
 }

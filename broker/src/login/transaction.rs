@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::login::{AuthorizationRequest, LoginError};
-use crate::secret::{KeyEncryptionKey, Purpose, Sealed, SecretHash, random};
+use crate::registry::SessionId;
+use crate::secret::{KeyEncryptionKey, Purpose, SecretHash, random};
 
 /// A login transaction before a home is chosen.
 #[derive(Clone, Serialize, Deserialize)]
@@ -78,6 +79,36 @@ impl Transaction {
     }
 }
 
+/// A login transaction whose user is asked for consent: all other demands are met.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Question {
+    /// The login.
+    pub transaction: Transaction,
+    /// The session of the user who is asked: nobody else answers.
+    pub session: SessionId,
+}
+
+impl Question {
+    /// Sealed for the address and the form of the consent page.
+    ///
+    /// # Errors
+    /// When it cannot be sealed.
+    pub(super) fn seal(&self, kek: &KeyEncryptionKey) -> Result<String, LoginError> {
+        seal(kek, Purpose::Consent, self)
+    }
+
+    /// Opens what the browser brought back.
+    ///
+    /// # Errors
+    /// When it was not made here, is too old, or comes from another browser.
+    pub(super) fn open(kek: &KeyEncryptionKey, text: &str, browser: &str, now: Timestamp) -> Result<Self, LoginError> {
+        let question: Self = open(kek, Purpose::Consent, text)?;
+        question.transaction.check_browser(browser)?;
+        question.transaction.check_age(now)?;
+        Ok(question)
+    }
+}
+
 /// A login transaction on the way to a home.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Ticket {
@@ -110,15 +141,11 @@ impl Ticket {
 }
 
 fn seal(kek: &KeyEncryptionKey, purpose: Purpose, what: &impl Serialize) -> Result<String, LoginError> {
-    let mut bytes = Vec::new();
-    ciborium::into_writer(what, &mut bytes).map_err(|_| LoginError::Unreadable)?;
-    Ok(kek.seal(purpose, &bytes)?.to_text())
+    Ok(kek.seal_value(purpose, what)?)
 }
 
 fn open<T: DeserializeOwned>(kek: &KeyEncryptionKey, purpose: Purpose, text: &str) -> Result<T, LoginError> {
-    let bytes = Sealed::from_text(text).and_then(|sealed| kek.open(purpose, &sealed));
-    let bytes = bytes.map_err(|_| LoginError::Unreadable)?;
-    ciborium::from_reader(bytes.as_slice()).map_err(|_| LoginError::Unreadable)
+    kek.open_value(purpose, text).map_err(|_| LoginError::Unreadable)
 }
 
 /// Names a login transaction: 128 random bits.

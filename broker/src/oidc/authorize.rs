@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::LOCATION;
 use http::{HeaderMap, StatusCode};
 
-use crate::oidc::authorization::Next;
+use crate::oidc::authorization::{Next, Onward};
 use crate::oidc::error::BrowserError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::CallbackError;
@@ -52,30 +52,23 @@ pub(super) async fn post(
 
 impl Provider {
     /// Sends the browser on, by 303: whatever it posted here is posted nowhere else (RFC 9700 4.12).
-    pub(super) fn send(&self, next: Next) -> Response {
-        let login = Some(self.login_lifetime);
-        match next {
-            Next::Choose(page, browser) => {
-                let mut response = page.into_response();
-                if let Some(browser) = browser {
-                    set_cookie(response.headers_mut(), CookieName::Browser, &browser, login);
-                }
-                response
-            }
-            Next::Go(travel) => {
-                let mut response = (StatusCode::SEE_OTHER, [(LOCATION, travel.to)]).into_response();
-                let headers = response.headers_mut();
-                if let Some(browser) = travel.browser {
-                    set_cookie(headers, CookieName::Browser, &browser, login);
-                }
-                if let Some(session) = travel.session {
-                    set_cookie(headers, CookieName::Session, &session, None);
-                }
-                if let Some(home) = travel.home {
-                    set_cookie(headers, CookieName::Home, home.as_str(), Some(HOME_REMEMBERED));
-                }
-                response
-            }
+    pub(super) fn send(&self, Next { onward, cookies }: Next) -> Response {
+        let mut response = match onward {
+            Onward::Address(to) => (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response(),
+            Onward::Form(page) => page.into_response(),
+            Onward::Choose(page) => page.into_response(),
+            Onward::Consent(page) => page.into_response(),
+        };
+        let headers = response.headers_mut();
+        if let Some(browser) = cookies.browser {
+            set_cookie(headers, CookieName::Browser, &browser, Some(self.login_lifetime));
         }
+        if let Some(session) = cookies.session {
+            set_cookie(headers, CookieName::Session, &session, None);
+        }
+        if let Some(home) = cookies.home {
+            set_cookie(headers, CookieName::Home, home.as_str(), Some(HOME_REMEMBERED));
+        }
+        response
     }
 }

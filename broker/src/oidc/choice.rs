@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use http::HeaderMap;
 use url::Url;
 
-use crate::login::{HomeChoice, LoginError, Transaction};
-use crate::oidc::authorization::Next;
+use crate::login::{HomeChoice, LoginError, Reply, Transaction};
+use crate::oidc::authorization::Onward;
 use crate::oidc::error::BrowserError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::CallbackError;
@@ -27,18 +27,23 @@ impl Provider {
         transaction: &Transaction,
         visitor: &Visitor,
         snapshot: &Snapshot,
-    ) -> Result<Next, LoginError> {
+    ) -> Result<Onward, LoginError> {
         let request = &transaction.request;
         let relying_party = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
         let homes = self.login.homes(snapshot, &request.relying_party);
+        let callback = match &request.reply {
+            Reply::Callback { redirect_uri, .. } => redirect_uri.as_str(),
+            Reply::Device { .. } => relying_party.public_url,
+        };
         // Browsers hold every redirect after the form against form-action: to the home and, for someone who is signed
         // in there already, on to the relying party.
         let form_targets = homes
             .iter()
             .map(|home| home.public_url.as_str())
-            .chain([relying_party.public_url])
+            .chain([relying_party.public_url, callback])
             .map(str::to_owned)
             .collect();
+        let pages = &relying_party.relying_party.pages;
         let last_used = |home: &HomeChoice| visitor.home.as_ref() == Some(&home.name);
         let mut buttons: Vec<HomeButton> = homes.iter().map(|home| button(home, last_used(home))).collect();
         // Stable: by name, behind the one that was used last, and those that cannot be chosen at the end.
@@ -49,9 +54,11 @@ impl Provider {
             action: path::CHOOSE_HOME,
             transaction: self.login.seal(transaction)?,
             homes: buttons,
+            policy: pages.policy.clone(),
+            terms: pages.terms.clone(),
             form_targets,
         };
-        Ok(Next::Choose(Box::new(page), None))
+        Ok(Onward::Choose(Box::new(page)))
     }
 }
 
@@ -69,11 +76,11 @@ fn button(home: &HomeChoice, last_used: bool) -> HomeButton {
     }
 }
 
-/// Host and port, as people know the instance.
-fn host(public_url: &str) -> String {
+/// Host and port of an address, as people know it; its scheme where it has neither.
+pub(super) fn host(public_url: &str) -> String {
     let url = Url::parse(public_url).ok();
-    let authority = url.as_ref().map(|url| url.authority().to_owned());
-    authority.unwrap_or_default()
+    let named = url.map(|url| if url.has_host() { url.authority().to_owned() } else { format!("{}:", url.scheme()) });
+    named.unwrap_or_default()
 }
 
 /// The user's answer.
@@ -83,6 +90,6 @@ pub(super) async fn post(
     body: Bytes,
 ) -> Result<Response, BrowserError> {
     let parameters = Parameters::of_form(&headers, &body).map_err(|_| CallbackError::Parameters)?;
-    let next = provider.choose_home(&parameters, &Visitor::of(&headers), provider.clock.now())?;
-    Ok(provider.send(next).into_response())
+    let next = provider.choose_home(&parameters, &Visitor::of(&headers), provider.clock.now()).await?;
+    Ok(provider.send(next))
 }

@@ -8,7 +8,6 @@ use http::HeaderMap;
 
 use crate::login::LoginError;
 use crate::oidc::Provider;
-use crate::oidc::authorization::Next;
 use crate::oidc::error::BrowserError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::CallbackError;
@@ -23,6 +22,6 @@ pub(super) async fn get(
     let query = query.unwrap_or_default();
     let parameters = Parameters::parse(query.as_bytes()).map_err(|_| CallbackError::Parameters)?;
     let handle = parameters.get("handle").ok().flatten().ok_or(LoginError::HandleUnknown)?;
-    let travel = provider.come_back(handle, &Visitor::of(&headers), provider.clock.now()).await?;
-    Ok(provider.send(Next::Go(travel)))
+    let next = provider.come_back(handle, &Visitor::of(&headers), provider.clock.now()).await?;
+    Ok(provider.send(next))
 }

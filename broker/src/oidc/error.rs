@@ -12,11 +12,12 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use tracing::{error, info};
 
-use crate::grants::TokenError;
+use crate::grants::{DeviceError, TokenError};
 use crate::login::{LoginError, Refusal};
 use crate::oidc::client_auth::ClientAuthError;
 use crate::oidc::registration::MetadataError;
 use crate::oidc::request::{CallbackError, RequestError};
+use crate::oidc::request_object::RequestObjectError;
 use crate::registry::{ClientAuthMethod, RegistrationError};
 use crate::secret::SecretError;
 use crate::sessions::SessionError;
@@ -39,13 +40,20 @@ pub(super) fn of_request(error: RequestError) -> OAuthError {
     match error {
         RequestError::Parameter(_) => oauth("invalid_request", "A parameter is repeated or is not UTF-8."),
         RequestError::TooLarge => oauth("invalid_request", "The parameters are too large."),
-        RequestError::RequestObject => oauth("request_not_supported", "Request objects are not supported."),
-        RequestError::RequestUri => oauth("request_uri_not_supported", "request_uri is not supported."),
+        RequestError::Callback(_) => oauth("invalid_request", "redirect_uri is missing or not registered."),
+        RequestError::RequestObject(error) => of_request_object(error),
+        RequestError::RequestUriPushed => oauth("invalid_request", "request_uri must not be pushed."),
+        RequestError::NotPushed => oauth("invalid_request", "This client must push its requests to /par."),
+        RequestError::GrantType => oauth("unauthorized_client", "This client may not use authorization codes."),
         RequestError::Registration => oauth("registration_not_supported", "registration is not supported."),
         RequestError::ResponseTypeMissing => oauth("invalid_request", "response_type is missing."),
         RequestError::ResponseType => oauth("unsupported_response_type", "response_type must be code."),
-        RequestError::ResponseMode => oauth("invalid_request", "response_mode must be query."),
+        RequestError::ResponseMode => oauth("invalid_request", "response_mode must be query or form_post."),
         RequestError::Scope => oauth("invalid_scope", "scope must contain openid."),
+        RequestError::Claims(_) => oauth("invalid_request", "claims is malformed or too large."),
+        RequestError::Target => oauth("invalid_target", "resource must be at an instance whose API you may call."),
+        RequestError::Display => oauth("invalid_request", "display must be page, popup, touch or wap."),
+        RequestError::DpopThumbprint => oauth("invalid_request", "dpop_jkt must be 43 characters of base64url."),
         RequestError::Prompt => oauth("invalid_request", "prompt is unknown, or none together with another value."),
         RequestError::MaxAge => oauth("invalid_request", "max_age must be a number of seconds."),
         RequestError::LoginHint => oauth("invalid_request", "login_hint is too long or not readable."),
@@ -58,12 +66,42 @@ pub(super) fn of_request(error: RequestError) -> OAuthError {
     }
 }
 
+fn of_request_object(error: RequestObjectError) -> OAuthError {
+    let invalid = |description| oauth("invalid_request_object", description);
+    match error {
+        RequestObjectError::Missing => oauth("invalid_request", "Send a signed request object."),
+        RequestObjectError::Two => oauth("invalid_request", "Send request or request_uri, not both."),
+        RequestObjectError::Parameter(_) => oauth("invalid_request", "A parameter is repeated or is not UTF-8."),
+        // OpenID Connect Core 3.1.2.6: this client's objects are supported when they are signed.
+        RequestObjectError::Unsigned => oauth("request_not_supported", "Request objects must be signed."),
+        RequestObjectError::AddressesUnsupported => {
+            oauth("request_uri_not_supported", "This client has no registered request_uris.")
+        }
+        RequestObjectError::AddressNotRegistered => oauth("invalid_request_uri", "request_uri is not registered."),
+        RequestObjectError::AddressUnreachable => oauth("invalid_request_uri", "request_uri cannot be fetched."),
+        RequestObjectError::Unreadable => invalid("The request object is no signed JWT, or too large."),
+        RequestObjectError::Kind => invalid("typ or crit of the request object is not supported."),
+        RequestObjectError::Algorithm => invalid("The request object is not signed by the registered algorithm."),
+        RequestObjectError::Signature => invalid("The signature of the request object is wrong."),
+        RequestObjectError::Client => invalid("The request object is not from this client."),
+        RequestObjectError::Audience => invalid("aud of the request object must be the issuer."),
+        RequestObjectError::Time => invalid("The request object is expired, not valid yet, or valid for too long."),
+        RequestObjectError::Members => invalid("The request object holds a parameter that must not be in it."),
+        RequestObjectError::Differs => invalid("response_type is another one in the request object."),
+    }
+}
+
 /// What the relying party is told of a login that gave no identity.
 pub(super) fn of_refusal(refusal: Refusal) -> OAuthError {
     match refusal {
         Refusal::LoginRequired => oauth("login_required", "The user must log in."),
         Refusal::NotFreshEnough => oauth("login_required", "The user did not log in recently enough."),
         Refusal::OtherUser => oauth("login_required", "Another user logged in than the one that was asked for."),
+        Refusal::ClassNotMet => {
+            oauth("unmet_authentication_requirements", "The user did not log in with an acr that was asked for.")
+        }
+        Refusal::ConsentRequired => oauth("consent_required", "The user must be asked for consent."),
+        Refusal::ConsentRefused => oauth("access_denied", "The user does not agree."),
         Refusal::Cancelled => oauth("access_denied", "The user cancelled."),
         Refusal::DeniedByHome => oauth("access_denied", "The home refuses this user."),
         Refusal::HomeUnavailable => oauth("temporarily_unavailable", "The home does not answer."),
@@ -76,12 +114,19 @@ pub(super) fn of_refusal(refusal: Refusal) -> OAuthError {
 pub(super) enum BrowserError {
     #[error(transparent)]
     Callback(#[from] CallbackError),
+    /// Wrong in a way that nobody can be told of but the user.
+    #[error(transparent)]
+    Request(#[from] RequestError),
     #[error(transparent)]
     Login(#[from] LoginError),
     #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]
     Grant(#[from] TokenError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    #[error("too many codes of devices were entered")]
+    TooManyCodes,
 }
 
 impl From<StoreError> for BrowserError {
@@ -108,13 +153,39 @@ const fn refused(status: StatusCode, title: &'static str, advice: &'static str) 
 
 fn page(error: &BrowserError) -> Problem {
     match error {
-        BrowserError::Callback(error) => of_callback(*error),
+        BrowserError::Callback(error) | BrowserError::Request(RequestError::Callback(error)) => of_callback(*error),
+        BrowserError::Request(_) => refused(
+            StatusCode::BAD_REQUEST,
+            "This application's request cannot be understood",
+            "Go back to the application and try again. If it happens again, tell its operator the number below.",
+        ),
         BrowserError::Login(error) => of_login(error),
         BrowserError::Session(SessionError::Internal(_)) => Problem::INTERNAL,
         BrowserError::Session(SessionError::Store(error)) => of_store(error),
         BrowserError::Grant(TokenError::Store(error)) => of_store(error),
         // Making a code breaks no rule of redemption: what remains is our fault.
         BrowserError::Grant(_) => Problem::INTERNAL,
+        BrowserError::Device(error) => of_device(error),
+        BrowserError::TooManyCodes => Problem::TOO_MANY,
+    }
+}
+
+fn of_device(error: &DeviceError) -> Problem {
+    match error {
+        DeviceError::Unknown
+        | DeviceError::OfAnotherClient
+        | DeviceError::Pending
+        | DeviceError::TooFast
+        | DeviceError::Denied
+        | DeviceError::Expired
+        | DeviceError::Redeemed
+        | DeviceError::Answered => refused(
+            StatusCode::BAD_REQUEST,
+            "This device does not wait any more",
+            "Somebody has answered already, or it took too long. Let the device show a new code.",
+        ),
+        DeviceError::Store(error) | DeviceError::Grant(TokenError::Store(error)) => of_store(error),
+        DeviceError::Grant(_) | DeviceError::Internal(_) => Problem::INTERNAL,
     }
 }
 
@@ -140,6 +211,10 @@ fn of_login(error: &LoginError) -> Problem {
         LoginError::Unreadable | LoginError::HandleUnknown => {
             refused(StatusCode::BAD_REQUEST, "This login is not known here", again)
         }
+        LoginError::PushedRequestUnknown => {
+            refused(StatusCode::BAD_REQUEST, "This login is over or was never begun", again)
+        }
+        LoginError::SignedOut => refused(StatusCode::FORBIDDEN, "You are not signed in any more", again),
         LoginError::Expired => refused(StatusCode::BAD_REQUEST, "This login took too long", again),
         LoginError::OtherBrowser => refused(
             StatusCode::FORBIDDEN,
@@ -174,6 +249,33 @@ fn of_store(error: &StoreError) -> Problem {
     }
 }
 
+/// Why a request is not taken that a client pushed (RFC 9126 2.3).
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PushError {
+    #[error("the request is no form, or has a query")]
+    NotAForm,
+    #[error(transparent)]
+    Client(TokenRequestError),
+    #[error(transparent)]
+    Request(RequestError),
+    #[error(transparent)]
+    Login(#[from] LoginError),
+}
+
+impl IntoResponse for PushError {
+    fn into_response(self) -> Response {
+        let (status, error) = match self {
+            Self::Client(error) => return error.into_response(),
+            Self::NotAForm => (StatusCode::BAD_REQUEST, oauth("invalid_request", "Send a form in the body.")),
+            Self::Request(error) => (StatusCode::BAD_REQUEST, of_request(error)),
+            Self::Login(_) => UNAVAILABLE,
+        };
+        log(&self, status, error);
+        let body = json!({"error": error.code, "error_description": error.description});
+        (status, [(CACHE_CONTROL, "no-store")], Json(body)).into_response()
+    }
+}
+
 /// What is wrong with a request to the token endpoint.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum TokenRequestError {
@@ -185,6 +287,20 @@ pub(super) enum TokenRequestError {
     Missing,
     #[error("the grant_type is not supported")]
     GrantType,
+    #[error("the client may not use this grant_type")]
+    GrantTypeNotAllowed,
+    #[error("the scope does not contain openid")]
+    ScopeWithoutOpenid,
+    #[error("an actor_token was sent")]
+    ActorToken,
+    #[error("the type of token is not supported")]
+    TokenType,
+    #[error("the target is nobody whose API can be called")]
+    Target,
+    #[error("the subject_token cannot be exchanged: {0}")]
+    SubjectToken(#[source] TokenError),
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     #[error(transparent)]
     Client(#[from] ClientAuthError),
     #[error(transparent)]
@@ -202,8 +318,20 @@ impl IntoResponse for TokenRequestError {
             Self::Parameter(_) => (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is repeated.")),
             Self::Missing => (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is missing.")),
             Self::GrantType => {
-                (StatusCode::BAD_REQUEST, oauth("unsupported_grant_type", "grant_type must be authorization_code."))
+                (StatusCode::BAD_REQUEST, oauth("unsupported_grant_type", "This grant_type is not supported."))
             }
+            Self::GrantTypeNotAllowed => {
+                (StatusCode::BAD_REQUEST, oauth("unauthorized_client", "The client may not use this grant_type."))
+            }
+            Self::ScopeWithoutOpenid => (StatusCode::BAD_REQUEST, oauth("invalid_scope", "scope must contain openid.")),
+            Self::ActorToken => (StatusCode::BAD_REQUEST, oauth("invalid_request", "actor_token is not supported.")),
+            Self::TokenType => (
+                StatusCode::BAD_REQUEST,
+                oauth("invalid_request", "Access tokens are exchanged for access tokens only."),
+            ),
+            Self::Target => (StatusCode::BAD_REQUEST, INVALID_TARGET),
+            Self::SubjectToken(error) => subject_token(error),
+            Self::Device(error) => device(error),
             Self::Client(error) => client(*error),
             Self::Token(error) => token(error),
             Self::Session(_) | Self::Store(_) => UNAVAILABLE,
@@ -249,9 +377,37 @@ fn client(error: ClientAuthError) -> (StatusCode, OAuthError) {
     }
 }
 
+/// RFC 8693 2.2.2: invalid for any reason is an invalid request.
+fn subject_token(error: &TokenError) -> (StatusCode, OAuthError) {
+    let (status, error) = token(error);
+    match status.is_server_error() {
+        true => (status, error),
+        false => (StatusCode::BAD_REQUEST, oauth("invalid_request", "The subject_token cannot be exchanged.")),
+    }
+}
+
+/// RFC 8628 3.5.
+fn device(error: &DeviceError) -> (StatusCode, OAuthError) {
+    let refused = |code, description| (StatusCode::BAD_REQUEST, oauth(code, description));
+    match error {
+        DeviceError::Pending => refused("authorization_pending", "The user has not answered yet."),
+        DeviceError::TooFast => refused("slow_down", "Wait five seconds longer between two requests."),
+        DeviceError::Denied => refused("access_denied", "The user refused."),
+        DeviceError::Expired => refused("expired_token", "The device code has expired."),
+        DeviceError::Unknown | DeviceError::OfAnotherClient | DeviceError::Redeemed | DeviceError::Answered => {
+            refused("invalid_grant", "The code or token is not valid for this request.")
+        }
+        DeviceError::Grant(error) => token(error),
+        DeviceError::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, oauth("server_error", "Try again.")),
+        DeviceError::Store(_) => UNAVAILABLE,
+    }
+}
+
+const INVALID_TARGET: OAuthError = oauth("invalid_target", "The resource was not granted, or may not be called.");
+
 fn token(error: &TokenError) -> (StatusCode, OAuthError) {
     // One sentence for all: whoever guesses learns nothing from it. The log has the rule that was broken.
-    let invalid = oauth("invalid_grant", "The code is not valid for this request.");
+    let invalid = oauth("invalid_grant", "The code or token is not valid for this request.");
     match error {
         TokenError::CodeUnknown
         | TokenError::CodeOfAnotherClient
@@ -262,10 +418,21 @@ fn token(error: &TokenError) -> (StatusCode, OAuthError) {
         | TokenError::CodeReplayed
         | TokenError::CodeExpired
         | TokenError::CodeIsProbe
+        | TokenError::RefreshTokenUnknown
+        | TokenError::RefreshTokenOfAnotherClient
+        | TokenError::RefreshTokenReplayed
+        | TokenError::RefreshTokenExpired
+        | TokenError::TokenOfAnotherClient
+        | TokenError::BoundToAnotherKey
+        | TokenError::NotExchangeable
         | TokenError::SessionEnded
         | TokenError::GrantEnded
         | TokenError::TrustWithdrawn => (StatusCode::BAD_REQUEST, invalid),
-        TokenError::AccessTokenUnknown | TokenError::AccessTokenExpired => {
+        TokenError::ScopeWidened => {
+            (StatusCode::BAD_REQUEST, oauth("invalid_scope", "scope must not go beyond what was granted."))
+        }
+        TokenError::ResourceNotGranted => (StatusCode::BAD_REQUEST, INVALID_TARGET),
+        TokenError::AccessTokenUnknown | TokenError::AccessTokenExpired | TokenError::AccessTokenRevoked => {
             (StatusCode::UNAUTHORIZED, oauth("invalid_token", "The access token is not valid."))
         }
         TokenError::Internal(_) | TokenError::Signing(_) => {

@@ -2,13 +2,17 @@
 //!
 //! | address | where |
 //! |---|---|
-//! | `/authorize` | `request.rs` reads it, `authorization.rs` goes on with it, `authorize.rs` answers |
+//! | `/par` | `par.rs`: a request comes before its browser |
+//! | `/authorize` | `request` reads it, `authorization` goes on with it, `authorize.rs` answers |
 //! | `/login/home` | `choice.rs`: the user chose a home |
 //! | `/login/return` | `comeback.rs`: the browser comes back from the home |
+//! | `/login/consent` | `consent.rs`: the user is asked what may be released |
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
+//! | | `exchange.rs`: grant types that need no login |
 //! | `/userinfo` | `userinfo.rs` |
+//! | `/device_authorization`, `/device` | `device_authorization.rs`: the device's side, `device.rs`: its user's |
 //! | `/register` | `registration`: clients register, and look after themselves |
-//! | `/jwks`, `/.well-known/openid-configuration` | documents |
+//! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
 
@@ -17,15 +21,24 @@ mod authorize;
 mod choice;
 mod client_auth;
 mod comeback;
+mod consent;
+mod device;
+mod device_authorization;
+mod device_limits;
 mod discovery;
 mod document;
 mod error;
+mod exchange;
 mod id_token_hint;
 mod jwks;
+mod par;
 mod parameters;
+mod peer_certificate;
 mod pkce;
 mod registration;
+mod released;
 mod request;
+mod request_object;
 mod response;
 mod token;
 mod userinfo;
@@ -38,17 +51,20 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
-use crate::grants::{GrantFoundations, Grants, Probes};
+use crate::grants::{Devices, GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
-use crate::login::{Login, RETURN_PATH};
+use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
+use crate::oidc::device_limits::DeviceLimits;
 use crate::oidc::document::Document;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
-use crate::outbound::Outbound;
-use crate::registry::{Liveness, Registry, SubjectKey};
+use crate::oidc::pkce::SeenChallenges;
+use crate::outbound::{ClientKeySets, Outbound};
+use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
 use crate::storage::Store;
@@ -57,15 +73,26 @@ use crate::web::{Boundary, Problem};
 
 pub use client_auth::UsedAssertion;
 pub use jwks::Publication;
+pub use peer_certificate::PeerCertificate;
 
 /// Where things are, below the issuer.
 mod path {
     pub(super) const DISCOVERY: &str = "/.well-known/openid-configuration";
+    pub(super) const OAUTH_DISCOVERY: &str = "/.well-known/oauth-authorization-server";
     pub(super) const JWKS: &str = "/jwks";
     pub(super) const AUTHORIZE: &str = "/authorize";
     pub(super) const CHOOSE_HOME: &str = "/login/home";
+    pub(super) const CONSENT: &str = "/login/consent";
+    pub(super) const PAR: &str = "/par";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
+    pub(super) const INTROSPECT: &str = "/introspect";
+    pub(super) const REVOKE: &str = "/revoke";
+    pub(super) const LOGOUT: &str = "/logout";
+    pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
+    pub(super) const DEVICE: &str = "/device";
+    pub(super) const DEVICE_CONNECTED: &str = "/device/connected";
+    pub(super) const DEVICE_REFUSED: &str = "/device/refused";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -86,6 +113,8 @@ pub struct Foundations {
     pub outbound: Outbound,
     /// How the keys are published.
     pub publication: Publication,
+    /// Where clients show certificates: the agents' port.
+    pub agent_url: Url,
     /// What subjects are made with.
     pub subjects: SubjectKey,
     /// The time.
@@ -98,16 +127,23 @@ pub struct Provider {
     registry: Registry,
     kek: Arc<KeyEncryptionKey>,
     outbound: Outbound,
+    client_keys: ClientKeySets,
     subjects: SubjectKey,
     clock: Clock,
     issuer: Issuer,
     login: Login,
     login_lifetime: Duration,
+    pushed: PushedRequests,
+    consents: Consents,
     sessions: Sessions,
     grants: Grants,
+    devices: Devices,
+    device_limits: DeviceLimits,
+    signer: TokenSigner,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
     hints: HintVerifier,
+    challenges: SeenChallenges,
     discovery: Document,
     published_keys: PublishedKeys,
 }
@@ -115,23 +151,35 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, keys, kek, outbound, publication, subjects, clock } = foundations;
+        let Foundations { store, registry, liveness, kek, keys, outbound, publication, agent_url, subjects, clock } =
+            foundations;
+        let signer = TokenSigner::new(keys.clone(), liveness);
+        let grants = GrantFoundations {
+            store: store.clone(),
+            kek: kek.clone(),
+            signer: signer.clone(),
+            subjects: subjects.clone(),
+        };
+        let grants = Grants::new(grants, issuer.clone(), lifetimes);
         Self {
             sessions: Sessions::new(store.clone(), &lifetimes),
+            pushed: PushedRequests::new(store.clone(), lifetimes.login),
+            consents: Consents::new(store.clone()),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
-            discovery: discovery::document(&issuer),
-            published_keys: PublishedKeys::new(keys.clone(), publication),
-            grants: Grants::new(
-                GrantFoundations { store: store.clone(), kek: kek.clone(), keys, liveness },
-                issuer.clone(),
-                lifetimes,
-            ),
+            challenges: SeenChallenges::default(),
+            discovery: discovery::document(&issuer, &agent_url),
+            published_keys: PublishedKeys::new(keys, publication),
+            devices: Devices::new(store.clone(), grants.clone()),
+            device_limits: DeviceLimits::new(),
+            grants,
+            signer,
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
             login_lifetime: lifetimes.login,
             store,
             registry,
             kek,
+            client_keys: ClientKeySets::new(outbound.clone()),
             outbound,
             subjects,
             clock,
@@ -143,17 +191,43 @@ impl Provider {
 
 /// All endpoints.
 pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
-    let router = Router::new()
+    let router = endpoints_for_clients()
         .route(path::DISCOVERY, get(discovery::get))
+        .route(path::OAUTH_DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(jwks::get))
-        .route(path::AUTHORIZE, get(authorize::get).post(authorize::post))
+        .route(path::AUTHORIZE, get(authorize::get).head(no_head).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))
-        .route(RETURN_PATH, get(comeback::get))
-        .route(path::TOKEN, post(token::post))
-        .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
+        .route(RETURN_PATH, get(comeback::get).head(no_head))
+        .route(path::CONSENT, get(consent::get).head(no_head).post(consent::post))
+        .route(path::DEVICE, get(device::get).post(device::post))
+        .route(path::DEVICE_CONNECTED, get(device::connected))
+        .route(path::DEVICE_REFUSED, get(device::refused))
         .route(path::REGISTER, post(registration::post))
         .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)
         .method_not_allowed_fallback(async || Problem::METHOD);
     boundary.around(router)
+}
+
+/// What clients may call with a certificate too, on the agents' port (RFC 8705 5): no page is there.
+pub fn router_for_certificates(provider: Arc<Provider>, boundary: Boundary) -> Router {
+    let router = endpoints_for_clients()
+        .with_state(provider)
+        .method_not_allowed_fallback(async || Problem::METHOD)
+        .fallback(async || Problem::NOT_FOUND);
+    boundary.around(router)
+}
+
+/// Where clients speak for themselves, without a browser.
+fn endpoints_for_clients() -> Router<Arc<Provider>> {
+    Router::new()
+        .route(path::PAR, post(par::post))
+        .route(path::TOKEN, post(token::post))
+        .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
+        .route(path::DEVICE_AUTHORIZATION, post(device_authorization::post))
+}
+
+/// HEAD where GET does something: a link that is only looked at must not use up a handle or begin a login.
+async fn no_head() -> Problem {
+    Problem::METHOD
 }

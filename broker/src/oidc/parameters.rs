@@ -15,9 +15,10 @@ pub(super) struct Parameters {
     values: HashMap<String, Value>,
 }
 
+#[derive(Clone)]
 enum Value {
     Once(String),
-    Repeated,
+    Repeated(Vec<String>),
 }
 
 /// Why a body or a query holds no parameters.
@@ -48,17 +49,32 @@ impl Parameters {
     /// # Errors
     /// When there are too many.
     pub(super) fn parse(encoded: &[u8]) -> Result<Self, ParametersError> {
-        let mut values = HashMap::new();
+        let (mut values, mut count) = (HashMap::new(), 0);
         for (name, value) in form_urlencoded::parse(encoded) {
-            if values.len() == MAX_COUNT {
+            if count == MAX_COUNT {
                 return Err(ParametersError::TooMany);
             }
-            match values.entry(name.into_owned()) {
-                Entry::Vacant(free) => drop(free.insert(Value::Once(value.into_owned()))),
-                Entry::Occupied(mut taken) => drop(taken.insert(Value::Repeated)),
-            }
+            add(&mut values, name.into_owned(), value.into_owned());
+            count += 1;
         }
         Ok(Self { values })
+    }
+
+    /// Of pairs that were read elsewhere.
+    pub(super) fn of_pairs(pairs: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut values = HashMap::new();
+        for (name, value) in pairs {
+            add(&mut values, name, value);
+        }
+        Self { values }
+    }
+
+    /// These, and of `others` those that are not among them.
+    pub(super) fn or(mut self, others: &Self) -> Self {
+        for (name, value) in &others.values {
+            self.values.entry(name.clone()).or_insert_with(|| value.clone());
+        }
+        self
     }
 
     /// Reads the body of a form.
@@ -82,11 +98,40 @@ impl Parameters {
     pub(super) fn get(&self, name: &'static str) -> Result<Option<&str>, ParameterError> {
         match self.values.get(name) {
             None => Ok(None),
-            Some(Value::Repeated) => Err(ParameterError::Repeated(name)),
+            Some(Value::Repeated(_)) => Err(ParameterError::Repeated(name)),
             // The decoder puts U+FFFD for what is not UTF-8.
             Some(Value::Once(value)) if value.contains('\u{fffd}') => Err(ParameterError::NotText(name)),
             Some(Value::Once(value)) => Ok(Some(value.as_str()).filter(|value| !value.is_empty())),
         }
+    }
+
+    /// All values of a parameter that may be repeated.
+    ///
+    /// # Errors
+    /// When one is not UTF-8.
+    pub(super) fn all(&self, name: &'static str) -> Result<Vec<&str>, ParameterError> {
+        let values = match self.values.get(name) {
+            None => &[],
+            Some(Value::Once(value)) => std::slice::from_ref(value),
+            Some(Value::Repeated(values)) => values.as_slice(),
+        };
+        if values.iter().any(|value| value.contains('\u{fffd}')) {
+            return Err(ParameterError::NotText(name));
+        }
+        Ok(values.iter().map(String::as_str).filter(|value| !value.is_empty()).collect())
+    }
+}
+
+fn add(values: &mut HashMap<String, Value>, name: String, value: String) {
+    match values.entry(name) {
+        Entry::Vacant(free) => drop(free.insert(Value::Once(value))),
+        Entry::Occupied(mut taken) => match taken.get_mut() {
+            Value::Repeated(values) => values.push(value),
+            Value::Once(first) => {
+                let first = std::mem::take(first);
+                taken.insert(Value::Repeated(vec![first, value]));
+            }
+        },
     }
 }
 
@@ -105,6 +150,9 @@ mod tests {
         assert_eq!(parameters.get("d"), Err(ParameterError::Repeated("d")));
         assert_eq!(parameters.get("e"), Ok(Some("a b+")));
         assert_eq!(parameters.get("f"), Err(ParameterError::NotText("f")));
+        assert_eq!(parameters.all("c"), Ok(vec!["1", "1"]));
+        assert_eq!((parameters.all("d"), parameters.all("x")), (Ok(vec!["2"]), Ok(vec![])));
+        assert_eq!(parameters.all("f"), Err(ParameterError::NotText("f")));
     }
 
     #[test]

@@ -1,7 +1,14 @@
 //! The PKCE challenge of an authorization request (RFC 7636 4.3). What is checked of the verifier is with the code.
 
+use std::collections::{HashMap, VecDeque};
+use std::sync::Mutex;
+
+use crate::login::{AuthorizationRequest, Reply};
 use crate::oidc::request::RequestError;
 use crate::secret::SecretHash;
+
+/// How many challenges are remembered.
+const MOST_SEEN: usize = 4096;
 
 /// Reads `code_challenge` and `code_challenge_method`. `S256` is the only method: `plain` gives the verifier to
 /// everybody who sees the request, and it is the default when no method is sent.
@@ -14,6 +21,44 @@ pub(super) fn challenge(challenge: Option<&str>, method: Option<&str>) -> Result
         (Some(challenge), Some("S256")) => challenge.parse().map(Some).map_err(|_| RequestError::CodeChallenge),
         (Some(_), _) => Err(RequestError::CodeChallengeMethod),
         (None, Some(_)) => Err(RequestError::CodeChallenge),
+    }
+}
+
+/// The challenges of late, each with the request that it came in (RFC 9700 2.1.1): a client that sends one challenge with
+/// many requests has a verifier that somebody will find out. It works as long as nobody does, so ops are told and nobody is
+/// refused. A reload of the same request is none.
+#[derive(Default)]
+pub(super) struct SeenChallenges(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    requests: HashMap<SecretHash, SecretHash>,
+    order: VecDeque<SecretHash>,
+}
+
+impl SeenChallenges {
+    /// Notes a request; says whether its challenge has come with another one before.
+    pub(super) fn is_reused(&self, request: &AuthorizationRequest) -> bool {
+        let Some(challenge) = &request.code_challenge else { return false };
+        let state = match &request.reply {
+            Reply::Callback { state, .. } => state.as_deref(),
+            Reply::Device { .. } => None,
+        };
+        let name = SecretHash::of(&format!("{} {}", request.client_id, challenge.as_str()));
+        let within = SecretHash::of(&format!("{:?} {:?}", state, request.nonce));
+        // Nobody panics while holding it.
+        let Ok(mut seen) = self.0.lock() else { return false };
+        if let Some(before) = seen.requests.get(&name) {
+            return *before != within;
+        }
+        if seen.order.len() == MOST_SEEN
+            && let Some(oldest) = seen.order.pop_front()
+        {
+            seen.requests.remove(&oldest);
+        }
+        seen.order.push_back(name.clone());
+        seen.requests.insert(name, within);
+        false
     }
 }
 

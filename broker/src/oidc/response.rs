@@ -2,15 +2,17 @@
 
 use crate::config::Issuer;
 
-/// The callback with an answer in its query. A query of its own is kept; `state` is returned as it came; `iss` says who
-/// answers, so that a relying party with several providers cannot be made to mix them up (RFC 9207 2).
+/// What an answer says: `state` is returned as it came; `iss` says who answers, so that a relying party with several
+/// providers cannot be made to mix them up (RFC 9207 2).
+pub(super) fn fields(answer: &[(&str, &str)], state: Option<&str>, issuer: &Issuer) -> Vec<(String, String)> {
+    let all = answer.iter().copied().chain(state.map(|state| ("state", state))).chain([("iss", issuer.as_str())]);
+    all.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// The callback with an answer in its query. A query of its own is kept.
 pub(super) fn address(redirect_uri: &str, answer: &[(&str, &str)], state: Option<&str>, issuer: &Issuer) -> String {
     let mut query = form_urlencoded::Serializer::new(String::new());
-    query.extend_pairs(answer);
-    if let Some(state) = state {
-        query.append_pair("state", state);
-    }
-    query.append_pair("iss", issuer.as_str());
+    query.extend_pairs(fields(answer, state, issuer));
     let joint = match redirect_uri.split_once('?') {
         None => "?",
         Some((_, own)) if own.is_empty() || own.ends_with('&') => "",

@@ -10,11 +10,11 @@ use http::HeaderMap;
 use http::header::{AUTHORIZATION, CACHE_CONTROL};
 
 use crate::clock::Timestamp;
-use crate::grants::TokenError;
+use crate::grants::{Bearer, TokenError};
 use crate::oidc::Provider;
 use crate::oidc::error::UserinfoError;
 use crate::oidc::parameters::Parameters;
-use crate::registry::Claims;
+use crate::registry::{Asked, Claims, Person};
 
 /// Both methods.
 pub(super) async fn serve(
@@ -33,13 +33,15 @@ impl Provider {
     async fn userinfo(&self, token: &str, now: Timestamp) -> Result<Claims, UserinfoError> {
         let snapshot = self.registry.snapshot();
         let token = self.grants.open_access_token(token, now)?;
-        let grant = self.grants.find(&token.grant, &snapshot).await?;
+        let Bearer::Grant(id) = &token.bearer else { return Err(TokenError::AccessTokenUnknown.into()) };
+        let grant = self.grants.find(id, token.serial, &snapshot).await?;
         let session = self.sessions.get(&grant.session, now).await?;
         let person = grant.offline.as_deref().or(session.as_ref().map(|session| &session.identity));
         let person = person.ok_or(TokenError::SessionEnded)?;
         let vouching = snapshot.vouching(&grant.relying_party, &grant.home, grant.home_id);
         let (_, edge) = vouching.ok_or(TokenError::TrustWithdrawn)?;
-        Ok(Claims::release(person, grant.subject, edge, &token.scopes))
+        let person = Person { identity: person, subject: &grant.subject };
+        Ok(Claims::for_userinfo(person, edge, Asked { scopes: &token.scopes, claims: &grant.claims }))
     }
 }
 

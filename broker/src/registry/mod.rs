@@ -23,6 +23,7 @@ mod snapshot;
 mod subject;
 #[cfg(test)]
 pub(crate) mod tests;
+mod token_signer;
 mod trust;
 
 use std::collections::HashSet;
@@ -37,14 +38,16 @@ use tracing::{error, info};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
-pub use claims::{Claims, ClaimsRequest, Scope, Scopes};
+pub use claims::{
+    Asked, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, OpenidMissing, Person, Scope, Scopes,
+};
 pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
     SecurityProfile,
 };
-pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError};
+pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError, alg_name};
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
-pub use client_policy::{ClientPolicyChange, ClientPolicyError, sector};
+pub use client_policy::{ClientPolicyChange, ClientPolicyError, PolicyConflict, sector};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,
@@ -56,6 +59,7 @@ pub use registration::{INITIAL_TOKEN_PREFIX, REGISTRATION_TOKEN_PREFIX, Registra
 pub use session_id::SessionId;
 pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};
+pub use token_signer::TokenSigner;
 pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.

@@ -110,6 +110,33 @@ impl Snapshot {
         }
     }
 
+    /// The client whose API an absolute address is part of (RFC 8707 2), if it is active: its origin, or below it. Looks
+    /// at all of them: few requests name a resource.
+    pub fn resource_server(&self, resource: &str) -> Option<Client<'_>> {
+        let below =
+            |origin: &str| resource.strip_prefix(origin).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        let found = self.clients().find(|client| below(client.public_url))?;
+        self.client(found.relying_party.client_id.as_str())
+    }
+
+    /// Whether a relying party may call an API in the name of a home's user: its own, or that of an instance that lets
+    /// it and knows the user, as the user's home or as a relying party that accepts it.
+    pub fn may_call(
+        &self,
+        relying_party: &InstanceName,
+        api: &InstanceName,
+        home: (&InstanceName, InstanceId),
+    ) -> bool {
+        let knows = home.0 == api || self.vouching(api, home.0, home.1).is_some();
+        let allowed = || self.edge(relying_party, api).is_some_and(|edge| edge.api_access);
+        relying_party == api || (knows && allowed())
+    }
+
+    /// Whether a relying party may call an API in its own name: its own, or that of an instance that lets it.
+    pub fn may_call_itself(&self, relying_party: &InstanceName, api: &InstanceName) -> bool {
+        relying_party == api || self.edge(relying_party, api).is_some_and(|edge| edge.api_access)
+    }
+
     /// All clients, in no order, whether they may log anybody in or not.
     pub fn clients(&self) -> impl Iterator<Item = Client<'_>> {
         let of_instances = self.instances().filter_map(|instance| Client::of_instance(instance));

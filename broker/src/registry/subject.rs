@@ -18,6 +18,13 @@ use crate::storage::{Expect, Store, StoreError, Write};
 #[serde(transparent)]
 pub struct Subject(String);
 
+impl Subject {
+    /// As relying parties see it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

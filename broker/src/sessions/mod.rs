@@ -87,7 +87,7 @@ impl Sessions {
         }
     }
 
-    /// A session for what a home has vouched for, entered at this client: a new one, or the one that the browser has
+    /// A session for what a home has vouched for, entered at this client if it learns of the user already: a new one, or the one that the browser has
     /// if that is the same user's.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Sessions {
         &self,
         current: Option<FoundSession>,
         vouched: Vouched,
-        entered: (ClientId, Opened),
+        entered: Option<(ClientId, Opened)>,
         now: Timestamp,
     ) -> Result<BegunSession, SessionError> {
         let secret = OpaqueSecret::generate()?;
@@ -129,7 +129,7 @@ impl Sessions {
             }
         };
         session.secret = Some(secret.hash());
-        session.opened.insert(entered.0, entered.1);
+        session.opened.extend(entered);
         self.use_at(&mut session, now);
         let kept_until = session.began_at + self.lifetime + self.behind;
         writes.push(self.table.put(id.as_str(), &session, expect)?);

@@ -84,6 +84,26 @@ impl<T: Record> Table<T> {
         decoded.collect()
     }
 
+    /// Reads all records whose ids begin so, with their ids: for ids that are made of an owner and what is his.
+    ///
+    /// # Errors
+    /// As [`Table::get`].
+    pub async fn beginning(&self, prefix: &str) -> Result<Vec<(String, Stored<T>)>, StoreError> {
+        let (prefix, mut all) = (format!("{}/{prefix}", T::TABLE), Vec::new());
+        let mut after = None;
+        loop {
+            let page = self.store.list(Page { prefix: prefix.clone(), after, limit: PAGE }).await?;
+            let ended = page.len() < PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            for (key, found) in page {
+                all.push((key.id().to_owned(), Stored { record: decode(&found.value)?, version: found.version }));
+            }
+            if ended {
+                return Ok(all);
+            }
+        }
+    }
+
     /// Reads all records: for small tables.
     ///
     /// # Errors

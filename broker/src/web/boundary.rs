@@ -74,6 +74,11 @@ impl Boundary {
     }
 }
 
+/// Notes where a request comes from, for a listener that is not [`crate::web::listener`].
+pub fn note_peer<B>(request: &mut http::Request<B>, peer: SocketAddr) {
+    request.extensions_mut().insert(ConnectInfo(peer));
+}
+
 async fn pass(State(boundary): State<Boundary>, mut request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().simple().to_string();
     let address = boundary.client_address(&request);

@@ -4,7 +4,10 @@
 //! request its id, its limits and its security headers, and turns a problem into a page that shows the id.
 
 mod boundary;
+mod consent;
 mod cookies;
+mod device_pages;
+mod form_post;
 mod health;
 mod icon;
 pub mod listener;
@@ -18,8 +21,11 @@ use axum::routing::get;
 
 use crate::storage::Store;
 
-pub use boundary::{Boundary, ClientAddress};
+pub use boundary::{Boundary, ClientAddress, note_peer};
+pub use consent::{ConsentPage, ReleasedLine};
 pub use cookies::{CookieName, Visitor, set_cookie};
+pub use device_pages::{DeviceEndPage, DevicePage};
+pub use form_post::FormPostPage;
 pub use pages::{HomeButton, PickerPage, Problem};
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.

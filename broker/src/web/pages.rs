@@ -5,6 +5,7 @@ use axum::response::{Html, IntoResponse, Response};
 use http::header::CONTENT_SECURITY_POLICY;
 use http::{HeaderValue, StatusCode};
 use tracing::error;
+use url::Url;
 
 use crate::web::stylesheet;
 
@@ -47,6 +48,12 @@ impl Problem {
         status: StatusCode::SERVICE_UNAVAILABLE,
         title: "Logging in does not work right now",
         advice: "Wait a moment, then go back to the application and try again.",
+    };
+    /// Tried too often.
+    pub const TOO_MANY: Self = Self {
+        status: StatusCode::TOO_MANY_REQUESTS,
+        title: "That was tried too often",
+        advice: "Wait a minute, then try again.",
     };
     /// Our fault.
     pub const INTERNAL: Self = Self {
@@ -92,7 +99,11 @@ pub struct PickerPage {
     pub transaction: String,
     /// What can be chosen, the likeliest first.
     pub homes: Vec<HomeButton>,
-    /// Origins that the form's answer may lead to: browsers apply `form-action` to redirects too.
+    /// What the relying party does with what it learns.
+    pub policy: Option<String>,
+    /// Its terms of service.
+    pub terms: Option<String>,
+    /// Addresses that the form's answer may lead to.
     pub form_targets: Vec<String>,
 }
 
@@ -113,26 +124,72 @@ pub struct HomeButton {
 
 impl IntoResponse for PickerPage {
     fn into_response(self) -> Response {
-        let policy = format!(
-            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {}; frame-ancestors 'none'; \
-             base-uri 'none'",
-            self.form_targets.join(" ")
-        );
         let mut response = render(&self);
-        // Origins were checked when they were registered; if one is no header value the strict default stays.
-        if let Ok(policy) = HeaderValue::from_str(&policy) {
-            response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
-        }
+        form_policy(&mut response, "'self'", &self.form_targets, None);
         response
     }
 }
 
-fn render(page: &impl Template) -> Response {
+/// Lets the page's form go to these places as well, and run this one script: browsers apply `form-action` to redirects too.
+pub(super) fn form_policy(response: &mut Response, first: &str, targets: &[String], script: Option<&str>) {
+    let mut places = vec![first.to_owned()];
+    for place in targets.iter().filter_map(|target| source(target)) {
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    let script = script.map_or(String::new(), |script| format!("script-src {script}; "));
+    let policy = format!(
+        "default-src 'none'; {script}style-src 'self'; img-src 'self'; form-action {}; frame-ancestors 'none'; \
+         base-uri 'none'",
+        places.join(" ").trim()
+    );
+    // Addresses were checked when they were registered; if one is no header value the strict default stays.
+    if let Ok(policy) = HeaderValue::from_str(&policy) {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+}
+
+/// What stands for an address in a policy: its origin, or the scheme of an application on the user's machine. Nothing if it
+/// could say more than that: a host may hold characters that separate one directive from the next.
+fn source(address: &str) -> Option<String> {
+    let url = Url::parse(address).ok()?;
+    let origin = url.origin();
+    let source = if origin.is_tuple() { origin.ascii_serialization() } else { format!("{}:", url.scheme()) };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b":/.-+[]_".contains(&byte);
+    let harmless = !matches!(url.scheme(), "javascript" | "data" | "blob" | "file");
+    (harmless && source.bytes().all(plain)).then_some(source)
+}
+
+pub(super) fn render(page: &impl Template) -> Response {
     match page.render() {
         Ok(html) => Html(html).into_response(),
         Err(error) => {
             error!(%error, "a page cannot be rendered");
             StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // S7
+    #[test]
+    fn an_address_says_no_more_in_a_policy_than_where_it_is() {
+        for (address, expected) in [
+            ("https://b.example/cb?x=1", Some("https://b.example")),
+            ("https://b.example:8443/cb", Some("https://b.example:8443")),
+            ("http://[::1]:49152/cb", Some("http://[::1]:49152")),
+            ("com.example.app:/cb", Some("com.example.app:")),
+            ("https://b.example;script-src/cb", None),
+            ("https://b.example,x/cb", None),
+            ("javascript:alert(1)", None),
+            ("data:text/html,x", None),
+            ("/cb", None),
+        ] {
+            assert_eq!(source(address).as_deref(), expected, "{address}");
         }
     }
 }

@@ -343,6 +343,9 @@ impl Shared {
                 "email": found.email,
                 "email_verified": true,
                 "groups": ["staff"],
+                "locale": "en-GB",
+                "phone_number": "+441865000000",
+                "address": {"locality": "Oxford", "country": "England"},
                 "auth_time": now(),
             })
         })

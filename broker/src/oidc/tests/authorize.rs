@@ -82,8 +82,14 @@ async fn wrong_requests_are_told_to_the_relying_party() {
         ("response_type", "code id_token", "unsupported_response_type"),
         ("response_type", "rubbish", "unsupported_response_type"),
         ("response_mode", "fragment", "invalid_request"),
-        ("response_mode", "form_post", "invalid_request"),
-        ("request", "e30.e30.", "request_not_supported"),
+        ("response_mode", "query.jwt", "invalid_request"),
+        ("display", "hologram", "invalid_request"),
+        ("claims", "{", "invalid_request"),
+        ("dpop_jkt", "short", "invalid_request"),
+        ("resource", "https://alpha.example", "invalid_target"),
+        ("request", "eyJhbGciOiJub25lIn0.e30.", "request_not_supported"),
+        ("request", "e30.e30.", "invalid_request_object"),
+        ("request", "e30.e30.e30.e30.e30", "invalid_request_object"),
         ("request_uri", "http://169.254.169.254/", "request_uri_not_supported"),
         ("registration", "{}", "registration_not_supported"),
         ("scope", "", "invalid_scope"),
@@ -143,8 +149,7 @@ async fn repeated_parameters_are_refused() {
 #[tokio::test]
 async fn unknown_parameters_are_ignored() {
     let world = World::new().await;
-    let more =
-        [("extra", "foobar"), ("claims", "{"), ("display", "popup"), ("ui_locales", "se"), ("acr_values", "1 2")];
+    let more = [("extra", "foobar"), ("display", "popup"), ("ui_locales", "se"), ("acr_values", "1 2")];
     let answer = world.authorize(&mut Browser::default(), &more).await;
     assert!(answer.location().starts_with("https://alpha.example/homeward/login?ticket="));
 }

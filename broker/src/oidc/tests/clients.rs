@@ -89,7 +89,7 @@ async fn the_token_endpoint_takes_posted_forms_with_codes_only() {
         ("grant_type=authorization_code&code=x&code=x&redirect_uri=x", "invalid_request"),
         ("grant_type=authorization_code&grant_type=authorization_code", "invalid_request"),
         ("grant_type=password&username=alice&password=x", "unsupported_grant_type"),
-        ("grant_type=client_credentials", "unsupported_grant_type"),
+        ("grant_type=client_credentials", "unauthorized_client"),
         ("grant_type=urn%3Arubbish", "unsupported_grant_type"),
     ] {
         world.token(Some(&basic), form).await.assert_token_error(400, error);

@@ -106,7 +106,7 @@ async fn a_retired_key_still_verifies_hints_and_a_deleted_one_does_not() {
     table.commit(vec![table.delete(&old, Expect::Any)]).await.unwrap();
     changes.changed().await.unwrap();
     let answer = world.authorize(&mut Browser::default(), &[("id_token_hint", &hint)]).await;
-    answer.assert_redirect("invalid_request");
+    answer.assert_redirect("login_required");
 }
 
 #[tokio::test]

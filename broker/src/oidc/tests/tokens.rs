@@ -152,7 +152,10 @@ async fn discovery_and_keys_do_not_depend_on_who_asks() {
     assert_eq!(metadata["id_token_signing_alg_values_supported"], json!(["RS256", "ES256"]));
     assert_eq!(metadata["code_challenge_methods_supported"], json!(["S256"]));
     assert_eq!(metadata["authorization_response_iss_parameter_supported"], true);
-    assert_eq!(metadata["scopes_supported"], json!(["openid", "profile", "email", "groups"]));
+    assert_eq!(
+        metadata["scopes_supported"],
+        json!(["openid", "profile", "email", "groups", "address", "phone", "offline_access"])
+    );
     let jwks = get("/jwks").await;
     assert_eq!(jwks.header("access-control-allow-origin"), "*");
     let keys = jwks.json()["keys"].as_array().unwrap().clone();

@@ -26,11 +26,13 @@ use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::outbound::{self, Outbound};
 use crate::registry::{
-    self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, Instance, InstanceState, Liveness,
-    QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
+    self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, GrantType, Instance, InstanceId,
+    InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
+use crate::sessions::Session;
 use crate::storage::sled::SledStore;
+use crate::storage::table::Table;
 use crate::storage::{Expect, Store};
 use crate::web::Boundary;
 
@@ -47,11 +49,14 @@ const LIFETIMES: Lifetimes = Lifetimes {
     id_token: Duration::from_secs(600),
     access_token: Duration::from_secs(600),
     authorization_code: Duration::from_secs(60),
+    refresh_token: Duration::from_secs(90 * 86_400),
+    refresh_token_idle: Duration::from_secs(30 * 86_400),
     instance_certificate: Duration::from_secs(86_400),
 };
 
 pub(super) struct World {
     app: Router,
+    pub(super) provider: Arc<Provider>,
     pub(super) login: Login,
     pub(super) clock: ManualClock,
     pub(super) time: Clock,
@@ -98,17 +103,20 @@ impl World {
             registry: registry.clone(),
             liveness: liveness.clone(),
             keys: keys.clone(),
+            agent_url: Url::parse("https://login.example:8443").unwrap(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
             subjects,
             clock: time.clone(),
         };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
         let provider = Provider::new(foundations, login.clone(), issuer, LIFETIMES);
-        let app = router(Arc::new(provider), boundary.clone())
+        let provider = Arc::new(provider);
+        let app = router(provider.clone(), boundary.clone())
             .merge(crate::web::router(sled.clone() as Arc<dyn Store>, boundary));
         let secrets = BTreeMap::new();
         let mut world = Self {
             app,
+            provider,
             login,
             clock,
             time,
@@ -139,9 +147,16 @@ impl World {
     }
 
     pub(super) async fn allow(&self, relying_party: &str, home: &str) {
+        self.allow_with(relying_party, home, |_| {}).await;
+    }
+
+    /// Puts an edge, changed by this.
+    pub(super) async fn allow_with(&self, relying_party: &str, home: &str, change: impl FnOnce(&mut TrustEdge)) {
         let id = TrustEdgeId { relying_party: relying_party.parse().unwrap(), home: home.parse().unwrap() };
         let email_domains = vec![format!("{home}.example").parse().unwrap()];
-        let edge = TrustEdge { id, email_domains, consent: ConsentPolicy::None, api_access: false, updated_at: NOW };
+        let mut edge =
+            TrustEdge { id, email_domains, consent: ConsentPolicy::None, api_access: false, updated_at: NOW };
+        change(&mut edge);
         let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
         self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
     }
@@ -155,6 +170,24 @@ impl World {
         let mut instance = Instance::clone(self.registry.snapshot().instance(&name.parse().unwrap()).unwrap());
         change(&mut instance);
         self.save(&instance).await;
+    }
+
+    /// Ends the session of this name, as one commit does it.
+    pub(super) async fn end_session(&self, sid: &str) {
+        let sessions = Table::<Session>::new(self.store.clone());
+        self.store.commit(vec![sessions.delete(sid, Expect::Any)]).await.unwrap();
+    }
+
+    pub(super) fn instance_id(&self, name: &str) -> InstanceId {
+        self.registry.snapshot().instance(&name.parse().unwrap()).unwrap().id
+    }
+
+    /// Lets a client ask for tokens in this way too.
+    pub(super) async fn grant_type(&self, name: &str, grant_type: GrantType) {
+        let allow = |instance: &mut Instance| {
+            instance.relying_party.as_mut().unwrap().policy.grant_types.insert(grant_type);
+        };
+        self.change(name, allow).await;
     }
 
     pub(super) async fn quarantine(&self, name: &str) {

@@ -1,0 +1,184 @@
+//! Refresh tokens: one use each, and who uses an old one ends them all (RFC 9700 4.14.2).
+//!
+//! A refresh token carries its grant and its generation; the grant's record has the generation that is good. Using it is
+//! one compare-and-swap of that record, so of many uses at once one succeeds. Whoever comes with an older one holds a
+//! copy, or has let somebody take one: nobody can tell which, and the family ends.
+//!
+//! A client of the FAPI 2.0 profile keeps its token (5.3.2.1): it authenticates by a key, so a copy alone is worth
+//! nothing.
+
+use crate::clock::Timestamp;
+use crate::config::Lifetimes;
+use crate::grants::Grants;
+use crate::grants::TRIES;
+use crate::grants::binding::Binding;
+use crate::grants::error::TokenError;
+use crate::grants::issuing::{Issue, Occasion, Terms, Tokens};
+use crate::grants::record::{Family, GrantState, KEPT_BEHIND_END, StoredGrant};
+use crate::grants::sealed::{RefreshTokenContents, SealedToken as _};
+use crate::registry::{ClientAuthMethod, Scopes, Snapshot};
+use crate::storage::table::Stored;
+use crate::storage::{Expect, StoreError};
+
+/// A token that stays is noted as used only if so large a part of its idle time has passed since.
+const TOUCH_EVERY: u32 = 16;
+
+/// What a client sends to have its tokens renewed. It is authenticated already.
+pub struct Refreshment<'a> {
+    /// Who, and on what terms.
+    pub terms: Terms<'a>,
+    /// The refresh token, opened.
+    pub token: RefreshTokenContents,
+    /// `scope`, to get less than was granted.
+    pub scope: Option<&'a str>,
+}
+
+/// What becomes of a family when one of its tokens is used.
+enum Next {
+    /// Its next generation.
+    Turn(Family),
+    /// The token stays, and that it was used is noted.
+    Note(Family),
+    /// The token stays, and was noted lately.
+    Stay,
+}
+
+impl Grants {
+    /// Opens a refresh token that somebody sent. That it opens says that it was issued here, and nothing else.
+    ///
+    /// # Errors
+    /// When it was not.
+    pub fn open_refresh_token(&self, token: &str) -> Result<RefreshTokenContents, TokenError> {
+        RefreshTokenContents::open(&self.kek, token).ok_or(TokenError::RefreshTokenUnknown)
+    }
+
+    /// Renews the tokens of a grant.
+    ///
+    /// # Errors
+    /// The first rule that is broken.
+    pub async fn refresh(
+        &self,
+        refreshment: &Refreshment<'_>,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Tokens, TokenError> {
+        let id = &refreshment.token.grant;
+        for _ in 0..TRIES {
+            let stored = self.table.get(id.as_str()).await?;
+            let Stored { record, version } = stored.ok_or(TokenError::RefreshTokenUnknown)?;
+            let family = match refreshment.judge(&record, &self.lifetimes, now) {
+                Err(TokenError::RefreshTokenReplayed) => {
+                    self.end(id).await?;
+                    return Err(TokenError::RefreshTokenReplayed);
+                }
+                judged => judged?,
+            };
+            let next = next(family, refreshment.terms.keeps_refresh_token(), &self.lifetimes, now);
+            let mut tokens = self.renewed(refreshment, &record, snapshot, now)?;
+            let family = match next {
+                Next::Stay => return Ok(tokens),
+                Next::Note(family) => family,
+                Next::Turn(family) => {
+                    tokens.refresh_token = Some(self.refresh_token(id, &family)?);
+                    family
+                }
+            };
+            let kept_until = family.end(&self.lifetimes).max(now + self.lifetimes.access_token) + KEPT_BEHIND_END;
+            let record = StoredGrant { family: Some(family), kept_until, ..record };
+            let write = self.table.put(id.as_str(), &record, Expect::Version(version))?;
+            match self.table.commit(vec![write]).await {
+                // Somebody used it first, revoked something or ended it: looking again tells which.
+                Err(StoreError::Conflict) => {}
+                done => return Ok(done.map(|_| tokens)?),
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    fn renewed(
+        &self,
+        refreshment: &Refreshment<'_>,
+        record: &StoredGrant,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Tokens, TokenError> {
+        let (grant, terms) = (&record.grant, &refreshment.terms);
+        if !grant.is_trusted(snapshot) {
+            return Err(TokenError::TrustWithdrawn);
+        }
+        let person = grant.offline.as_deref().ok_or(TokenError::RefreshTokenUnknown)?;
+        let scopes = refreshment.scopes(&grant.scopes)?;
+        let id = &refreshment.token.grant;
+        self.issue(&Issue { id, grant, person, scopes, terms, occasion: Occasion::Refresh }, snapshot, now)
+    }
+}
+
+impl Refreshment<'_> {
+    /// The family that the token is of, if it is good. Whose it is comes first: what would not have been valid anyway
+    /// gives nobody away, and ends nothing.
+    fn judge<'a>(
+        &self,
+        record: &'a StoredGrant,
+        lifetimes: &Lifetimes,
+        now: Timestamp,
+    ) -> Result<&'a Family, TokenError> {
+        if record.grant.client_id != self.terms.client.relying_party.client_id {
+            return Err(TokenError::RefreshTokenOfAnotherClient);
+        }
+        let family = record.family.as_ref().ok_or(TokenError::RefreshTokenUnknown)?;
+        if family.binding != Binding::Bearer && family.binding != self.terms.binding {
+            return Err(TokenError::BoundToAnotherKey);
+        }
+        if record.state == GrantState::Ended {
+            return Err(TokenError::GrantEnded);
+        }
+        // A newer one than the record knows comes of a record that was put back from a backup: as bad as an older one.
+        if self.token.generation != family.generation {
+            return Err(TokenError::RefreshTokenReplayed);
+        }
+        if now >= family.end(lifetimes) { Err(TokenError::RefreshTokenExpired) } else { Ok(family) }
+    }
+
+    /// RFC 6749 6: what was granted, or less.
+    fn scopes(&self, granted: &Scopes) -> Result<Scopes, TokenError> {
+        match self.scope {
+            None => Ok(granted.clone()),
+            Some(scope) => granted.narrowed(scope).ok_or(TokenError::ScopeWidened),
+        }
+    }
+}
+
+impl Terms<'_> {
+    /// What refresh tokens are bound to beside their client: a public one has nothing but its key to be known by.
+    pub(super) fn binding_of_family(&self) -> Binding {
+        match self.client.relying_party.auth_method {
+            ClientAuthMethod::None => self.binding.clone(),
+            ClientAuthMethod::ClientSecretBasic
+            | ClientAuthMethod::ClientSecretPost
+            | ClientAuthMethod::ClientSecretJwt
+            | ClientAuthMethod::PrivateKeyJwt
+            | ClientAuthMethod::TlsClientAuth => Binding::Bearer,
+        }
+    }
+
+    fn keeps_refresh_token(&self) -> Keeping {
+        let party = self.client.relying_party;
+        let known_by_key = party.auth_method != ClientAuthMethod::None;
+        if party.policy.is_fapi2() && known_by_key { Keeping::Kept } else { Keeping::Turned }
+    }
+}
+
+/// Whether a client keeps its refresh token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keeping {
+    Kept,
+    Turned,
+}
+
+fn next(family: &Family, keeping: Keeping, lifetimes: &Lifetimes, now: Timestamp) -> Next {
+    match keeping {
+        Keeping::Turned => Next::Turn(Family { generation: family.generation + 1, used_at: now, ..family.clone() }),
+        Keeping::Kept if now.since(family.used_at) < lifetimes.refresh_token_idle / TOUCH_EVERY => Next::Stay,
+        Keeping::Kept => Next::Note(Family { used_at: now, ..family.clone() }),
+    }
+}

@@ -1,0 +1,186 @@
+//! The question whether the user agrees: what it says, and what comes of the answer.
+//!
+//! The question is sealed into the page's address and form, for the browser that began the login and the session that was
+//! asked. Nobody else can answer it, and no other site can have it answered. It is answered once: who loads it again goes
+//! on without being asked, as long as the answer stands.
+
+use tracing::info;
+
+use crate::clock::Timestamp;
+use crate::login::{FoundConsent, LoginError, Question, Refusal, Reply, meets_demands};
+use crate::oidc::authorization::answer::{Person, opened};
+use crate::oidc::authorization::{Next, Onward, SESSION_TRIES};
+use crate::oidc::choice::host;
+use crate::oidc::error::BrowserError;
+use crate::oidc::parameters::Parameters;
+use crate::oidc::released;
+use crate::oidc::request::CallbackError;
+use crate::oidc::{Provider, path};
+use crate::registry::{Asked, Claims, Client, Person as Described, Scope, Snapshot, Subject};
+use crate::sessions::FoundSession;
+use crate::storage::StoreError;
+use crate::web::{ConsentPage, Visitor};
+
+/// A question that was brought back by the one who was asked.
+struct Asking<'a> {
+    question: Question,
+    sealed: &'a str,
+    found: FoundSession,
+    subject: Subject,
+    earlier: Option<FoundConsent>,
+}
+
+impl Asking<'_> {
+    /// Whether the answer of this very login stands.
+    fn is_answered(&self) -> bool {
+        let earlier = self.earlier.as_ref();
+        earlier.is_some_and(|found| found.consent.was_given_in(self.question.transaction.id))
+    }
+}
+
+/// What the user says.
+#[derive(Clone, Copy)]
+enum Answer {
+    Nothing,
+    Agree,
+    Refuse,
+}
+
+impl Provider {
+    /// Shows the question, or goes on if it was answered.
+    ///
+    /// # Errors
+    /// When it is not ours, not this browser's or too old, or the user is not signed in any more.
+    pub(in crate::oidc) async fn show_question(
+        &self,
+        parameters: &Parameters,
+        visitor: &Visitor,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        self.go_on(parameters, visitor, Answer::Nothing, now).await
+    }
+
+    /// Takes the user's answer.
+    ///
+    /// # Errors
+    /// As [`Provider::show_question`]; when there is no answer in the form.
+    pub(in crate::oidc) async fn answer_question(
+        &self,
+        parameters: &Parameters,
+        visitor: &Visitor,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let answer = match (parameters.get("agree"), parameters.get("refuse")) {
+            (Ok(Some(_)), Ok(None)) => Answer::Agree,
+            (Ok(None), Ok(Some(_))) => Answer::Refuse,
+            _ => return Err(CallbackError::Parameters.into()),
+        };
+        self.go_on(parameters, visitor, answer, now).await
+    }
+
+    async fn go_on(
+        &self,
+        parameters: &Parameters,
+        visitor: &Visitor,
+        answer: Answer,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        for _ in 0..SESSION_TRIES {
+            let snapshot = self.registry.snapshot();
+            let (asking, client) = self.asking(parameters, visitor, &snapshot, now).await?;
+            let (transaction, session) = (&asking.question.transaction, &asking.found.session);
+            let request = &transaction.request;
+            let vouching = snapshot.vouching(&request.relying_party, &session.home, session.home_id);
+            let refusal = match meets_demands(request, &session.identity, &asking.subject) {
+                _ if vouching.is_none() => Some(Refusal::HomeNotAccepted),
+                Err(refusal) => Some(refusal),
+                Ok(()) => None,
+            };
+            let ended = match (refusal, answer) {
+                (Some(refusal), _) => self.refuse(request, refusal, Vec::new()).await,
+                (None, Answer::Refuse) => self.refuse(request, Refusal::ConsentRefused, Vec::new()).await,
+                (None, Answer::Nothing) if !asking.is_answered() => {
+                    return Ok(self.consent_page(&asking, client, &snapshot)?.into());
+                }
+                (None, Answer::Agree | Answer::Nothing) => self.agree(asking, now).await,
+            };
+            match ended {
+                // Another tab used the session, or answered: look again.
+                Err(BrowserError::Login(LoginError::Store(StoreError::Conflict))) => {}
+                done => return done,
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// The question that a browser brings back, with all that it is about.
+    async fn asking<'a, 's>(
+        &self,
+        parameters: &'a Parameters,
+        visitor: &Visitor,
+        snapshot: &'s Snapshot,
+        now: Timestamp,
+    ) -> Result<(Asking<'a>, Client<'s>), BrowserError> {
+        let sealed = parameters.get("question").map_err(|_| CallbackError::Parameters)?;
+        let sealed = sealed.ok_or(LoginError::Unreadable)?;
+        let browser = visitor.browser.as_deref().ok_or(LoginError::OtherBrowser)?;
+        let question = self.login.reopen_question(sealed, browser, now)?;
+        let request = &question.transaction.request;
+        let client = self.check_callback(request, snapshot)?;
+        let cookie = visitor.session.as_deref().ok_or(LoginError::SignedOut)?;
+        let found = self.sessions.find(cookie, now).await?.filter(|found| found.id == question.session);
+        let found = found.ok_or(LoginError::SignedOut)?;
+        let session = &found.session;
+        let subject_type = &client.relying_party.policy.subject_type;
+        let subject = self.subjects.subject_for(subject_type, session.home_id, &session.identity.home_user_id);
+        let earlier = self.consents.find(&session.user, &request.client_id).await?;
+        Ok((Asking { question, sealed, found, subject, earlier }, client))
+    }
+
+    /// Ends the login with the user's yes, which is written with it.
+    async fn agree(&self, asking: Asking<'_>, now: Timestamp) -> Result<Next, BrowserError> {
+        let answered = asking.is_answered();
+        let Asking { question: Question { transaction, session: id }, found, subject, earlier, .. } = asking;
+        let (request, session) = (&transaction.request, found.session.clone());
+        info!(transaction = %transaction.id, relying_party = %request.relying_party, "the user agreed");
+        let mut writes = Vec::new();
+        if !answered {
+            writes.push(self.consents.give(&session.user, request, transaction.id, earlier, now)?);
+        }
+        writes.extend(self.sessions.enter(found, opened(request, &subject, now), now)?);
+        let home = (&session.home, session.home_id);
+        let person = Person { home, identity: &session.identity, user: session.user, session: id, subject };
+        self.give(request, person, writes, now).await
+    }
+
+    /// The question as the user reads it.
+    fn consent_page(&self, asking: &Asking<'_>, client: Client<'_>, snapshot: &Snapshot) -> Result<Onward, LoginError> {
+        let (request, session) = (&asking.question.transaction.request, &asking.found.session);
+        let vouching = snapshot.vouching(&request.relying_party, &session.home, session.home_id);
+        let (home, edge) = vouching.ok_or(LoginError::HomeNotAccepted)?;
+        let person = Described { identity: &session.identity, subject: &asking.subject };
+        let asked = Asked { scopes: &request.scopes, claims: &request.claims };
+        let apis = request.resources.iter().map(|resource| released::api(resource, snapshot));
+        let (callback, device) = match &request.reply {
+            Reply::Callback { redirect_uri, .. } => (redirect_uri.as_str(), false),
+            Reply::Device { .. } => (client.public_url, true),
+        };
+        Ok(Onward::Consent(Box::new(ConsentPage {
+            relying_party: client.display_name.to_owned(),
+            relying_party_host: host(callback),
+            self_registered: !client.enrolled,
+            device,
+            username: session.identity.username.clone(),
+            home: home.display_name.clone(),
+            home_host: host(&home.public_url),
+            released: released::lines(&Claims::in_all(person, edge, asked)),
+            offline: request.scopes.has(Scope::OfflineAccess),
+            apis: apis.collect(),
+            policy: client.relying_party.pages.policy.clone(),
+            terms: client.relying_party.pages.terms.clone(),
+            action: path::CONSENT,
+            question: asking.sealed.to_owned(),
+            form_targets: vec![callback.to_owned()],
+        })))
+    }
+}

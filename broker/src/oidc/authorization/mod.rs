@@ -1,0 +1,349 @@
+//! A browser's way through a login: what the flows decide and write, put together.
+//!
+//! [`Provider::authorize`] begins, [`Provider::choose_home`] goes on when the user has chosen, [`Provider::come_back`] when
+//! the home has spoken, [`Provider::answer_question`] when the user was asked for consent. Each of them can be the end:
+//! `answer.rs` makes it in one commit.
+
+mod answer;
+mod consent;
+mod device;
+
+use homeward_certs::identity::InstanceName;
+use tracing::{info, warn};
+
+use crate::clock::Timestamp;
+use crate::login::{
+    Agreement, AuthorizationRequest, LoginError, PushedId, Question, Refusal, Returned, SignedIn, Step, Transaction,
+    decide, judge,
+};
+use crate::oidc::Provider;
+use crate::oidc::error::{self, BrowserError};
+use crate::oidc::parameters::Parameters;
+use crate::oidc::request::{self, CallbackError, Channel, Refused};
+use crate::registry::{Client, ConsentPolicy, Snapshot, UserId};
+use crate::secret::{OpaqueSecret, SecretHash};
+use crate::sessions::{FoundSession, Vouched};
+use crate::storage::StoreError;
+use crate::web::{ConsentPage, FormPostPage, PickerPage, Visitor};
+
+use answer::{Person, opened};
+
+/// How often a request looks at its session again when that changed in between.
+const SESSION_TRIES: usize = 4;
+
+/// What a browser gets.
+pub(super) struct Next {
+    /// Where it goes, or what it shows.
+    pub(super) onward: Onward,
+    /// What it keeps.
+    pub(super) cookies: NewCookies,
+}
+
+/// Where a browser goes, or what it shows.
+pub(super) enum Onward {
+    /// Sent to an address.
+    Address(String),
+    /// Sent to the relying party with a form (OAuth 2.0 Form Post Response Mode).
+    Form(Box<FormPostPage>),
+    /// Asked where the user's account is.
+    Choose(Box<PickerPage>),
+    /// Asked whether the user agrees.
+    Consent(Box<ConsentPage>),
+}
+
+/// The cookies that a browser takes along.
+#[derive(Default)]
+pub(super) struct NewCookies {
+    /// A new binding.
+    pub(super) browser: Option<String>,
+    /// Of a session that begins, or goes on under a new secret.
+    pub(super) session: Option<String>,
+    /// The home that was chosen.
+    pub(super) home: Option<InstanceName>,
+}
+
+impl From<Onward> for Next {
+    fn from(onward: Onward) -> Self {
+        Self { onward, cookies: NewCookies::default() }
+    }
+}
+
+impl Provider {
+    /// Begins a login, or ends it at once with the session that the browser has.
+    ///
+    /// # Errors
+    /// When nobody knows where the answer goes, or something failed.
+    pub(super) async fn authorize(
+        &self,
+        parameters: &Parameters,
+        visitor: Visitor,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let snapshot = self.registry.snapshot();
+        let client = request::client(parameters, &snapshot)?;
+        let pushed = parameters.get("request_uri").ok().flatten().and_then(PushedId::of);
+        let request = match pushed {
+            // RFC 9126 4: all of it was checked when it was pushed, and nothing beside it counts.
+            Some(id) => self.pushed.find(id, &client.relying_party.client_id, now).await?,
+            None => match self.read_request(parameters, client, Channel::Browser, &snapshot, now).await {
+                Ok(request) => request,
+                Err(Refused { callback: None, cause }) => return Err(cause.into()),
+                Err(Refused { callback: Some(callback), cause }) => {
+                    info!(relying_party = %client.name, %cause, "an authorization request was refused");
+                    return Ok(self.error_for(&callback, error::of_request(cause)).into());
+                }
+            },
+        };
+        self.check_callback(&request, &snapshot)?;
+        if self.challenges.is_reused(&request) {
+            warn!(relying_party = %client.name, "a PKCE challenge was used before: the client must make another one for each login");
+        }
+        self.begin(request, &visitor, &snapshot, now).await
+    }
+
+    /// Begins the login that a checked request asks for.
+    ///
+    /// # Errors
+    /// When something failed.
+    pub(super) async fn begin(
+        &self,
+        request: AuthorizationRequest,
+        visitor: &Visitor,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        // One binding for all tabs: each tab's login is a transaction of its own.
+        let browser = match visitor.browser.clone() {
+            Some(browser) => browser,
+            None => OpaqueSecret::generate().map_err(LoginError::from)?.expose().to_owned(),
+        };
+        let transaction = self.login.begin(request, SecretHash::of(&browser))?;
+        let mut next = self.next(&transaction, visitor, snapshot, now).await?;
+        next.cookies.browser = Some(browser);
+        Ok(next)
+    }
+
+    async fn next(
+        &self,
+        transaction: &Transaction,
+        visitor: &Visitor,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let request = &transaction.request;
+        let homes = self.login.homes(snapshot, &request.relying_party);
+        for _ in 0..SESSION_TRIES {
+            let found = self.find_session(visitor, request, snapshot, now).await?;
+            let step = decide(request, found.as_ref().map(|(_, who)| who), &homes);
+            info!(transaction = %transaction.id, relying_party = %request.relying_party, ?step, "next step of a login");
+            let ended = match (step, found) {
+                (Step::ChooseHome, _) => return Ok(self.ask(transaction, visitor, snapshot)?.into()),
+                (Step::GoHome(home), _) => {
+                    return Ok(Onward::Address(self.login.ticket_address(transaction, &home)?).into());
+                }
+                (Step::AskConsent, Some((found, _))) => {
+                    return Ok(self.question(transaction.clone(), found.id)?.into());
+                }
+                (Step::IssueCode, Some((found, who))) => {
+                    self.end_with_session(request, (found, who), snapshot, now).await
+                }
+                (Step::Refuse(refusal), _) => self.refuse(request, refusal, Vec::new()).await,
+                (Step::IssueCode | Step::AskConsent, None) => {
+                    self.refuse(request, Refusal::LoginRequired, Vec::new()).await
+                }
+            };
+            match ended {
+                // The session changed: another tab used it, or it has ended. Look again.
+                Err(BrowserError::Login(LoginError::Store(StoreError::Conflict))) => {}
+                done => return done,
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// Goes on with the home that the user chose on the picker.
+    ///
+    /// # Errors
+    /// When the form is not ours, not this browser's or too old, or the home is not accepted.
+    pub(super) async fn choose_home(
+        &self,
+        parameters: &Parameters,
+        visitor: &Visitor,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let field = |name| parameters.get(name).map_err(|_| CallbackError::Parameters);
+        let sealed = field("transaction")?.ok_or(LoginError::Unreadable)?;
+        let browser = visitor.browser.as_deref().ok_or(LoginError::OtherBrowser)?;
+        let transaction = self.login.reopen(sealed, browser, now)?;
+        if field("cancel")?.is_some() {
+            info!(transaction = %transaction.id, "the user cancelled");
+            let snapshot = self.registry.snapshot();
+            self.check_callback(&transaction.request, &snapshot)?;
+            return self.refuse(&transaction.request, Refusal::Cancelled, Vec::new()).await;
+        }
+        let home: InstanceName =
+            field("home")?.and_then(|name| name.parse().ok()).ok_or(LoginError::HomeNotAccepted)?;
+        info!(transaction = %transaction.id, %home, "the user chose a home");
+        match self.login.ticket_address(&transaction, &home) {
+            Ok(to) => {
+                let cookies = NewCookies { home: Some(home), ..NewCookies::default() };
+                Ok(Next { onward: Onward::Address(to), cookies })
+            }
+            // It went away while the user was reading: the picker says so.
+            Err(LoginError::HomeNotReady) => Ok(self.ask(&transaction, visitor, &self.registry.snapshot())?.into()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Ends a login with what the home said, or asks the user for consent. All that comes of it is one commit.
+    ///
+    /// # Errors
+    /// When handle or browser are wrong, or something failed.
+    pub(super) async fn come_back(
+        &self,
+        handle: &str,
+        visitor: &Visitor,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let browser = visitor.browser.as_deref().ok_or(LoginError::OtherBrowser)?;
+        for _ in 0..SESSION_TRIES {
+            let returned = self.login.read_return(handle, browser, now).await?;
+            let transaction = returned.transaction.id;
+            match self.end_with_home(returned, visitor, now).await {
+                // The session changed under this login, or the handle was used: looking again tells which.
+                Err(BrowserError::Login(LoginError::Store(StoreError::Conflict))) => {}
+                Err(error) => return Err(error),
+                Ok(next) => {
+                    info!(%transaction, signed_in = next.cookies.session.is_some(), "back from home");
+                    return Ok(next);
+                }
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    async fn end_with_home(&self, returned: Returned, visitor: &Visitor, now: Timestamp) -> Result<Next, BrowserError> {
+        let Returned { transaction, home, home_id: id, outcome, finish } = returned;
+        let request = &transaction.request;
+        let snapshot = self.registry.snapshot();
+        let client = self.check_callback(request, &snapshot)?;
+        let subject_type = &client.relying_party.policy.subject_type;
+        let judged = match snapshot.vouching(&request.relying_party, &home, id) {
+            Some((_, edge)) => {
+                judge(request, outcome, |who| self.subjects.subject_for(subject_type, id, &who.home_user_id))
+                    .map(|(identity, subject)| (identity, subject, edge.consent))
+            }
+            None => Err(Refusal::HomeNotAccepted),
+        };
+        let mut writes = vec![finish];
+        let (identity, subject, consent) = match judged {
+            Ok(judged) => judged,
+            Err(refusal) => {
+                info!(transaction = %transaction.id, ?refusal, "the home's answer is no login");
+                return self.refuse(request, refusal, writes).await;
+            }
+        };
+        let user = self.subjects.user(id, &identity.home_user_id);
+        let agreement = self.agreement(request, &user, consent).await?;
+        let current = match &visitor.session {
+            Some(cookie) => self.sessions.find(cookie, now).await?,
+            None => None,
+        };
+        let vouched = Vouched { home: home.clone(), home_id: id, user: user.clone(), identity: identity.clone() };
+        // A client that learns nothing yet was not entered: no logout is ever told to it.
+        let entered = (agreement == Agreement::Given).then(|| opened(request, &subject, now));
+        let begun = self.sessions.begin(current, vouched, entered, now)?;
+        writes.extend(begun.writes);
+        let mut next = match agreement {
+            Agreement::Given => {
+                let person = Person { home: (&home, id), identity: &identity, user, session: begun.id, subject };
+                self.give(request, person, writes, now).await?
+            }
+            Agreement::Wanted => {
+                self.store.commit(writes).await?;
+                self.question(transaction, begun.id)?.into()
+            }
+        };
+        next.cookies.session = Some(begun.cookie);
+        Ok(next)
+    }
+
+    /// The session of the browser, if the home behind it may vouch to this relying party.
+    async fn find_session(
+        &self,
+        visitor: &Visitor,
+        request: &AuthorizationRequest,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Option<(FoundSession, SignedIn)>, BrowserError> {
+        let Some(cookie) = &visitor.session else { return Ok(None) };
+        let Some(found) = self.sessions.find(cookie, now).await? else { return Ok(None) };
+        let session = &found.session;
+        let Some((_, edge)) = snapshot.vouching(&request.relying_party, &session.home, session.home_id) else {
+            return Ok(None);
+        };
+        let client = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
+        let subject_type = &client.relying_party.policy.subject_type;
+        let identity = &session.identity;
+        let who = SignedIn {
+            home: session.home.clone(),
+            subject: self.subjects.subject_for(subject_type, session.home_id, &identity.home_user_id),
+            auth_time: identity.auth_time,
+            acr: identity.acr.clone(),
+            agreement: self.agreement(request, &session.user, edge.consent).await?,
+        };
+        Ok(Some((found, who)))
+    }
+
+    async fn end_with_session(
+        &self,
+        request: &AuthorizationRequest,
+        (found, SignedIn { subject, .. }): (FoundSession, SignedIn),
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let session = found.session.clone();
+        if snapshot.vouching(&request.relying_party, &session.home, session.home_id).is_none() {
+            return Err(LoginError::HomeNotAccepted.into());
+        }
+        let entered = opened(request, &subject, now);
+        let person = Person {
+            home: (&session.home, session.home_id),
+            identity: &session.identity,
+            user: session.user.clone(),
+            session: found.id.clone(),
+            subject,
+        };
+        let writes = self.sessions.enter(found, entered, now)?;
+        self.give(request, person, writes.into_iter().collect(), now).await
+    }
+
+    /// Whether the user has to be asked. What he agreed to before is read only where it matters.
+    async fn agreement(
+        &self,
+        request: &AuthorizationRequest,
+        user: &UserId,
+        policy: ConsentPolicy,
+    ) -> Result<Agreement, BrowserError> {
+        let earlier = match policy {
+            ConsentPolicy::FirstTime => self.consents.find(user, &request.client_id).await?,
+            ConsentPolicy::None | ConsentPolicy::Always => None,
+        };
+        Ok(Agreement::of(request, policy, earlier.as_ref().map(|found| &found.consent)))
+    }
+
+    /// A callback may have been given up, or its owner cut off, since the request: then nobody is sent there.
+    fn check_callback<'a>(
+        &self,
+        request: &AuthorizationRequest,
+        snapshot: &'a Snapshot,
+    ) -> Result<Client<'a>, LoginError> {
+        answer::client_of(request, snapshot).ok_or(LoginError::RelyingPartyGone)
+    }
+
+    /// Sends the browser to the consent page of this login.
+    fn question(&self, transaction: Transaction, session: crate::registry::SessionId) -> Result<Onward, LoginError> {
+        let sealed = self.login.seal_question(&Question { transaction, session })?;
+        Ok(Onward::Address(self.issuer.address(&format!("{}?question={sealed}", crate::oidc::path::CONSENT))))
+    }
+}

@@ -1,0 +1,93 @@
+//! Claims: what a relying party learns of a user (OpenID Connect Core 5.1). Scopes and the `claims` parameter say what was
+//! asked for, the home's word what there is, and the trust edge what of it may be called verified. Nothing is released
+//! that was not asked for.
+//!
+//! Where it goes follows OpenID Connect Core 5.4 and 5.5: what a scope stands for is for userinfo, what the `claims`
+//! parameter names is for the place that it names. Clients that read nothing but the ID token get all of it there, if their
+//! policy says so.
+
+mod attribute;
+mod request;
+mod scope;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::registry::{ClientPolicy, Subject, TrustEdge, VerifiedIdentity};
+
+pub use request::{ClaimsParameter, ClaimsParameterError, ClaimsRequest};
+pub use scope::{OpenidMissing, Scope, Scopes};
+
+/// What was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// In bulk.
+    pub scopes: &'a Scopes,
+    /// One by one.
+    pub claims: &'a ClaimsRequest,
+}
+
+/// Whom claims are about.
+#[derive(Clone, Copy, Debug)]
+pub struct Person<'a> {
+    /// What his home said.
+    pub identity: &'a VerifiedIdentity,
+    /// As the relying party knows him.
+    pub subject: &'a Subject,
+}
+
+/// What a relying party learns.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Claims {
+    /// Who it is.
+    pub sub: Subject,
+    #[serde(flatten)]
+    released: BTreeMap<&'static str, Value>,
+}
+
+impl Claims {
+    /// For userinfo: what the scopes stand for, and what was asked for there.
+    pub fn for_userinfo(person: Person<'_>, edge: &TrustEdge, asked: Asked<'_>) -> Self {
+        Self::release(person, edge, &(&of_scopes(asked.scopes) | &names(&asked.claims.userinfo)))
+    }
+
+    /// For the ID token: what was asked for there, and all the rest for clients that look nowhere else.
+    pub fn for_id_token(person: Person<'_>, edge: &TrustEdge, asked: Asked<'_>, policy: &ClientPolicy) -> Self {
+        if policy.claims_in_id_token {
+            Self::in_all(person, edge, asked)
+        } else {
+            Self::release(person, edge, &names(&asked.claims.id_token))
+        }
+    }
+
+    /// All that the relying party learns, wherever: what users are asked to agree to.
+    pub fn in_all(person: Person<'_>, edge: &TrustEdge, asked: Asked<'_>) -> Self {
+        let Asked { scopes, claims } = asked;
+        let all = &(&of_scopes(scopes) | &names(&claims.userinfo)) | &names(&claims.id_token);
+        Self::release(person, edge, &all)
+    }
+
+    /// What was released, by name, in an order for people.
+    pub fn released(&self) -> impl Iterator<Item = (&'static str, &Value)> {
+        attribute::ORDER.into_iter().filter_map(|name| Some((name, self.released.get(name)?)))
+    }
+
+    fn release(Person { identity, subject }: Person<'_>, edge: &TrustEdge, names: &BTreeSet<&str>) -> Self {
+        let known = attribute::ORDER.into_iter().filter(|name| names.contains(name));
+        let released = known.filter_map(|name| Some((name, attribute::value(name, identity, subject, edge)?)));
+        Self { sub: subject.clone(), released: released.collect() }
+    }
+}
+
+fn of_scopes(scopes: &Scopes) -> BTreeSet<&str> {
+    scopes.iter().flat_map(Scope::claims).copied().collect()
+}
+
+fn names(asked: &BTreeSet<String>) -> BTreeSet<&str> {
+    asked.iter().map(String::as_str).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! What is released of whom to whom, and what is not.
+
+use serde_json::{Value, json};
+
+use crate::clock::Timestamp;
+use crate::registry::claims::{Asked, Claims, ClaimsParameter, ClaimsRequest, Person};
+use crate::registry::{
+    AssertedIdentity, ClientPolicy, ConsentPolicy, Subject, TrustEdge, TrustEdgeId, VerifiedIdentity,
+};
+
+const SUB: &str = "s-u_b3456789abcdef";
+
+fn alice(change: impl FnOnce(&mut AssertedIdentity)) -> VerifiedIdentity {
+    let mut identity = AssertedIdentity {
+        home_user_id: "1".into(),
+        username: "alice".into(),
+        name: "Alice Archer".into(),
+        given_name: "Alice".into(),
+        family_name: String::new(),
+        email: "alice@alpha.example".into(),
+        email_verified: true,
+        groups: vec!["staff".into()],
+        auth_time: None,
+        amr: Vec::new(),
+        acr: None,
+        attributes: std::collections::BTreeMap::new(),
+    };
+    change(&mut identity);
+    identity.verify(Timestamp::from_secs(0)).unwrap()
+}
+
+fn edge() -> TrustEdge {
+    TrustEdge {
+        id: TrustEdgeId { relying_party: "beta".parse().unwrap(), home: "alpha".parse().unwrap() },
+        email_domains: vec!["alpha.example".parse().unwrap()],
+        consent: ConsentPolicy::None,
+        api_access: false,
+        updated_at: Timestamp::from_secs(0),
+    }
+}
+
+/// What goes to userinfo, and what into the ID token of a client that reads it as OpenID Connect says.
+fn released(identity: &VerifiedIdentity, scope: &str, claims: &ClaimsRequest) -> (Value, Value) {
+    let subject: Subject = serde_json::from_value(json!(SUB)).unwrap();
+    let (person, scopes) = (Person { identity, subject: &subject }, scope.parse().unwrap());
+    let asked = Asked { scopes: &scopes, claims };
+    let policy = ClientPolicy { claims_in_id_token: false, ..ClientPolicy::default() };
+    let userinfo = Claims::for_userinfo(person, &edge(), asked);
+    let id_token = Claims::for_id_token(person, &edge(), asked, &policy);
+    (serde_json::to_value(userinfo).unwrap(), serde_json::to_value(id_token).unwrap())
+}
+
+fn userinfo(scope: &str, change: impl FnOnce(&mut AssertedIdentity)) -> Value {
+    released(&alice(change), scope, &ClaimsRequest::default()).0
+}
+
+#[test]
+fn scopes_decide_what_is_released() {
+    for (scope, claims) in [
+        ("openid", json!({"sub": SUB})),
+        ("openid offline_access", json!({"sub": SUB})),
+        ("openid groups", json!({"sub": SUB, "groups": ["staff"]})),
+        ("email openid", json!({"sub": SUB, "email": "alice@alpha.example", "email_verified": true})),
+        (
+            "openid profile address phone x",
+            json!({"sub": SUB, "preferred_username": "alice", "homeward_name": "alice@alpha",
+                "name": "Alice Archer", "given_name": "Alice", "groups": ["staff"]}),
+        ),
+    ] {
+        assert_eq!(userinfo(scope, |_| {}), claims, "{scope}");
+    }
+}
+
+#[test]
+fn what_a_home_knows_further_has_its_scope_and_its_form() {
+    let more = |identity: &mut AssertedIdentity| {
+        let attributes = [
+            ("nickname", "al"),
+            ("birthdate", "1990-02-29"),
+            ("updated_at", "1700000000"),
+            ("locale", "en-GB"),
+            ("website", "https://alice.example/"),
+            ("picture", "javascript:alert(1)"),
+            ("phone_number", "+44 20 7946 0000"),
+            ("address.country", "UK"),
+            ("address.locality", "London"),
+            ("address.planet", "Earth"),
+            ("is_admin", "true"),
+            ("sub", "somebody else"),
+            ("iss", "https://evil.example"),
+        ];
+        identity.attributes = attributes.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+    };
+    let sub = SUB;
+    assert_eq!(
+        userinfo("openid phone", more),
+        json!({"sub": sub, "phone_number": "+44 20 7946 0000", "phone_number_verified": false})
+    );
+    assert_eq!(
+        userinfo("openid address", more),
+        json!({"sub": sub, "address": {"country": "UK", "locality": "London"}})
+    );
+    let profile = userinfo("openid profile", more);
+    assert_eq!((&profile["nickname"], &profile["birthdate"]), (&json!("al"), &json!("1990-02-29")));
+    assert_eq!((&profile["updated_at"], &profile["locale"]), (&json!(1_700_000_000), &json!("en-GB")));
+    assert_eq!(profile["website"], "https://alice.example/");
+    for never in ["picture", "is_admin", "iss", "phone_number", "address", "email"] {
+        assert!(profile.get(never).is_none(), "{never}");
+    }
+    let said = |name: &'static str, value: &'static str| {
+        move |identity: &mut AssertedIdentity| {
+            identity.attributes.insert("phone_number".into(), "+1".into());
+            identity.attributes.insert(name.into(), value.into());
+        }
+    };
+    assert_eq!(userinfo("openid phone", said("phone_number_verified", "true"))["phone_number_verified"], true);
+    assert_eq!(userinfo("openid phone", said("phone_number_verified", "yes"))["phone_number_verified"], false);
+    for (name, bad) in [("updated_at", "yesterday"), ("updated_at", "-1"), ("birthdate", "1.2.1990")] {
+        assert!(userinfo("openid profile", said(name, bad)).get(name).is_none(), "{bad}");
+    }
+}
+
+#[test]
+fn what_is_asked_for_one_by_one_goes_where_it_was_asked_for() {
+    let claims = ClaimsParameter::read(
+        r#"{"id_token": {"email": null, "sub": null, "is_admin": null}, "userinfo": {"name": {"essential": true}}}"#,
+    );
+    let (userinfo, id_token) = released(&alice(|_| {}), "openid", &claims.unwrap().request);
+    assert_eq!(userinfo, json!({"sub": SUB, "name": "Alice Archer"}));
+    assert_eq!(id_token, json!({"sub": SUB, "email": "alice@alpha.example"}));
+}
+
+#[test]
+fn scopes_reach_the_id_token_only_where_the_policy_says_so() {
+    let identity = alice(|_| {});
+    assert_eq!(released(&identity, "openid email", &ClaimsRequest::default()).1, json!({"sub": SUB}));
+    let subject: Subject = serde_json::from_value(json!(SUB)).unwrap();
+    let person = Person { identity: &identity, subject: &subject };
+    let scopes = "openid email".parse().unwrap();
+    let asked = Asked { scopes: &scopes, claims: &ClaimsRequest::default() };
+    let all = Claims::for_id_token(person, &edge(), asked, &ClientPolicy::default());
+    assert_eq!(
+        serde_json::to_value(&all).unwrap(),
+        json!({"sub": SUB, "email": "alice@alpha.example", "email_verified": true})
+    );
+    assert_eq!(all.released().map(|(name, _)| name).collect::<Vec<_>>(), ["email", "email_verified"]);
+}
+
+#[test]
+fn an_address_is_verified_only_by_the_authority_for_its_domain() {
+    let verified = |email: &str, verified: bool| {
+        userinfo("openid email", |i| (i.email, i.email_verified) = (email.into(), verified))["email_verified"].clone()
+    };
+    assert_eq!(verified("alice@alpha.example", true), true);
+    assert_eq!(verified("alice@alpha.example", false), false);
+    assert_eq!(verified("alice@beta.example", true), false);
+    assert!(userinfo("openid email", |i| i.email.clear()).get("email_verified").is_none());
+}
+
+#[test]
+fn federation_names_never_collide() {
+    let name = |username: &str| userinfo("openid profile", |i| i.username = username.into())["homeward_name"].clone();
+    assert_eq!(name("a_b"), "a_b@alpha");
+    assert_eq!(name("a b"), "a_b+s-u_b3456789@alpha");
+    assert_eq!(name("alice@beta"), "alice_beta+s-u_b3456789@alpha");
+    assert_eq!(name("a+b"), "a_b+s-u_b3456789@alpha");
+}
