@@ -110,9 +110,9 @@ def broker(folder: Path, authority: ThrowAwayAuthority, addresses: Addresses, fr
 def alpha_agent(
     folder: Path, addresses: Addresses, front: Front, broker: Broker, alpha_site: Website
 ) -> Iterator[Agent]:
-    """A home by `session`: whoever is signed in at alpha is recognised."""
+    """A home by `session`: whoever is signed in at alpha is recognised. A relying party too, whose API others may call."""
     agent = Agent(folder / "alpha" / "agent", addresses.alpha, alpha_site)
-    agent.enrols(_join_token(broker, "alpha"), methods=["session"])
+    agent.enrols(_join_token(broker, "alpha"), methods=["session"], relying_party=True)
     agent.runs()
     front.start()
     yield agent
@@ -152,7 +152,7 @@ def federation(broker: Broker, alpha_agent: Agent, beta_agent: Agent, gamma_agen
 def alpha_by_password(federation: Broker, alpha_agent: Agent) -> Agent:
     """From here on alpha is a home by `password`: its agent asks, and checks with the website."""
     alpha_agent.stop()
-    alpha_agent.is_configured(methods=["password"])
+    alpha_agent.is_configured(methods=["password"], relying_party=True)
     alpha_agent.runs()
     return alpha_agent
 
@@ -161,7 +161,7 @@ def alpha_by_password(federation: Broker, alpha_agent: Agent) -> Agent:
 def alpha_by_session(broker: Broker, alpha_agent: Agent) -> Agent:
     """For the other clients: whoever is signed in at alpha is recognised, so that most logins ask for nothing."""
     alpha_agent.stop()
-    alpha_agent.is_configured(methods=["session"])
+    alpha_agent.is_configured(methods=["session"], relying_party=True)
     alpha_agent.runs()
     broker.awaits_acknowledgement("alpha")
     return alpha_agent

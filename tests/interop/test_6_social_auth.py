@@ -20,6 +20,7 @@ def site(
     client = strangers.registers(
         f"{addresses.social.url}/complete/oidc/",
         client_name="Social Django",
+        token_endpoint_auth_method="client_secret_post",
         grant_types=["authorization_code", "refresh_token"],
     )
     environment = client_environment(client, strangers.broker, authority)

@@ -47,6 +47,8 @@ SOCIAL_AUTH_OIDC_OIDC_ENDPOINT = os.environ["SITE_ISSUER"]
 SOCIAL_AUTH_OIDC_KEY = os.environ["SITE_CLIENT_ID"]
 SOCIAL_AUTH_OIDC_SECRET = os.environ["SITE_CLIENT_SECRET"]
 SOCIAL_AUTH_OIDC_USE_PKCE = True
+# Refresh tokens are redeemed this way whatever is set: codes should not be redeemed another way.
+SOCIAL_AUTH_OIDC_TOKEN_ENDPOINT_AUTH_METHOD = "client_secret_post"
 SOCIAL_AUTH_OIDC_SCOPE = ["offline_access"]
 # offline_access needs the user's word (OpenID Connect Core 11).
 SOCIAL_AUTH_OIDC_PROMPT = "consent"
