@@ -11,6 +11,7 @@
 //! | | `exchange.rs`: grant types that need no login |
 //! | `/userinfo` | `userinfo.rs` |
 //! | `/device_authorization`, `/device` | `device_authorization.rs`: the device's side, `device.rs`: its user's |
+//! | `/introspect`, `/revoke` | `introspect.rs`, `revoke.rs` |
 //! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | documents |
 //!
@@ -18,6 +19,7 @@
 
 mod authorization;
 mod authorize;
+mod caller;
 mod choice;
 mod client_auth;
 mod comeback;
@@ -27,9 +29,11 @@ mod device_authorization;
 mod device_limits;
 mod discovery;
 mod document;
+mod dpop;
 mod error;
 mod exchange;
 mod id_token_hint;
+mod introspect;
 mod jwks;
 mod par;
 mod parameters;
@@ -40,6 +44,8 @@ mod released;
 mod request;
 mod request_object;
 mod response;
+mod revoke;
+mod throttle;
 mod token;
 mod userinfo;
 
@@ -60,9 +66,11 @@ use crate::keys::KeySet;
 use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
 use crate::oidc::device_limits::DeviceLimits;
 use crate::oidc::document::Document;
+use crate::oidc::dpop::Replays;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
 use crate::oidc::pkce::SeenChallenges;
+use crate::oidc::throttle::Throttle;
 use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
@@ -142,6 +150,8 @@ pub struct Provider {
     signer: TokenSigner,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
+    throttle: Throttle,
+    replays: Replays,
     hints: HintVerifier,
     challenges: SeenChallenges,
     discovery: Document,
@@ -175,6 +185,8 @@ impl Provider {
             signer,
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
+            throttle: Throttle::default(),
+            replays: Replays::default(),
             login_lifetime: lifetimes.login,
             store,
             registry,
@@ -223,6 +235,8 @@ fn endpoints_for_clients() -> Router<Arc<Provider>> {
     Router::new()
         .route(path::PAR, post(par::post))
         .route(path::TOKEN, post(token::post))
+        .route(path::INTROSPECT, post(introspect::post))
+        .route(path::REVOKE, post(revoke::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
         .route(path::DEVICE_AUTHORIZATION, post(device_authorization::post))
 }

@@ -12,13 +12,13 @@ use crate::grants::{ProbeCode, ProbeOutcome, Probes};
 use crate::oidc::tests::world::{Answer, Browser, CALLBACK, ISSUER, VERIFIER, World};
 use crate::registry::{ClientAuthMethod, ClientCredential, ClientKey, ClientKeyError, PublicJwk};
 
-const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// An application's key.
-struct ClientSigner(EcdsaKeyPair);
+pub(super) struct ClientSigner(EcdsaKeyPair);
 
 impl ClientSigner {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
@@ -29,11 +29,11 @@ impl ClientSigner {
             .unwrap()
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(super) fn sign(&self, claims: &Value) -> String {
         self.sign_with(&json!({"alg": "ES256"}), claims)
     }
 
-    fn sign_with(&self, header: &Value, claims: &Value) -> String {
+    pub(super) fn sign_with(&self, header: &Value, claims: &Value) -> String {
         let encoded = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
         let text = format!("{}.{}", encoded(header), encoded(claims));
         let signature = self.0.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
@@ -43,7 +43,7 @@ impl ClientSigner {
 
 impl World {
     /// beta authenticates by these keys from now on.
-    async fn use_keys(&self, current: ClientCredential, next: Option<ClientCredential>) {
+    pub(super) async fn use_keys(&self, current: ClientCredential, next: Option<ClientCredential>) {
         self.change("beta", |beta| {
             let relying_party = beta.relying_party.as_mut().unwrap();
             relying_party.auth_method = ClientAuthMethod::PrivateKeyJwt;
@@ -52,7 +52,7 @@ impl World {
         .await;
     }
 
-    fn assertion_claims(&self, changed: &Value) -> Value {
+    pub(super) fn assertion_claims(&self, changed: &Value) -> Value {
         let (beta, exp) = (self.client_id("beta"), self.time.now().as_secs() + 60);
         let jti = uuid::Uuid::new_v4();
         let mut claims = json!({"iss": beta, "sub": beta, "aud": ISSUER, "exp": exp, "jti": jti});
@@ -60,7 +60,7 @@ impl World {
         claims
     }
 
-    async fn assert_with(&self, assertion: &str, more: &[(&str, &str)]) -> Answer {
+    pub(super) async fn assert_with(&self, assertion: &str, more: &[(&str, &str)]) -> Answer {
         let mut form = vec![
             ("grant_type", "authorization_code"),
             ("redirect_uri", CALLBACK),
@@ -76,7 +76,7 @@ impl World {
     }
 }
 
-fn key(signer: &ClientSigner, version: u64) -> ClientCredential {
+pub(super) fn key(signer: &ClientSigner, version: u64) -> ClientCredential {
     ClientCredential::Key(ClientKey { jwk: signer.jwk(), version })
 }
 

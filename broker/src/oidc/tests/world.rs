@@ -21,13 +21,14 @@ use url::Url;
 
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::config::{Issuer, Lifetimes, TrustedProxies};
+use crate::grants::{GrantFoundations, Grants};
 use crate::keys::{self, KeySet, SigningAlgorithm};
 use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::outbound::{self, Outbound};
 use crate::registry::{
     self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, GrantType, Instance, InstanceId,
-    InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
+    InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::Session;
@@ -65,8 +66,9 @@ pub(super) struct World {
     pub(super) liveness: Liveness,
     pub(super) keys: KeySet,
     pub(super) kek: Arc<KeyEncryptionKey>,
+    pub(super) grants: Grants,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
-    secrets: BTreeMap<String, String>,
+    secrets: BTreeMap<String, (String, ClientSecret)>,
     _folder: tempfile::TempDir,
 }
 
@@ -105,10 +107,17 @@ impl World {
             keys: keys.clone(),
             agent_url: Url::parse("https://login.example:8443").unwrap(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
-            subjects,
+            subjects: subjects.clone(),
             clock: time.clone(),
         };
+        let of_grants = GrantFoundations {
+            store: sled.clone(),
+            kek: kek.clone(),
+            signer: TokenSigner::new(keys.clone(), liveness.clone()),
+            subjects,
+        };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
+        let grants = Grants::new(of_grants, issuer.clone(), LIFETIMES);
         let provider = Provider::new(foundations, login.clone(), issuer, LIFETIMES);
         let provider = Arc::new(provider);
         let app = router(provider.clone(), boundary.clone())
@@ -125,6 +134,7 @@ impl World {
             liveness,
             keys,
             kek,
+            grants,
             key_set_plan,
             secrets,
             _folder: folder,
@@ -136,7 +146,8 @@ impl World {
     async fn populate(&mut self) {
         for name in ["alpha", "beta", "gamma", "delta"] {
             let secret = ClientSecret::generate(&self.kek, 1).unwrap();
-            self.secrets.insert(name.to_owned(), secret.open(&self.kek).unwrap().to_string());
+            let opened = secret.open(&self.kek).unwrap().to_string();
+            self.secrets.insert(name.to_owned(), (opened, secret.clone()));
             self.save(&instance(name, &secret)).await;
             let ready = |sighting: &mut registry::Sighting| (sighting.online, sighting.home_ready) = (true, true);
             self.liveness.update(&name.parse().unwrap(), ready, NOW);
@@ -207,7 +218,11 @@ impl World {
     }
 
     pub(super) fn secret(&self, name: &str) -> &str {
-        &self.secrets[name]
+        &self.secrets[name].0
+    }
+
+    pub(super) fn first_secret(&self, name: &str) -> &ClientSecret {
+        &self.secrets[name].1
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
