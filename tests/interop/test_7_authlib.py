@@ -149,7 +149,9 @@ def test_refresh_introspection_and_revocation(strangers: Strangers, addresses: A
         strangers, addresses, "client_secret_basic", grant_types=["authorization_code", "refresh_token"]
     )
     session, provider = client.session, client.provider
-    token = client.logs_in(alice, scope="openid profile offline_access", prompt="consent")
+    # Sent again at every refresh.
+    session.scope = "openid profile offline_access"
+    token = client.logs_in(alice, prompt="consent")
     userinfo = session.get(provider["userinfo_endpoint"]).json()
     assert userinfo["preferred_username"] == ALICE.username
 
