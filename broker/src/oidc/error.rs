@@ -130,6 +130,8 @@ pub(super) enum BrowserError {
     Device(#[from] DeviceError),
     #[error("too many codes of devices were entered")]
     TooManyCodes,
+    #[error("the form is not of this session")]
+    ForeignForm,
 }
 
 impl From<StoreError> for BrowserError {
@@ -166,6 +168,11 @@ fn page(error: &BrowserError) -> Problem {
         BrowserError::Session(SessionError::Internal(_)) => Problem::INTERNAL,
         BrowserError::Session(SessionError::Store(error)) => of_store(error),
         BrowserError::Grant(TokenError::Store(error)) => of_store(error),
+        BrowserError::ForeignForm => refused(
+            StatusCode::FORBIDDEN,
+            "This form cannot be used any more",
+            "You have signed in again since, or it was not made here. Open the page again and repeat what you did.",
+        ),
         // Making a code breaks no rule of redemption: what remains is our fault.
         BrowserError::Grant(_) => Problem::INTERNAL,
         BrowserError::Device(error) => of_device(error),

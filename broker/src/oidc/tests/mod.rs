@@ -14,6 +14,7 @@ mod exchange;
 mod http_layer;
 mod introspection;
 mod keys;
+mod logout;
 mod methods;
 mod refresh;
 mod registration;

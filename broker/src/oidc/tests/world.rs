@@ -31,7 +31,7 @@ use crate::registry::{
     InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
-use crate::sessions::Session;
+use crate::sessions::{Session, Sessions};
 use crate::storage::sled::SledStore;
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store};
@@ -68,6 +68,7 @@ pub(super) struct World {
     pub(super) kek: Arc<KeyEncryptionKey>,
     pub(super) grants: Grants,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
+    pub(super) sessions: Sessions,
     secrets: BTreeMap<String, (String, ClientSecret)>,
     _folder: tempfile::TempDir,
 }
@@ -98,6 +99,7 @@ impl World {
         let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
+        let sessions = Sessions::new(store.clone(), &LIFETIMES);
         let foundations = Foundations {
             store,
             kek: kek.clone(),
@@ -108,6 +110,7 @@ impl World {
             agent_url: Url::parse("https://login.example:8443").unwrap(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
             subjects: subjects.clone(),
+            sessions: sessions.clone(),
             clock: time.clone(),
         };
         let of_grants = GrantFoundations {
@@ -136,6 +139,7 @@ impl World {
             kek,
             grants,
             key_set_plan,
+            sessions,
             secrets,
             _folder: folder,
         };
