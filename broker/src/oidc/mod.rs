@@ -156,6 +156,8 @@ pub struct Provider {
     devices: Devices,
     device_limits: DeviceLimits,
     signer: TokenSigner,
+    /// Where the agents' port is: clients call some endpoints there too (RFC 8705 5).
+    agents_origin: String,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
     throttle: Throttle,
@@ -201,6 +203,7 @@ impl Provider {
             device_limits: DeviceLimits::new(),
             grants,
             signer,
+            agents_origin: agent_url.origin().ascii_serialization(),
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
             throttle: Throttle::default(),
