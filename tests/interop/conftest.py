@@ -24,6 +24,7 @@ from visitor import CHROMIUM_FLAGS, DESKTOP, Visitor
 from website import Account, Website
 
 ALICE = Account("alice", "correct horse battery", "alice@alpha.example", "Alice", "Archer")
+BOB = Account("bob", "staple in the mail", "bob@alpha.example", "Bob", "Baker")
 
 
 @dataclass
@@ -78,9 +79,10 @@ def front(folder: Path, authority: ThrowAwayAuthority, addresses: Addresses) -> 
 
 @pytest.fixture(scope="session")
 def alpha_site(folder: Path, addresses: Addresses, authority: ThrowAwayAuthority, front: Front) -> Iterator[Website]:
-    """Where alice has her account."""
+    """Where alice has her account, and bob his."""
     site = Website("alpha", folder / "alpha", addresses.alpha.host, authority.file)
     site.add(ALICE)
+    site.add(BOB)
     addresses.alpha.behind["/"] = site.address
     front.start()
     yield site
@@ -110,7 +112,7 @@ def broker(folder: Path, authority: ThrowAwayAuthority, addresses: Addresses, fr
 def alpha_agent(
     folder: Path, addresses: Addresses, front: Front, broker: Broker, alpha_site: Website
 ) -> Iterator[Agent]:
-    """A home by `session`: whoever is signed in at alpha is recognised. A relying party too, whose API others may call."""
+    """A home by `session`: whoever is signed in at alpha is recognised. A relying party too, with an API."""
     agent = Agent(folder / "alpha" / "agent", addresses.alpha, alpha_site)
     agent.enrols(_join_token(broker, "alpha"), methods=["session"], relying_party=True)
     agent.runs()
@@ -255,11 +257,11 @@ def client_environment(client: dict, broker: Broker, authority: ThrowAwayAuthori
     }
 
 
-def alpha_asks_alice(visitor: Visitor, addresses: Addresses) -> None:
+def alpha_asks(visitor: Visitor, addresses: Addresses, account: Account = ALICE) -> None:
     """Alpha's own login page, on the way from somewhere else."""
     visitor.sees("Sign In")
     assert visitor.page.url.startswith(addresses.alpha.url), "alpha's own login page"
-    visitor.fills_in({"Username": ALICE.username, "Password": ALICE.password})
+    visitor.fills_in({"Username": account.username, "Password": account.password})
     visitor.clicks("Sign In")
 
 

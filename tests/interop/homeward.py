@@ -42,6 +42,11 @@ class Broker:
         """Runs a command of the broker and returns what it prints."""
         return _output(self._command(*arguments))
 
+    def tells(self, *arguments: str) -> tuple[int, dict | list]:
+        """Runs a command that may have bad news, and returns its exit code and its answer as JSON."""
+        done = _run([*self._command(*arguments), "--output", "json"])
+        return done.returncode, json.loads(done.stdout)
+
     def shows(self, *arguments: str) -> dict:
         """Runs a command and returns its answer as JSON."""
         return json.loads(self.says(*arguments, "--output", "json"))
@@ -95,6 +100,9 @@ class Agent:
             recipe = "django-allauth"
             [app]
             url = "http://{website.address}"
+            [app.parameters]
+            python = "{website.python}"
+            manage = "{website.manage}"
             [portal]
             listen = "{self._portal}"
             """
@@ -126,8 +134,8 @@ class Agent:
         return [BINARIES / "homeward-agent", "--config", self._config_file, *arguments]
 
 
-def _output(command: list[str | Path], stdin: str | None = None) -> str:
-    done = subprocess.run(
+def _run(command: list[str | Path], stdin: str | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
         [str(word) for word in command],
         input=stdin or "",
         capture_output=True,
@@ -135,6 +143,10 @@ def _output(command: list[str | Path], stdin: str | None = None) -> str:
         timeout=PATIENCE_S,
         check=False,
     )
+
+
+def _output(command: list[str | Path], stdin: str | None = None) -> str:
+    done = _run(command, stdin)
     assert done.returncode == 0, f"{' '.join(str(word) for word in command)}: {done.returncode}\n{done.stderr}"
     return done.stdout
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from certificates import ThrowAwayAuthority
-from conftest import ALICE, Addresses, alpha_asks_alice, client_environment
+from conftest import ALICE, Addresses, alpha_asks, client_environment
 from front import Front
 from strangers import Strangers
 from visitor import Visitor
@@ -40,7 +40,7 @@ def test_alice_signs_in_is_renewed_and_signs_out(site: DjangoSite, addresses: Ad
     visitor.clicks("Sign in")
     visitor.sees("Log in to Mozilla Django")
     visitor.clicks("Alpha")
-    alpha_asks_alice(visitor, addresses)
+    alpha_asks(visitor, addresses)
     visitor.sees("Welcome")
     visitor.reads("#who", ALICE.email)
     assert site.rows("SELECT first_name, last_name, email FROM auth_user") == [

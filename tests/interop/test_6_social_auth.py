@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from certificates import ThrowAwayAuthority
-from conftest import ALICE, Addresses, alpha_asks_alice, client_environment
+from conftest import ALICE, Addresses, alpha_asks, client_environment
 from front import Front
 from strangers import Strangers
 from visitor import Visitor
@@ -39,7 +39,7 @@ def test_alice_signs_in_agrees_and_her_tokens_are_refreshed(
     visitor.clicks("Sign in")
     visitor.sees("Log in to Social Django")
     visitor.clicks("Alpha")
-    alpha_asks_alice(visitor, addresses)
+    alpha_asks(visitor, addresses)
     # prompt=consent, for offline_access: asked although ops have answered for this relying party.
     visitor.sees("Social Django asks for your consent")
     visitor.clicks("Agree")

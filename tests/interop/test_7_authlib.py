@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey
 
 from certificates import ThrowAwayAuthority
 from clientside import Call, ClientSide
-from conftest import ALICE, Addresses, alpha_asks_alice, client_environment
+from conftest import ALICE, Addresses, alpha_asks, client_environment
 from front import Front
 from person import Person
 from strangers import Strangers
@@ -84,7 +84,7 @@ def test_nginx_lets_alice_in_and_nobody_else(guard: Site, addresses: Addresses, 
     visitor.sees("Log in to Reports")
     visitor.page.set_extra_http_headers({})
     visitor.clicks("Alpha")
-    alpha_asks_alice(visitor, addresses)
+    alpha_asks(visitor, addresses)
     visitor.sees("Reports")
     assert visitor.page.url == f"{addresses.authlib.url}/reports", "where alice wanted to go"
     visitor.reads("#who", ALICE.username)

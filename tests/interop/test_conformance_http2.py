@@ -1,4 +1,4 @@
-"""H5: floods of HTTP/2 frames, straight at the broker's listener. It hangs up or takes its time; nobody else notices."""
+"""H5: floods of HTTP/2 frames, straight at the broker. It hangs up or takes its time; nobody else notices."""
 
 import contextlib
 import socket

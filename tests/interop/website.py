@@ -1,6 +1,7 @@
 """Sites in Python as their operators run them: gunicorn, sqlite, their own user."""
 
 import os
+import shlex
 import shutil
 import socket
 import sqlite3
@@ -118,7 +119,14 @@ class Website(DjangoSite):
             "SITE_CREDENTIALS_DIR": str(self.credentials_dir),
         }
         super().__init__(name, "allauth", folder, environment)
+        self.python = folder / "python"
+        self.python.write_text(self._as_the_site(BIN / "python"))
+        self.python.chmod(0o755)
         self.runs(workers=2)
+
+    @property
+    def manage(self) -> Path:
+        return SITES / "allauth" / "manage.py"
 
     @property
     def reload_command(self) -> list[str]:
@@ -129,3 +137,9 @@ class Website(DjangoSite):
         """Registers a user whose email address is verified."""
         fields = [account.username, account.password, account.email, account.first_name, account.last_name]
         self._django("shell", "--verbosity", "0", "--command", _CREATE_USER, stdin="\n".join(fields))
+
+    def _as_the_site(self, program: Path) -> str:
+        """What an operator gives the agent to run: the program, as the site's user and with the site's environment."""
+        environment = [shlex.quote(f"{name}={value}") for name, value in self._environment.items()]
+        user = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"] if self.user else []
+        return f'#!/bin/sh\nexec {" ".join([*user, "env", *environment, str(program)])} "$@"\n'

@@ -44,7 +44,7 @@ def login() -> Response:
 @application.get("/callback")
 def callback() -> Response:
     token = homeward.authorize_access_token()
-    session["username"] = token["userinfo"]["preferred_username"]
+    session["username"] = homeward.userinfo(token=token)["preferred_username"]
     session["id_token"] = token["id_token"]
     return redirect(session.pop("next", "/"), 303)
 
