@@ -195,16 +195,17 @@ def strangers(
 
 
 @pytest.fixture(scope="session")
-def alices_home(authority: ThrowAwayAuthority, addresses: Addresses, alpha_by_session: Agent) -> Person:
-    """Alice's cookies at alpha, from one login there."""
-    person = Person(authority.file, ALICE)
-    person.answers(person.opens(f"{addresses.alpha.url}/accounts/login/"))
-    return person
+def alices_home(authority: ThrowAwayAuthority) -> Person:
+    """Alice's cookies at alpha. Alpha counts logins: one has to do for many tests."""
+    return Person(authority.file, ALICE)
 
 
 @pytest.fixture
-def alice(authority: ThrowAwayAuthority, alices_home: Person) -> Person:
-    """Alice in a browser that knows alpha and has never seen the broker."""
+def alice(authority: ThrowAwayAuthority, addresses: Addresses, alices_home: Person, alpha_by_session: Agent) -> Person:
+    """Alice in a browser where she is signed in at alpha, and which has never seen the broker."""
+    if 'id="who">alice<' not in alices_home.opens(f"{addresses.alpha.url}/").text:
+        # A test before has logged her out.
+        alices_home.answers(alices_home.opens(f"{addresses.alpha.url}/accounts/login/"))
     person = Person(authority.file, ALICE)
     person.http.cookies.update(alices_home.http.cookies)
     return person
