@@ -5,14 +5,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use homeward_proto::v1;
+use homeward_proto::v1::enrolment_service_client::EnrolmentServiceClient;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tower::ServiceExt as _;
+use world::applicant::Applicant;
 use world::{Federation, InstanceOptions};
 
 use crate::town::town;
@@ -125,5 +130,87 @@ async fn no_service_is_reached_over_http_1() {
     }
     for other in ["spdy/1", "h3"] {
         assert!(exchange(&federation, files.tls(&[other]), b"").await.is_err(), "{other}");
+    }
+}
+
+/// A relying party that authenticates by its certificate, and the address of its endpoints.
+struct ByCertificate {
+    federation: Federation,
+    files: Files,
+    client_id: String,
+}
+
+impl ByCertificate {
+    async fn enrolled() -> Self {
+        let federation = Federation::start().await.unwrap();
+        let applicant = Applicant::new(&federation.token("alpha", &[]).await.unwrap()).unwrap();
+        let (channel, leaf) = applicant.connect().await.unwrap();
+        let mut request = applicant.request(&leaf).unwrap();
+        request.profile.as_mut().unwrap().client_auth_method = v1::ClientAuthMethod::Tls.into();
+        let answer = EnrolmentServiceClient::new(channel).enrol(request).await.unwrap().into_inner();
+        let enrolled = applicant.connect_enrolled(&answer).await.unwrap();
+        EnrolmentServiceClient::new(enrolled).confirm(v1::ConfirmRequest {}).await.unwrap();
+        let grant_types = "authorization_code,refresh_token,client_credentials";
+        let changed = federation.ops_json(&["client", "policy", "alpha", "--grant-types", grant_types]).await.unwrap();
+        let client_id = changed["client_id"].as_str().unwrap().to_owned();
+        let files = Files {
+            key: applicant.key.to_pkcs8().to_vec(),
+            chain: answer.certificate_chain.clone(),
+            bundle: answer.trust_bundle.unwrap().certificates,
+        };
+        Self { federation, files, client_id }
+    }
+
+    /// Its own token, over a connection of this kind.
+    async fn token(&self, tls: ClientConfig) -> String {
+        let form = format!("grant_type=client_credentials&client_id={}", self.client_id);
+        let media_type = "Content-Type: application/x-www-form-urlencoded\r\n";
+        exchange(&self.federation, tls, &request("POST /token", media_type, &form)).await.unwrap()
+    }
+}
+
+fn body(answer: &str) -> Value {
+    serde_json::from_str(answer.split("\r\n\r\n").nth(1).unwrap()).unwrap()
+}
+
+/// RFC 8705 2.1 and 3, with a real handshake: who shows the certificate is the client, and its token is bound to that.
+#[tokio::test]
+async fn an_instance_certificate_is_a_client_credential() {
+    let world = ByCertificate::enrolled().await;
+    let stranger = world.token(world.files.stranger()).await;
+    assert_eq!((status(&stranger), body(&stranger)["error"].as_str()), ("401", Some("invalid_client")));
+    let answer = world.token(world.files.tls(&["http/1.1"])).await;
+    assert_eq!(status(&answer), "200", "{answer}");
+    let token = body(&answer)["access_token"].as_str().unwrap().to_owned();
+    let form = format!("client_id={}&token={token}", world.client_id);
+    let media_type = "Content-Type: application/x-www-form-urlencoded\r\n";
+    let bytes = request("POST /introspect", media_type, &form);
+    let worth = body(&exchange(&world.federation, world.files.tls(&["http/1.1"]), &bytes).await.unwrap());
+    let leaf = digest(&SHA256, &world.files.chain[0]);
+    assert_eq!(worth["cnf"]["x5t#S256"], URL_SAFE_NO_PAD.encode(leaf), "{worth}");
+    // Over the other listener nobody shows a certificate.
+    let issuer = world.federation.issuer().unwrap();
+    let client = reqwest::Client::new();
+    let pairs = [("grant_type", "client_credentials"), ("client_id", world.client_id.as_str())];
+    assert_eq!(client.post(format!("{issuer}/token")).form(&pairs).send().await.unwrap().status().as_u16(), 401);
+
+    // M14: an instance that is cut off is nobody, though its certificate is good for hours.
+    world.federation.ops(&["instance", "quarantine", "alpha", "--reason", "test"]).await.unwrap();
+    let refused = world.token(world.files.tls(&["http/1.1"])).await;
+    assert_eq!((status(&refused), body(&refused)["error"].as_str()), ("401", Some("invalid_client")));
+}
+
+/// The same over HTTP/2, on a connection that carries gRPC too.
+#[tokio::test]
+async fn one_connection_carries_calls_of_agents_and_of_applications() {
+    let federation = Federation::start().await.unwrap();
+    let applicant = Applicant::new(&federation.token("alpha", &[]).await.unwrap()).unwrap();
+    let answer = applicant.enrol().await.unwrap();
+    let channel = applicant.connect_enrolled(&answer).await.unwrap();
+    EnrolmentServiceClient::new(channel.clone()).confirm(v1::ConfirmRequest {}).await.unwrap();
+    for (path, expected) in [("/userinfo", 401), ("/authorize", 404), ("/homeward.v1.EnrolmentService/Confirm", 404)] {
+        let request = http::Request::get(path).body(tonic::body::Body::empty()).unwrap();
+        let response = channel.clone().oneshot(request).await.unwrap();
+        assert_eq!((response.status().as_u16(), response.headers().get("grpc-status")), (expected, None), "{path}");
     }
 }

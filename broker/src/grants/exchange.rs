@@ -13,9 +13,6 @@ use crate::grants::sealed::{AccessTokenContents, Bearer, Serial};
 use crate::grants::{Grants, TokenError};
 use crate::registry::{Client, Scopes, Snapshot, VerifiedIdentity};
 
-/// What begins the `sub` of a client's own token. No user's has a colon in it (RFC 9700 4.15).
-const CLIENT_SUBJECT: &str = "client:";
-
 /// A token of a user, good for being exchanged by its client.
 pub struct SubjectToken {
     contents: AccessTokenContents,
@@ -129,13 +126,7 @@ impl Grants {
             binding: terms.binding.clone(),
             actor: None,
         };
-        let audience = target.map(|target| Audience {
-            server: target.server,
-            client_id,
-            subject: format!("{CLIENT_SUBJECT}{client_id}"),
-            home_user_id: None,
-            login: None,
-        });
+        let audience = target.map(|target| Audience::of_client(target.server, client_id));
         self.without_login(contents, audience.as_ref(), now)
     }
 

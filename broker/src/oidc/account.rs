@@ -20,7 +20,7 @@ use crate::oidc::parameters::Parameters;
 use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
 use crate::registry::{Client, SessionId, Snapshot};
-use crate::sessions::{FoundSession, LogoutId, LogoutState, Message, Session, StoredLogout, TellHome};
+use crate::sessions::{LogoutId, LogoutState, Message, Session, StoredLogout, TellHome};
 use crate::web::{AccountPage, ApplicationRow, FormToken, SessionRow, StrangerPage, ToldRow, Visitor, ago};
 
 /// Logouts whose state is shown, at the most: their ids stand in the address.
@@ -57,15 +57,18 @@ enum Wish {
     Others,
     /// All, and those at home.
     Everywhere,
+    /// What an application was allowed.
+    Permission(String),
 }
 
 impl Wish {
     fn read(parameters: &Parameters) -> Result<Self, CallbackError> {
         let field = |name| parameters.get(name).map_err(|_| CallbackError::Parameters);
-        match (field("session")?, field("end")?) {
-            (Some(id), None) => Ok(Self::Session(id.parse().map_err(|_| CallbackError::Parameters)?)),
-            (None, Some("others")) => Ok(Self::Others),
-            (None, Some("everywhere")) => Ok(Self::Everywhere),
+        match (field("session")?, field("end")?, field("withdraw")?) {
+            (Some(id), None, None) => Ok(Self::Session(id.parse().map_err(|_| CallbackError::Parameters)?)),
+            (None, Some("others"), None) => Ok(Self::Others),
+            (None, Some("everywhere"), None) => Ok(Self::Everywhere),
+            (None, None, Some(client)) => Ok(Self::Permission(client.to_owned())),
             _ => Err(CallbackError::Parameters),
         }
     }
@@ -102,6 +105,7 @@ impl Provider {
             action: path::ACCOUNT,
             form_token: token.as_str().to_owned(),
             sessions: rows.collect(),
+            permissions: self.permissions(&own.session.user, &snapshot, now).await?,
             told: logouts.iter().map(|logout| told_row(logout, &snapshot)).collect(),
         };
         Ok(page.into_response())
@@ -119,7 +123,18 @@ impl Provider {
         self.check_form(&token, parameters)?;
         let wish = Wish::read(parameters)?;
         let snapshot = self.registry.snapshot();
-        let (ids, tell_home) = self.meant(&own, wish).await?;
+        let sessions = self.sessions.of_user(&own.session.user).await?.into_iter().map(|(id, _)| id);
+        // Of this user, whatever the form says.
+        let (ids, tell_home): (Vec<SessionId>, _) = match wish {
+            Wish::Session(wanted) => (sessions.filter(|id| *id == wanted).collect(), TellHome::No),
+            Wish::Others => (sessions.filter(|id| *id != own.id).collect(), TellHome::No),
+            Wish::Everywhere => (sessions.collect(), TellHome::Yes),
+            Wish::Permission(client) => {
+                info!(session = %own.id, client, "a user takes back what an application was allowed");
+                self.withdraw(&own.session.user, &client).await?;
+                return Ok((StatusCode::SEE_OTHER, [(LOCATION, path::ACCOUNT)]).into_response());
+            }
+        };
         info!(session = %own.id, ends = ids.len(), ?tell_home, "a user ends sessions");
         let ended = self.sessions.end(&ids, tell_home, &snapshot, now).await?;
         if ids.contains(&own.id) {
@@ -137,16 +152,6 @@ impl Provider {
     pub(super) fn check_form(&self, token: &FormToken, parameters: &Parameters) -> Result<(), BrowserError> {
         let sent = parameters.get("form_token").ok().flatten().unwrap_or_default();
         if token.matches(sent) { Ok(()) } else { Err(BrowserError::ForeignForm) }
-    }
-
-    /// The sessions that a wish means: of this user, whatever the form says.
-    async fn meant(&self, own: &FoundSession, wish: Wish) -> Result<(Vec<SessionId>, TellHome), BrowserError> {
-        let sessions = self.sessions.of_user(&own.session.user).await?.into_iter().map(|(id, _)| id);
-        Ok(match wish {
-            Wish::Session(wanted) => (sessions.filter(|id| *id == wanted).collect(), TellHome::No),
-            Wish::Others => (sessions.filter(|id| *id != own.id).collect(), TellHome::No),
-            Wish::Everywhere => (sessions.collect(), TellHome::Yes),
-        })
     }
 }
 

@@ -42,6 +42,7 @@ mod logout;
 mod par;
 mod parameters;
 mod peer_certificate;
+mod permissions;
 mod pkce;
 mod registration;
 mod released;

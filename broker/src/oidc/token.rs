@@ -14,7 +14,8 @@ use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::grants::{
-    Binding, ProbeCode, ProbeError, ProbeOutcome, Redemption, Refreshment, Terms, Thumbprint, TokenError, Tokens,
+    Binding, DeviceError, ProbeCode, ProbeError, ProbeOutcome, Redemption, Refreshment, Terms, Thumbprint, TokenError,
+    Tokens,
 };
 use crate::oidc::caller::Caller;
 use crate::oidc::client_auth::{AuthenticatedClient, Credentials};
@@ -124,7 +125,12 @@ impl Provider {
             GrantType::DeviceCode => self.redeem_device(&request).await,
             GrantType::TokenExchange => self.exchange(&request).await,
         };
-        if let Err(TokenRequestError::Token(_)) = tokens {
+        if let Err(
+            TokenRequestError::Token(_)
+            | TokenRequestError::SubjectToken(_)
+            | TokenRequestError::Device(DeviceError::Unknown | DeviceError::OfAnotherClient),
+        ) = tokens
+        {
             self.throttle.note(None, caller.address, now);
         }
         info!(relying_party = %client.name, grant_type = grant_type.as_str(), issued = tokens.is_ok(), "token request");

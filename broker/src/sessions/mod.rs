@@ -102,8 +102,8 @@ impl Sessions {
         }
     }
 
-    /// A session for what a home has vouched for, entered at this client if it learns of the user already: a new one, or the one that the browser has
-    /// if that is the same user's.
+    /// A session for what a home has vouched for, entered at this client if it learns of the user already: a new one, or
+    /// the one that the browser has if that is the same user's.
     ///
     /// # Errors
     /// When no id or secret can be made, or it cannot be written.

@@ -25,6 +25,8 @@ pub struct AccountPage {
     pub form_token: String,
     /// This browser's first.
     pub sessions: Vec<SessionRow>,
+    /// What applications were allowed for longer.
+    pub permissions: Vec<PermissionRow>,
     /// What becomes of logouts that were just ordered.
     pub told: Vec<ToldRow>,
 }
@@ -51,6 +53,20 @@ pub struct ApplicationRow {
     pub host: String,
     /// When it was entered first, in words.
     pub since: String,
+}
+
+/// What an application was allowed.
+pub struct PermissionRow {
+    /// Names it.
+    pub client_id: String,
+    /// The name people read.
+    pub name: String,
+    /// What it may know, in words; nothing if nobody was asked.
+    pub may: String,
+    /// When the user agreed to that, in words.
+    pub since: String,
+    /// Whether it keeps access when nobody is signed in.
+    pub lasting: bool,
 }
 
 /// An application that has to hear of a logout.

@@ -24,7 +24,7 @@ use axum::routing::get;
 
 use crate::storage::Store;
 
-pub use account::{AccountPage, ApplicationRow, SessionRow, StrangerPage, ToldRow, ago};
+pub use account::{AccountPage, ApplicationRow, PermissionRow, SessionRow, StrangerPage, ToldRow, ago};
 pub use boundary::{Boundary, ClientAddress, note_peer};
 pub use consent::{ConsentPage, ReleasedLine};
 pub use cookies::{CookieName, Visitor, set_cookie};
@@ -32,7 +32,7 @@ pub use device_pages::{DeviceEndPage, DevicePage};
 pub use form_post::FormPostPage;
 pub use form_token::FormToken;
 pub use pages::{HomeButton, PickerPage, Problem};
-pub use signing_out::{Frame, SignOutPage, SignedOutPage};
+pub use signing_out::{SignOutPage, SignedOutPage};
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.
 pub fn router(store: Arc<dyn Store>, boundary: Boundary) -> Router {

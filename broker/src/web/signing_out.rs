@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use http::HeaderValue;
 use http::header::{CONTENT_SECURITY_POLICY, HeaderName};
 
-use crate::web::pages::render;
+use crate::web::pages::{form_policy, render, source};
 use crate::web::stylesheet;
 
 /// Where a browser goes by itself, and when. Old as the web, and without any script.
@@ -33,18 +33,14 @@ pub struct SignOutPage {
     pub form_token: String,
     /// Client, address and state of who wants the browser back.
     pub back: Option<(String, String, Option<String>)>,
-    /// Origin that the form's answer may lead to: browsers apply `form-action` to redirects too.
-    pub form_target: Option<String>,
 }
 
 impl IntoResponse for SignOutPage {
     fn into_response(self) -> Response {
-        let target = self.form_target.as_deref().unwrap_or_default();
-        let policy = format!(
-            "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self' {target}; \
-             frame-ancestors 'none'; base-uri 'none'"
-        );
-        with_policy(render(&self), &policy)
+        let mut response = render(&self);
+        let targets: Vec<String> = self.back.into_iter().map(|(_, address, _)| address).collect();
+        form_policy(&mut response, "'self'", &targets, None);
+        response
     }
 }
 
@@ -56,31 +52,27 @@ pub struct SignedOutPage {
     pub go_on_to: Option<String>,
     /// When the browser goes there by itself.
     pub go_on_after: Option<Duration>,
-    /// Pages of relying parties that end their sessions.
-    pub frames: Vec<Frame>,
+    /// Pages of relying parties that end their sessions (OpenID Connect Front-Channel Logout 1.0).
+    pub frames: Vec<String>,
     /// Applications that hear of it: the names people read.
     pub told: Vec<String>,
     /// Applications that cannot hear of it.
     pub untold: Vec<String>,
 }
 
-/// A page of a relying party that ends its session (OpenID Connect Front-Channel Logout 1.0).
-pub struct Frame {
-    /// Where it is.
-    pub address: String,
-    /// For the policy.
-    pub origin: String,
-}
-
 impl IntoResponse for SignedOutPage {
     fn into_response(self) -> Response {
-        let origins: Vec<&str> = self.frames.iter().map(|frame| frame.origin.as_str()).collect();
-        let origins = if origins.is_empty() { "'none'".to_owned() } else { origins.join(" ") };
+        let mut response = render(&self);
+        let origins: Vec<String> = self.frames.iter().filter_map(|address| source(address)).collect();
         let policy = format!(
-            "default-src 'none'; style-src 'self'; img-src 'self'; frame-src {origins}; form-action 'none'; \
-             frame-ancestors 'none'; base-uri 'none'"
+            "default-src 'none'; style-src 'self'; img-src 'self'; frame-src {}; form-action 'none'; \
+             frame-ancestors 'none'; base-uri 'none'",
+            if origins.is_empty() { "'none'".to_owned() } else { origins.join(" ") }
         );
-        let mut response = with_policy(render(&self), &policy);
+        // Addresses were checked when they were registered; if one is no header value the strict default stays.
+        if let Ok(policy) = HeaderValue::from_str(&policy) {
+            response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+        }
         if let (Some(to), Some(after)) = (&self.go_on_to, self.go_on_after)
             && let Ok(refresh) = HeaderValue::from_str(&format!("{};url={to}", after.as_secs()))
         {
@@ -88,12 +80,4 @@ impl IntoResponse for SignedOutPage {
         }
         response
     }
-}
-
-/// Origins were checked when they were registered; if one is no header value the strict default stays.
-fn with_policy(mut response: Response, policy: &str) -> Response {
-    if let Ok(policy) = HeaderValue::from_str(policy) {
-        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
-    }
-    response
 }

@@ -12,14 +12,14 @@ use crate::config::Issuer;
 use crate::oidc::logout::request::Back;
 use crate::registry::{Client, Snapshot};
 use crate::sessions::{Ended, LogoutState, Message};
-use crate::web::{CookieName, Frame, SignedOutPage, set_cookie};
+use crate::web::{CookieName, SignedOutPage, set_cookie};
 
 /// A browser that has been logged out.
 pub(in crate::oidc) struct Departure {
     back: Option<Back>,
     /// Whether the browser goes there by itself.
     by_itself: bool,
-    frames: Vec<Frame>,
+    frames: Vec<String>,
     told: BTreeSet<String>,
     untold: BTreeSet<String>,
 }
@@ -66,19 +66,13 @@ impl Departure {
 }
 
 /// A front-channel page with what it is to be told (OpenID Connect Front-Channel Logout 1.0 2).
-fn frame(client: Client<'_>, sid: &str, issuer: &Issuer) -> Option<Frame> {
+fn frame(client: Client<'_>, sid: &str, issuer: &Issuer) -> Option<String> {
     let logout = &client.relying_party.logout;
     let mut url = Url::parse(logout.frontchannel.as_deref()?).ok()?;
     if logout.frontchannel_session {
         url.query_pairs_mut().append_pair("iss", issuer.as_str()).append_pair("sid", sid);
     }
-    Some(Frame { origin: origin(url.as_str())?, address: url.into() })
-}
-
-/// The origin of an address, for a policy of ours.
-pub(super) fn origin(address: &str) -> Option<String> {
-    let url = Url::parse(address).ok().filter(|url| matches!(url.scheme(), "http" | "https"))?;
-    Some(url.origin().ascii_serialization())
+    Some(url.into())
 }
 
 /// How long front-channel pages have before the browser goes on.

@@ -159,7 +159,6 @@ fn confirmation(
         action: path::LOGOUT_CONFIRMED,
         account: path::ACCOUNT,
         form_token: token.as_str().to_owned(),
-        form_target: back.as_ref().and_then(|back| departure::origin(&back.address)),
         back: back.map(|back| (back.client.to_string(), back.address, back.state)),
     }
 }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::login::LoginFailure;
 use crate::oidc::tests::world::{Answer, Browser, ISSUER, World, claims};
-use crate::registry::GrantType;
+use crate::registry::{ClientAuthMethod, GrantType};
 
 const DEVICE_CODE: &str = "urn:ietf:params:oauth:grant-type:device_code";
 
@@ -321,4 +321,24 @@ async fn guessing_codes_is_slowed_down() {
     }
     assert_eq!(last, 429);
     enter(&world, &mut Browser::default(), &user_code).await.assert_page(429);
+}
+
+/// A public client is known by its id alone; PKCE it has no use for: no browser carries its code.
+#[tokio::test]
+async fn a_public_client_gets_tokens_of_its_user() {
+    let world = world().await;
+    world.change("beta", |beta| beta.relying_party.as_mut().unwrap().auth_method = ClientAuthMethod::None).await;
+    let beta = world.client_id("beta");
+    ask_with(&world, None, "scope=openid").await.assert_token_error(401, "invalid_client");
+    let answer = ask_with(&world, None, &format!("client_id={beta}&scope=openid+offline_access")).await.json();
+    let (code, user_code) = (answer["device_code"].as_str().unwrap(), answer["user_code"].as_str().unwrap());
+    approve(&world, user_code, &mut Browser::default()).await;
+    let form = format!("grant_type={DEVICE_CODE}&device_code={code}&client_id={beta}");
+    let tokens = world.token(None, &form).await.json();
+    assert!(tokens["refresh_token"].as_str().unwrap().starts_with("hwr_"), "{tokens}");
+    let refresh = format!(
+        "grant_type=refresh_token&refresh_token={}&client_id={beta}",
+        tokens["refresh_token"].as_str().unwrap()
+    );
+    assert_eq!(world.token(None, &refresh).await.status.as_u16(), 200);
 }

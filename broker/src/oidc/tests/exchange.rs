@@ -1,6 +1,8 @@
 //! Client credentials and token exchange. beta may call alpha's API, the home of alice; delta, which accepts alpha, is an
 //! API too.
 
+use http::Request;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde_json::{Value, json};
 
 use crate::oidc::tests::world::{Answer, Browser, ISSUER, World, alice, claims};
@@ -300,4 +302,33 @@ async fn public_clients_get_no_tokens_without_a_user() {
         assert!(answer.status.is_client_error(), "{}", answer.text());
         assert!(answer.json().get("access_token").is_none());
     }
+}
+
+/// The API may ask what the token is worth, and learns when what it stands on has ended (RFC 7662 2.2).
+#[tokio::test]
+async fn an_api_may_ask_about_the_tokens_that_it_is_shown() {
+    let world = world().await;
+    let mut browser = Browser::default();
+    let code = world.sign_in(&mut browser, &[]).await;
+    let token = world.redeem(&code, &[]).await.json()["access_token"].as_str().unwrap().to_owned();
+    let (jwt, claims) = issued(&exchange(&world, &token, &[]).await);
+    let worth = introspect(&world, "alpha", &jwt).await;
+    let beta = json!(world.client_id("beta"));
+    assert_eq!((&worth["active"], &worth["aud"], &worth["sub"]), (&json!(true), &json!(API), &claims["sub"]));
+    assert_eq!((&worth["act"], &worth["client_id"]), (&json!({"sub": beta}), &beta));
+    assert_eq!(introspect(&world, "gamma", &jwt).await, json!({"active": false}));
+    world.end_session(browser.session().unwrap().split_once('.').unwrap().0).await;
+    assert_eq!(introspect(&world, "alpha", &jwt).await, json!({"active": false}));
+
+    let form = format!("grant_type=client_credentials&resource={API}");
+    let (jwt, claims) = issued(&world.token(Some(&world.basic("beta")), &form).await);
+    let worth = introspect(&world, "alpha", &jwt).await;
+    assert_eq!((&worth["active"], &worth["sub"]), (&json!(true), &claims["sub"]));
+}
+
+async fn introspect(world: &World, client: &str, token: &str) -> Value {
+    let request = Request::post("/introspect")
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .header(AUTHORIZATION, world.basic(client));
+    world.send(request.body(format!("token={token}").into()).unwrap()).await.json()
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::world::{Answer, Browser, CALLBACK, ISSUER, NOW, World, claims};
-use crate::registry::LogoutAddresses;
+use crate::registry::{ConsentPolicy, LogoutAddresses};
 use crate::sessions::{LogoutState, Message};
 
 const BACK: &str = "https://beta.example/signed-out?from=homeward";
@@ -326,4 +326,37 @@ async fn the_account_page_shows_and_ends_the_users_own_sessions_alone() {
     let told = world.sessions.outbox().page(None, 10).await.unwrap();
     assert_eq!(told.iter().filter(|(_, one)| matches!(one.message, Message::Home { .. })).count(), 1);
     assert!(is_signed_in(&world, &mut bobs).await);
+}
+
+#[tokio::test]
+async fn what_an_application_was_allowed_is_shown_and_can_be_taken_back() {
+    let world = World::new().await;
+    world.allow_with("beta", "alpha", |edge| edge.consent = ConsentPolicy::FirstTime).await;
+    let mut browser = Browser::default();
+    let scope = [("scope", "openid email offline_access")];
+    let portal = world.authorize(&mut browser, &scope).await.location();
+    let asked = browser.get(&world, &world.vouch(&portal).await).await;
+    let question = browser.get(&world, asked.location().trim_start_matches(ISSUER)).await;
+    let sealed = hidden(question.text(), "question").unwrap();
+    let agreed = browser.post(&world, "/login/consent", &[("question", &sealed), ("agree", "1")]).await;
+    let tokens = world.redeem(&agreed.parameter("code").unwrap(), &[]).await.json();
+    let refresh = |token: &Value| format!("grant_type=refresh_token&refresh_token={}", token.as_str().unwrap());
+    let basic = world.basic("beta");
+    let tokens = world.token(Some(&basic), &refresh(&tokens["refresh_token"])).await.json();
+    let page = browser.get(&world, "/account").await;
+    assert!(page.text().contains("May know your email address. You agreed just now."), "{}", page.text());
+    assert!(page.text().contains("Keeps access when you are signed out."));
+    let token = hidden(page.text(), "form_token").unwrap();
+    let beta = world.client_id("beta");
+    browser.post(&world, "/account", &[("withdraw", &beta)]).await.assert_page(403);
+    for stranger in ["nobody", "../session", &world.client_id("delta")] {
+        browser.post(&world, "/account", &[("withdraw", stranger), ("form_token", &token)]).await.location();
+    }
+    assert!(browser.get(&world, "/account").await.text().contains("What you have allowed"));
+    let answer = browser.post(&world, "/account", &[("withdraw", &beta), ("form_token", &token)]).await;
+    assert_eq!(answer.location(), "/account");
+    assert!(!browser.get(&world, "/account").await.text().contains("What you have allowed"));
+    let refused = world.token(Some(&basic), &refresh(&tokens["refresh_token"])).await;
+    assert_eq!(refused.json()["error"], "invalid_grant");
+    world.authorize(&mut browser, &[("prompt", "none")]).await.assert_redirect("consent_required");
 }

@@ -5,6 +5,7 @@
 mod answers;
 mod assertions;
 mod authorize;
+mod certificates;
 mod clients;
 mod code;
 mod consent;
