@@ -4,7 +4,8 @@
 //! * `recovery` and [`trust`] bring it back when certificate or CA changed while it slept;
 //! * `sync`: one stream to the broker brings what the instance should have ([`resources`]); [`apply`] and `key_set` put it
 //!   into effect by a [`recipe`], and only what the application has proved to use is acknowledged;
-//! * `home`: the portal, where this instance vouches for its own users in logins elsewhere.
+//! * `home`: the portal, where this instance vouches for its own users in logins elsewhere, and notices when they log out;
+//! * `session_end`: sessions at the application that the broker orders to end, because their user logged out elsewhere.
 //!
 //! [`run`] is the only place that wires these together. The agent only dials out; what listens is the portal, on
 //! loopback, behind the application's own reverse proxy. With the broker down, all that was applied stays in effect.
@@ -24,6 +25,7 @@ pub mod trust;
 
 mod application;
 mod backoff;
+mod child;
 mod clock;
 mod conversation;
 mod health;
@@ -32,6 +34,7 @@ mod key_set;
 mod random;
 mod recovery;
 mod renewal;
+mod session_end;
 mod sync;
 #[cfg(test)]
 mod test_authority;
@@ -53,6 +56,7 @@ use crate::connection::{Broker, DialError};
 use crate::contact::Contact;
 use crate::disk::{DiskError, PrivateDir};
 use crate::health::Health;
+use crate::home::watch::Watch;
 use crate::home::{Portal, http};
 use crate::identity::{Identity, IdentityError};
 use crate::key_set::{KeySetProver, Means};
@@ -61,6 +65,7 @@ use crate::refusal::Dismissal;
 use crate::renewal::order::Orders;
 use crate::resources::standing::Standing;
 use crate::resources::wanted::Wanted;
+use crate::session_end::SessionEnder;
 use crate::sync::{Ailing, Settling, Sync};
 
 /// Reconnects are spread this wide until the broker says how wide.
@@ -113,6 +118,9 @@ pub async fn run(
     let prover =
         KeySetProver { application: application.clone(), means: Means::of(config), standing: standing.clone() };
     let (wanted, for_credentials) = watch::channel(Wanted::default());
+    let at_home = Watch::new(config, application.clone(), broker.clone());
+    let ender = SessionEnder::new(config, application.clone(), at_home.clone());
+    let (session_ends, orders_to_end) = session_end::queue();
     let sync = Sync {
         settling: Settling { identity: identity.clone(), orders: orders.clone(), standing: standing.clone() },
         ailing: Ailing { data: data.clone(), identity: identity.clone(), broker: broker.clone() },
@@ -123,20 +131,25 @@ pub async fn run(
         spread: DEFAULT_SPREAD,
         standing,
         wanted,
+        session_ends,
     };
-    let pages = http::router(Portal::new(config, &identity, broker.clone(), application)?);
+    let portal_side = Portal::new(config, &identity, broker.clone(), application, at_home.clone())?;
+    let pages = http::router(portal_side);
 
     tracing::info!(instance = %identity.instance(), "the agent runs");
     let proving = tokio::spawn(prover.run(for_credentials.clone()));
     let applying = tokio::spawn(worker::run(applier, for_credentials));
     let renewing = tokio::spawn(renewal::run(data, identity, broker, orders));
+    let ending = tokio::spawn(ender.run(orders_to_end));
+    let watching = tokio::spawn(at_home.run());
     usable();
     let ended = tokio::select! {
         dismissal = sync.run() => Err(dismissal.into()),
         served = http::serve(portal, pages, shutdown) => served.map_err(RunError::Portal),
     };
-    renewing.abort();
-    proving.abort();
+    for task in [renewing, proving, ending, watching] {
+        task.abort();
+    }
     // A reload that is under way is not cut: what it began, it may finish or roll back.
     let _ = tokio::time::timeout(Duration::from_secs(90), applying).await;
     ended

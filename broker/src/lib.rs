@@ -136,11 +136,12 @@ pub async fn run(
     };
     let answering = oidc::Foundations {
         store: store.clone(),
+        kek: kek.clone(),
         outbound: Outbound::new(outbound, registry.clone(), clock.clone())?,
         registry: registry.clone(),
         liveness: liveness.clone(),
-        kek: kek.clone(),
         keys,
+        agent_url: config.agent_url.clone(),
         publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
         subjects,
         clock: clock.clone(),

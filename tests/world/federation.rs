@@ -346,10 +346,24 @@ impl Instance {
     /// # Errors
     /// When the recipe cannot be changed.
     pub fn use_private_key(&self) -> anyhow::Result<()> {
-        let recipe = include_str!("site.toml")
+        let file = self.folder.join("site.toml");
+        let recipe = std::fs::read_to_string(&file)?
             .replace("client_secret_basic", "private_key_jwt")
             .replace("client_secret = \"${client_secret}\"", "client_private_key = \"${client_private_key_pem}\"");
-        Ok(std::fs::write(self.folder.join("site.toml"), recipe)?)
+        Ok(std::fs::write(file, recipe)?)
+    }
+
+    /// Lets the site take no logout tokens and show no front-channel page: its agent ends sessions instead. To be said before
+    /// the enrolment.
+    ///
+    /// # Errors
+    /// When the recipe cannot be changed.
+    pub fn without_back_channel(&self) -> anyhow::Result<()> {
+        let channels = ["backchannel_logout_path", "frontchannel_logout_path"];
+        let file = self.folder.join("site.toml");
+        let recipe = std::fs::read_to_string(&file)?;
+        let kept = recipe.lines().filter(|line| !channels.iter().any(|channel| line.starts_with(channel)));
+        Ok(std::fs::write(file, kept.collect::<Vec<_>>().join("\n"))?)
     }
 
     /// Runs the agent.

@@ -41,7 +41,7 @@ use crate::application::{Application, ApplicationError};
 use crate::config::{Config, RelyingPartyConfig};
 use crate::connection::Broker;
 use crate::disk::{DiskError, PrivateDir};
-use crate::recipe::relying_party::RelyingParty;
+use crate::recipe::relying_party::{ClientAuthMethod, RelyingParty};
 use crate::resources::standing::Standing;
 use crate::resources::wanted::Versioned;
 
@@ -250,6 +250,8 @@ impl Role {
                 self.register(wanted.secret_version, &key).await?;
             }
             Credential::of_key(&key)?
+        } else if self.recipe.client_auth_method == ClientAuthMethod::Tls {
+            Credential::Certificate
         } else {
             Credential::Secret(wanted.client_secret.as_str().into())
         };

@@ -32,6 +32,8 @@ pub(crate) enum Credential {
         /// In one line.
         jwk: SecretString,
     },
+    /// By the instance certificate, which is nothing that a file is filled with.
+    Certificate,
 }
 
 /// One file as it will be.
@@ -53,6 +55,7 @@ impl Credential {
             Self::PrivateKey { pem, jwk } => {
                 vec![("client_private_key_pem", pem.expose_secret()), ("client_private_key_jwk", jwk.expose_secret())]
             }
+            Self::Certificate => Vec::new(),
         }
     }
 

@@ -266,6 +266,18 @@ async fn a_secret_counts_when_the_broker_has_seen_the_application_use_it() {
 }
 
 #[tokio::test]
+async fn credentials_without_a_secret_are_put_into_effect_and_probed_like_others() {
+    let mut beta = Instance::start("printf x >> $R").await;
+    beta.applier.role.as_mut().unwrap().recipe.client_auth_method = ClientAuthMethod::Tls;
+    beta.presents(&[(ProbeOutcome::Authenticated, 1)]);
+    let mut without_secret = wanted(1, "beta");
+    without_secret.content.client_secret = String::new();
+    beta.applier.apply(&without_secret).await.unwrap();
+    assert_eq!((beta.client_id_on_disk().as_deref(), beta.reloads()), (Some("beta"), 1));
+    assert!(beta.applier.standing.applied().proved);
+}
+
+#[tokio::test]
 async fn what_the_application_presents_instead_is_told_and_rolled_back() {
     let mut beta = Instance::start("printf x >> $R").await;
     beta.presents(&[(ProbeOutcome::Authenticated, 1)]);

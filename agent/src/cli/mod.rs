@@ -8,6 +8,7 @@ mod config;
 mod enrol;
 mod rebootstrap;
 mod recipe;
+mod report;
 mod run;
 mod status;
 
@@ -58,6 +59,8 @@ enum Verb {
     Status,
     /// Trusts another CA of the broker, by its pin.
     Rebootstrap(rebootstrap::Rebootstrap),
+    /// Tells the broker that one of this home's users logged out or was disabled.
+    Report(report::Report),
     /// Recipes: what the agent knows of applications.
     #[command(subcommand)]
     Recipe(recipe::Recipe),
@@ -99,6 +102,7 @@ impl Command {
             Verb::Run => run::carry_out(&self.config).await,
             Verb::Status => status::carry_out(&self.config, report),
             Verb::Rebootstrap(rebootstrap) => rebootstrap.carry_out(&self.config, report).await,
+            Verb::Report(verb) => verb.carry_out(&self.config, report).await,
             Verb::Recipe(verb) => verb.carry_out(report),
             Verb::Config(verb) => verb.carry_out(&self.config, report),
         }

@@ -64,6 +64,16 @@ pub enum ConfigError {
         /// The method.
         method: HomeMethod,
     },
+    /// A value that nobody asks for.
+    #[error(
+        "[app.parameters] {parameter}: the recipe {recipe} asks for no such thing; see `homeward-agent recipe show`"
+    )]
+    UnknownParameter {
+        /// Its name.
+        recipe: String,
+        /// The parameter.
+        parameter: String,
+    },
     /// None, or one twice.
     #[error("[home] methods must name \"session\", \"password\" or both, each once")]
     Methods,

@@ -4,8 +4,10 @@
 pub mod error;
 pub mod raw;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use url::{Host, Url};
@@ -28,6 +30,8 @@ pub struct Config {
     pub recipe: Recipe,
     /// Where the agent reaches the application.
     pub app_url: Url,
+    /// What the recipe asks to know of this installation.
+    pub parameters: BTreeMap<String, String>,
     /// The application as relying party.
     pub relying_party: Option<RelyingPartyConfig>,
     /// The application as home.
@@ -56,6 +60,8 @@ pub struct RelyingPartyConfig {
 pub struct HomeConfig {
     /// Tried in this order; at least one, none twice.
     pub methods: Vec<HomeMethod>,
+    /// How often the application is asked whether those whom this home vouched for are still signed in; never if unset.
+    pub watch_every: Option<Duration>,
 }
 
 /// A way to recognise a user.

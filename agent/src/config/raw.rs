@@ -1,7 +1,9 @@
 //! The file as it is written, and the way from there to a [`Config`].
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use url::Url;
@@ -40,6 +42,8 @@ pub struct RawConfig {
 #[serde(deny_unknown_fields)]
 struct RawApp {
     url: Url,
+    #[serde(default)]
+    parameters: BTreeMap<String, String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -57,6 +61,9 @@ struct RawRelyingParty {
 struct RawHome {
     #[serde(default = "both_methods")]
     methods: Vec<HomeMethod>,
+    /// Seconds.
+    #[serde(default = "each_minute")]
+    watch_every: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -83,6 +90,9 @@ impl TryFrom<RawConfig> for Config {
             (None, Some(path)) => Recipe::load(path)?,
             (None, None) | (Some(_), Some(_)) => return Err(ConfigError::OneRecipe),
         };
+        if let Some(name) = raw.app.parameters.keys().find(|name| !recipe.parameters.contains_key(*name)) {
+            return Err(ConfigError::UnknownParameter { recipe: recipe.name, parameter: name.clone() });
+        }
         if raw.relying_party.is_none() && raw.home.is_none() {
             return Err(ConfigError::NoRole);
         }
@@ -94,6 +104,7 @@ impl TryFrom<RawConfig> for Config {
             data_dir: raw.data_dir,
             recipe,
             app_url: check_app_url(raw.app.url)?,
+            parameters: raw.app.parameters,
             relying_party,
             home,
             portal: raw.portal.check()?,
@@ -133,7 +144,8 @@ impl RawHome {
         if let Some(method) = self.methods.iter().find(unsupported) {
             return Err(ConfigError::MethodNotInRecipe { recipe: name(), method: *method });
         }
-        Ok(HomeConfig { methods: self.methods })
+        let watch_every = (self.watch_every > 0).then(|| Duration::from_secs(self.watch_every.into()));
+        Ok(HomeConfig { methods: self.methods, watch_every })
     }
 }
 
@@ -161,6 +173,10 @@ impl Default for RawPortal {
 
 fn both_methods() -> Vec<HomeMethod> {
     vec![HomeMethod::Session, HomeMethod::Password]
+}
+
+fn each_minute() -> u32 {
+    60
 }
 
 fn check_app_url(url: Url) -> Result<Url, ConfigError> {

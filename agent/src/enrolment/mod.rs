@@ -39,7 +39,7 @@ use crate::connection::{Address, Broker, DialError};
 use crate::contact::LastContact;
 use crate::disk::PrivateDir;
 use crate::identity::{Certificate, Identity, Record, SecretBytes};
-use crate::recipe::relying_party;
+use crate::recipe::{AppPath, relying_party};
 use crate::resources::applied::Applied;
 use crate::{clock, random, refusal};
 
@@ -247,7 +247,9 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
     let auth_method = match role.map(|role| role.client_auth_method) {
         Some(relying_party::ClientAuthMethod::ClientSecretBasic) => ClientAuthMethod::Basic,
         Some(relying_party::ClientAuthMethod::ClientSecretPost) => ClientAuthMethod::Post,
+        Some(relying_party::ClientAuthMethod::ClientSecretJwt) => ClientAuthMethod::SecretJwt,
         Some(relying_party::ClientAuthMethod::PrivateKeyJwt) => ClientAuthMethod::PrivateKeyJwt,
+        Some(relying_party::ClientAuthMethod::Tls) => ClientAuthMethod::Tls,
         None => ClientAuthMethod::Unspecified,
     };
     let algorithm = match role.map(|role| role.id_token_alg) {
@@ -255,16 +257,22 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
         Some(relying_party::IdTokenAlg::Es256) => SigningAlgorithm::Es256,
         None => SigningAlgorithm::Unspecified,
     };
+    let address = |path: &AppPath| format!("{origin}{path}");
+    let optional = |path: Option<&AppPath>| path.map(address).unwrap_or_default();
+    let after_logout = role.map(|role| role.post_logout_paths.as_slice()).unwrap_or_default();
     InstanceProfile {
         display_name: config.display_name.clone(),
-        redirect_uris: callbacks.iter().map(|path| format!("{origin}{path}")).collect(),
+        redirect_uris: callbacks.iter().map(address).collect(),
         portal_url: if config.home.is_some() { config.portal_url() } else { String::new() },
         client_auth_method: auth_method.into(),
         id_token_alg: algorithm.into(),
         pkce: role.is_some_and(|role| role.pkce),
-        public_url: origin,
         client_key: Vec::new(),
-        ..InstanceProfile::default()
+        backchannel_logout_uri: optional(role.and_then(|role| role.backchannel_logout_path.as_ref())),
+        frontchannel_logout_uri: optional(role.and_then(|role| role.frontchannel_logout_path.as_ref())),
+        post_logout_redirect_uris: after_logout.iter().map(address).collect(),
+        initiate_login_uri: optional(role.and_then(|role| role.initiate_login_path.as_ref())),
+        public_url: origin,
     }
 }
 
@@ -291,6 +299,7 @@ fn accept(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::raw::RawConfig;
 
     #[test]
     fn keys_and_request_id_are_on_disk_before_anything_is_sent() {
@@ -313,5 +322,20 @@ mod tests {
         assert_eq!(profile.redirect_uris, ["https://alpha.example.org/accounts/oidc/homeward/login/callback/"]);
         assert_eq!(profile.portal_url, "https://alpha.example.org/homeward/login");
         assert!(profile.pkce);
+        assert_eq!(profile.backchannel_logout_uri, "", "django-allauth has none");
+    }
+
+    #[test]
+    fn addresses_for_logouts_are_below_the_public_url() {
+        let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/world/site.toml");
+        let text = format!(
+            "public_url = 'https://beta.example'\ndata_dir = '/var/lib/agent'\nrecipe_file = '{recipe}'\n\
+             [app]\nurl = 'http://127.0.0.1:1'\n[relying_party]\ncredentials_dir = '/var/lib/credentials'\n"
+        );
+        let profile = profile(&Config::try_from(toml::from_str::<RawConfig>(&text).unwrap()).unwrap());
+        assert_eq!(profile.backchannel_logout_uri, "https://beta.example/backchannel-logout");
+        assert_eq!(profile.frontchannel_logout_uri, "https://beta.example/frontchannel-logout");
+        assert_eq!(profile.post_logout_redirect_uris, ["https://beta.example/signed-out"]);
+        assert_eq!(profile.initiate_login_uri, "https://beta.example/initiate-login");
     }
 }

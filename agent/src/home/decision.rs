@@ -5,9 +5,10 @@ use homeward_proto::v1::OpenTicketResponse;
 use time::OffsetDateTime;
 
 use super::session::Recognised;
+use super::vouching;
 use crate::clock;
 use crate::config::HomeMethod;
-use crate::recipe::home::PasswordOutcome;
+use crate::recipe::home::{Home, PasswordOutcome};
 
 /// What the relying party asks.
 #[derive(Debug, Clone, Copy)]
@@ -16,6 +17,20 @@ pub(crate) struct Ask {
     pub(crate) silent: bool,
     /// The user must have authenticated then, or later.
     pub(crate) min_auth_time: Option<OffsetDateTime>,
+    /// What a session at the application may be worth.
+    pub(crate) by_session: Class,
+    /// What a password is worth.
+    pub(crate) by_password: Class,
+}
+
+/// Whether a login is of a class that the relying party asks for (OpenID Connect Core 3.1.2.1, `acr_values`). It asks for
+/// the best there is, not for all or nothing: whether another class is good enough, the broker judges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Class {
+    /// It is, or nothing was asked, or it cannot be known before.
+    Wanted,
+    /// It is of another, or of none.
+    Other,
 }
 
 /// What the application says of the browser.
@@ -29,8 +44,8 @@ pub(crate) enum Seen {
     Nobody,
     /// Somebody is, by a session that is not this home's to vouch for.
     Foreign,
-    /// Somebody is, who authenticated then, if that is known.
-    Somebody(Option<OffsetDateTime>),
+    /// Somebody is, who authenticated then, if that is known, in a login of that class.
+    Somebody(Option<OffsetDateTime>, Class),
 }
 
 /// What is next.
@@ -77,16 +92,21 @@ pub(crate) enum Note {
 
 /// Decides. `returned`: the browser comes back from the application's login page in this login.
 pub(crate) fn decide(ask: &Ask, methods: &[HomeMethod], seen: &Seen, returned: bool) -> Step {
-    if let Seen::Somebody(auth_time) = seen
+    let password = methods.contains(&HomeMethod::Password);
+    let password_is_better = password && ask.by_password == Class::Wanted;
+    if let Seen::Somebody(auth_time, class) = seen
         && is_fresh(ask.min_auth_time, *auth_time)
+        && (*class == Class::Wanted || !password_is_better || ask.silent)
     {
         return Step::Vouch;
     }
     if ask.silent {
         return if *seen == Seen::Unavailable { Step::Unavailable } else { Step::LoginRequired };
     }
-    let password = methods.contains(&HomeMethod::Password);
-    let prefers_session = methods.first() == Some(&HomeMethod::Session);
+    let prefers_session = match seen {
+        Seen::Somebody(_, Class::Other) if password_is_better => false,
+        _ => prefers_session(ask, methods),
+    };
     // A page of the application that sends the browser straight back must not be asked twice: that would go on for ever.
     let ask_the_user = |note| if password { Step::Form(Some(note)) } else { Step::Explain(note) };
     match seen {
@@ -95,9 +115,19 @@ pub(crate) fn decide(ask: &Ask, methods: &[HomeMethod], seen: &Seen, returned: b
         Seen::Foreign if prefers_session || !password => ask_the_user(Note::Foreign),
         _ if !prefers_session => Step::Form(None),
         Seen::Nobody if returned => ask_the_user(Note::StillNobody),
-        Seen::Somebody(_) if returned => ask_the_user(Note::StillTooOld),
-        Seen::Somebody(_) => Step::Reauthenticate,
+        Seen::Somebody(..) if returned => ask_the_user(Note::StillTooOld),
+        Seen::Somebody(..) => Step::Reauthenticate,
         Seen::Nobody | Seen::NotAsked | Seen::Foreign => Step::LogIn,
+    }
+}
+
+/// The method that gives what is asked for, if only one does; else the one that the operator put first.
+fn prefers_session(ask: &Ask, methods: &[HomeMethod]) -> bool {
+    let on = |method| methods.contains(&method);
+    match (ask.by_session, ask.by_password) {
+        (Class::Other, Class::Wanted) if on(HomeMethod::Password) => false,
+        (Class::Wanted, Class::Other) if on(HomeMethod::Session) => true,
+        _ => methods.first() == Some(&HomeMethod::Session),
     }
 }
 
@@ -110,24 +140,42 @@ fn is_fresh(min_auth_time: Option<OffsetDateTime>, auth_time: Option<OffsetDateT
     }
 }
 
-impl From<&OpenTicketResponse> for Ask {
-    fn from(ticket: &OpenTicketResponse) -> Self {
+impl Class {
+    /// Of a login that is of this class, or of none.
+    fn of(acr: Option<&str>, wanted: &[String]) -> Self {
+        let is_wanted = wanted.is_empty() || acr.is_some_and(|acr| wanted.iter().any(|wanted| wanted == acr));
+        if is_wanted { Self::Wanted } else { Self::Other }
+    }
+}
+
+impl Ask {
+    /// What a ticket asks of a home with this recipe.
+    pub(crate) fn new(ticket: &OpenTicketResponse, recipe: &Home) -> Self {
         // A time that no calendar has: nothing is fresh enough.
         let min_auth_time = ticket.min_auth_time.as_ref();
         let min_auth_time =
             min_auth_time.map(|at| clock::from_timestamp(at).unwrap_or(time::PrimitiveDateTime::MAX.assume_utc()));
-        Self { silent: ticket.silent, min_auth_time }
+        let class = |acr: Option<&str>| Class::of(acr, &ticket.acr_values);
+        // Where the application says it of each login, it is known only then.
+        let told_by_application = !recipe.identity.acr.0.is_empty();
+        let by_session = if told_by_application { Class::Wanted } else { class(recipe.acr.session.as_deref()) };
+        let by_password = class(recipe.acr.password.as_deref());
+        Self { silent: ticket.silent, min_auth_time, by_session, by_password }
     }
 }
 
-impl From<&Recognised> for Seen {
-    fn from(recognised: &Recognised) -> Self {
+impl Seen {
+    /// What the application's answer comes to, for a relying party that wants these classes.
+    pub(crate) fn new(recognised: &Recognised, recipe: &Home, wanted: &[String]) -> Self {
         match recognised {
             Recognised::NotAsked => Self::NotAsked,
             Recognised::Unavailable => Self::Unavailable,
             Recognised::Nobody => Self::Nobody,
             Recognised::Foreign => Self::Foreign,
-            Recognised::Somebody(answers) => Self::Somebody(answers.auth_time()),
+            Recognised::Somebody(answers) => {
+                let acr = vouching::acr(recipe, answers, HomeMethod::Session);
+                Self::Somebody(answers.auth_time(), Class::of(acr.as_deref(), wanted))
+            }
         }
     }
 }
@@ -150,43 +198,48 @@ mod tests {
     use HomeMethod::{Password, Session};
 
     const EARLIER: OffsetDateTime = OffsetDateTime::UNIX_EPOCH;
-    const ANY_TIME: Ask = Ask { silent: false, min_auth_time: None };
+    const ANY_TIME: Ask =
+        Ask { silent: false, min_auth_time: None, by_session: Class::Wanted, by_password: Class::Wanted };
 
     fn at(seconds: i64) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(seconds).unwrap()
     }
 
     fn fresh(silent: bool) -> Ask {
-        Ask { silent, min_auth_time: Some(at(1000)) }
+        Ask { silent, min_auth_time: Some(at(1000)), ..ANY_TIME }
+    }
+
+    fn somebody(auth_time: Option<OffsetDateTime>) -> Seen {
+        Seen::Somebody(auth_time, Class::Wanted)
     }
 
     #[test]
     fn whoever_is_signed_in_freshly_enough_is_vouched_for() {
         for methods in [&[Session][..], &[Session, Password], &[Password, Session]] {
             for returned in [false, true] {
-                assert_eq!(decide(&ANY_TIME, methods, &Seen::Somebody(None), returned), Step::Vouch);
-                assert_eq!(decide(&fresh(true), methods, &Seen::Somebody(Some(at(1000))), returned), Step::Vouch);
-                assert_ne!(decide(&fresh(false), methods, &Seen::Somebody(Some(at(999))), returned), Step::Vouch);
-                assert_ne!(decide(&fresh(false), methods, &Seen::Somebody(None), returned), Step::Vouch);
+                assert_eq!(decide(&ANY_TIME, methods, &somebody(None), returned), Step::Vouch);
+                assert_eq!(decide(&fresh(true), methods, &somebody(Some(at(1000))), returned), Step::Vouch);
+                assert_ne!(decide(&fresh(false), methods, &somebody(Some(at(999))), returned), Step::Vouch);
+                assert_ne!(decide(&fresh(false), methods, &somebody(None), returned), Step::Vouch);
             }
         }
     }
 
     #[test]
     fn a_silent_login_shows_nothing() {
-        let silent = Ask { silent: true, min_auth_time: None };
+        let silent = Ask { silent: true, ..ANY_TIME };
         for methods in [&[Session][..], &[Password], &[Session, Password], &[Password, Session]] {
             for seen in [Seen::NotAsked, Seen::Nobody, Seen::Foreign] {
                 assert_eq!(decide(&silent, methods, &seen, false), Step::LoginRequired, "{methods:?} {seen:?}");
             }
             assert_eq!(decide(&silent, methods, &Seen::Unavailable, false), Step::Unavailable);
-            assert_eq!(decide(&fresh(true), methods, &Seen::Somebody(None), false), Step::LoginRequired);
+            assert_eq!(decide(&fresh(true), methods, &somebody(None), false), Step::LoginRequired);
         }
     }
 
     #[test]
     fn every_other_case_has_one_next_step() {
-        let old = Seen::Somebody(Some(EARLIER));
+        let old = somebody(Some(EARLIER));
         let form = |note| Step::Form(Some(note));
         for (methods, seen, returned, step) in [
             (&[Session][..], Seen::Nobody, false, Step::LogIn),
@@ -209,6 +262,43 @@ mod tests {
             (&[Password], Seen::NotAsked, true, Step::Form(None)),
         ] {
             assert_eq!(decide(&fresh(false), methods, &seen, returned), step, "{methods:?} {seen:?} {returned}");
+        }
+    }
+    #[test]
+    fn the_method_that_gives_the_wanted_class_is_used() {
+        let only_password = Ask { by_session: Class::Other, ..ANY_TIME };
+        let only_session = Ask { by_password: Class::Other, ..ANY_TIME };
+        let neither = Ask { by_session: Class::Other, by_password: Class::Other, ..ANY_TIME };
+        let weak = Seen::Somebody(Some(EARLIER), Class::Other);
+        for (ask, methods, seen, step) in [
+            (only_password, &[Session, Password][..], Seen::Nobody, Step::Form(None)),
+            (only_password, &[Session, Password], weak, Step::Form(None)),
+            // Nothing else is on, or nothing else is better: the broker hears what it is.
+            (only_password, &[Session], Seen::Nobody, Step::LogIn),
+            (only_password, &[Session], weak, Step::Vouch),
+            (neither, &[Session, Password], weak, Step::Vouch),
+            (neither, &[Session, Password], Seen::Nobody, Step::LogIn),
+            (only_session, &[Password, Session], Seen::Nobody, Step::LogIn),
+            (only_session, &[Password, Session], weak, Step::Vouch),
+            (only_session, &[Password], Seen::NotAsked, Step::Form(None)),
+            // Silently there is only one way.
+            (Ask { silent: true, ..only_password }, &[Session, Password], weak, Step::Vouch),
+        ] {
+            assert_eq!(decide(&ask, methods, &seen, false), step, "{ask:?} {methods:?} {seen:?}");
+        }
+    }
+
+    #[test]
+    fn classes_are_compared_and_never_guessed() {
+        let wanted = ["gold".to_owned(), "silver".to_owned()];
+        for (acr, wanted, class) in [
+            (None, &[][..], Class::Wanted),
+            (Some("bronze"), &[], Class::Wanted),
+            (Some("silver"), &wanted, Class::Wanted),
+            (Some("Silver"), &wanted, Class::Other),
+            (None, &wanted, Class::Other),
+        ] {
+            assert_eq!(Class::of(acr, wanted), class, "{acr:?}");
         }
     }
 }

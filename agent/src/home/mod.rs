@@ -7,6 +7,8 @@
 //!    and back, show the form, or explain why there is no way on.
 //! 4. The form's name and password ([`Portal::sign_in`]) are checked by the application ([`password`]) and go nowhere else.
 //! 5. The ticket is used up with a verified identity or a reason, and the browser goes back to the broker.
+//! 6. Who was signed in at the application is asked about again later ([`watch`]): when that session has ended, the broker
+//!    hears of it ([`report`]).
 //!
 //! A stranger without a ticket of a login that is under way can try no password here; one with a ticket is slowed down
 //! by [`limits`]. Every form carries a token that is bound to the browser and the ticket ([`form_token`]).
@@ -17,10 +19,14 @@ pub(crate) mod http;
 pub(crate) mod limits;
 pub(crate) mod pages;
 pub(crate) mod password;
+pub(crate) mod report;
 pub(crate) mod session;
 pub(crate) mod source;
 pub(crate) mod ticket;
 pub(crate) mod vouching;
+pub(crate) mod watch;
+
+mod watchlist;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -38,6 +44,7 @@ use self::limits::Limits;
 use self::password::Verdict;
 use self::session::Recognised;
 use self::ticket::{Ticket, Tickets};
+use self::watch::Watch;
 use crate::application::Application;
 use crate::config::{Config, HomeMethod, PublicUrl};
 use crate::connection::Broker;
@@ -59,6 +66,7 @@ pub(crate) struct Portal {
     tickets: Tickets,
     form_tokens: FormTokens,
     limits: Limits,
+    watch: Arc<Watch>,
 }
 
 /// One request of one browser about one ticket.
@@ -174,6 +182,7 @@ impl Portal {
         identity: &Identity,
         broker: Arc<Broker>,
         application: Application,
+        watch: Arc<Watch>,
     ) -> Result<Option<Self>, NoRandomness> {
         let Some((home, recipe)) = config.home.as_ref().zip(config.recipe.home.clone()) else { return Ok(None) };
         let named = Some(config.display_name.clone()).filter(|name| !name.is_empty());
@@ -188,6 +197,7 @@ impl Portal {
             tickets: Tickets::new(broker),
             form_tokens: FormTokens::new()?,
             limits: Limits::new(),
+            watch,
         }))
     }
 
@@ -198,12 +208,13 @@ impl Portal {
             true => session::recognise(&self.application, &self.recipe, visit).await,
             false => Recognised::NotAsked,
         };
-        let seen = Seen::from(&recognised);
-        let step = decision::decide(&Ask::from(&ticket), &self.methods, &seen, visit.returned);
+        let seen = Seen::new(&recognised, &self.recipe, &ticket.acr_values);
+        let step = decision::decide(&Ask::new(&ticket, &self.recipe), &self.methods, &seen, visit.returned);
         tracing::info!(relying_party = ticket.relying_party, ?seen, ?step, "a login began");
         match (step, recognised) {
             (Step::Vouch, Recognised::Somebody(answers)) => {
-                self.vouch(visit, vouching::identity(&self.recipe, &answers, clock::now())?).await
+                let identity = vouching::identity(&self.recipe, &answers, HomeMethod::Session, clock::now())?;
+                self.vouch_for_session(visit, identity).await
             }
             (Step::Vouch, _) | (Step::LoginRequired, _) => self.fail(visit, LoginFailure::LoginRequired).await,
             (Step::Unavailable, _) => self.fail(visit, LoginFailure::Unavailable).await,
@@ -243,12 +254,13 @@ impl Portal {
         tracing::info!(relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a password was tried");
         let note = match verdict {
             Verdict::Ok(answers) => {
-                let mut identity = vouching::identity(&self.recipe, &answers, clock::now())?;
+                let mut identity = vouching::identity(&self.recipe, &answers, HomeMethod::Password, clock::now())?;
                 // The password was judged this moment, whatever the application remembers of it.
                 identity.auth_time = Some(clock::timestamp(clock::now()));
                 if identity.amr.is_empty() {
                     identity.amr.push("pwd".to_owned());
                 }
+                self.watch.settle(&identity.home_user_id, None).await;
                 return self.vouch(visit, identity).await;
             }
             Verdict::Refused(outcome) => Note::from(outcome),
@@ -264,6 +276,16 @@ impl Portal {
             return Err(PortalError::ForgedForm);
         }
         self.fail(visit, LoginFailure::Cancelled).await
+    }
+
+    /// Somebody who is signed in at the application: when that ends, the broker is told.
+    async fn vouch_for_session(&self, visit: &Visit, identity: VerifiedIdentity) -> Result<Reply, PortalError> {
+        let Some(cookies) = &visit.cookies else { return self.vouch(visit, identity).await };
+        let home_user_id = identity.home_user_id.clone();
+        self.watch.settle(&home_user_id, Some(cookies)).await;
+        let reply = self.vouch(visit, identity).await?;
+        self.watch.remember(&home_user_id, cookies, visit.source);
+        Ok(reply)
     }
 
     async fn vouch(&self, visit: &Visit, identity: VerifiedIdentity) -> Result<Reply, PortalError> {

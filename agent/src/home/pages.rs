@@ -1,4 +1,5 @@
-//! The portal's pages: HTML without scripts. All that comes from elsewhere is escaped by the templates.
+//! The portal's pages: HTML without scripts. All that comes from elsewhere is escaped by the templates. They are in English,
+//! and say so (`lang`), whatever ui_locales a login asks for: a page must not claim a language that it is not in.
 
 use askama::Template;
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::Visit;
-use super::vouching::auth_time;
+use super::vouching::{self, auth_time};
 use crate::application::{Application, ApplicationError, Question};
 use crate::clock;
 use crate::recipe::home::Home;
@@ -75,6 +75,42 @@ pub(super) async fn ask(application: &Application, recipe: &Home, cookies: Heade
             tracing::warn!(%error, "the application cannot say who is signed in");
             Recognised::Unavailable
         }
+    }
+}
+
+/// Whether somebody is still signed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Still {
+    /// As before.
+    There,
+    /// Nobody, or somebody else.
+    Gone,
+    /// The application does not say.
+    Unknown,
+}
+
+/// Asks whether these cookies are still this user's. Only the request that decides it is made.
+pub(super) async fn still(
+    application: &Application,
+    recipe: &Home,
+    (cookies, source): (HeaderValue, IpAddr),
+    home_user_id: &str,
+) -> Still {
+    let Some(request) = recipe.who_am_i.first() else { return Still::Unknown };
+    let question = Question { cookies: Some(cookies), client_address: Some(source), ..Question::get(&request.path) };
+    match application.ask(question).await {
+        Ok(answer) if request.when.holds(answer.status, &answer.body) => {
+            let documents = BTreeMap::from([(request.name.clone(), answer.body)]);
+            // Some recipes learn who it is only from a later request.
+            match vouching::home_user_id(recipe, &documents) {
+                Some(other) if other != home_user_id => Still::Gone,
+                Some(_) | None => Still::There,
+            }
+        }
+        // A limit on requests is no logout (RFC 6585 4).
+        Ok(answer) if answer.status == 429 => Still::Unknown,
+        Ok(_) => Still::Gone,
+        Err(_) => Still::Unknown,
     }
 }
 

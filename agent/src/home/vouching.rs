@@ -1,15 +1,17 @@
 //! From the application's answers to the identity that this home vouches for. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use homeward_proto::v1::VerifiedIdentity;
 use serde_json::Value;
 use time::OffsetDateTime;
+use url::Url;
 
 use super::PortalError;
 use super::session::Answers;
 use crate::clock;
+use crate::config::HomeMethod;
 use crate::recipe::home::{Home, Selectors};
 
 /// Longest name, address or group that goes to the broker, in characters.
@@ -20,8 +22,13 @@ const MOST_GROUPS: usize = 128;
 /// satisfy every max_age.
 const TOLERATED_LEAD: Duration = Duration::from_secs(60);
 
-/// The identity in the answers.
-pub(crate) fn identity(recipe: &Home, answers: &Answers, now: OffsetDateTime) -> Result<VerifiedIdentity, PortalError> {
+/// The identity in the answers to a login by this method.
+pub(crate) fn identity(
+    recipe: &Home,
+    answers: &Answers,
+    method: HomeMethod,
+    now: OffsetDateTime,
+) -> Result<VerifiedIdentity, PortalError> {
     let map = &recipe.identity;
     let documents = answers.documents();
     let text = |selectors: &Selectors| first(selectors, documents, as_text).unwrap_or_default();
@@ -51,8 +58,35 @@ pub(crate) fn identity(recipe: &Home, answers: &Answers, now: OffsetDateTime) ->
         groups: all(&map.groups, documents, as_text).into_iter().take(MOST_GROUPS).collect(),
         auth_time,
         amr: amr(recipe, documents),
-        ..VerifiedIdentity::default()
+        acr: acr(recipe, answers, method).unwrap_or_default(),
+        attributes: attributes(recipe, documents),
     })
+}
+
+/// The authentication context class of this login: as the application says, or else what every login by this method has.
+pub(super) fn acr(recipe: &Home, answers: &Answers, method: HomeMethod) -> Option<String> {
+    let of_method = match method {
+        HomeMethod::Session => &recipe.acr.session,
+        HomeMethod::Password => &recipe.acr.password,
+    };
+    first(&recipe.identity.acr, answers.documents(), as_text).or_else(|| of_method.clone())
+}
+
+/// Further claims that the application knows. An address of a page that is none is left out: relying parties show it as a
+/// link.
+fn attributes(recipe: &Home, documents: &BTreeMap<String, Value>) -> HashMap<String, String> {
+    let is_page = |text: &str| Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "https" | "http"));
+    let found = recipe.identity.attributes.iter().filter_map(|(name, selectors)| {
+        let text = first(selectors, documents, as_text)?;
+        let is_link = matches!(name.as_str(), "profile" | "picture" | "website");
+        (!is_link || is_page(&text)).then(|| (name.clone(), text))
+    });
+    found.collect()
+}
+
+/// The user that the answers name.
+pub(super) fn home_user_id(recipe: &Home, documents: &BTreeMap<String, Value>) -> Option<String> {
+    first(&recipe.identity.home_user_id, documents, as_text)
 }
 
 /// When the user authenticated last.
@@ -123,7 +157,7 @@ mod tests {
         let recipe = Recipe::embedded("django-allauth").unwrap().home.unwrap();
         let documents = BTreeMap::from([("session".to_owned(), session), ("email".to_owned(), email)]);
         let answers = Answers::new(&recipe, documents, now());
-        identity(&recipe, &answers, now())
+        identity(&recipe, &answers, HomeMethod::Session, now())
     }
 
     fn alice() -> Value {
@@ -178,5 +212,25 @@ mod tests {
             let session = json!({"data": {"user": {"id": 7, "username": "alice"}, "methods": [{"at": at}]}});
             assert_eq!(vouch(session, Value::Null).unwrap().auth_time, None, "{at}");
         }
+    }
+    #[test]
+    fn the_class_of_a_login_is_what_the_application_says_or_what_the_method_always_has() {
+        let text = "name = 'a'\ntitle = 'A'\ndescription = ''\n[home]\nwho_am_i = [{ name = 'me', path = '/me' }]\n\
+                    acr = { password = 'pw' }\n[home.identity]\nhome_user_id = 'me:/id'\nusername = 'me:/id'\n\
+                    acr = 'me:/acr'\nattributes = { nickname = 'me:/nick', picture = 'me:/face', 'address.locality' = 'me:/city' }";
+        let recipe = Recipe::parse(text).unwrap().home.unwrap();
+        let vouch = |document: Value, method| {
+            let answers = Answers::new(&recipe, BTreeMap::from([("me".to_owned(), document)]), now());
+            identity(&recipe, &answers, method, now()).unwrap()
+        };
+        let (told, silent) = (json!({"id": 7, "acr": "mfa"}), json!({"id": 7}));
+        assert_eq!(vouch(told.clone(), HomeMethod::Session).acr, "mfa");
+        assert_eq!(vouch(told, HomeMethod::Password).acr, "mfa");
+        assert_eq!(vouch(silent.clone(), HomeMethod::Password).acr, "pw");
+        assert_eq!(vouch(silent, HomeMethod::Session).acr, "", "never that of another method");
+        let alice = json!({"id": 7, "nick": "al", "face": "javascript:alert(1)", "city": "Oxford"});
+        let attributes = BTreeMap::from_iter(vouch(alice, HomeMethod::Session).attributes);
+        let expected = [("address.locality", "Oxford"), ("nickname", "al")];
+        assert_eq!(attributes, expected.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
     }
 }

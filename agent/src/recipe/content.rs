@@ -36,7 +36,8 @@ pub(crate) fn fill<'a>(text: &'a str, values: &[(&str, &'a str)]) -> &'a str {
     value.map_or(text, |(_, value)| value)
 }
 
-fn placeholder(text: &str) -> Option<&str> {
+/// The name in a string that is a placeholder.
+pub(super) fn placeholder(text: &str) -> Option<&str> {
     text.strip_prefix("${")?.strip_suffix('}')
 }
 

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::pointer::{Pointer, Selector};
+use super::session_end::SessionEnd;
 use super::step::Step;
 use super::{AppPath, RecipeError};
 
@@ -30,6 +31,25 @@ pub struct Home {
     pub amr_values: BTreeMap<String, String>,
     /// How to check a password; needed by the home method `password`.
     pub password: Option<Password>,
+    /// The authentication context class of each home method, where it has one that always holds.
+    #[serde(default)]
+    pub acr: MethodAcr,
+    /// How the agent ends a user's sessions here.
+    pub session_end: Option<SessionEnd>,
+}
+
+/// The values of an order that the steps of [`Home::session_end`] may use.
+pub const ORDER_VALUES: [&str; 1] = ["home_user_id"];
+
+/// The authentication context class (OpenID Connect Core 2, `acr`) that every login by a home method has. What only some
+/// logins have is told by [`IdentityMap::acr`].
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MethodAcr {
+    /// Of every session that the application has, however it was made.
+    pub session: Option<String>,
+    /// Of a password that was judged this moment.
+    pub password: Option<String>,
 }
 
 /// A page that sends the browser on when it is done.
@@ -109,7 +129,34 @@ pub struct IdentityMap {
     /// How the user authenticated.
     #[serde(default)]
     pub amr: Selectors,
+    /// Authentication context class of this very login; stands before what [`Home::acr`] says of the method.
+    #[serde(default)]
+    pub acr: Selectors,
+    /// Further standard claims, by name; [`ATTRIBUTES`] are those there are.
+    #[serde(default)]
+    pub attributes: BTreeMap<String, Selectors>,
 }
+
+/// The claims of OpenID Connect Core 5.1 that have no place of their own in [`IdentityMap`], and the members of the address
+/// claim (5.1.1). Whether an address or number is verified is not among them: that is for the trust edge to say.
+pub const ATTRIBUTES: [&str; 16] = [
+    "middle_name",
+    "nickname",
+    "profile",
+    "picture",
+    "website",
+    "gender",
+    "birthdate",
+    "zoneinfo",
+    "locale",
+    "phone_number",
+    "address.formatted",
+    "address.street_address",
+    "address.locality",
+    "address.region",
+    "address.postal_code",
+    "address.country",
+];
 
 /// One selector, or several.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -187,6 +234,12 @@ impl Home {
         if self.identity.home_user_id.0.is_empty() || self.identity.username.0.is_empty() {
             return Err(RecipeError::Incomplete("home.identity needs home_user_id and username"));
         }
+        if let Some(name) = self.identity.attributes.keys().find(|name| !ATTRIBUTES.contains(&name.as_str())) {
+            return Err(RecipeError::UnknownAttribute(name.clone()));
+        }
+        if let Some(session_end) = &self.session_end {
+            session_end.check("home.session_end", &ORDER_VALUES)?;
+        }
         self.password.as_ref().map_or(Ok(()), Password::check)
     }
 }
@@ -204,8 +257,10 @@ impl IdentityMap {
             &self.groups,
             &self.auth_time,
             &self.amr,
+            &self.acr,
         ]
         .into_iter()
+        .chain(self.attributes.values())
         .flat_map(|selectors| &selectors.0)
     }
 }
@@ -270,6 +325,18 @@ mod tests {
     fn a_value_must_come_from_a_request_that_is_made() {
         let text = SMALL.replace("'me:/id'", "'you:/id'");
         assert!(matches!(Recipe::parse(&text), Err(RecipeError::UnknownAnswer(name)) if name == "you"));
+    }
+
+    #[test]
+    fn only_standard_claims_are_attributes() {
+        let with = |attribute: &str| SMALL.replace("'me:/id',", &format!("'me:/id', attributes = {{ {attribute} }},"));
+        let home =
+            Recipe::parse(&with("nickname = 'me:/nick', 'address.locality' = 'me:/city'")).unwrap().home.unwrap();
+        assert_eq!(home.identity.attributes.len(), 2);
+        for bad in ["sub = 'me:/id'", "email_verified = 'me:/id'", "groups = 'me:/id'", "'address.x' = 'me:/id'"] {
+            assert!(matches!(Recipe::parse(&with(bad)), Err(RecipeError::UnknownAttribute(_))), "{bad}");
+        }
+        assert!(matches!(Recipe::parse(&with("nickname = 'you:/nick'")), Err(RecipeError::UnknownAnswer(_))));
     }
 
     #[test]

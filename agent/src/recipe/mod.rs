@@ -11,8 +11,10 @@ pub mod key_set;
 pub mod pointer;
 pub mod probe;
 pub mod relying_party;
+pub mod session_end;
 pub mod step;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -22,6 +24,7 @@ use thiserror::Error;
 use self::content::UnknownPlaceholder;
 use self::home::Home;
 use self::relying_party::RelyingParty;
+use self::session_end::SessionEnd;
 
 /// The recipes that come with the agent.
 const EMBEDDED: [&str; 1] = [include_str!("../../recipes/django-allauth.toml")];
@@ -36,6 +39,10 @@ pub struct Recipe {
     pub title: String,
     /// What it needs of the application, for `recipe show`.
     pub description: String,
+    /// What only the operator knows of this installation, by name, each with what it is: `[app.parameters]` of the
+    /// configuration gives the values, commands name them.
+    #[serde(default)]
+    pub parameters: BTreeMap<String, String>,
     /// The application as relying party.
     pub relying_party: Option<RelyingParty>,
     /// The application as home.
@@ -83,6 +90,17 @@ pub enum RecipeError {
     /// Outcomes where no password is judged.
     #[error("the recipe's {0}: a step there has no outcomes, only a method, a path, json and csrf")]
     OutcomesThere(&'static str),
+    /// A claim that is not for an application to make.
+    #[error("the recipe's home.identity.attributes: {0:?} is none; there are {known}", known = home::ATTRIBUTES.join(", "))]
+    UnknownAttribute(String),
+    /// A command that names a parameter which the recipe does not declare, or names it within a text.
+    #[error("the recipe's {place}: {found:?}: parameters are those of [parameters], each only as a whole argument")]
+    UnknownParameter {
+        /// Where.
+        place: &'static str,
+        /// The argument.
+        found: String,
+    },
     /// A proof without what it needs.
     #[error("the recipe's relying_party.key_set: {0}")]
     KeySet(&'static str),
@@ -98,7 +116,18 @@ impl Recipe {
         if let Some(home) = &recipe.home {
             home.check()?;
         }
+        for (place, session_end) in recipe.session_ends() {
+            session_end.check_command(place, &recipe.parameters)?;
+        }
         Ok(recipe)
+    }
+
+    /// How sessions are ended, in which role.
+    fn session_ends(&self) -> impl Iterator<Item = (&'static str, &SessionEnd)> {
+        let of_party = self.relying_party.as_ref().and_then(|role| role.session_end.as_ref());
+        let of_home = self.home.as_ref().and_then(|role| role.session_end.as_ref());
+        let of_party = of_party.map(|session_end| ("relying_party.session_end", session_end));
+        of_party.into_iter().chain(of_home.map(|session_end| ("home.session_end", session_end)))
     }
 
     /// One that comes with the agent.

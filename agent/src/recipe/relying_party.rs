@@ -9,10 +9,13 @@ use super::content::Content;
 use super::key_set::KeySet;
 use super::pointer::Pointer;
 use super::probe::Probe;
+use super::session_end::SessionEnd;
 use super::{AppPath, RecipeError};
 
 /// What may stand in the files of an application that has a secret.
 const WITH_SECRET: [&str; 3] = ["issuer", "client_id", "client_secret"];
+/// Of one that shows its certificate at the TLS handshake.
+const WITH_NEITHER: [&str; 2] = ["issuer", "client_id"];
 /// And of one that has a key instead.
 const WITH_KEY: [&str; 4] = ["issuer", "client_id", "client_private_key_pem", "client_private_key_jwk"];
 
@@ -37,7 +40,21 @@ pub struct RelyingParty {
     pub probe: Option<Probe>,
     /// What shows that it can verify signatures with a new key.
     pub key_set: Option<KeySet>,
+    /// Where it takes logout tokens (OpenID Connect Back-Channel Logout 1.0).
+    pub backchannel_logout_path: Option<AppPath>,
+    /// What the browser loads at a logout (OpenID Connect Front-Channel Logout 1.0).
+    pub frontchannel_logout_path: Option<AppPath>,
+    /// Where the browser may go after a logout that it began (OpenID Connect RP-Initiated Logout 1.0).
+    #[serde(default)]
+    pub post_logout_paths: Vec<AppPath>,
+    /// Where a third party may begin a login (OpenID Connect Core 4).
+    pub initiate_login_path: Option<AppPath>,
+    /// How the agent ends sessions here, for an application that takes no logout tokens.
+    pub session_end: Option<SessionEnd>,
 }
+
+/// The values of an order that the steps of [`RelyingParty::session_end`] may use.
+pub const ORDER_VALUES: [&str; 3] = ["subject", "session_id", "username"];
 
 /// One file.
 #[derive(Debug, Clone, Deserialize)]
@@ -79,8 +96,12 @@ pub enum ClientAuthMethod {
     ClientSecretBasic,
     /// In the form.
     ClientSecretPost,
+    /// The secret signs an assertion (OpenID Connect Core 9).
+    ClientSecretJwt,
     /// No secret: a key of the application's own signs an assertion (RFC 7523 2.2). The agent makes the key.
     PrivateKeyJwt,
+    /// No secret: the instance certificate, at the broker's mTLS address (RFC 8705 2.1).
+    Tls,
 }
 
 /// RFC 7518 3.1.
@@ -99,6 +120,9 @@ impl RelyingParty {
         if self.callback_paths.is_empty() || self.callback_paths.len() > 8 {
             return Err(RecipeError::Incomplete("relying_party needs 1 to 8 callback_paths"));
         }
+        if self.post_logout_paths.len() > 8 {
+            return Err(RecipeError::Incomplete("relying_party may have 8 post_logout_paths"));
+        }
         let placeholder = |place| move |source| RecipeError::Placeholder { place, source };
         let mut names = BTreeSet::new();
         for file in &self.files {
@@ -111,8 +135,11 @@ impl RelyingParty {
                 return Err(RecipeError::FileName(file.name.clone()));
             }
             let known: &[&str] = match self.client_auth_method {
-                ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost => &WITH_SECRET,
+                ClientAuthMethod::ClientSecretBasic
+                | ClientAuthMethod::ClientSecretPost
+                | ClientAuthMethod::ClientSecretJwt => &WITH_SECRET,
                 ClientAuthMethod::PrivateKeyJwt => &WITH_KEY,
+                ClientAuthMethod::Tls => &WITH_NEITHER,
             };
             file.content.check(known).map_err(placeholder("relying_party.files"))?;
         }
@@ -121,6 +148,9 @@ impl RelyingParty {
             proof.equals.check(&["issuer", "client_id"]).map_err(placeholder("relying_party.proof"))?;
         }
         self.probe.as_ref().map_or(Ok(()), Probe::check)?;
+        if let Some(session_end) = &self.session_end {
+            session_end.check("relying_party.session_end", &ORDER_VALUES)?;
+        }
         self.key_set.as_ref().map_or(Ok(()), KeySet::check)
     }
 }
@@ -163,6 +193,23 @@ mod tests {
         for content in ["${client_private_key_pem}", "${client_private_key_jwk}"] {
             assert!(matches!(parse(&file(content)), Err(RecipeError::Placeholder { .. })), "{content}");
         }
+    }
+
+    #[test]
+    fn with_a_certificate_there_is_nothing_secret_to_write() {
+        let file = |content: &str| {
+            let text = format!(
+                "name = 'a'\ntitle = 'A'\ndescription = ''\n[relying_party]\ncallback_paths = ['/cb']\n\
+                 client_auth_method = 'tls'\nid_token_alg = 'ES256'\npkce = true\n\
+                 [[relying_party.files]]\nname = 'a'\nformat = 'json'\ncontent = '{content}'"
+            );
+            Recipe::parse(&text)
+        };
+        file("${client_id}").unwrap();
+        assert!(matches!(file("${client_secret}"), Err(RecipeError::Placeholder { .. })));
+        assert!(parse("").unwrap().relying_party.unwrap().backchannel_logout_path.is_none());
+        let many = "'/a', ".repeat(9);
+        assert!(matches!(parse(&format!("post_logout_paths = [{many}]")), Err(RecipeError::Incomplete(_))));
     }
 
     #[test]

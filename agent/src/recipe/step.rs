@@ -14,7 +14,8 @@ pub struct Step {
     pub method: StepMethod,
     /// Where to.
     pub path: AppPath,
-    /// The JSON body; in password steps with `${username}` and `${password}`.
+    /// The JSON body; in password steps with `${username}` and `${password}`, in steps that end sessions with the values
+    /// of the order.
     pub json: Option<Content>,
     /// What to copy from a cookie to a header, against the application's CSRF check.
     pub csrf: Option<Csrf>,
@@ -48,10 +49,15 @@ pub struct Csrf {
 impl Step {
     /// Refuses what a step that nobody types anything for cannot have: placeholders and outcomes.
     pub(super) fn check_plain(&self, place: &'static str) -> Result<(), RecipeError> {
+        self.check_filled(place, &[])
+    }
+
+    /// Refuses outcomes, and placeholders other than these.
+    pub(super) fn check_filled(&self, place: &'static str, values: &[&str]) -> Result<(), RecipeError> {
         if !self.outcomes.is_empty() {
             return Err(RecipeError::OutcomesThere(place));
         }
         let placeholder = |source| RecipeError::Placeholder { place, source };
-        self.json.as_ref().map_or(Ok(()), |json| json.check(&[]).map_err(placeholder))
+        self.json.as_ref().map_or(Ok(()), |json| json.check(values).map_err(placeholder))
     }
 }

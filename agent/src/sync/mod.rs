@@ -1,7 +1,8 @@
 //! The Sync loop: one stream to the broker for as long as both live. The agent says which resources it uses; the broker
 //! sends what it should have beyond that. Trust bundle, home directory and renewal order are in effect once they are on
 //! disk, which is done here; the key set and the client credentials are brought about by `key_set` and `apply`, which know
-//! no stream. Whatever comes into effect, or cannot, is told by itself ([`told`]).
+//! no stream. Whatever comes into effect, or cannot, is told by itself ([`told`]). Orders to end sessions are carried out by
+//! `session_end` and answered on the stream that they came by.
 //!
 //! When the stream breaks: the first reconnect is spread as wide as the broker asked for, because all agents lost it at
 //! the same moment; after that full jitter from 1 s to 5 min, forgotten once a stream has lived for a minute. What was
@@ -17,7 +18,7 @@ use std::time::Duration;
 
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
 use homeward_proto::v1::{
-    Delta, Heartbeat, Hello, Resource, Snapshot, SyncRequest, SyncResponse, sync_request, sync_response,
+    Delta, Heartbeat, Hello, Resource, SessionsEnded, Snapshot, SyncRequest, SyncResponse, sync_request, sync_response,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -38,6 +39,7 @@ use crate::refusal::Dismissal;
 use crate::resources::RESOURCES;
 use crate::resources::standing::{Standing, State};
 use crate::resources::wanted::Wanted;
+use crate::session_end::Queue;
 use crate::{clock, random};
 
 /// How often the agent says that it is there, and the share by which that varies.
@@ -70,6 +72,8 @@ pub(crate) struct Sync {
     pub(crate) contact: Contact,
     /// What is done about an identity that no longer holds.
     pub(crate) ailing: Ailing,
+    /// Who ends sessions when the broker orders it.
+    pub(crate) session_ends: Queue,
     /// How wide the broker wants the first reconnect to be spread.
     pub(crate) spread: Duration,
 }
@@ -142,14 +146,16 @@ impl Sync {
         tracing::info!(broker = self.identity.agent_url(), "connected to the broker");
         // What is still wanted from the last stream is not answered on this one before the broker has said it again.
         let mut heard = false;
+        let (answers, mut sessions_ended) = mpsc::channel(UNSENT);
         let mut heartbeat = Box::pin(tokio::time::sleep(next_heartbeat()));
         loop {
             tokio::select! {
                 message = responses.message() => {
                     let message = message.map_err(Box::new)?.ok_or(End::Closed)?;
                     heard = true;
-                    told.awaits_answer(&self.take(message)?);
+                    told.awaits_answer(&self.take(message, &answers)?);
                 }
+                Some(ended) = sessions_ended.recv() => send(&requests, sync_request::Message::SessionsEnded(ended))?,
                 Ok(()) = standing.changed() => {}
                 () = &mut heartbeat => {
                     let now = standing.borrow().clone();
@@ -185,7 +191,7 @@ impl Sync {
     }
 
     /// Which resources came.
-    fn take(&mut self, message: SyncResponse) -> Result<Vec<Resource>, End> {
+    fn take(&mut self, message: SyncResponse, answers: &mpsc::Sender<SessionsEnded>) -> Result<Vec<Resource>, End> {
         match message.message {
             Some(sync_response::Message::Snapshot(snapshot)) => Ok(self.take_snapshot(snapshot)),
             Some(sync_response::Message::Delta(delta)) => Ok(self.take_delta(delta)),
@@ -193,7 +199,10 @@ impl Sync {
                 let after = drain.retry_after_duration.and_then(|after| after.try_into().ok());
                 Err(End::Drained(after.unwrap_or_default()))
             }
-            Some(sync_response::Message::EndSessions(_)) => Ok(Vec::new()),
+            Some(sync_response::Message::EndSessions(order)) => {
+                self.session_ends.take(order, answers);
+                Ok(Vec::new())
+            }
             // A newer broker may say what this agent does not know.
             None => Ok(Vec::new()),
         }

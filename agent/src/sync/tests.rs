@@ -4,7 +4,10 @@ use std::path::Path;
 
 use homeward_proto::v1::sync_request::Message as Said;
 use homeward_proto::v1::sync_response::Message as Says;
-use homeward_proto::v1::{Ack, ClientCredentials, Drain, HomeEntry, KeySetProofMethod, RenewalOrder, ResourceVersion};
+use homeward_proto::v1::{
+    Ack, ClientCredentials, Drain, EndSessions, HomeEntry, KeySetProofMethod, RenewalOrder, ResourceVersion,
+    SessionsEndedOutcome, end_sessions,
+};
 use tonic::Code;
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -12,9 +15,11 @@ use super::*;
 use crate::config::Config;
 use crate::config::raw::RawConfig;
 use crate::disk::PrivateDir;
+use crate::home::watch::Watch;
 use crate::key_set::{KeySetProver, Means};
 use crate::renewal::order::Orders;
 use crate::resources::standing::Refusal;
+use crate::session_end::{self, SessionEnder};
 use crate::test_authority::TestAuthority;
 use crate::test_broker::{AgentStream, TestBroker};
 
@@ -67,6 +72,10 @@ fn sync(folder: &Path, identity: &Arc<Identity>) -> (Arc<Standing>, tokio::task:
     let prover =
         KeySetProver { application: application.clone(), means: Means::NoRelyingParty, standing: standing.clone() };
     tokio::spawn(prover.run(key_sets));
+    let at_home = Watch::new(&config, application.clone(), broker.clone());
+    let ender = SessionEnder::new(&config, application.clone(), at_home);
+    let (session_ends, orders_to_end) = session_end::queue();
+    tokio::spawn(ender.run(orders_to_end));
     let sync = Sync {
         settling: Settling { identity: identity.clone(), orders, standing: standing.clone() },
         ailing: Ailing { data: data.clone(), identity: identity.clone(), broker: broker.clone() },
@@ -77,6 +86,7 @@ fn sync(folder: &Path, identity: &Arc<Identity>) -> (Arc<Standing>, tokio::task:
         spread: Duration::ZERO,
         standing: standing.clone(),
         wanted,
+        session_ends,
     };
     (standing, tokio::spawn(sync.run()))
 }
@@ -197,6 +207,19 @@ async fn an_order_is_acknowledged_once_its_moment_is_drawn() {
     stream.says(Says::Delta(Delta { changes: Some(Snapshot { revision: 8, ..Snapshot::default() }), removed }));
     alpha.standing.watch().wait_for(|state| state.applied.revision == 8).await.unwrap();
     assert!(orders().due(None).is_none());
+}
+
+#[tokio::test]
+async fn an_order_to_end_sessions_is_answered_and_holds_up_nothing() {
+    let mut alpha = Alpha::start().await;
+    let (mut stream, _) = alpha.connects().await;
+    let user = Some(end_sessions::User::HomeUserId("7".to_owned()));
+    stream.says(Says::EndSessions(EndSessions { id: "one".to_owned(), user }));
+    let Said::SessionsEnded(answer) = stream.hears().await else { panic!("an answer") };
+    // The recipe's command needs parameters that this configuration does not have.
+    assert_eq!((answer.id.as_str(), answer.outcome()), ("one", SessionsEndedOutcome::NotSupported));
+    stream.says(Says::Snapshot(everything()));
+    assert_eq!(resources(&stream.hears_acks(2).await), [51, 52]);
 }
 
 #[tokio::test]

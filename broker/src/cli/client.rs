@@ -16,14 +16,14 @@ pub(super) enum Command {
         /// Its client id, or the name of the instance or relying party whose only client it is.
         client: String,
         #[command(flatten)]
-        policy: Box<Policy>,
+        policy: Box<Demands>,
     },
 }
 
 /// What is to be changed.
 #[derive(Args, Debug)]
 #[group(required = true, multiple = true)]
-pub(super) struct Policy {
+pub(super) struct Demands {
     /// A set of demands: fapi2 for all that FAPI 2.0 Security Profile wants, or none.
     #[arg(long, value_name = "NAME", value_parser = ["none", "fapi2"])]
     profile: Option<String>,
@@ -50,8 +50,8 @@ pub(super) struct Policy {
     claims_in_id_token: Option<bool>,
 }
 
-impl From<Policy> for v1::ClientPolicy {
-    fn from(policy: Policy) -> Self {
+impl From<Demands> for v1::ClientPolicy {
+    fn from(policy: Demands) -> Self {
         Self {
             profile: policy.profile,
             require_par: policy.require_par,

@@ -14,7 +14,7 @@ use crate::authority::CaError;
 use crate::enrolment::EnrolmentError;
 use crate::grants::ProbeError;
 use crate::login::LoginError;
-use crate::registry::{ClientKeyError, ClientPolicyError, TrustError};
+use crate::registry::{ClientKeyError, ClientPolicyError, PolicyConflict, TrustError};
 use crate::rotation::RotationError;
 use crate::storage::StoreError;
 
@@ -159,9 +159,9 @@ pub(super) fn client_policy(refusal: &ClientPolicyError) -> Status {
     let (code, reason) = match refusal {
         E::Unknown => (Code::NotFound, "CLIENT_UNKNOWN"),
         E::Ambiguous => (Code::FailedPrecondition, "CLIENT_AMBIGUOUS"),
-        E::PublicClient => (Code::FailedPrecondition, "CLIENT_PUBLIC"),
-        E::Fapi2 => (Code::FailedPrecondition, "CLIENT_AUTHENTICATION_WEAK"),
-        E::NoSector => (Code::FailedPrecondition, "SECTOR_MISSING"),
+        E::Conflict(PolicyConflict::PublicClient) => (Code::FailedPrecondition, "CLIENT_PUBLIC"),
+        E::Conflict(PolicyConflict::Fapi2) => (Code::FailedPrecondition, "CLIENT_AUTHENTICATION_WEAK"),
+        E::Conflict(PolicyConflict::NoSector) => (Code::FailedPrecondition, "SECTOR_MISSING"),
         E::Store(error) => return store(error),
     };
     status(code, reason, &refusal.to_string())

@@ -17,7 +17,7 @@ use crate::oidc::caller::Caller;
 use crate::oidc::client_auth::AuthenticatedClient;
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::Parameters;
-use crate::oidc::token::{TokenRequest, form};
+use crate::oidc::token::{self, TokenRequest};
 use crate::oidc::{Provider, path};
 use crate::registry::{GrantType, Scopes};
 
@@ -38,7 +38,8 @@ pub(super) async fn post(
     caller: Caller,
     body: Bytes,
 ) -> Result<Response, TokenRequestError> {
-    let asked = provider.ask_for_device(&caller, &form(&caller, &body)?, provider.clock.now()).await?;
+    let parameters = token::form(&caller, &body)?;
+    let asked = provider.ask_for_device(&caller, &parameters, provider.clock.now()).await?;
     let page = provider.issuer.address(path::DEVICE);
     let answer = DeviceAnswer {
         device_code: asked.device_code.expose_secret(),

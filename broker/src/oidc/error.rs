@@ -255,8 +255,6 @@ fn of_store(error: &StoreError) -> Problem {
 /// Why a request is not taken that a client pushed (RFC 9126 2.3).
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PushError {
-    #[error("the request is no form, or has a query")]
-    NotAForm,
     #[error(transparent)]
     Client(TokenRequestError),
     #[error(transparent)]
@@ -269,7 +267,6 @@ impl IntoResponse for PushError {
     fn into_response(self) -> Response {
         let (status, error) = match self {
             Self::Client(error) => return error.into_response(),
-            Self::NotAForm => (StatusCode::BAD_REQUEST, oauth("invalid_request", "Send a form in the body.")),
             Self::Request(error) => (StatusCode::BAD_REQUEST, of_request(error)),
             Self::Login(_) => UNAVAILABLE,
         };

@@ -13,7 +13,7 @@
 //! | `/device_authorization`, `/device` | `device_authorization.rs`: the device's side, `device.rs`: its user's |
 //! | `/introspect`, `/revoke` | `introspect.rs`, `revoke.rs` |
 //! | `/register` | `registration`: clients register, and look after themselves |
-//! | `/jwks`, `/.well-known/openid-configuration` | documents |
+//! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
 
@@ -57,6 +57,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::{get, post};
+use url::Url;
 
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
@@ -85,6 +86,7 @@ pub use peer_certificate::PeerCertificate;
 /// Where things are, below the issuer.
 mod path {
     pub(super) const DISCOVERY: &str = "/.well-known/openid-configuration";
+    pub(super) const OAUTH_DISCOVERY: &str = "/.well-known/oauth-authorization-server";
     pub(super) const JWKS: &str = "/jwks";
     pub(super) const AUTHORIZE: &str = "/authorize";
     pub(super) const CHOOSE_HOME: &str = "/login/home";
@@ -92,12 +94,13 @@ mod path {
     pub(super) const PAR: &str = "/par";
     pub(super) const TOKEN: &str = "/token";
     pub(super) const USERINFO: &str = "/userinfo";
+    pub(super) const INTROSPECT: &str = "/introspect";
+    pub(super) const REVOKE: &str = "/revoke";
+    pub(super) const LOGOUT: &str = "/logout";
     pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
     pub(super) const DEVICE: &str = "/device";
     pub(super) const DEVICE_CONNECTED: &str = "/device/connected";
     pub(super) const DEVICE_REFUSED: &str = "/device/refused";
-    pub(super) const INTROSPECT: &str = "/introspect";
-    pub(super) const REVOKE: &str = "/revoke";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -110,7 +113,7 @@ pub struct Foundations {
     pub registry: Registry,
     /// What the agents have acknowledged.
     pub liveness: Liveness,
-    /// Seals codes and tokens, and the secrets of clients.
+    /// Seals codes and tokens, opens client secrets.
     pub kek: Arc<KeyEncryptionKey>,
     /// What tokens are signed with.
     pub keys: KeySet,
@@ -118,6 +121,8 @@ pub struct Foundations {
     pub outbound: Outbound,
     /// How the keys are published.
     pub publication: Publication,
+    /// Where clients show certificates: the agents' port.
+    pub agent_url: Url,
     /// What subjects are made with.
     pub subjects: SubjectKey,
     /// The time.
@@ -156,7 +161,8 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, kek, keys, outbound, publication, subjects, clock } = foundations;
+        let Foundations { store, registry, liveness, kek, keys, outbound, publication, agent_url, subjects, clock } =
+            foundations;
         let signer = TokenSigner::new(keys.clone(), liveness);
         let grants = GrantFoundations {
             store: store.clone(),
@@ -171,7 +177,7 @@ impl Provider {
             consents: Consents::new(store.clone()),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             challenges: SeenChallenges::default(),
-            discovery: discovery::document(&issuer),
+            discovery: discovery::document(&issuer, &agent_url),
             published_keys: PublishedKeys::new(keys, publication),
             devices: Devices::new(store.clone(), grants.clone()),
             device_limits: DeviceLimits::new(),
@@ -199,6 +205,7 @@ impl Provider {
 pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
     let router = endpoints_for_clients()
         .route(path::DISCOVERY, get(discovery::get))
+        .route(path::OAUTH_DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(jwks::get))
         .route(path::AUTHORIZE, get(authorize::get).head(no_head).post(authorize::post))
         .route(path::CHOOSE_HOME, post(choice::post))

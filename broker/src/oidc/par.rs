@@ -13,12 +13,12 @@ use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::login::Pushed;
-use crate::oidc::Provider;
 use crate::oidc::caller::Caller;
 use crate::oidc::client_auth::AuthenticatedClient;
 use crate::oidc::error::PushError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::Channel;
+use crate::oidc::{Provider, token};
 
 /// With the request in the body, and the client's authentication as at the token endpoint.
 pub(super) async fn post(
@@ -26,11 +26,7 @@ pub(super) async fn post(
     caller: Caller,
     body: Bytes,
 ) -> Result<Response, PushError> {
-    // What stands in an address ends up in logs: nothing is read from there.
-    if caller.has_query {
-        return Err(PushError::NotAForm);
-    }
-    let parameters = Parameters::of_form(&caller.headers, &body).map_err(|_| PushError::NotAForm)?;
+    let parameters = token::form(&caller, &body).map_err(PushError::Client)?;
     let pushed = provider.push(&caller, &parameters, provider.clock.now()).await?;
     let answer = json!({"request_uri": pushed.request_uri, "expires_in": pushed.expires_in.as_secs()});
     Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response())

@@ -50,9 +50,28 @@ pub(super) fn is_public(address: IpAddr) -> bool {
     }
 }
 
+/// Whether a name is this machine by definition (RFC 6761 6.3); as URLs have it, in lower case.
+pub(super) fn is_local_name(name: &str) -> bool {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    name == "localhost" || name.ends_with(".localhost")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_names_below_localhost_are_this_machine() {
+        for (name, local) in [
+            ("localhost", true),
+            ("beta.localhost", true),
+            ("beta.localhost.", true),
+            ("notlocalhost", false),
+            ("localhost.evil.example", false),
+        ] {
+            assert_eq!(is_local_name(name), local, "{name}");
+        }
+    }
 
     // A6, B20
     #[test]

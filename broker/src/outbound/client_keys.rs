@@ -1,9 +1,9 @@
 //! The public keys of clients, wherever they are: in the registration, or at the client's own `jwks_uri` (RFC 7591 2).
 //!
 //! Keys that were fetched are kept for some minutes. One that is asked for and is not among them may be new, because the
-//! client turns its keys: then they are fetched again, but not more than once a minute for a client, whatever strangers
-//! put into `kid`, and once for all who wait. When a client's own server fails, the keys that it showed last stay good
-//! for a day: a login must not fail for that.
+//! client turns its keys: then they are fetched again at once, but for that reason not more than once a minute for a
+//! client, whatever strangers put into `kid`; and once for all who wait. When a client's own server fails, the keys that
+//! it showed last stay good for a day: a login must not fail for that.
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError};
@@ -23,8 +23,11 @@ const FRESH: Duration = Duration::from_secs(300);
 /// How long they are used while nobody answers.
 const STALE: Duration = Duration::from_secs(86_400);
 
-/// Pause between two fetches for one client.
-const PAUSE: Duration = Duration::from_secs(60);
+/// Pause between two fetches for one client because a key was unknown.
+const SURPRISE: Duration = Duration::from_secs(60);
+
+/// Pause after a fetch that failed.
+const RETRY: Duration = Duration::from_secs(10);
 
 /// Largest JWK Set, in bytes.
 const MAX_SET: usize = 64 * 1024;
@@ -44,7 +47,10 @@ pub struct ClientKeySets {
 struct Fetched {
     from: String,
     keys: Option<(ClientJwks, Timestamp)>,
+    /// The last fetch.
     tried_at: Option<Timestamp>,
+    /// The last fetch because a key was unknown.
+    surprised_at: Option<Timestamp>,
 }
 
 impl ClientKeySets {
@@ -110,13 +116,19 @@ impl Fetched {
         if self.from != address {
             *self = Self { from: address.to_owned(), ..Self::default() };
         }
+        let rested = |last: Option<Timestamp>, pause| last.is_none_or(|at| now >= at + pause);
         let fresh = self.keys.as_ref().is_some_and(|(_, at)| now < *at + FRESH);
         let found = self.found(kid, alg, now);
-        let rested = self.tried_at.is_none_or(|at| now >= at + PAUSE);
-        if !rested || (fresh && !found.is_empty()) {
+        let fetch = match (fresh, found.is_empty()) {
+            (true, false) => false,
+            (true, true) => rested(self.surprised_at, SURPRISE),
+            (false, _) => rested(self.tried_at, RETRY),
+        };
+        if !fetch {
             return found;
         }
         self.tried_at = Some(now);
+        self.surprised_at = if fresh { Some(now) } else { self.surprised_at };
         match outbound.fetch_json(address, MAX_SET).await {
             Err(error) => warn!(address, %error, "the keys of a client were not fetched"),
             Ok(set) => match ClientJwks::read(&set) {

@@ -11,10 +11,12 @@
 
 mod address;
 mod client_keys;
+#[cfg(test)]
+mod tests;
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -177,6 +179,10 @@ impl Client {
         let found: Vec<SocketAddr> = match url.host().ok_or(OutboundError::Address)? {
             Host::Ipv4(address) => vec![(address, port).into()],
             Host::Ipv6(address) => vec![(address, port).into()],
+            // Some resolvers ask the network, or know nothing. Judged like any other address afterwards.
+            Host::Domain(name) if address::is_local_name(name) => {
+                vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+            }
             Host::Domain(name) => {
                 tokio::net::lookup_host((name, port)).await.map_err(OutboundError::Unreachable)?.collect()
             }

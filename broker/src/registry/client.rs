@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::keys::SigningAlgorithm;
-use crate::registry::{Instance, RelyingParty, SubjectType};
+use crate::registry::{ClientPolicyChange, Instance, RelyingParty, SubjectType};
 use crate::secret::SecretHash;
 use crate::storage::table::Record;
 
@@ -88,6 +88,9 @@ pub struct RegisteredClient {
     pub metadata: Value,
     /// When it was registered.
     pub registered_at: Timestamp,
+    /// What ops have said of it since: it counts more than what the client says of itself, now and later.
+    #[serde(default)]
+    pub word_of_ops: ClientPolicyChange,
 }
 
 impl Record for RegisteredClient {

@@ -27,6 +27,19 @@ const MAX_KID: usize = 256;
 pub const CLIENT_SIGNING_ALGS: [Algorithm; 4] =
     [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
 
+/// As in `alg` (RFC 7518 3.1).
+pub const fn alg_name(alg: Algorithm) -> &'static str {
+    match alg {
+        Algorithm::RS256 => "RS256",
+        Algorithm::PS256 => "PS256",
+        Algorithm::ES256 => "ES256",
+        Algorithm::EdDSA => "EdDSA",
+        Algorithm::HS256 => "HS256",
+        // Nothing here is signed by any other.
+        _ => "",
+    }
+}
+
 /// Keys that signatures of a client can be verified with.
 #[derive(Clone, Debug)]
 pub struct ClientJwks(Vec<Entry>);
@@ -82,8 +95,7 @@ impl ClientJwks {
 
     /// The keys that may have signed something by this algorithm. A `kid` names one; without it all that fit are tried.
     pub fn verifying(&self, kid: Option<&str>, alg: Algorithm) -> Vec<DecodingKey> {
-        let said = format!("{alg:?}");
-        let fits = |entry: &&Entry| entry.kind.fits(alg) && entry.alg.as_ref().is_none_or(|own| *own == said);
+        let fits = |entry: &&Entry| entry.kind.fits(alg) && entry.alg.as_deref().is_none_or(|own| own == alg_name(alg));
         let named = |entry: &&Entry| kid.is_none() || entry.kid.is_none() || entry.kid.as_deref() == kid;
         self.0.iter().filter(fits).filter(named).map(|entry| entry.key.clone()).collect()
     }
@@ -126,7 +138,7 @@ fn entry(key: &Map<String, Value>) -> Result<Option<Entry>, ClientJwksError> {
     };
     let alg = text("alg").map(str::to_owned);
     // One that says it is for another algorithm is of no use here.
-    if alg.as_ref().is_some_and(|alg| !CLIENT_SIGNING_ALGS.iter().any(|known| format!("{known:?}") == *alg)) {
+    if alg.as_ref().is_some_and(|alg| !CLIENT_SIGNING_ALGS.iter().any(|known| alg_name(*known) == alg)) {
         return Ok(None);
     }
     let kid = text("kid").map(str::to_owned);
@@ -160,4 +172,92 @@ pub enum ClientJwksError {
     /// Other types, curves, algorithms or uses.
     #[error("there is no key for signatures by RS256, PS256, ES256 or EdDSA")]
     NothingUsable,
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const X: &str = "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU";
+    const Y: &str = "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0";
+    /// RFC 8037 A.2.
+    const ED25519_X: &str = "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo";
+
+    fn ec(changed: &Value) -> Value {
+        let mut key = json!({"kty": "EC", "crv": "P-256", "kid": "1", "x": X, "y": Y});
+        key.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
+        key
+    }
+
+    fn rsa(bytes: usize) -> Value {
+        json!({"kty": "RSA", "kid": "r", "n": URL_SAFE_NO_PAD.encode(vec![0xff; bytes]), "e": "AQAB"})
+    }
+
+    fn read(keys: &[Value]) -> Result<ClientJwks, ClientJwksError> {
+        ClientJwks::read(&json!({"keys": keys}))
+    }
+
+    #[test]
+    fn keys_of_each_kind_serve_their_algorithms() {
+        let ed25519 = json!({"kty": "OKP", "crv": "Ed25519", "kid": "e", "x": ED25519_X});
+        let keys = read(&[ec(&json!({})), rsa(256), ed25519]).unwrap();
+        for (kid, alg, expected) in [
+            (Some("1"), Algorithm::ES256, 1),
+            (Some("r"), Algorithm::RS256, 1),
+            (Some("r"), Algorithm::PS256, 1),
+            (Some("e"), Algorithm::EdDSA, 1),
+            (None, Algorithm::ES256, 1),
+            (Some("r"), Algorithm::ES256, 0),
+            (Some("1"), Algorithm::RS256, 0),
+            (Some("1"), Algorithm::HS256, 0),
+            (Some("x"), Algorithm::ES256, 0),
+        ] {
+            assert_eq!(keys.verifying(kid, alg).len(), expected, "{kid:?} {alg:?}");
+        }
+        let mut bound = rsa(256);
+        bound["alg"] = json!("PS256");
+        let bound = read(&[bound]).unwrap();
+        assert_eq!(
+            (bound.verifying(None, Algorithm::PS256).len(), bound.verifying(None, Algorithm::RS256).len()),
+            (1, 0)
+        );
+    }
+
+    // J3
+    #[test]
+    fn hostile_sets_are_refused() {
+        use ClientJwksError as E;
+        for (keys, expected) in [
+            (vec![ec(&json!({"d": "x"}))], E::Private),
+            (vec![ec(&json!({})), json!({"kty": "oct", "k": "c2VjcmV0"})], E::Private),
+            (vec![rsa(128)], E::Weak),
+            (vec![rsa(1025)], E::Weak),
+            (vec![ec(&json!({})), ec(&json!({}))], E::KidRepeated),
+            (vec![ec(&json!({"x": Y}))], E::Malformed),
+            (vec![ec(&json!({"y": ""}))], E::Malformed),
+            (vec![ec(&json!({"kid": "x".repeat(300)}))], E::Malformed),
+            (vec![json!("x")], E::NotASet),
+            (vec![json!({"kty": "RSA", "e": "AQAB"})], E::Malformed),
+            (vec![json!({"kty": "OKP", "crv": "Ed25519", "x": "AA"})], E::Malformed),
+            (vec![ec(&json!({"use": "enc"}))], E::NothingUsable),
+            (vec![ec(&json!({"alg": "none"}))], E::NothingUsable),
+            (vec![ec(&json!({"crv": "P-384"}))], E::NothingUsable),
+            (vec![], E::NothingUsable),
+            ((0..17).map(|n| ec(&json!({"kid": n.to_string()}))).collect(), E::TooMany),
+        ] {
+            assert_eq!(read(&keys).err(), Some(expected), "{keys:?}");
+        }
+        for set in [json!({}), json!([]), json!({"keys": {}}), json!("x"), json!(null)] {
+            assert_eq!(ClientJwks::read(&set).err(), Some(E::NotASet));
+        }
+    }
+
+    #[test]
+    fn keys_for_others_are_passed_over() {
+        let p384 = json!({"kty": "EC", "crv": "P-384", "x": X, "y": Y});
+        let keys = read(&[p384, ec(&json!({"use": "enc", "kid": "2"})), ec(&json!({"use": "sig"}))]).unwrap();
+        assert_eq!(keys.verifying(None, Algorithm::ES256).len(), 1);
+    }
 }

@@ -1,6 +1,7 @@
 //! What ops change of a client: of an instance, or of a relying party without agent.
 
 use homeward_certs::identity::InstanceName;
+use serde::{Deserialize, Serialize};
 use tracing::info;
 use url::Url;
 
@@ -12,7 +13,8 @@ use crate::registry::{
 use crate::storage::{Revision, StoreError};
 
 /// What is to be changed; what is unset stays.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ClientPolicyChange {
     /// A set of demands by name.
     pub profile: Option<SecurityProfile>,
@@ -75,6 +77,7 @@ impl Registry {
             let mut client = client.ok_or(ClientPolicyError::Unknown)?;
             let sector = client.sector();
             change.apply(&mut client.relying_party, sector)?;
+            client.word_of_ops = client.word_of_ops.followed_by(change);
             Ok(client)
         };
         self.clients.update(id.as_str(), decide).await
@@ -100,20 +103,24 @@ impl Snapshot {
 }
 
 impl ClientPolicyChange {
-    fn apply(&self, party: &mut RelyingParty, sector: Option<String>) -> Result<(), ClientPolicyError> {
+    /// Does to a client what is said, whose sector (OpenID Connect Core 8.1) is this.
+    ///
+    /// # Errors
+    /// When the client could not do what is demanded.
+    pub fn apply(&self, party: &mut RelyingParty, sector: Option<String>) -> Result<(), PolicyConflict> {
+        let public = party.auth_method == ClientAuthMethod::None;
         if let Some(grant_types) = &self.grant_types {
-            let own =
-                |kind: &GrantType| party.auth_method == ClientAuthMethod::None && kind.is_for_confidential_clients();
-            if grant_types.iter().any(own) {
-                return Err(ClientPolicyError::PublicClient);
+            if public && grant_types.iter().any(|kind| kind.is_for_confidential_clients()) {
+                return Err(PolicyConflict::PublicClient);
             }
             party.policy.grant_types = grant_types.iter().copied().collect();
         }
-        party.policy.subject_type = match self.pairwise {
-            None => party.policy.subject_type.clone(),
-            Some(false) => SubjectType::Public,
-            Some(true) => SubjectType::Pairwise { sector: sector.ok_or(ClientPolicyError::NoSector)? },
-        };
+        if let Some(pairwise) = self.pairwise {
+            party.policy.subject_type = match pairwise {
+                false => SubjectType::Public,
+                true => SubjectType::Pairwise { sector: sector.ok_or(PolicyConflict::NoSector)? },
+            };
+        }
         let policy = &mut party.policy;
         policy.profile = self.profile.unwrap_or(policy.profile);
         policy.require_par = self.require_par.unwrap_or(policy.require_par);
@@ -121,12 +128,26 @@ impl ClientPolicyChange {
         policy.claims_in_id_token = self.claims_in_id_token.unwrap_or(policy.claims_in_id_token);
         party.id_token_alg = self.id_token_alg.unwrap_or(party.id_token_alg);
         party.pkce_required = self.require_pkce.unwrap_or(party.pkce_required);
-        let public = party.auth_method == ClientAuthMethod::None;
-        if public && !party.pkce_required {
-            return Err(ClientPolicyError::PublicClient);
-        }
         let asymmetric = matches!(party.auth_method, ClientAuthMethod::PrivateKeyJwt | ClientAuthMethod::TlsClientAuth);
-        if party.policy.is_fapi2() && !asymmetric { Err(ClientPolicyError::Fapi2) } else { Ok(()) }
+        match (public && !party.pkce_required, party.policy.is_fapi2() && !asymmetric) {
+            (true, _) => Err(PolicyConflict::PublicClient),
+            (false, true) => Err(PolicyConflict::Fapi2),
+            (false, false) => Ok(()),
+        }
+    }
+
+    /// What is said after both were said.
+    fn followed_by(&self, later: &Self) -> Self {
+        Self {
+            profile: later.profile.or(self.profile),
+            require_par: later.require_par.or(self.require_par),
+            require_pkce: later.require_pkce.or(self.require_pkce),
+            require_dpop: later.require_dpop.or(self.require_dpop),
+            grant_types: later.grant_types.clone().or_else(|| self.grant_types.clone()),
+            pairwise: later.pairwise.or(self.pairwise),
+            id_token_alg: later.id_token_alg.or(self.id_token_alg),
+            claims_in_id_token: later.claims_in_id_token.or(self.claims_in_id_token),
+        }
     }
 }
 
@@ -151,15 +172,9 @@ fn host(uri: &str) -> Option<String> {
     Url::parse(uri).ok()?.host_str().map(str::to_owned)
 }
 
-/// Why a client is not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientPolicyError {
-    /// No client has this id or name.
-    #[error("there is no such client: see `client list`")]
-    Unknown,
-    /// The relying party has several.
-    #[error("this relying party has several clients: name one by its client id, see `client list`")]
-    Ambiguous,
+/// What a client could not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyConflict {
     /// What it asks for cannot be bound to it.
     #[error("a public client always sends a PKCE challenge, and has no client_credentials and no token exchange")]
     PublicClient,
@@ -169,6 +184,20 @@ pub enum ClientPolicyError {
     /// Its callbacks are in several places.
     #[error("pairwise subjects need callbacks on one host, or a sector_identifier_uri")]
     NoSector,
+}
+
+/// Why a client is not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientPolicyError {
+    /// No client has this id or name.
+    #[error("there is no such client: see `client list`")]
+    Unknown,
+    /// The relying party has several.
+    #[error("this relying party has several clients: name one by its client id, see `client list`")]
+    Ambiguous,
+    /// The client could not do what is demanded.
+    #[error(transparent)]
+    Conflict(#[from] PolicyConflict),
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -8,8 +8,11 @@ use crate::registry::{Instance, Snapshot};
 impl Snapshot {
     /// An instance whose name, to the eye, is this one: whatever its case, spaces, punctuation and look-alike letters.
     pub fn look_alike(&self, name: &str) -> Option<&Instance> {
-        let seen = seen(name);
-        let alike = |own: &str| seen.iter().any(|form| !form.is_empty() && self::seen(own).contains(form));
+        let wanted = seen(name);
+        let alike = |own: &str| {
+            let own = seen(own);
+            wanted.iter().any(|form| !form.is_empty() && own.contains(form))
+        };
         let found = self.instances().find(|instance| alike(&instance.display_name) || alike(instance.name.as_str()));
         found.map(|instance| &**instance)
     }

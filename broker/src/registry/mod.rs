@@ -45,9 +45,9 @@ pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
     SecurityProfile,
 };
-pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError};
+pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError, alg_name};
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
-pub use client_policy::{ClientPolicyChange, ClientPolicyError, sector};
+pub use client_policy::{ClientPolicyChange, ClientPolicyError, PolicyConflict, sector};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 use anyhow::{Context as _, anyhow};
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-use axum::extract::{Query, State};
+use axum::extract::{Form, Query, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
 use axum::response::{IntoResponse as _, Redirect, Response};
 use base64::Engine as _;
@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Failure, Shared, Shop, cookie_of, now};
+use super::{Failure, Session, Shared, Shop, cookie_of, now};
 
 /// A login on its way.
 #[derive(Debug)]
@@ -27,12 +27,14 @@ pub(super) struct Pending {
     state: CsrfToken,
     nonce: Nonce,
     verifier: PkceCodeVerifier,
+    /// Where the browser goes when it is signed in.
+    next: String,
 }
 
 /// What the agent wrote: a secret, or a key.
 #[derive(Deserialize)]
 pub(super) struct HomewardCredentials {
-    issuer: String,
+    pub(super) issuer: String,
     pub(super) client_id: String,
     client_secret: Option<String>,
     /// PKCS#8 in PEM.
@@ -54,7 +56,7 @@ impl Shared {
         Ok(credentials)
     }
 
-    async fn provider(&self) -> anyhow::Result<(HomewardCredentials, CoreProviderMetadata)> {
+    pub(super) async fn provider(&self) -> anyhow::Result<(HomewardCredentials, CoreProviderMetadata)> {
         let credentials = self.read_credentials()?;
         let issuer = IssuerUrl::new(credentials.issuer.clone())?;
         let metadata = CoreProviderMetadata::discover_async(issuer, &OidcHttp(&self.http)).await;
@@ -73,6 +75,33 @@ pub(super) async fn fetch_keys(State(shared): Shop) -> Result<StatusCode, Failur
 }
 
 pub(super) async fn begin(State(shared): Shop, uri: Uri) -> Result<Response, Failure> {
+    // Whatever the test wants of the login, for example ?prompt=login.
+    let more = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()).into_owned().collect();
+    begin_with(&shared, more, "/".to_owned()).await
+}
+
+#[derive(Deserialize)]
+pub(super) struct Initiated {
+    iss: String,
+    login_hint: Option<String>,
+    target_link_uri: Option<String>,
+}
+
+/// OpenID Connect Core 4: somebody else begins a login here.
+pub(super) async fn initiate(State(shared): Shop, Form(initiated): Form<Initiated>) -> Result<Response, Failure> {
+    if initiated.iss != shared.read_credentials()?.issuer {
+        Err(anyhow!("this site logs nobody in at {}", initiated.iss))?;
+    }
+    // 4: verified, so that this is no open redirector.
+    let target = initiated.target_link_uri.unwrap_or_else(|| shared.public_url.clone());
+    let next = target.strip_prefix(&shared.public_url).filter(|path| path.is_empty() || path.starts_with('/'));
+    let next = next.context("the target_link_uri is not of this site")?;
+    let next = if next.is_empty() { "/" } else { next }.to_owned();
+    let hint = initiated.login_hint.map(|hint| ("login_hint".to_owned(), hint));
+    begin_with(&shared, hint.into_iter().collect(), next).await
+}
+
+async fn begin_with(shared: &Shared, more: Vec<(String, String)>, next: String) -> Result<Response, Failure> {
     let (credentials, metadata) = shared.provider().await?;
     let redirect = RedirectUrl::new(format!("{}/callback", shared.public_url)).map_err(anyhow::Error::from)?;
     let secret = credentials.client_secret.clone().map(ClientSecret::new);
@@ -84,14 +113,13 @@ pub(super) async fn begin(State(shared): Shop, uri: Uri) -> Result<Response, Fai
         .add_scope(Scope::new("profile".into()))
         .add_scope(Scope::new("email".into()))
         .set_pkce_challenge(challenge);
-    // Whatever the test wants of the login, for example ?prompt=login.
-    for (name, value) in url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes()) {
-        request = request.add_extra_param(name.into_owned(), value.into_owned());
+    for (name, value) in more {
+        request = request.add_extra_param(name, value);
     }
     let (address, state, nonce) = request.url();
     let id = Uuid::new_v4().to_string();
     let cookie = format!("site-login={id}; Path=/; HttpOnly; SameSite=Lax");
-    let pending = Pending { state, nonce, verifier };
+    let pending = Pending { state, nonce, verifier, next };
     shared.pending.lock().unwrap_or_else(PoisonError::into_inner).insert(id, pending);
     Ok(([(header::SET_COOKIE, cookie)], Redirect::to(address.as_str())).into_response())
 }
@@ -140,8 +168,9 @@ pub(super) async fn callback(
     let tokens = tokens.map_err(|error| anyhow!("the code was refused: {error:?}"))?;
     let id_token = tokens.id_token().context("no ID token")?;
     id_token.claims(&client.id_token_verifier(), &pending.nonce).map_err(anyhow::Error::from)?;
-    let user = claims_of(&id_token.to_string())?;
-    Ok((shared.begin_session(user), Redirect::to("/")).into_response())
+    let id_token = id_token.to_string();
+    let session = Session { user: claims_of(&id_token)?, id_token: Some(id_token) };
+    Ok((shared.sessions.begin(&headers, session), Redirect::to(&pending.next)).into_response())
 }
 
 /// All claims of a verified ID token, with the name that this site calls its users by.

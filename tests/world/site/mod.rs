@@ -1,13 +1,25 @@
-//! A small application with accounts of its own, which can also sign people in by OpenID Connect ([`login`]). It passes
-//! `/homeward/` to its agent's portal, like a reverse proxy.
+//! A small application with accounts of its own, which can also sign people in by OpenID Connect ([`login`]) and out again
+//! ([`logout`]: on its own page, by the broker's back and front channel, by its agent). It passes `/homeward/` to its
+//! agent's portal, like a reverse proxy.
+//!
+//! Tests look at [`Site::sessions`] and [`Site::heard_logouts`], and upset it with [`Site::fail_back_channel`],
+//! [`Site::slow_back_channel`] and [`Site::disable`]. An instance that takes no logout tokens, so that its agent ends
+//! sessions by the recipe's steps, is made by
+//! [`Instance::without_back_channel`](crate::federation::Instance::without_back_channel) before it is enrolled.
+//!
+//! Its name ends in `.localhost`, which is this machine (RFC 6761 6.3) to browsers and not to every resolver: a program
+//! that calls it, as the broker does with logout tokens, must know that by itself.
 
 mod login;
+mod logout;
+mod logout_token;
+mod sessions;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use axum::body::{Body, Bytes, to_bytes};
@@ -19,9 +31,12 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use uuid::Uuid;
 
 use self::login::Pending;
+pub use self::logout::HeardLogout;
+use self::logout::{Logouts, Upset};
+pub use self::sessions::Session;
+use self::sessions::Sessions;
 
 /// Longest request that is passed on.
 const MAX_BODY: usize = 64 * 1024;
@@ -55,8 +70,12 @@ struct Shared {
     credentials: PathBuf,
     portal: u16,
     http: reqwest::Client,
-    /// Who is signed in, by session id.
-    sessions: Mutex<HashMap<String, Value>>,
+    /// Who is signed in.
+    sessions: Sessions,
+    /// Logouts that came from elsewhere.
+    logouts: Logouts,
+    /// Accounts that may not sign in any more.
+    disabled: Mutex<Vec<String>>,
     /// Logins on their way, by session id.
     pending: Mutex<HashMap<String, Pending>>,
     /// Ids of the broker's keys, as it last fetched them.
@@ -79,22 +98,14 @@ impl Site {
             credentials,
             portal,
             http: reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build()?,
-            sessions: Mutex::default(),
+            sessions: Sessions::default(),
+            logouts: Logouts::default(),
+            disabled: Mutex::default(),
             pending: Mutex::default(),
             key_ids: Mutex::default(),
             stale_secret: Mutex::default(),
         });
-        let router = Router::new()
-            .route("/", get(front))
-            .route("/login", get(login_form).post(sign_in))
-            .route("/api/login", post(api_login))
-            .route("/whoami", get(whoami))
-            .route("/config", get(config))
-            .route("/fetch-keys", post(login::fetch_keys))
-            .route("/sign-in-with-homeward", get(login::begin))
-            .route("/callback", get(login::callback))
-            .route("/homeward/{*path}", any(to_portal))
-            .with_state(shared.clone());
+        let router = routes().with_state(shared.clone());
         let server = tokio::spawn(async move {
             // Ends with the site.
             drop(axum::serve(listener, router).await);
@@ -133,6 +144,48 @@ impl Site {
         Ok(())
     }
 
+    /// Who is signed in, in no order.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.shared.sessions.list()
+    }
+
+    /// Ends all sessions of a user, as the site's own administrator does; how many there were.
+    pub fn end_sessions_of(&self, username: &str) -> usize {
+        self.shared.sessions.end_where(|session| session.username() == username)
+    }
+
+    /// Lets nobody sign in as this user any more, and ends the sessions there are.
+    pub fn disable(&self, username: &str) {
+        self.shared.disabled.lock().unwrap_or_else(PoisonError::into_inner).push(username.to_owned());
+        self.end_sessions_of(username);
+    }
+
+    /// The logout tokens that came, good and bad, oldest first; without those that were answered with a 503.
+    pub fn heard_logouts(&self) -> Vec<HeardLogout> {
+        self.shared.logouts.heard.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The `sid` of each request to the front-channel page, empty if it had none.
+    pub fn front_channel_logouts(&self) -> Vec<String> {
+        self.shared.logouts.front_channel.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next logout tokens get a 503, that many times.
+    pub fn fail_back_channel(&self, times: usize) {
+        self.upset(Upset::Fails, times);
+    }
+
+    /// The next logout tokens are looked at only after this time, that many times. Whoever hangs up before has ended
+    /// nothing.
+    pub fn slow_back_channel(&self, wait: Duration, times: usize) {
+        self.upset(Upset::Slow(wait), times);
+    }
+
+    fn upset(&self, upset: Upset, times: usize) {
+        let mut upsets = self.shared.logouts.upsets.lock().unwrap_or_else(PoisonError::into_inner);
+        upsets.extend(std::iter::repeat_n(upset, times));
+    }
+
     /// Stops answering.
     pub fn stop(&self) {
         self.server.abort();
@@ -143,6 +196,27 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.server.abort();
     }
+}
+
+fn routes() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/", get(front))
+        .route("/login", get(login_form).post(sign_in))
+        .route("/api/login", post(api_login))
+        .route("/whoami", get(whoami))
+        .route("/config", get(config))
+        .route("/fetch-keys", post(login::fetch_keys))
+        .route("/sign-in-with-homeward", get(login::begin))
+        .route("/callback", get(login::callback))
+        .route("/homeward/{*path}", any(to_portal))
+        .route("/initiate-login", get(login::initiate).post(login::initiate))
+        .route("/logout", get(logout::ask).post(logout::here))
+        .route("/logout-everywhere", get(logout::everywhere))
+        .route("/signed-out", get(logout::signed_out))
+        .route("/frontchannel-logout", get(logout::front_channel))
+        .route("/backchannel-logout", post(logout::back_channel))
+        .route("/api/sessions", get(logout::list_sessions))
+        .route("/api/end-sessions", post(logout::end_sessions))
 }
 
 /// A failure as a page: what a small site would show.
@@ -164,12 +238,15 @@ impl axum::response::IntoResponse for Failure {
 type Shop = State<Arc<Shared>>;
 
 async fn front(State(shared): Shop, headers: HeaderMap) -> Html<String> {
-    match shared.signed_in(&headers) {
-        Some(user) => {
-            let claims = serde_json::to_string_pretty(&user).unwrap_or_default();
+    match shared.sessions.of(&headers) {
+        Some(session) => {
+            let user = &session.user;
+            let claims = serde_json::to_string_pretty(user).unwrap_or_default();
             let claims = claims.replace('&', "&amp;").replace('<', "&lt;");
             let name = user["username"].as_str().unwrap_or_default();
-            page(&format!("Hello {name}"), &format!("<p>You are signed in.</p><pre id=\"user\">{claims}</pre>"))
+            let links = "<p><a href=\"/logout\">Sign out here</a> · <a href=\"/logout-everywhere\">everywhere</a></p>";
+            let shown = format!("<p>You are signed in.</p><pre id=\"user\">{claims}</pre>{links}");
+            page(&format!("Hello {name}"), &shown)
         }
         None => page(
             "Welcome",
@@ -216,23 +293,35 @@ struct Credentials {
     password: String,
 }
 
-async fn sign_in(State(shared): Shop, Query(next): Query<Next>, Form(typed): Form<Credentials>) -> Response {
-    match shared.account(&typed) {
-        Some(user) => (shared.begin_session(user), Redirect::to(&next.path())).into_response(),
+async fn sign_in(
+    State(shared): Shop,
+    Query(next): Query<Next>,
+    headers: HeaderMap,
+    Form(typed): Form<Credentials>,
+) -> Response {
+    match shared.account(&typed).filter(|_| !shared.is_disabled(&typed)) {
+        Some(user) => {
+            let session = shared.sessions.begin(&headers, Session { user, id_token: None });
+            (session, Redirect::to(&next.path())).into_response()
+        }
         None => (StatusCode::OK, page("Sign in", "<p id=\"failure\">Wrong name or password.</p>")).into_response(),
     }
 }
 
-async fn api_login(State(shared): Shop, Json(typed): Json<Credentials>) -> Response {
+async fn api_login(State(shared): Shop, headers: HeaderMap, Json(typed): Json<Credentials>) -> Response {
     match shared.account(&typed) {
-        Some(user) => (shared.begin_session(user.clone()), Json(user)).into_response(),
+        Some(_) if shared.is_disabled(&typed) => StatusCode::FORBIDDEN.into_response(),
+        Some(user) => {
+            let session = Session { user: user.clone(), id_token: None };
+            (shared.sessions.begin(&headers, session), Json(user)).into_response()
+        }
         None => StatusCode::UNAUTHORIZED.into_response(),
     }
 }
 
 async fn whoami(State(shared): Shop, headers: HeaderMap) -> Response {
-    match shared.signed_in(&headers) {
-        Some(user) => Json(user).into_response(),
+    match shared.sessions.of(&headers) {
+        Some(session) => Json(session.user).into_response(),
         None => StatusCode::UNAUTHORIZED.into_response(),
     }
 }
@@ -254,30 +343,22 @@ impl Shared {
                 "email": found.email,
                 "email_verified": true,
                 "groups": ["staff"],
+                "locale": "en-GB",
+                "phone_number": "+441865000000",
+                "address": {"locality": "Oxford", "country": "England"},
                 "auth_time": now(),
             })
         })
     }
 
-    fn signed_in(&self, headers: &HeaderMap) -> Option<Value> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).get(&session_id(headers)?).cloned()
-    }
-
-    fn begin_session(&self, user: Value) -> [(header::HeaderName, String); 1] {
-        let id = Uuid::new_v4().to_string();
-        let cookie = format!("site-session={id}; Path=/; HttpOnly; SameSite=Lax");
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(id, user);
-        [(header::SET_COOKIE, cookie)]
+    fn is_disabled(&self, typed: &Credentials) -> bool {
+        self.disabled.lock().unwrap_or_else(PoisonError::into_inner).contains(&typed.username)
     }
 }
 
 #[expect(clippy::disallowed_methods, reason = "the site is a program of its own and keeps its own time")]
 fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
-}
-
-fn session_id(headers: &HeaderMap) -> Option<String> {
-    cookie_of(headers, "site-session")
 }
 
 fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {

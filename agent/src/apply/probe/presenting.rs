@@ -102,10 +102,12 @@ impl<'a> Presenter<'a> {
             return Some(Self::Application { application, steps, callback, issuer: &credentials.issuer });
         }
         let issuer = Url::parse(&credentials.issuer).ok().and_then(|url| PublicUrl::try_from(url).ok())?;
-        let by_secret = matches!(credentials.credential, Credential::Secret(_));
+        // It makes no assertions in the application's name: whether those are right, only the application can show.
+        let method = recipe.client_auth_method;
+        let by_secret = matches!(method, ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::ClientSecretPost);
         let redirect_uri = format!("{}{first}", public_url.origin());
         let reachable = !issuer.is_https() && by_secret;
-        reachable.then_some(Self::Agent { credentials, method: recipe.client_auth_method, redirect_uri })
+        reachable.then_some(Self::Agent { credentials, method, redirect_uri })
     }
 
     /// Brings the code to the broker, as far as can be told from here.
@@ -187,7 +189,10 @@ async fn redeem(
         ClientAuthMethod::ClientSecretPost => {
             form.extend([("client_id", credentials.client_id.as_str()), ("client_secret", secret.expose_secret())]);
         }
-        ClientAuthMethod::ClientSecretBasic | ClientAuthMethod::PrivateKeyJwt => {
+        ClientAuthMethod::ClientSecretBasic
+        | ClientAuthMethod::ClientSecretJwt
+        | ClientAuthMethod::PrivateKeyJwt
+        | ClientAuthMethod::Tls => {
             let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
             request = request.basic_auth(encoded(&credentials.client_id), Some(encoded(secret.expose_secret())));
         }

@@ -166,7 +166,7 @@ async fn a_browser_is_recognised_by_its_cookies() {
     );
     let Recognised::Somebody(answers) = alpha.recognise("theme=dark; sessionid=good").await else { panic!("nobody") };
     assert_eq!(answers.auth_time().unwrap().unix_timestamp(), 2000);
-    let alice = vouching::identity(&alpha.recipe, &answers, clock::now()).unwrap();
+    let alice = vouching::identity(&alpha.recipe, &answers, HomeMethod::Session, clock::now()).unwrap();
     assert_eq!((alice.home_user_id.as_str(), alice.email_verified), ("1", true));
     assert!(alpha.site.seen.lock().unwrap().iter().all(|source| source == "203.0.113.9"));
     // Made by Django's own login: signed in, and nobody knows since when.
@@ -188,7 +188,10 @@ async fn a_session_that_homeward_made_is_not_vouched_for() {
 async fn a_right_password_gives_an_identity_and_leaves_no_session() {
     let alpha = Alpha::start().await;
     let Verdict::Ok(answers) = alpha.try_password("alice", "right").await else { panic!("refused") };
-    assert_eq!(vouching::identity(&alpha.recipe, &answers, clock::now()).unwrap().username, "alice");
+    assert_eq!(
+        vouching::identity(&alpha.recipe, &answers, HomeMethod::Session, clock::now()).unwrap().username,
+        "alice"
+    );
     assert!(alpha.site.sessions.lock().unwrap().is_empty(), "the session that checked the password is ended");
 }
 

@@ -1,13 +1,14 @@
 //! The portal over HTTP, between a browser, the application and a broker that knows a few tickets.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use ::http::StatusCode;
 use ::http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE};
 use homeward_proto::v1::login_service_server::{LoginService, LoginServiceServer};
 use homeward_proto::v1::{
     CompleteTicketRequest, CompleteTicketResponse, OpenTicketRequest, OpenTicketResponse, ReportUserRequest,
-    ReportUserResponse,
+    ReportUserResponse, UserEvent,
 };
 use reqwest::Response as Page;
 use serde_json::json;
@@ -19,6 +20,7 @@ use crate::clock;
 use crate::config::Config;
 use crate::config::raw::RawConfig;
 use crate::connection::Broker;
+use crate::home::watch::Watch;
 use crate::home::{Outcome, Portal, http};
 use crate::test_authority::TestAuthority;
 
@@ -26,6 +28,9 @@ use crate::test_authority::TestAuthority;
 #[derive(Clone, Default)]
 struct Tickets {
     completed: Arc<Mutex<Vec<Outcome>>>,
+    reported: Arc<Mutex<Vec<ReportUserRequest>>>,
+    /// How many reports are refused before one is heard.
+    deaf: Arc<Mutex<u32>>,
 }
 
 #[tonic::async_trait]
@@ -44,8 +49,14 @@ impl LoginService for Tickets {
         }))
     }
 
-    async fn report_user(&self, _request: Request<ReportUserRequest>) -> Result<Response<ReportUserResponse>, Status> {
-        Err(Status::unimplemented("nobody reports here"))
+    async fn report_user(&self, request: Request<ReportUserRequest>) -> Result<Response<ReportUserResponse>, Status> {
+        let mut deaf = self.deaf.lock().unwrap();
+        if *deaf > 0 {
+            *deaf -= 1;
+            return Err(Status::unavailable("not now"));
+        }
+        self.reported.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(ReportUserResponse { sessions_ended: 1 }))
     }
 
     async fn complete_ticket(
@@ -78,13 +89,15 @@ impl World {
         let identity = Arc::new(authority.enrol(data.path(), agent_url));
         let text = format!(
             "public_url = 'https://alpha.example'\ndata_dir = '{}'\nrecipe = 'django-allauth'\n[app]\nurl = '{}'\n\
-             [home]\nmethods = {methods}",
+             [home]\nwatch_every = 1\nmethods = {methods}",
             data.path().display(),
             alpha.url,
         );
         let config = Config::try_from(toml::from_str::<RawConfig>(&text).unwrap()).unwrap();
         let broker = Broker::new(identity.clone()).unwrap();
-        let portal = Portal::new(&config, &identity, broker, alpha.application.clone()).unwrap();
+        let watch = Watch::new(&config, alpha.application.clone(), broker.clone());
+        tokio::spawn(watch.clone().run());
+        let portal = Portal::new(&config, &identity, broker, alpha.application.clone(), watch).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(http::serve(listener, http::router(portal), std::future::pending()));
@@ -113,6 +126,23 @@ impl World {
         (cookie.split(';').next().unwrap().to_owned(), token.to_owned())
     }
 
+    /// Who is reported next, within a few seconds.
+    async fn reported(&self) -> Option<String> {
+        for _ in 0..60 {
+            let reported = self.tickets.reported.lock().unwrap().pop();
+            if let Some(report) = reported {
+                assert_eq!(report.event(), UserEvent::LoggedOut);
+                return Some(report.home_user_id);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        None
+    }
+
+    fn sign_out(&self, session: &str) {
+        self.alpha.site.sessions.lock().unwrap().remove(session);
+    }
+
     fn completed(&self) -> Vec<Outcome> {
         self.tickets.completed.lock().unwrap().clone()
     }
@@ -130,6 +160,32 @@ async fn who_is_signed_in_at_the_application_goes_straight_back_to_the_broker() 
     assert!(page.headers().get(SET_COOKIE).is_none(), "nothing of the application's reaches the browser");
     let [Outcome::Identity(alice)] = &world.completed()[..] else { panic!("no identity") };
     assert_eq!((alice.home_user_id.as_str(), alice.auth_time.unwrap().seconds), ("1", 1000));
+}
+
+#[tokio::test]
+async fn who_signs_out_at_the_application_is_reported_until_the_broker_has_heard() {
+    let world = World::start("['session']").await;
+    *world.tickets.deaf.lock().unwrap() = 1;
+    world.alpha.sign_in("good", json!([{"method": "password", "at": 1000.0}]));
+    world.get("/homeward/login?ticket=any", "sessionid=good").await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(world.tickets.reported.lock().unwrap().is_empty(), "still signed in");
+    world.sign_out("good");
+    assert_eq!(world.reported().await.as_deref(), Some("1"));
+    assert_eq!(world.reported().await, None, "once");
+}
+
+#[tokio::test]
+async fn a_logout_is_reported_before_the_next_login_and_does_not_end_it() {
+    let world = World::start("['session']").await;
+    world.alpha.sign_in("first", json!([{"method": "password", "at": 1000.0}]));
+    world.get("/homeward/login?ticket=any", "sessionid=first").await;
+    world.sign_out("first");
+    world.alpha.sign_in("second", json!([{"method": "password", "at": 2000.0}]));
+    let page = world.get("/homeward/login?ticket=any", "sessionid=second").await;
+    assert_eq!(page.status(), StatusCode::SEE_OTHER);
+    assert_eq!(world.tickets.reported.lock().unwrap().pop().unwrap().home_user_id, "1", "before the answer");
+    assert_eq!(world.reported().await, None, "the second session lives");
 }
 
 #[tokio::test]

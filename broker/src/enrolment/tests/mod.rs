@@ -2,6 +2,7 @@
 //! the enrolment notes.
 
 mod recovery;
+mod registration;
 mod renewal;
 mod standing;
 

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status};
 
 use crate::authority::{Authority, CaState};
 use crate::clock::{Clock, Timestamp};
-use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange, RegistrationOrder};
+use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
 use crate::fleet::Fleet;
 use crate::grpc::Services;
 use crate::grpc::authorization::OpsUser;
@@ -31,9 +31,6 @@ use rotation::Order;
 
 /// How long a join token lives if nobody says otherwise.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 60);
-
-/// The same of an initial access token.
-const REGISTRATION_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 /// Longest page, and longest note.
 const MAX_PAGE: usize = 1000;
@@ -375,71 +372,35 @@ impl AdminService for Service {
         &self,
         request: Request<v1::OpenRegistrationRequest>,
     ) -> Result<Response<v1::OpenRegistrationResponse>, Status> {
-        let request = request.into_inner();
-        let lifetime = request.lifetime_duration.map(Duration::try_from).transpose();
-        let order = RegistrationOrder {
-            name: name(&request.relying_party)?,
-            lifetime: lifetime
-                .map_err(|_| status::refused(Reason::FieldInvalid("lifetime_duration")))?
-                .unwrap_or(REGISTRATION_LIFETIME),
-            clients: request.clients.max(1),
-        };
-        let opened = self.enrolment.open_registration(order, self.clock.now()).await;
-        let (token, opened) = opened.map_err(|error| status::enrolment(&error))?;
-        Ok(Response::new(v1::OpenRegistrationResponse {
-            registration: Some(registration::registration(&opened, &self.registry.snapshot())),
-            initial_access_token: token.expose_secret().to_owned(),
-        }))
+        self.open(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_registrations(
         &self,
         request: Request<v1::ListRegistrationsRequest>,
     ) -> Result<Response<v1::ListRegistrationsResponse>, Status> {
-        let request = request.into_inner();
-        let snapshot = self.registry.snapshot();
-        let shown =
-            snapshot.registrations().map(|one| (one.name.to_string(), registration::registration(one, &snapshot)));
-        let mut all: Vec<_> = shown.collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        let (registrations, next_page_token) = page(all, request.page_size, &request.page_token);
-        Ok(Response::new(v1::ListRegistrationsResponse { registrations, next_page_token }))
+        Ok(Response::new(self.registrations(&request.into_inner())))
     }
 
     async fn close_registration(
         &self,
         request: Request<v1::CloseRegistrationRequest>,
     ) -> Result<Response<v1::CloseRegistrationResponse>, Status> {
-        let name = name(&request.into_inner().relying_party)?;
-        let closed = self.enrolment.close_registration(&name).await.map_err(|error| status::enrolment(&error))?;
-        let clients_removed = u32::try_from(closed.clients).unwrap_or(u32::MAX);
-        Ok(Response::new(v1::CloseRegistrationResponse { clients_removed }))
+        self.close(&request.into_inner()).await.map(Response::new)
     }
 
     async fn list_clients(
         &self,
         request: Request<v1::ListClientsRequest>,
     ) -> Result<Response<v1::ListClientsResponse>, Status> {
-        let request = request.into_inner();
-        let snapshot = self.registry.snapshot();
-        let shown = snapshot.clients().map(registration::client);
-        let mut all: Vec<_> = shown.map(|client| (client.client_id.clone(), client)).collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        let (clients, next_page_token) = page(all, request.page_size, &request.page_token);
-        Ok(Response::new(v1::ListClientsResponse { clients, next_page_token }))
+        Ok(Response::new(self.clients(&request.into_inner())))
     }
 
     async fn set_client_policy(
         &self,
         request: Request<v1::SetClientPolicyRequest>,
     ) -> Result<Response<v1::SetClientPolicyResponse>, Status> {
-        let request = request.into_inner();
-        let change = registration::change(request.policy.unwrap_or_default())?;
-        let changed = self.registry.set_client_policy(&request.client, &change).await;
-        let id = changed.map_err(|error| status::client_policy(&error))?;
-        let snapshot = self.registry.snapshot();
-        let client = snapshot.client_named(id.as_str()).map_err(|error| status::client_policy(&error))?;
-        Ok(Response::new(v1::SetClientPolicyResponse { client: Some(registration::client(client)) }))
+        self.change_client(request.into_inner()).await.map(Response::new)
     }
 }
 

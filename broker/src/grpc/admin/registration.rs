@@ -1,15 +1,88 @@
-//! Relying parties without agent and clients, as the contract writes them.
+//! Relying parties without agent and clients: what ops do with them, and how the contract writes them.
+
+use std::time::Duration;
 
 use homeward_proto::v1;
+use secrecy::ExposeSecret as _;
 use tonic::Status;
 
+use crate::enrolment::RegistrationOrder;
+use crate::grpc::admin::{Service, name, page};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_time;
 use crate::keys::SigningAlgorithm;
 use crate::registry::{Client, ClientPolicyChange, GrantType, Registration, SecurityProfile, Snapshot, SubjectType};
 
+/// How long an initial access token lives if nobody says otherwise.
+const LIFETIME: Duration = Duration::from_secs(60 * 60);
+
+const NO_PROFILE: &str = "none";
+const FAPI2: &str = "fapi2";
+const PUBLIC: &str = "public";
+const PAIRWISE: &str = "pairwise";
+
+impl Service {
+    pub(super) async fn open(
+        &self,
+        request: v1::OpenRegistrationRequest,
+    ) -> Result<v1::OpenRegistrationResponse, Status> {
+        let lifetime = request.lifetime_duration.map(Duration::try_from).transpose();
+        let lifetime = lifetime.map_err(|_| status::refused(Reason::FieldInvalid("lifetime_duration")))?;
+        let order = RegistrationOrder {
+            name: name(&request.relying_party)?,
+            lifetime: lifetime.unwrap_or(LIFETIME),
+            clients: request.clients.max(1),
+        };
+        let opened = self.enrolment.open_registration(order, self.clock.now()).await;
+        let (token, opened) = opened.map_err(|error| status::enrolment(&error))?;
+        Ok(v1::OpenRegistrationResponse {
+            registration: Some(registration(&opened, &self.registry.snapshot())),
+            initial_access_token: token.expose_secret().to_owned(),
+        })
+    }
+
+    pub(super) fn registrations(&self, request: &v1::ListRegistrationsRequest) -> v1::ListRegistrationsResponse {
+        let snapshot = self.registry.snapshot();
+        let shown = snapshot.registrations().map(|one| (one.name.to_string(), registration(one, &snapshot)));
+        let mut all: Vec<_> = shown.collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let (registrations, next_page_token) = page(all, request.page_size, &request.page_token);
+        v1::ListRegistrationsResponse { registrations, next_page_token }
+    }
+
+    pub(super) async fn close(
+        &self,
+        request: &v1::CloseRegistrationRequest,
+    ) -> Result<v1::CloseRegistrationResponse, Status> {
+        let closed = self.enrolment.close_registration(&name(&request.relying_party)?).await;
+        let closed = closed.map_err(|error| status::enrolment(&error))?;
+        Ok(v1::CloseRegistrationResponse { clients_removed: u32::try_from(closed.clients).unwrap_or(u32::MAX) })
+    }
+
+    pub(super) fn clients(&self, request: &v1::ListClientsRequest) -> v1::ListClientsResponse {
+        let snapshot = self.registry.snapshot();
+        let shown = snapshot.clients().map(client);
+        let mut all: Vec<_> = shown.map(|client| (client.client_id.clone(), client)).collect();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        let (clients, next_page_token) = page(all, request.page_size, &request.page_token);
+        v1::ListClientsResponse { clients, next_page_token }
+    }
+
+    pub(super) async fn change_client(
+        &self,
+        request: v1::SetClientPolicyRequest,
+    ) -> Result<v1::SetClientPolicyResponse, Status> {
+        let change = change(request.policy.unwrap_or_default())?;
+        let changed = self.registry.set_client_policy(&request.client, &change).await;
+        let id = changed.map_err(|error| status::client_policy(&error))?;
+        let snapshot = self.registry.snapshot();
+        let found = snapshot.client_named(id.as_str()).map_err(|error| status::client_policy(&error))?;
+        Ok(v1::SetClientPolicyResponse { client: Some(client(found)) })
+    }
+}
+
 /// A relying party without agent, and how many clients it has.
-pub(super) fn registration(registration: &Registration, snapshot: &Snapshot) -> v1::Registration {
+fn registration(registration: &Registration, snapshot: &Snapshot) -> v1::Registration {
     let clients = snapshot.clients().filter(|client| !client.enrolled && *client.name == registration.name).count();
     v1::Registration {
         relying_party: registration.name.to_string(),
@@ -21,7 +94,7 @@ pub(super) fn registration(registration: &Registration, snapshot: &Snapshot) -> 
 }
 
 /// A client.
-pub(super) fn client(client: Client<'_>) -> v1::Client {
+fn client(client: Client<'_>) -> v1::Client {
     let (party, policy) = (client.relying_party, &client.relying_party.policy);
     let grant_types: Vec<&str> = policy.grant_types.iter().map(|kind| kind.as_str()).collect();
     let policy = v1::ClientPolicy {
@@ -44,13 +117,8 @@ pub(super) fn client(client: Client<'_>) -> v1::Client {
     }
 }
 
-const NO_PROFILE: &str = "none";
-const FAPI2: &str = "fapi2";
-const PUBLIC: &str = "public";
-const PAIRWISE: &str = "pairwise";
-
 /// What ops want to change.
-pub(super) fn change(wanted: v1::ClientPolicy) -> Result<ClientPolicyChange, Status> {
+fn change(wanted: v1::ClientPolicy) -> Result<ClientPolicyChange, Status> {
     let invalid = |field| status::refused(Reason::FieldInvalid(field));
     let profile = wanted.profile.map(|profile| match profile.as_str() {
         NO_PROFILE => Ok(SecurityProfile::Plain),

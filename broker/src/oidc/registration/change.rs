@@ -3,10 +3,9 @@
 
 use serde_json::{Map, Value};
 
-use crate::oidc::registration::address::AddressRules;
 use crate::oidc::registration::members::{Fault, MetadataError};
 use crate::oidc::registration::metadata::{self, ClientMetadata};
-use crate::registry::{ClientAuthMethod, ClientCredential, RegisteredClient, RelyingParty};
+use crate::registry::{ClientCredential, PolicyConflict, RegisteredClient, RelyingParty};
 
 /// What the broker chooses: a client that sends it back is not heard (RFC 7592 2.2).
 const CHOSEN_HERE: [&str; 4] =
@@ -29,40 +28,28 @@ pub(super) fn check_constants(sent: &Map<String, Value>, client: &RegisteredClie
     chosen.map_or(Ok(()), |name| Err(MetadataError::Member(name, Fault::NotYours)))
 }
 
-/// Whatever of the policy is not as the client had asked for it is the word of ops, and stays.
-pub(super) fn keep_the_word_of_ops(
-    wanted: &mut ClientMetadata,
-    client: &RegisteredClient,
-    rules: AddressRules,
-) -> Result<(), MetadataError> {
-    let (party, now) = (&client.relying_party, &client.relying_party.policy);
-    // Rules may have become stricter since: then all that is, is taken for the word of ops.
-    let asked = client.metadata.as_object().and_then(|metadata| ClientMetadata::read(metadata, rules).ok());
-    let asked = asked.as_ref().map(|asked| (asked.id_token_alg, &asked.policy));
-    let policy = &mut wanted.policy;
-    let by_ops = asked.map(|(_, asked)| &asked.grant_types) != Some(&now.grant_types);
-    let allowed = if by_ops { now.grant_types.clone() } else { metadata::registrable() };
-    if !policy.grant_types.is_subset(&allowed) {
-        return Err(MetadataError::Member("grant_types", Fault::NotAllowed));
+/// It asks for grants within the word of ops, or else within what anybody may register.
+pub(super) fn check_grant_types(wanted: &ClientMetadata, client: &RegisteredClient) -> Result<(), MetadataError> {
+    let said = client.word_of_ops.grant_types.as_ref().map(|kinds| kinds.iter().copied().collect());
+    let allowed = said.unwrap_or_else(metadata::registrable);
+    let within = wanted.policy.grant_types.is_subset(&allowed);
+    if within { Ok(()) } else { Err(MetadataError::Member("grant_types", Fault::NotAllowed)) }
+}
+
+/// The client as it has changed itself, with the word of ops on top: a registration token takes nothing of it back
+/// (CVE-2026-9705).
+pub(super) fn with_the_word_of_ops(mut client: RegisteredClient) -> Result<RegisteredClient, MetadataError> {
+    let mut said = client.word_of_ops.clone();
+    // Those are a limit, and were held against what it asks for.
+    said.grant_types = None;
+    let sector = client.sector();
+    match said.apply(&mut client.relying_party, sector) {
+        Ok(()) => Ok(client),
+        Err(PolicyConflict::NoSector) => Err(MetadataError::Member("sector_identifier_uri", Fault::Sector)),
+        Err(PolicyConflict::PublicClient | PolicyConflict::Fapi2) => {
+            Err(MetadataError::Member("token_endpoint_auth_method", Fault::NotAllowed))
+        }
     }
-    if asked.map(|(_, asked)| asked.require_par) != Some(now.require_par) {
-        policy.require_par = now.require_par;
-    }
-    if asked.map(|(_, asked)| asked.require_dpop) != Some(now.require_dpop) {
-        policy.require_dpop = now.require_dpop;
-    }
-    if asked.map(|(_, asked)| &asked.subject_type) != Some(&now.subject_type) {
-        policy.subject_type = now.subject_type.clone();
-    }
-    if asked.map(|(algorithm, _)| algorithm) != Some(party.id_token_alg) {
-        wanted.id_token_alg = party.id_token_alg;
-    }
-    if now.is_fapi2() && wanted.auth_method != ClientAuthMethod::PrivateKeyJwt {
-        return Err(MetadataError::Member("token_endpoint_auth_method", Fault::NotAllowed));
-    }
-    // No client registers these.
-    (policy.profile, policy.claims_in_id_token) = (now.profile, now.claims_in_id_token);
-    Ok(())
 }
 
 /// The changed client, with the secret that it has if it still needs one.
@@ -78,6 +65,5 @@ pub(super) fn with_secret_of(mut new: RelyingParty, old: RelyingParty) -> Relyin
         new.last_credential_version = old.last_credential_version;
     }
     new.signing_key_choice = old.signing_key_choice;
-    new.pkce_required |= old.pkce_required;
     new
 }

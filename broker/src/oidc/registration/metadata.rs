@@ -11,7 +11,7 @@ use crate::oidc::registration::address::{AddressRules, ApplicationType};
 use crate::oidc::registration::members::{Fault, Members, MetadataError};
 use crate::registry::{
     CLIENT_SIGNING_ALGS, ClientAuthMethod, ClientJwks, ClientKeys, ClientPages, ClientPolicy, GrantType,
-    LogoutAddresses, SubjectType, is_readable, sector,
+    LogoutAddresses, SubjectType, alg_name, is_readable, sector,
 };
 
 /// What clients may register for themselves. Calling an API in the name of a user needs the word of ops.
@@ -31,7 +31,7 @@ const AUTH_METHODS: [ClientAuthMethod; 5] = [
 const SECRET_ALG: &str = "HS256";
 
 /// Every member that is understood: they are kept and said back, all others are not.
-const KNOWN: [&str; 36] = [
+pub(super) const KNOWN: [&str; 36] = [
     "application_type",
     "redirect_uris",
     "response_types",
@@ -152,7 +152,7 @@ impl ClientMetadata {
         for name in ["software_id", "software_version"] {
             members.text(name)?;
         }
-        // Every ID token has auth_time, and every logout token a sid.
+        // Every ID token has auth_time if the home knows it, and every logout token a sid.
         for name in ["require_auth_time", "backchannel_logout_session_required"] {
             members.flag(name)?;
         }
@@ -327,9 +327,7 @@ fn logout(
 }
 
 fn policy(members: &Members<'_>, grant_types: BTreeSet<GrantType>) -> Result<ClientPolicy, MetadataError> {
-    let asymmetric = CLIENT_SIGNING_ALGS.map(|alg| format!("{alg:?}"));
-    let asymmetric: Vec<&str> = asymmetric.iter().map(String::as_str).collect();
-    let with = |more| [asymmetric.as_slice(), &[more]].concat();
+    let with = |more| [CLIENT_SIGNING_ALGS.map(alg_name).as_slice(), &[more]].concat();
     Ok(ClientPolicy {
         require_par: members.flag("require_pushed_authorization_requests")?,
         require_dpop: members.flag("dpop_bound_access_tokens")?,

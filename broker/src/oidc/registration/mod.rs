@@ -15,6 +15,8 @@ mod answer;
 mod change;
 mod members;
 mod metadata;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -31,8 +33,8 @@ use crate::clock::Timestamp;
 use crate::oidc::Provider;
 use crate::oidc::error::RegistrationRequestError;
 use crate::registry::{
-    ClientAuthMethod, ClientCredential, ClientId, ClientSecret, INITIAL_TOKEN_PREFIX, REGISTRATION_TOKEN_PREFIX,
-    RegisteredClient, RegistrationError, RelyingParty, SigningKeyChoice,
+    ClientAuthMethod, ClientCredential, ClientId, ClientPolicyChange, ClientSecret, INITIAL_TOKEN_PREFIX,
+    REGISTRATION_TOKEN_PREFIX, RegisteredClient, RegistrationError, RelyingParty, SigningKeyChoice,
 };
 use crate::secret::{OpaqueSecret, SecretError, SecretHash};
 use address::AddressRules;
@@ -50,7 +52,8 @@ pub(super) async fn post(
     body: Bytes,
 ) -> Result<Response, RegistrationRequestError> {
     let token = bearer(&headers, INITIAL_TOKEN_PREFIX)?;
-    let (client, registration_token) = provider.register(token, (&headers, &body), provider.clock.now()).await?;
+    let (client, registration_token) =
+        provider.register(token, Submission { headers: &headers, body: &body }, provider.clock.now()).await?;
     Ok((StatusCode::CREATED, provider.client_information(&client, &registration_token)?).into_response())
 }
 
@@ -73,7 +76,7 @@ pub(super) async fn put(
     body: Bytes,
 ) -> Result<Response, RegistrationRequestError> {
     let token = bearer(&headers, REGISTRATION_TOKEN_PREFIX)?;
-    let client = provider.replace(&id, token, (&headers, &body)).await?;
+    let client = provider.replace(&id, token, Submission { headers: &headers, body: &body }).await?;
     Ok(provider.client_information(&client, token)?.into_response())
 }
 
@@ -93,12 +96,12 @@ impl Provider {
     async fn register(
         &self,
         initial_token: &str,
-        sent: (&HeaderMap, &Bytes),
+        sent: Submission<'_>,
         now: Timestamp,
     ) -> Result<(RegisteredClient, String), RegistrationRequestError> {
         let snapshot = self.registry.snapshot();
         let name = snapshot.admitting(initial_token, now).ok_or(RegistrationError::TokenInvalid)?;
-        let metadata = self.judged(&object(sent)?).await?;
+        let metadata = self.judged(&sent.object()?).await?;
         if !metadata.policy.grant_types.is_subset(&metadata::registrable()) {
             return Err(MetadataError::Member("grant_types", Fault::NotAllowed).into());
         }
@@ -111,6 +114,7 @@ impl Provider {
             registration_token: SecretHash::of(&registration_token),
             metadata: Value::Object(metadata.accepted.clone()),
             registered_at: now,
+            word_of_ops: ClientPolicyChange::default(),
             relying_party: self.relying_party(client_id, metadata)?,
         };
         self.registry.add_client(&client, initial_token, now).await?;
@@ -121,21 +125,22 @@ impl Provider {
         &self,
         id: &str,
         token: &str,
-        sent: (&HeaderMap, &Bytes),
+        sent: Submission<'_>,
     ) -> Result<RegisteredClient, RegistrationRequestError> {
         let mut stored = self.registry.managed_client(id, token).await?;
-        let sent = object(sent)?;
+        let sent = sent.object()?;
         change::check_constants(&sent, &stored.record)?;
-        let mut metadata = self.judged(&sent).await?;
-        change::keep_the_word_of_ops(&mut metadata, &stored.record, AddressRules::new(&self.issuer))?;
-        let client = &mut stored.record;
-        client.display_name = metadata.name.clone().unwrap_or_else(|| id.to_owned());
-        client.public_url = metadata.public_url();
-        client.metadata = Value::Object(metadata.accepted.clone());
-        let old = client.relying_party.clone();
-        let new = self.relying_party(old.client_id.clone(), metadata)?;
-        client.relying_party = change::with_secret_of(new, old);
-        let client = client.clone();
+        let metadata = self.judged(&sent).await?;
+        change::check_grant_types(&metadata, &stored.record)?;
+        let old = stored.record.relying_party.clone();
+        let client = change::with_the_word_of_ops(RegisteredClient {
+            display_name: metadata.name.clone().unwrap_or_else(|| id.to_owned()),
+            public_url: metadata.public_url(),
+            metadata: Value::Object(metadata.accepted.clone()),
+            relying_party: change::with_secret_of(self.relying_party(old.client_id.clone(), metadata)?, old),
+            ..stored.record
+        })?;
+        stored.record = client.clone();
         self.registry.replace_client(stored).await?;
         self.client_keys.forget(&client.relying_party.client_id);
         Ok(client)
@@ -217,12 +222,21 @@ fn bearer<'a>(headers: &'a HeaderMap, prefix: &str) -> Result<&'a str, Registrat
     if token.starts_with(prefix) { Ok(token) } else { Err(RegistrationError::TokenInvalid.into()) }
 }
 
-/// The JSON object in the body.
-fn object((headers, body): (&HeaderMap, &Bytes)) -> Result<Map<String, Value>, MetadataError> {
-    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media_type = media_type.split(';').next().unwrap_or_default().trim();
-    if !media_type.eq_ignore_ascii_case("application/json") {
-        return Err(MetadataError::NotAnObject);
+/// What a client sends: looked at once it is known who it is.
+#[derive(Clone, Copy)]
+struct Submission<'a> {
+    headers: &'a HeaderMap,
+    body: &'a Bytes,
+}
+
+impl Submission<'_> {
+    /// The JSON object in the body (RFC 7591 3.1).
+    fn object(self) -> Result<Map<String, Value>, MetadataError> {
+        let media_type = self.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let media_type = media_type.split(';').next().unwrap_or_default().trim();
+        if !media_type.eq_ignore_ascii_case("application/json") {
+            return Err(MetadataError::NotAnObject);
+        }
+        serde_json::from_slice(self.body).map_err(|_| MetadataError::NotAnObject)
     }
-    serde_json::from_slice(body).map_err(|_| MetadataError::NotAnObject)
 }

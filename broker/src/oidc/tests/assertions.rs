@@ -252,13 +252,3 @@ async fn a_key_turns_like_a_secret() {
     assert_eq!((assert_by(&old).await, assert_by(&new).await), (401, 400));
     register(&new, 2).await.unwrap();
 }
-
-#[tokio::test]
-async fn discovery_says_how_clients_may_authenticate() {
-    let world = World::new().await;
-    let request = http::Request::get("/.well-known/openid-configuration");
-    let metadata = world.send(request.body(axum::body::Body::empty()).unwrap()).await.json();
-    let methods = json!(["client_secret_basic", "client_secret_post", "private_key_jwt"]);
-    assert_eq!(metadata["token_endpoint_auth_methods_supported"], methods);
-    assert_eq!(metadata["token_endpoint_auth_signing_alg_values_supported"], json!(["ES256"]));
-}

@@ -68,7 +68,7 @@ pub(super) struct World {
     pub(super) kek: Arc<KeyEncryptionKey>,
     pub(super) grants: Grants,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
-    secrets: BTreeMap<String, String>,
+    secrets: BTreeMap<String, (String, ClientSecret)>,
     _folder: tempfile::TempDir,
 }
 
@@ -100,11 +100,12 @@ impl World {
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
         let foundations = Foundations {
             store,
+            kek: kek.clone(),
             outbound: Outbound::new(outbound, registry.clone(), time.clone()).unwrap(),
             registry: registry.clone(),
             liveness: liveness.clone(),
-            kek: kek.clone(),
             keys: keys.clone(),
+            agent_url: Url::parse("https://login.example:8443").unwrap(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
             subjects: subjects.clone(),
             clock: time.clone(),
@@ -145,7 +146,8 @@ impl World {
     async fn populate(&mut self) {
         for name in ["alpha", "beta", "gamma", "delta"] {
             let secret = ClientSecret::generate(&self.kek, 1).unwrap();
-            self.secrets.insert(name.to_owned(), secret.open(&self.kek).unwrap().to_string());
+            let opened = secret.open(&self.kek).unwrap().to_string();
+            self.secrets.insert(name.to_owned(), (opened, secret.clone()));
             self.save(&instance(name, &secret)).await;
             let ready = |sighting: &mut registry::Sighting| (sighting.online, sighting.home_ready) = (true, true);
             self.liveness.update(&name.parse().unwrap(), ready, NOW);
@@ -216,7 +218,11 @@ impl World {
     }
 
     pub(super) fn secret(&self, name: &str) -> &str {
-        &self.secrets[name]
+        &self.secrets[name].0
+    }
+
+    pub(super) fn first_secret(&self, name: &str) -> &ClientSecret {
+        &self.secrets[name].1
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {

@@ -1,0 +1,19 @@
+//! Tells the broker that a user logged out here, or may not log in any more.
+
+use std::time::Duration;
+
+use homeward_proto::v1::login_service_client::LoginServiceClient;
+use homeward_proto::v1::{ReportUserRequest, UserEvent};
+use tonic::Status;
+use tonic::transport::Channel;
+
+/// The broker ends what there is in one commit.
+const TIMEOUT: Duration = Duration::from_secs(12);
+
+/// Reports; how many sessions ended at the broker. Safe to repeat.
+pub(crate) async fn report(channel: Channel, home_user_id: &str, event: UserEvent) -> Result<u32, Status> {
+    let request = ReportUserRequest { home_user_id: home_user_id.to_owned(), event: event.into() };
+    let call = async { LoginServiceClient::new(channel).report_user(request).await };
+    let answer = tokio::time::timeout(TIMEOUT, call).await.map_err(|_| Status::deadline_exceeded("no answer"))?;
+    Ok(answer?.into_inner().sessions_ended)
+}
