@@ -48,10 +48,10 @@ use keys::{KeyError, KeySet};
 use login::{Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
-use registry::{Liveness, Registry, SubjectKey, SubjectKeyError};
+use registry::{Liveness, Registry, SubjectKey, SubjectKeyError, TokenSigner};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
-use sessions::{KnownName, Session, SessionOfUser};
+use sessions::{Delivery, DeliveryFoundations, KnownName, Session, SessionOfUser, Sessions, StoredLogout};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry};
 use web::Boundary;
@@ -64,6 +64,7 @@ const EXPIRING: &[&str] = &[
     Session::TABLE,
     SessionOfUser::TABLE,
     KnownName::TABLE,
+    StoredLogout::TABLE,
     StoredGrant::TABLE,
     GrantOfUser::TABLE,
     RevokedToken::TABLE,
@@ -134,20 +135,33 @@ pub async fn run(
         private_networks: config.outbound.private_networks,
         roots: outbound::roots(config.outbound.ca_file.as_deref())?,
     };
+    let outbound = Outbound::new(outbound, registry.clone(), clock.clone())?;
+    let sessions = Sessions::new(store.clone(), &config.lifetimes);
+    let delivery = DeliveryFoundations {
+        registry: registry.clone(),
+        signer: TokenSigner::new(keys.clone(), liveness.clone()),
+        issuer: config.issuer.clone(),
+        outbound: outbound.clone(),
+        clock: clock.clone(),
+    };
+    let delivery = Delivery::new(sessions.outbox().clone(), delivery);
+    let end_orphans = sessions::follow_cut_off_homes(sessions.clone(), registry.clone(), clock.clone());
     let answering = oidc::Foundations {
         store: store.clone(),
         kek: kek.clone(),
-        outbound: Outbound::new(outbound, registry.clone(), clock.clone())?,
+        outbound,
         registry: registry.clone(),
         liveness: liveness.clone(),
         keys,
         agent_url: config.agent_url.clone(),
         publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
-        subjects,
+        subjects: subjects.clone(),
+        sessions: sessions.clone(),
         clock: clock.clone(),
     };
     let provider = Provider::new(answering, login.clone(), config.issuer.clone(), config.lifetimes);
     let provider = Arc::new(provider);
+    let grants = provider.grants().clone();
     // Nobody stands before the agents' port: whoever names another address there is not believed.
     let unproxied = Boundary::new(&config.issuer, TrustedProxies::new(Vec::new()));
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
@@ -161,6 +175,9 @@ pub async fn run(
         probes: Probes::new(store.clone()),
         registry,
         rotations: rotations.clone(),
+        sessions,
+        grants,
+        subjects,
         issuer: config.issuer.clone(),
         clock: clock.clone(),
     };
@@ -175,6 +192,8 @@ pub async fn run(
             keep_shared_fresh,
             wake_agents,
             rotations.run(clock.clone()),
+            delivery.run(),
+            end_orphans,
             expiry::run(store, EXPIRING, clock)
         );
     });

@@ -10,6 +10,7 @@ mod http;
 mod identity;
 mod killed;
 mod login;
+mod logout;
 mod ops;
 mod registration;
 mod returning;

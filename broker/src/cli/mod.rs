@@ -16,6 +16,7 @@ mod registration;
 mod rotation;
 mod secret;
 mod serve;
+mod session;
 mod token;
 mod trust;
 
@@ -72,6 +73,9 @@ enum Command {
     /// Client secrets.
     #[command(subcommand)]
     Secret(secret::Command),
+    /// Who is signed in, and logouts on their way to applications.
+    #[command(subcommand)]
+    Session(session::Command),
     /// What is turning, and what will.
     #[command(subcommand)]
     Rotation(rotation::Command),
@@ -107,6 +111,7 @@ async fn run(command: Command, config: &Config, output: Output) -> anyhow::Resul
         Command::Ca(command) => ca::run(command, config, output).await,
         Command::Keys(command) => keys::run(command, config, output).await,
         Command::Secret(command) => secret::run(command, config, output).await,
+        Command::Session(command) => session::run(command, config, output).await,
         Command::Rotation(command) => rotation::run(command, config, output).await,
         Command::Healthcheck => healthcheck::run(config).await,
         Command::Config(config::Command::Check) => config::check(config, output),

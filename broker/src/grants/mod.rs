@@ -76,6 +76,7 @@ pub struct Grants {
 }
 
 /// What grants stand on.
+#[derive(Clone)]
 pub struct GrantFoundations {
     /// Where they are written.
     pub store: Arc<dyn Store>,

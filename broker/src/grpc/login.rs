@@ -9,19 +9,31 @@ use tracing::{info, warn};
 use crate::clock::{Clock, Timestamp};
 use crate::grpc::enrolment::caller;
 use crate::grpc::status::{self, Reason};
+use crate::grpc::users::Users;
 use crate::grpc::{Services, wire_time};
 use crate::login::{Login, LoginFailure, Outcome};
-use crate::registry::AssertedIdentity;
+use crate::registry::{AssertedIdentity, SubjectKey};
+use crate::sessions::TellHome;
+
+/// Longest identifier of a user, in bytes.
+const MAX_HOME_USER_ID: usize = 255;
 
 /// The service.
 pub(super) struct Service {
     login: Login,
+    users: Users,
+    subjects: SubjectKey,
     clock: Clock,
 }
 
 impl Service {
     pub(super) fn new(services: &Services) -> Self {
-        Self { login: services.login.clone(), clock: services.clock.clone() }
+        Self {
+            login: services.login.clone(),
+            users: Users::new(services),
+            subjects: services.subjects.clone(),
+            clock: services.clock.clone(),
+        }
     }
 }
 
@@ -71,9 +83,26 @@ impl LoginService for Service {
 
     async fn report_user(
         &self,
-        _request: Request<v1::ReportUserRequest>,
+        request: Request<v1::ReportUserRequest>,
     ) -> Result<Response<v1::ReportUserResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        if !(1..=MAX_HOME_USER_ID).contains(&request.home_user_id.len()) {
+            return Err(status::refused(Reason::FieldInvalid("home_user_id")));
+        }
+        // The id is made of the caller's own: a home ends nobody's sessions but those of its own users.
+        let user = self.subjects.user(caller.1.id, &request.home_user_id);
+        let ended = match request.event() {
+            v1::UserEvent::Unspecified => return Err(status::refused(Reason::FieldInvalid("event"))),
+            v1::UserEvent::LoggedOut => self.users.log_out(&user, TellHome::No).await?,
+            v1::UserEvent::Disabled => {
+                self.users.end_grants(&user).await?;
+                self.users.log_out(&user, TellHome::No).await?
+            }
+        };
+        let sessions_ended = u32::try_from(ended.sessions.len()).unwrap_or(u32::MAX);
+        info!(home = %caller.0, event = request.event().as_str_name(), sessions_ended, "a home reported one of its users");
+        Ok(Response::new(v1::ReportUserResponse { sessions_ended }))
     }
 }
 

@@ -12,6 +12,7 @@ mod login;
 mod status;
 mod sync;
 mod transport;
+mod users;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -40,10 +41,11 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::enrolment::Enrolment;
 use crate::fleet::Fleet;
-use crate::grants::Probes;
+use crate::grants::{Grants, Probes};
 use crate::login::Login;
-use crate::registry::Registry;
+use crate::registry::{Registry, SubjectKey};
 use crate::rotation::Rotations;
+use crate::sessions::Sessions;
 
 use applications::ApplicationsLayer;
 use authorization::{AuthorizationLayer, Gate};
@@ -77,6 +79,12 @@ pub struct Services {
     pub registry: Registry,
     /// Keys, secrets and the CA on the move.
     pub rotations: Arc<Rotations>,
+    /// Who is signed in, and the logouts on their way.
+    pub sessions: Sessions,
+    /// What relying parties hold.
+    pub grants: Grants,
+    /// How the broker knows users.
+    pub subjects: SubjectKey,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.

@@ -12,10 +12,11 @@ use tracing::error;
 
 use crate::authority::CaError;
 use crate::enrolment::EnrolmentError;
-use crate::grants::ProbeError;
+use crate::grants::{ProbeError, TokenError};
 use crate::login::LoginError;
 use crate::registry::{ClientKeyError, ClientPolicyError, PolicyConflict, TrustError};
 use crate::rotation::RotationError;
+use crate::sessions::{OutboxError, SessionError};
 use crate::storage::StoreError;
 
 /// Domain of every ErrorInfo.
@@ -34,6 +35,10 @@ pub(super) enum Reason {
     HelloMissing,
     /// There is no such instance.
     InstanceUnknown,
+    /// Nobody of this name has signed in.
+    UserUnknown,
+    /// There is no such session.
+    SessionUnknown,
     /// The instance is no relying party.
     RelyingPartyMissing,
     /// The agent opened another stream.
@@ -55,6 +60,14 @@ pub(super) fn refused(reason: Reason) -> Status {
         Reason::HelloMissing => status(Code::InvalidArgument, "HELLO_MISSING", "a stream begins with Hello"),
         Reason::InstanceUnknown => {
             status(Code::NotFound, "INSTANCE_UNKNOWN", "there is no such instance: see `instance list`")
+        }
+        Reason::UserUnknown => status(
+            Code::NotFound,
+            "USER_UNKNOWN",
+            "nobody of this name has signed in from this home: `session list` shows who is signed in",
+        ),
+        Reason::SessionUnknown => {
+            status(Code::NotFound, "SESSION_UNKNOWN", "there is no such session: see `session list`")
         }
         Reason::RelyingPartyMissing => {
             status(Code::FailedPrecondition, "NO_RELYING_PARTY", "the instance is no relying party")
@@ -196,6 +209,29 @@ pub(super) fn rotation(refusal: &RotationError) -> Status {
         E::NoActiveKey | E::Key(_) | E::Authority(_) | E::Secret(_) => return internal(refusal),
     };
     status(code, reason, &refusal.to_string())
+}
+
+/// The status for sessions that cannot be read or ended.
+pub(super) fn session(refusal: &SessionError) -> Status {
+    match refusal {
+        SessionError::Internal(_) => internal(refusal),
+        SessionError::Store(error) => store(error),
+    }
+}
+
+/// The status for grants that cannot be ended: no rule is broken by that.
+pub(super) fn grant(refusal: &TokenError) -> Status {
+    if let TokenError::Store(error) = refusal { store(error) } else { internal(refusal) }
+}
+
+/// The status for a logout that is not tried again.
+pub(super) fn outbox(refusal: &OutboxError) -> Status {
+    match refusal {
+        OutboxError::Unknown => status(Code::NotFound, "LOGOUT_UNKNOWN", &refusal.to_string()),
+        OutboxError::NotDead => status(Code::FailedPrecondition, "LOGOUT_NOT_DEAD", &refusal.to_string()),
+        OutboxError::Internal(_) => internal(refusal),
+        OutboxError::Store(error) => store(error),
+    }
 }
 
 /// The status for too much in too short a time.

@@ -56,6 +56,7 @@ pub(super) fn of_request(error: RequestError) -> OAuthError {
         RequestError::Claims(_) => oauth("invalid_request", "claims is malformed or too large."),
         RequestError::Target => oauth("invalid_target", "resource must be at an instance whose API you may call."),
         RequestError::Display => oauth("invalid_request", "display must be page, popup, touch or wap."),
+        RequestError::DpopKeyDiffers => oauth("invalid_dpop_proof", "dpop_jkt is not the key of the DPoP proof."),
         RequestError::DpopThumbprint => oauth("invalid_request", "dpop_jkt must be 43 characters of base64url."),
         RequestError::Prompt => oauth("invalid_request", "prompt is unknown, or none together with another value."),
         RequestError::MaxAge => oauth("invalid_request", "max_age must be a number of seconds."),
@@ -130,6 +131,8 @@ pub(super) enum BrowserError {
     Device(#[from] DeviceError),
     #[error("too many codes of devices were entered")]
     TooManyCodes,
+    #[error("the form is not of this session")]
+    ForeignForm,
 }
 
 impl From<StoreError> for BrowserError {
@@ -166,6 +169,11 @@ fn page(error: &BrowserError) -> Problem {
         BrowserError::Session(SessionError::Internal(_)) => Problem::INTERNAL,
         BrowserError::Session(SessionError::Store(error)) => of_store(error),
         BrowserError::Grant(TokenError::Store(error)) => of_store(error),
+        BrowserError::ForeignForm => refused(
+            StatusCode::FORBIDDEN,
+            "This form cannot be used any more",
+            "You have signed in again since, or it was not made here. Open the page again and repeat what you did.",
+        ),
         // Making a code breaks no rule of redemption: what remains is our fault.
         BrowserError::Grant(_) => Problem::INTERNAL,
         BrowserError::Device(error) => of_device(error),
@@ -256,7 +264,7 @@ fn of_store(error: &StoreError) -> Problem {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PushError {
     #[error(transparent)]
-    Client(TokenRequestError),
+    Client(#[from] TokenRequestError),
     #[error(transparent)]
     Request(RequestError),
     #[error(transparent)]

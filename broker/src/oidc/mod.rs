@@ -12,11 +12,14 @@
 //! | `/userinfo` | `userinfo.rs` |
 //! | `/device_authorization`, `/device` | `device_authorization.rs`: the device's side, `device.rs`: its user's |
 //! | `/introspect`, `/revoke` | `introspect.rs`, `revoke.rs` |
+//! | `/logout` | `logout`: the end of a session at the user's wish |
+//! | `/account` | `account.rs`: where the user is signed in, and the end of that |
 //! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
 
+mod account;
 mod authorization;
 mod authorize;
 mod caller;
@@ -35,9 +38,11 @@ mod exchange;
 mod id_token_hint;
 mod introspect;
 mod jwks;
+mod logout;
 mod par;
 mod parameters;
 mod peer_certificate;
+mod permissions;
 mod pkce;
 mod registration;
 mod released;
@@ -101,6 +106,8 @@ mod path {
     pub(super) const DEVICE: &str = "/device";
     pub(super) const DEVICE_CONNECTED: &str = "/device/connected";
     pub(super) const DEVICE_REFUSED: &str = "/device/refused";
+    pub(super) const LOGOUT_CONFIRMED: &str = "/logout/confirmed";
+    pub(super) const ACCOUNT: &str = "/account";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -113,7 +120,7 @@ pub struct Foundations {
     pub registry: Registry,
     /// What the agents have acknowledged.
     pub liveness: Liveness,
-    /// Seals codes and tokens, opens client secrets.
+    /// Seals codes and tokens, and the secrets of clients.
     pub kek: Arc<KeyEncryptionKey>,
     /// What tokens are signed with.
     pub keys: KeySet,
@@ -125,6 +132,8 @@ pub struct Foundations {
     pub agent_url: Url,
     /// What subjects are made with.
     pub subjects: SubjectKey,
+    /// Who is signed in.
+    pub sessions: Sessions,
     /// The time.
     pub clock: Clock,
 }
@@ -148,6 +157,8 @@ pub struct Provider {
     devices: Devices,
     device_limits: DeviceLimits,
     signer: TokenSigner,
+    /// Where the agents' port is: clients call some endpoints there too (RFC 8705 5).
+    agents_origin: String,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
     throttle: Throttle,
@@ -161,8 +172,19 @@ pub struct Provider {
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
     pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let Foundations { store, registry, liveness, kek, keys, outbound, publication, agent_url, subjects, clock } =
-            foundations;
+        let Foundations {
+            store,
+            registry,
+            liveness,
+            kek,
+            keys,
+            outbound,
+            publication,
+            agent_url,
+            subjects,
+            sessions,
+            clock,
+        } = foundations;
         let signer = TokenSigner::new(keys.clone(), liveness);
         let grants = GrantFoundations {
             store: store.clone(),
@@ -172,7 +194,6 @@ impl Provider {
         };
         let grants = Grants::new(grants, issuer.clone(), lifetimes);
         Self {
-            sessions: Sessions::new(store.clone(), &lifetimes),
             pushed: PushedRequests::new(store.clone(), lifetimes.login),
             consents: Consents::new(store.clone()),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
@@ -183,6 +204,7 @@ impl Provider {
             device_limits: DeviceLimits::new(),
             grants,
             signer,
+            agents_origin: agent_url.origin().ascii_serialization(),
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
             throttle: Throttle::default(),
@@ -194,10 +216,18 @@ impl Provider {
             client_keys: ClientKeySets::new(outbound.clone()),
             outbound,
             subjects,
+            sessions,
             clock,
             issuer,
             login,
         }
+    }
+}
+
+impl Provider {
+    /// What it grants, for whoever ends that by other ways.
+    pub fn grants(&self) -> &Grants {
+        &self.grants
     }
 }
 
@@ -214,6 +244,9 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::DEVICE, get(device::get).post(device::post))
         .route(path::DEVICE_CONNECTED, get(device::connected))
         .route(path::DEVICE_REFUSED, get(device::refused))
+        .route(path::LOGOUT, get(logout::get).post(logout::post).head(no_head))
+        .route(path::LOGOUT_CONFIRMED, post(logout::confirmed))
+        .route(path::ACCOUNT, get(account::get).post(account::post))
         .route(path::REGISTER, post(registration::post))
         .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)

@@ -15,30 +15,44 @@ use crate::clock::Timestamp;
 use crate::login::Pushed;
 use crate::oidc::caller::Caller;
 use crate::oidc::client_auth::AuthenticatedClient;
-use crate::oidc::error::PushError;
+use crate::oidc::dpop::Purported;
+use crate::oidc::error::{PushError, TokenRequestError};
 use crate::oidc::parameters::Parameters;
-use crate::oidc::request::Channel;
-use crate::oidc::{Provider, token};
+use crate::oidc::request::{Channel, RequestError};
+use crate::oidc::{Provider, path, token};
 
 /// With the request in the body, and the client's authentication as at the token endpoint.
-pub(super) async fn post(
-    State(provider): State<Arc<Provider>>,
-    caller: Caller,
-    body: Bytes,
-) -> Result<Response, PushError> {
-    let parameters = token::form(&caller, &body).map_err(PushError::Client)?;
-    let pushed = provider.push(&caller, &parameters, provider.clock.now()).await?;
-    let answer = json!({"request_uri": pushed.request_uri, "expires_in": pushed.expires_in.as_secs()});
-    Ok((StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response())
+pub(super) async fn post(State(provider): State<Arc<Provider>>, caller: Caller, body: Bytes) -> Response {
+    let now = provider.clock.now();
+    let pushed = match token::form(&caller, &body) {
+        Ok(parameters) => provider.push(&caller, &parameters, now).await,
+        Err(error) => Err(PushError::Client(error)),
+    };
+    let mut answer = pushed.map_or_else(PushError::into_response, |pushed| {
+        let answer = json!({"request_uri": pushed.request_uri, "expires_in": pushed.expires_in.as_secs()});
+        (StatusCode::CREATED, [(CACHE_CONTROL, "no-store")], Json(answer)).into_response()
+    });
+    provider.add_nonce(&caller.headers, answer.headers_mut(), now);
+    answer
 }
 
 impl Provider {
     async fn push(&self, caller: &Caller, parameters: &Parameters, now: Timestamp) -> Result<Pushed, PushError> {
         let snapshot = self.registry.snapshot();
-        let authenticated = self.client_of(caller, parameters, &snapshot, now).await;
-        let AuthenticatedClient { client, .. } = authenticated.map_err(PushError::Client)?;
+        let addresses = self.addresses(path::PAR);
+        let purported = Purported { method: &caller.method, addresses: &addresses, access_token: None };
+        let shown = self.shown_key(&caller.headers, &purported, now).map_err(TokenRequestError::from)?;
+        let AuthenticatedClient { client, .. } = self.client_of(caller, parameters, &snapshot, now).await?;
         let read = self.read_request(parameters, client, Channel::Pushed, &snapshot, now).await;
-        let request = read.map_err(|refused| PushError::Request(refused.cause))?;
+        let mut request = read.map_err(|refused| PushError::Request(refused.cause))?;
+        if let Some(shown) = shown {
+            let key = self.use_up_proof(shown, now).map_err(TokenRequestError::from)?.to_string();
+            // RFC 9449 10.1: the key that the client shows is the one that it names, if it names one.
+            if request.dpop_jkt.as_ref().is_some_and(|named| *named != key) {
+                return Err(PushError::Request(RequestError::DpopKeyDiffers));
+            }
+            request.dpop_jkt = Some(key);
+        }
         let pushed = self.pushed.push(request, now).await?;
         info!(relying_party = %client.name, "a request was pushed");
         Ok(pushed)

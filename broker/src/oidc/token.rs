@@ -101,8 +101,8 @@ impl Provider {
         let grant_type = known.ok_or(TokenRequestError::GrantType)?;
         let snapshot = self.registry.snapshot();
         let credentials = Credentials::of(&caller.headers, parameters)?;
-        let purported =
-            Purported { method: &caller.method, address: &self.issuer.address(path::TOKEN), access_token: None };
+        let addresses = self.addresses(path::TOKEN);
+        let purported = Purported { method: &caller.method, addresses: &addresses, access_token: None };
         let shown = self.shown_key(&caller.headers, &purported, now)?;
         let authenticated = self.authenticate(&credentials, caller, &snapshot, now).await;
         if let Some(probe) = parameters.get("code").ok().flatten().and_then(ProbeCode::of) {

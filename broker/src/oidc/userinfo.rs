@@ -117,9 +117,9 @@ impl Provider {
                 if shown.as_ref() == Some(thumbprint) { Ok(()) } else { Err(UserinfoError::Unbound) }
             }
             (Binding::Key(jkt), Scheme::Dpop) => {
-                let address = self.issuer.address(path::USERINFO);
+                let addresses = self.addresses(path::USERINFO);
                 let purported =
-                    Purported { method: &caller.method, address: &address, access_token: Some(&presented.text) };
+                    Purported { method: &caller.method, addresses: &addresses, access_token: Some(&presented.text) };
                 let shown = self.shown_key(&caller.headers, &purported, now)?.ok_or(UserinfoError::Unbound)?;
                 if shown.thumbprint != *jkt {
                     return Err(UserinfoError::Unbound);

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::keys::SigningAlgorithm;
-use crate::registry::{ClientPolicyChange, Instance, RelyingParty, SubjectType};
+use crate::registry::{ClientId, ClientPolicyChange, Instance, RelyingParty, Snapshot, SubjectType};
 use crate::secret::SecretHash;
 use crate::storage::table::Record;
 
@@ -38,6 +38,14 @@ impl<'a> Client<'a> {
             relying_party: instance.relying_party.as_ref()?,
             enrolled: true,
         })
+    }
+
+    /// The client that is told of logouts, also if it may log nobody in now: a quarantine ends no session at an
+    /// application.
+    pub fn told(snapshot: &'a Snapshot, name: &InstanceName, id: &ClientId) -> Option<Self> {
+        let of_instance = snapshot.instance(name).and_then(|instance| Self::of_instance(instance));
+        let registered = || snapshot.registered(id.as_str()).map(|client| Self::of_registered(client));
+        of_instance.filter(|client| client.relying_party.client_id == *id).or_else(registered)
     }
 
     /// A client of a relying party without agent.

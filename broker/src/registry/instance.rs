@@ -261,7 +261,12 @@ impl ClientId {
         Self::of(name, InstanceId::generate())
     }
 
-    /// The id as text.
+    /// The id that a key of the store is made of.
+    pub fn of_key(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The id as text: without `/` and `.`.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -9,9 +9,16 @@
 //! Tokens ask whether the record of their session is there: ending it is one commit, and everything that came of it is
 //! dead by that. So the record stays a little longer than the session itself: as long as its last token may live.
 //!
-//! Writes are returned, not made: they belong into the commit of what comes of the same login.
+//! Writes of logins are returned, not made: they belong into the commit of what comes of the same login. The end of a
+//! session is a commit of its own ([`Sessions::end`]), which puts a logout for each application that was entered with it
+//! into the [`Outbox`].
 
+mod cut_off;
+mod ending;
+mod outbox;
 mod record;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,6 +33,12 @@ use crate::secret::{OpaqueSecret, SecretError};
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, Store, StoreError, Version, Write};
 
+pub use cut_off::follow as follow_cut_off_homes;
+pub use ending::{Ended, TellHome};
+pub use outbox::{
+    AgentOrders, Delivery, DeliveryFoundations, DueLogout, Entered, LogoutId, LogoutIdError, LogoutState, Message,
+    Outbox, OutboxError, Outcome, SessionOrder, StoredLogout,
+};
 pub use record::{KnownName, Opened, Session, SessionOfUser};
 
 /// A session that is used again is written again only if so large a part of its idle time has passed since.
@@ -37,6 +50,7 @@ pub struct Sessions {
     table: Table<Session>,
     of_users: Table<SessionOfUser>,
     names: Table<KnownName>,
+    outbox: Outbox,
     lifetime: Duration,
     idle: Duration,
     /// How long a token may outlive its session's last use.
@@ -80,15 +94,16 @@ impl Sessions {
         Self {
             table: Table::new(store.clone()),
             of_users: Table::new(store.clone()),
-            names: Table::new(store),
+            names: Table::new(store.clone()),
+            outbox: Outbox::new(store),
             lifetime: lifetimes.session,
             idle: lifetimes.session_idle,
             behind: lifetimes.authorization_code + lifetimes.access_token,
         }
     }
 
-    /// A session for what a home has vouched for, entered at this client if it learns of the user already: a new one, or the one that the browser has
-    /// if that is the same user's.
+    /// A session for what a home has vouched for, entered at this client if it learns of the user already: a new one, or
+    /// the one that the browser has if that is the same user's.
     ///
     /// # Errors
     /// When no id or secret can be made, or it cannot be written.
@@ -152,6 +167,32 @@ impl Sessions {
         Ok((own && !self.is_over(&session, now)).then_some(FoundSession { id, session, version }))
     }
 
+    /// Where logouts are on their way to those whom they have to reach.
+    pub fn outbox(&self) -> &Outbox {
+        &self.outbox
+    }
+
+    /// Who was known by this user name at a home, last of all.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn user_named(&self, home: &InstanceName, username: &str) -> Result<Option<UserId>, SessionError> {
+        Ok(self.names.get(&KnownName::of(home, username)).await?.map(|stored| stored.record.user))
+    }
+
+    /// At most so many sessions behind this one.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn page(
+        &self,
+        after: Option<&SessionId>,
+        limit: usize,
+    ) -> Result<Vec<(SessionId, Session)>, SessionError> {
+        let page = self.table.page(after.map(SessionId::as_str), limit).await?.into_iter();
+        Ok(page.filter_map(|(id, stored)| Some((id.parse().ok()?, stored.record))).collect())
+    }
+
     /// The session of this name as tokens need it: also shortly after its end, unless somebody ended it.
     ///
     /// # Errors
@@ -184,7 +225,7 @@ impl Sessions {
     /// Whether nobody can sign on with it any more. Judged by the lifetimes of today: they may have been made shorter
     /// since it began.
     pub fn is_over(&self, session: &Session, now: Timestamp) -> bool {
-        now >= self.end(session).min(session.expires_at)
+        now >= self.end_of(session).min(session.expires_at)
     }
 
     /// The write that leaves a session without a cookie.
@@ -195,11 +236,11 @@ impl Sessions {
 
     fn use_at(&self, session: &mut Session, now: Timestamp) {
         session.last_login_at = now;
-        session.expires_at = self.end(session);
+        session.expires_at = self.end_of(session);
         session.kept_until = session.expires_at + self.behind;
     }
 
-    fn end(&self, session: &Session) -> Timestamp {
+    fn end_of(&self, session: &Session) -> Timestamp {
         (session.began_at + self.lifetime).min(session.last_login_at + self.idle)
     }
 }

@@ -63,7 +63,12 @@ pub struct SessionOfUser {
 
 impl SessionOfUser {
     pub(super) fn key(user: &UserId, id: &SessionId) -> String {
-        format!("{}.{id}", user.as_str())
+        format!("{}{id}", Self::first_of(user))
+    }
+
+    /// What the keys of a user begin with.
+    pub(super) fn first_of(user: &UserId) -> String {
+        format!("{}.", user.as_str())
     }
 }
 

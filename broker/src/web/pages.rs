@@ -152,7 +152,7 @@ pub(super) fn form_policy(response: &mut Response, first: &str, targets: &[Strin
 
 /// What stands for an address in a policy: its origin, or the scheme of an application on the user's machine. Nothing if it
 /// could say more than that: a host may hold characters that separate one directive from the next.
-fn source(address: &str) -> Option<String> {
+pub(super) fn source(address: &str) -> Option<String> {
     let url = Url::parse(address).ok()?;
     let origin = url.origin();
     let source = if origin.is_tuple() { origin.ascii_serialization() } else { format!("{}:", url.scheme()) };

@@ -1,8 +1,9 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
-//! what concerns clients, in `registration`.
+//! what concerns clients, in `registration`; sessions and logouts, in `session`.
 
 mod registration;
 mod rotation;
+mod session;
 mod wire;
 
 use std::collections::{BTreeSet, HashMap};
@@ -23,6 +24,7 @@ use crate::fleet::Fleet;
 use crate::grpc::Services;
 use crate::grpc::authorization::OpsUser;
 use crate::grpc::status::{self, Reason};
+use crate::grpc::users::Users;
 use crate::registry::{
     ConsentPolicy, EmailDomain, Instance, RecoveryPolicyError, Registry, SigningKeyChoice, TrustEdge, TrustEdgeId,
 };
@@ -37,13 +39,13 @@ const MAX_PAGE: usize = 1000;
 const MAX_NOTE: usize = 256;
 
 /// The service.
-#[derive(Debug)]
 pub(super) struct Service {
     enrolment: Arc<Enrolment>,
     authority: Arc<Authority>,
     fleet: Arc<Fleet>,
     registry: Registry,
     rotations: Arc<Rotations>,
+    users: Users,
     clock: Clock,
 }
 
@@ -55,6 +57,7 @@ impl Service {
             fleet: services.fleet.clone(),
             registry: services.registry.clone(),
             rotations: services.rotations.clone(),
+            users: Users::new(services),
             clock: services.clock.clone(),
         }
     }
@@ -342,30 +345,32 @@ impl AdminService for Service {
 
     async fn list_sessions(
         &self,
-        _request: Request<v1::ListSessionsRequest>,
+        request: Request<v1::ListSessionsRequest>,
     ) -> Result<Response<v1::ListSessionsResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        Ok(Response::new(self.sessions(request.into_inner()).await?))
     }
 
     async fn end_sessions(
         &self,
-        _request: Request<v1::EndSessionsRequest>,
+        request: Request<v1::EndSessionsRequest>,
     ) -> Result<Response<v1::EndSessionsResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let which = request.into_inner().which.ok_or_else(|| status::refused(Reason::FieldInvalid("which")))?;
+        Ok(Response::new(self.end(which).await?))
     }
 
     async fn list_logouts(
         &self,
-        _request: Request<v1::ListLogoutsRequest>,
+        request: Request<v1::ListLogoutsRequest>,
     ) -> Result<Response<v1::ListLogoutsResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        Ok(Response::new(self.logouts(request.into_inner()).await?))
     }
 
     async fn retry_logout(
         &self,
-        _request: Request<v1::RetryLogoutRequest>,
+        request: Request<v1::RetryLogoutRequest>,
     ) -> Result<Response<v1::RetryLogoutResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let logout = self.retry(&request.into_inner().id).await?;
+        Ok(Response::new(v1::RetryLogoutResponse { logout: Some(logout) }))
     }
 
     async fn open_registration(
@@ -413,9 +418,14 @@ fn name(text: &str) -> Result<InstanceName, Status> {
     text.parse().map_err(|error: NameError| status::invalid(&error))
 }
 
+/// How many entries a page has.
+fn page_size(size: i32) -> usize {
+    usize::try_from(size).ok().filter(|size| (1..=MAX_PAGE).contains(size)).unwrap_or(MAX_PAGE)
+}
+
 /// The entries behind the one that the token names, and the token of the next page.
 fn page<T>(all: Vec<(String, T)>, size: i32, token: &str) -> (Vec<T>, String) {
-    let size = usize::try_from(size).ok().filter(|size| (1..=MAX_PAGE).contains(size)).unwrap_or(MAX_PAGE);
+    let size = page_size(size);
     let begin = match all.iter().position(|(key, _)| key == token) {
         Some(last) => last + 1,
         None => 0,

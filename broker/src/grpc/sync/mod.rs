@@ -21,6 +21,7 @@ use crate::grpc::enrolment::caller;
 use crate::grpc::status::{self, Reason};
 use crate::grpc::{Services, wire_time};
 use crate::registry::{ClientKey, PublicJwk, Registry};
+use crate::sessions::{AgentOrders, Outbox};
 
 /// An agent says Hello in this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -31,6 +32,7 @@ pub(super) struct Service {
     fleet: Arc<Fleet>,
     probes: Probes,
     registry: Registry,
+    outbox: Outbox,
     clock: Clock,
     shutdown: CancellationToken,
 }
@@ -41,6 +43,7 @@ impl Service {
             fleet: services.fleet.clone(),
             probes: services.probes.clone(),
             registry: services.registry.clone(),
+            outbox: services.sessions.outbox().clone(),
             clock: services.clock.clone(),
             shutdown,
         }
@@ -62,9 +65,11 @@ impl SyncService for Service {
             return Err(status::refused(Reason::HelloMissing));
         };
         let connection = self.fleet.connect(&caller.1, wire::hello(hello));
+        let orders = self.outbox.orders(caller.0, self.clock.clone());
         // One message waits for a slow agent at the most.
         let (outbound, stream) = mpsc::channel(1);
-        tokio::spawn(converse(connection, inbound, outbound, self.fleet.clone(), self.shutdown.clone()));
+        let agent = Agent { connection, orders };
+        tokio::spawn(agent.converse((inbound, outbound), self.fleet.clone(), self.shutdown.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
@@ -112,51 +117,72 @@ impl SyncService for Service {
     }
 }
 
-/// Carries words both ways until one side ends. What an agent is sent is found out when there is room for it: an agent
-/// that does not read holds up nothing, its own end least of all, and is sent the newest when it reads again.
-async fn converse(
-    mut connection: Connection,
-    mut inbound: Streaming<v1::SyncRequest>,
-    outbound: Outbound,
-    fleet: Arc<Fleet>,
-    shutdown: CancellationToken,
-) {
-    let silence = tokio::time::sleep(SILENCE);
-    tokio::pin!(silence);
-    let mut due = false;
-    let last = loop {
-        tokio::select! {
-            next = connection.next() => match next {
-                Next::Send => due = true,
-                Next::End(reason) => break Err(wire::ended(reason)),
-            },
-            room = outbound.reserve(), if due => {
-                // Without room for ever, the agent is gone.
-                let Ok(room) = room else { return };
-                due = false;
-                if let Some(update) = connection.update() {
-                    room.send(Ok(wire::update(update, fleet.retry_spread())));
+/// An agent at the other end of a stream: its resources, and what it is to do.
+struct Agent {
+    connection: Connection,
+    orders: AgentOrders,
+}
+
+impl Agent {
+    /// Carries words both ways until one side ends. What an agent is sent is found out when there is room for it: an agent
+    /// that does not read holds up nothing, its own end least of all, and is sent the newest when it reads again. Of
+    /// orders one waits for room, and the next one for its answer.
+    async fn converse(
+        mut self,
+        (mut inbound, outbound): (Streaming<v1::SyncRequest>, Outbound),
+        fleet: Arc<Fleet>,
+        shutdown: CancellationToken,
+    ) {
+        let silence = tokio::time::sleep(SILENCE);
+        tokio::pin!(silence);
+        let (mut due, mut order) = (false, None);
+        let last = loop {
+            tokio::select! {
+                next = self.connection.next() => match next {
+                    Next::Send => due = true,
+                    Next::End(reason) => break Err(wire::ended(reason)),
+                },
+                next = self.orders.next(), if order.is_none() => order = Some(next),
+                room = outbound.reserve(), if due || order.is_some() => {
+                    // Without room for ever, the agent is gone.
+                    let Ok(room) = room else { return };
+                    let update = if std::mem::take(&mut due) { self.connection.update() } else { None };
+                    if let Some(update) = update {
+                        room.send(Ok(wire::update(update, fleet.retry_spread())));
+                    } else if let Some(order) = order.take() {
+                        room.send(Ok(wire::order(order)));
+                    }
+                }
+                said = inbound.message() => match said {
+                    Ok(Some(said)) => {
+                        silence.set(tokio::time::sleep(SILENCE));
+                        if let Err(end) = self.heard(said.message).await {
+                            break Err(end);
+                        }
+                    }
+                    // The agent is gone.
+                    Ok(None) | Err(_) => return,
+                },
+                () = &mut silence => break Err(status::refused(Reason::Silent)),
+                () = outbound.closed() => return,
+                () = shutdown.cancelled() => break Ok(wire::drain()),
+            }
+        };
+        // No room: the agent does not read. Its stream ends without a word, and its next call is told the reason.
+        drop(outbound.try_send(last));
+    }
+
+    /// A newer agent may say something that this broker does not know.
+    async fn heard(&mut self, said: Option<Said>) -> Result<(), Status> {
+        match said {
+            Some(Said::Hello(_)) => return Err(status::refused(Reason::HelloMissing)),
+            Some(Said::SessionsEnded(ended)) => {
+                if let Some((id, outcome)) = wire::sessions_ended(ended) {
+                    self.orders.answered(&id, outcome).await;
                 }
             }
-            said = inbound.message() => match said {
-                Ok(Some(said)) => {
-                    silence.set(tokio::time::sleep(SILENCE));
-                    if let Some(Said::Hello(_)) = said.message {
-                        break Err(status::refused(Reason::HelloMissing));
-                    }
-                    // A newer agent may say something that this broker does not know.
-                    if let Some(word) = said.message.and_then(wire::word) {
-                        connection.heard(word);
-                    }
-                }
-                // The agent is gone.
-                Ok(None) | Err(_) => return,
-            },
-            () = &mut silence => break Err(status::refused(Reason::Silent)),
-            () = outbound.closed() => return,
-            () = shutdown.cancelled() => break Ok(wire::drain()),
+            said => said.and_then(wire::word).into_iter().for_each(|word| self.connection.heard(word)),
         }
-    };
-    // No room: the agent does not read. Its stream ends without a word, and its next call is told the reason.
-    drop(outbound.try_send(last));
+        Ok(())
+    }
 }

@@ -16,6 +16,7 @@ use crate::fleet::{
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_bundle;
 use crate::registry::{KeySetProof, Resource};
+use crate::sessions::{Message, Outcome, SessionOrder};
 
 /// Most resources that one message may name: there are five.
 const MAX_RESOURCES: usize = 16;
@@ -81,6 +82,32 @@ pub(super) fn update(update: Update, retry_spread: Duration) -> v1::SyncResponse
             removed: removed.into_iter().map(|resource| wire_resource(resource).into()).collect(),
         }),
     })
+}
+
+/// What an agent is to end.
+pub(super) fn order(order: SessionOrder) -> v1::SyncResponse {
+    let user = match order.message {
+        Message::Agent(entered) | Message::Back(entered) => {
+            v1::end_sessions::User::RelyingPartyUser(v1::RelyingPartyUser {
+                subject: entered.subject.to_string(),
+                session_id: entered.session.to_string(),
+                username: entered.username,
+            })
+        }
+        Message::Home { home_user_id } => v1::end_sessions::User::HomeUserId(home_user_id),
+    };
+    answer(Answer::EndSessions(v1::EndSessions { id: order.id.to_string(), user: Some(user) }))
+}
+
+/// What became of an order; nothing if this broker does not know the word.
+pub(super) fn sessions_ended(said: v1::SessionsEnded) -> Option<(String, Outcome)> {
+    let outcome = match said.outcome() {
+        v1::SessionsEndedOutcome::Unspecified => return None,
+        v1::SessionsEndedOutcome::Ended => Outcome::Told(format!("{} session(s) ended", said.sessions)),
+        v1::SessionsEndedOutcome::NotSupported => Outcome::NotSupported,
+        v1::SessionsEndedOutcome::Failed => Outcome::Failed(clean(&said.detail, 256)),
+    };
+    Some((said.id, outcome))
 }
 
 /// The broker ends all streams.

@@ -37,8 +37,8 @@ const NONCE_LIFETIME: Duration = Duration::from_secs(300);
 pub(super) struct Purported<'a> {
     /// The method of the request.
     pub(super) method: &'a Method,
-    /// Its address.
-    pub(super) address: &'a str,
+    /// Its address: where browsers reach us, or the agents' port.
+    pub(super) addresses: &'a [String; 2],
     /// The access token beside it, at a resource.
     pub(super) access_token: Option<&'a str>,
 }
@@ -124,6 +124,11 @@ impl Provider {
             return Err(DpopError::Nonce);
         }
         Ok(Some(ShownKey { thumbprint: proof.thumbprint, id: proof.id }))
+    }
+
+    /// The addresses of a path.
+    pub(super) fn addresses(&self, path: &str) -> [String; 2] {
+        [self.issuer.address(path), format!("{}{path}", self.agents_origin)]
     }
 
     /// The thumbprint of a key that was shown, once for each proof.

@@ -106,7 +106,8 @@ impl ProofClaims {
         if Method::from_bytes(self.htm.as_bytes()).ok().as_ref() != Some(purported.method) {
             return Err(DpopError::Method);
         }
-        if normalised(&self.htu).is_none_or(|address| normalised(purported.address) != Some(address)) {
+        let address = normalised(&self.htu).ok_or(DpopError::Address)?;
+        if !purported.addresses.iter().any(|own| normalised(own).as_ref() == Some(&address)) {
             return Err(DpopError::Address);
         }
         let issued_at = Timestamp::from_secs(self.iat as i64);
@@ -158,6 +159,11 @@ mod tests {
     use super::*;
 
     const ADDRESS: &str = "https://login.example/token";
+
+    fn addresses(one: &str) -> [String; 2] {
+        [one.to_owned(), "https://login.example:8443/token".to_owned()]
+    }
+
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
     // RFC 9449 4.1, figure 2: with its own time and address.
@@ -166,13 +172,14 @@ mod tests {
     #[test]
     fn the_example_of_the_rfc_is_good_at_its_time_and_place() {
         let at = Timestamp::from_secs(1_562_262_616);
-        let purported = |address| Purported { method: &Method::POST, address, access_token: None };
-        let here = purported("https://server.example.com/token");
+        let here = addresses("https://server.example.com/token");
+        let here = Purported { method: &Method::POST, addresses: &here, access_token: None };
+        let elsewhere = Purported { addresses: &addresses(ADDRESS), ..here };
         let proof = verify(EXAMPLE, &here, at).unwrap();
         // RFC 9449 6.1: the key of the examples.
         assert_eq!(proof.thumbprint.as_str(), "0ZcOCORZNYy-DWpqq30jZyJGHTN0d2HglBV3uiguA4I");
         assert_eq!(verify(EXAMPLE, &here, at + MAX_AGE).unwrap_err(), DpopError::Time);
-        assert_eq!(verify(EXAMPLE, &purported(ADDRESS), at).unwrap_err(), DpopError::Address);
+        assert_eq!(verify(EXAMPLE, &elsewhere, at).unwrap_err(), DpopError::Address);
         let altered = EXAMPLE.replace("eyJqdGki", "eyJqdGkj");
         assert!(verify(&altered, &here, at).is_err());
     }
@@ -184,7 +191,8 @@ mod tests {
             let mut claims = serde_json::json!({"jti": "1", "htm": "POST", "htu": ADDRESS, "iat": NOW.as_secs()});
             claims.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
             let claims: ProofClaims = serde_json::from_value(claims).map_err(|_| E::Unreadable)?;
-            claims.check(&Purported { method: &Method::POST, address: ADDRESS, access_token: token }, NOW)
+            let addresses = &addresses(ADDRESS);
+            claims.check(&Purported { method: &Method::POST, addresses, access_token: token }, NOW)
         };
         let now = NOW.as_secs();
         for (change, expected) in [
@@ -200,7 +208,8 @@ mod tests {
             (serde_json::json!({"htu": "https://login.example/Token"}), Err(E::Address)),
             (serde_json::json!({"htu": "https://login.example/token/"}), Err(E::Address)),
             (serde_json::json!({"htu": "http://login.example/token"}), Err(E::Address)),
-            (serde_json::json!({"htu": "https://login.example:8443/token"}), Err(E::Address)),
+            (serde_json::json!({"htu": "https://login.example:8443/token"}), Ok(())),
+            (serde_json::json!({"htu": "https://login.example:8444/token"}), Err(E::Address)),
             (serde_json::json!({"htu": "https://login.example/token%"}), Err(E::Address)),
             (serde_json::json!({"htu": "/token"}), Err(E::Address)),
             (serde_json::json!({"iat": now - 119}), Ok(())),

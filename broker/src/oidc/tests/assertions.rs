@@ -22,7 +22,7 @@ impl ClientSigner {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
-    fn jwk(&self) -> PublicJwk {
+    pub(super) fn jwk(&self) -> PublicJwk {
         let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         PublicJwk::read(json!({"kty": "EC", "crv": "P-256", "x": text(x), "y": text(y)}).to_string().as_bytes())
@@ -35,7 +35,10 @@ impl ClientSigner {
 
     pub(super) fn sign_with(&self, header: &Value, claims: &Value) -> String {
         let encoded = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
-        let text = format!("{}.{}", encoded(header), encoded(claims));
+        self.sign_text(&format!("{}.{}", encoded(header), encoded(claims)))
+    }
+
+    pub(super) fn sign_text(&self, text: &str) -> String {
         let signature = self.0.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
         format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
     }

@@ -27,11 +27,11 @@ use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::outbound::{self, Outbound};
 use crate::registry::{
-    self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, GrantType, Instance, InstanceId,
-    InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
+    self, AssertedIdentity, ClientAuthMethod, ClientPolicy, ClientSecret, ConsentPolicy, GrantType, Instance,
+    InstanceId, InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
-use crate::sessions::Session;
+use crate::sessions::{Session, Sessions};
 use crate::storage::sled::SledStore;
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store};
@@ -67,7 +67,10 @@ pub(super) struct World {
     pub(super) keys: KeySet,
     pub(super) kek: Arc<KeyEncryptionKey>,
     pub(super) grants: Grants,
+    grant_foundations: GrantFoundations,
+    issuer: Issuer,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
+    pub(super) sessions: Sessions,
     secrets: BTreeMap<String, (String, ClientSecret)>,
     _folder: tempfile::TempDir,
 }
@@ -98,6 +101,7 @@ impl World {
         let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
+        let sessions = Sessions::new(store.clone(), &LIFETIMES);
         let foundations = Foundations {
             store,
             kek: kek.clone(),
@@ -108,6 +112,7 @@ impl World {
             agent_url: Url::parse("https://login.example:8443").unwrap(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
             subjects: subjects.clone(),
+            sessions: sessions.clone(),
             clock: time.clone(),
         };
         let of_grants = GrantFoundations {
@@ -117,8 +122,8 @@ impl World {
             subjects,
         };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
-        let grants = Grants::new(of_grants, issuer.clone(), LIFETIMES);
-        let provider = Provider::new(foundations, login.clone(), issuer, LIFETIMES);
+        let grants = Grants::new(of_grants.clone(), issuer.clone(), LIFETIMES);
+        let provider = Provider::new(foundations, login.clone(), issuer.clone(), LIFETIMES);
         let provider = Arc::new(provider);
         let app = router(provider.clone(), boundary.clone())
             .merge(crate::web::router(sled.clone() as Arc<dyn Store>, boundary));
@@ -135,7 +140,10 @@ impl World {
             keys,
             kek,
             grants,
+            grant_foundations: of_grants,
+            issuer,
             key_set_plan,
+            sessions,
             secrets,
             _folder: folder,
         };
@@ -170,6 +178,19 @@ impl World {
         change(&mut edge);
         let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
         self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    }
+
+    pub(super) async fn change_edge(&self, relying_party: &str, home: &str, change: impl FnOnce(&mut TrustEdge)) {
+        let (relying_party, home) = (relying_party.parse().unwrap(), home.parse().unwrap());
+        let mut edge = TrustEdge::clone(self.registry.snapshot().edge(&relying_party, &home).unwrap());
+        change(&mut edge);
+        let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
+        self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    }
+
+    /// Changes beta's policy.
+    pub(super) async fn change_policy(&self, change: impl FnOnce(&mut ClientPolicy)) {
+        self.change("beta", |beta| change(&mut beta.relying_party.as_mut().unwrap().policy)).await;
     }
 
     pub(super) async fn deny(&self, relying_party: &str, home: &str) {
@@ -223,6 +244,11 @@ impl World {
 
     pub(super) fn first_secret(&self, name: &str) -> &ClientSecret {
         &self.secrets[name].1
+    }
+
+    /// Grants on another store.
+    pub(super) fn grants_on(&self, store: Arc<dyn Store>) -> Grants {
+        Grants::new(GrantFoundations { store, ..self.grant_foundations.clone() }, self.issuer.clone(), LIFETIMES)
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {

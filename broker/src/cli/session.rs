@@ -1,0 +1,220 @@
+//! `homeward-broker session`.
+
+use std::time::Duration;
+
+use anyhow::bail;
+use clap::{ArgGroup, Subcommand};
+use homeward_proto::v1;
+use homeward_proto::v1::admin_service_client::AdminServiceClient;
+use homeward_proto::v1::end_sessions_request::Which;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::cli::admin::{all_pages, connect, refusal};
+use crate::cli::output::{Output, Row, time};
+use crate::config::Config;
+
+/// How often it is looked who has confirmed.
+const LOOK: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// List who is signed in, and what was entered.
+    List {
+        /// Only of this user.
+        #[arg(long, value_name = "USER@HOME")]
+        user: Option<String>,
+    },
+    /// End sessions everywhere, and say who has confirmed it. Exit code 1 if somebody could not be told.
+    #[command(group = ArgGroup::new("which").required(true))]
+    End {
+        /// All sessions of this user, those at home, and access that would outlive them.
+        #[arg(long, group = "which", value_name = "USER@HOME")]
+        user: Option<String>,
+        /// This one.
+        #[arg(long, group = "which", value_name = "ID")]
+        session: Option<String>,
+        /// How many seconds to wait for confirmations.
+        #[arg(long, default_value_t = 10, value_name = "SECONDS")]
+        wait: u64,
+    },
+    /// List logouts on their way to applications, the newest first.
+    Logouts {
+        /// Only those that were given up.
+        #[arg(long)]
+        dead: bool,
+    },
+    /// Try a logout that was given up once more.
+    Retry {
+        /// Its id.
+        id: String,
+    },
+}
+
+pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
+    let mut admin = connect(config).await?;
+    match command {
+        Command::List { user } => {
+            let user = user.unwrap_or_default();
+            let all = all_pages(async |page_token| {
+                let request = v1::ListSessionsRequest { user: user.clone(), page_size: 0, page_token };
+                let page = admin.clone().list_sessions(request).await?.into_inner();
+                Ok((page.sessions, page.next_page_token))
+            })
+            .await?;
+            output.list(&all);
+        }
+        Command::End { user, session, wait } => {
+            let which = user.map(Which::User).or(session.map(Which::SessionId));
+            end(&mut admin, which, Duration::from_secs(wait), output).await?;
+        }
+        Command::Logouts { dead } => {
+            let all = all_pages(async |page_token| {
+                let request = v1::ListLogoutsRequest { ids: Vec::new(), dead, page_size: 0, page_token };
+                let page = admin.clone().list_logouts(request).await?.into_inner();
+                Ok((page.logouts, page.next_page_token))
+            })
+            .await?;
+            output.list(&all);
+        }
+        Command::Retry { id } => {
+            let request = v1::RetryLogoutRequest { id };
+            let again = admin.retry_logout(request).await.map_err(|status| refusal(&status))?.into_inner();
+            output.show(&again.logout.unwrap_or_default().json());
+        }
+    }
+    Ok(())
+}
+
+async fn end(
+    admin: &mut AdminServiceClient<Channel>,
+    which: Option<Which>,
+    wait: Duration,
+    output: Output,
+) -> anyhow::Result<()> {
+    let until = Instant::now() + wait;
+    let request = v1::EndSessionsRequest { which };
+    let ended = admin.end_sessions(request).await.map_err(|status| refusal(&status))?.into_inner();
+    let (sessions, grants) = (ended.sessions_ended, ended.grants_ended);
+    let logouts = settled(admin, ended.logouts, until).await?;
+    match output {
+        Output::Json => {
+            let logouts = Value::from_iter(logouts.iter().map(Row::json));
+            output.show(&json!({"sessions_ended": sessions, "grants_ended": grants, "logouts": logouts}));
+        }
+        Output::Table => {
+            let sentence = format!("{sessions} session(s) ended, and {grants} grant(s) that would have outlived them.");
+            output.say(&sentence, &Value::Null);
+            if !logouts.is_empty() {
+                output.list(&logouts);
+            }
+        }
+    }
+    let untold = logouts.iter().filter(|logout| logout.state() != v1::LogoutState::Confirmed);
+    let untold: Vec<&str> = untold.map(|logout| logout.target.as_str()).collect();
+    if !untold.is_empty() {
+        bail!(
+            "not confirmed by {}: `homeward-broker session logouts` says why, and what becomes of it",
+            untold.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The logouts when none is on its way any more, or the time is up.
+async fn settled(
+    admin: &mut AdminServiceClient<Channel>,
+    mut logouts: Vec<v1::Logout>,
+    until: Instant,
+) -> anyhow::Result<Vec<v1::Logout>> {
+    let pending = |logouts: &[v1::Logout]| logouts.iter().any(|one| one.state() == v1::LogoutState::Pending);
+    while pending(&logouts) && Instant::now() < until {
+        tokio::time::sleep(LOOK).await;
+        for batch in logouts.chunks_mut(BATCH) {
+            let ids = batch.iter().map(|logout| logout.id.clone()).collect();
+            let request = v1::ListLogoutsRequest { ids, ..v1::ListLogoutsRequest::default() };
+            let now = admin.list_logouts(request).await.map_err(|status| refusal(&status))?.into_inner().logouts;
+            for logout in batch {
+                if let Some(found) = now.iter().find(|found| found.id == logout.id) {
+                    logout.clone_from(found);
+                }
+            }
+        }
+    }
+    Ok(logouts)
+}
+
+/// Logouts that are asked for at once.
+const BATCH: usize = 500;
+
+impl Row for v1::Session {
+    const COLUMNS: &'static [&'static str] = &["ID", "USER", "SINCE", "USED", "ENDS", "ENTERED"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.user.clone(),
+            time(self.begin_time.as_ref()),
+            time(self.last_login_time.as_ref()),
+            time(self.expire_time.as_ref()),
+            self.relying_parties.join(", "),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "user": self.user,
+            "home": self.home,
+            "begin_time": time(self.begin_time.as_ref()),
+            "last_login_time": time(self.last_login_time.as_ref()),
+            "expire_time": time(self.expire_time.as_ref()),
+            "relying_parties": self.relying_parties,
+        })
+    }
+}
+
+impl Row for v1::Logout {
+    const COLUMNS: &'static [&'static str] = &["ID", "TOLD", "USER", "CHANNEL", "STATE", "SINCE", "TRIES", "DETAIL"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.id.clone(),
+            self.target.clone(),
+            self.user.clone(),
+            channel(self).to_owned(),
+            state(self),
+            time(self.state_time.as_ref()),
+            self.attempts.to_string(),
+            self.detail.clone(),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "target": self.target,
+            "user": self.user,
+            "channel": channel(self),
+            "state": state(self),
+            "attempts": self.attempts,
+            "detail": self.detail,
+            "create_time": time(self.create_time.as_ref()),
+            "state_time": time(self.state_time.as_ref()),
+        })
+    }
+}
+
+fn channel(logout: &v1::Logout) -> &'static str {
+    match logout.channel() {
+        v1::LogoutChannel::Unspecified => "",
+        v1::LogoutChannel::Back => "back channel",
+        v1::LogoutChannel::Agent => "agent",
+        v1::LogoutChannel::Home => "home",
+    }
+}
+
+fn state(logout: &v1::Logout) -> String {
+    logout.state().as_str_name().trim_start_matches("LOGOUT_STATE_").to_lowercase().replace('_', " ")
+}

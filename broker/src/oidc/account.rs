@@ -1,0 +1,196 @@
+//! `/account`: where the user is signed in, what that opened, and the end of it.
+//!
+//! GET shows, POST does one thing and sends the browser back to look (303), so that nothing is done twice. Whoever ends
+//! the session of this very browser gets the page of who has left.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::response::{IntoResponse, Response};
+use http::header::LOCATION;
+use http::{HeaderMap, StatusCode};
+use tracing::info;
+
+use crate::clock::Timestamp;
+use crate::oidc::choice::host;
+use crate::oidc::error::BrowserError;
+use crate::oidc::logout::Departure;
+use crate::oidc::parameters::Parameters;
+use crate::oidc::request::CallbackError;
+use crate::oidc::{Provider, path};
+use crate::registry::{Client, SessionId, Snapshot};
+use crate::sessions::{LogoutId, LogoutState, Message, Session, StoredLogout, TellHome};
+use crate::web::{AccountPage, ApplicationRow, FormToken, SessionRow, StrangerPage, ToldRow, Visitor, ago};
+
+/// Logouts whose state is shown, at the most: their ids stand in the address.
+const MAX_TOLD: usize = 40;
+
+/// GET: shows.
+pub(super) async fn get(
+    State(provider): State<Arc<Provider>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, BrowserError> {
+    let query = query.unwrap_or_default();
+    let parameters = Parameters::parse(query.as_bytes()).map_err(|_| CallbackError::Parameters)?;
+    let told = parameters.get("told").ok().flatten().unwrap_or_default();
+    let told = told.split('.').filter_map(|id| id.parse().ok()).take(MAX_TOLD).collect();
+    provider.show_account(&Visitor::of(&headers), told, provider.clock.now()).await
+}
+
+/// POST: does one thing.
+pub(super) async fn post(
+    State(provider): State<Arc<Provider>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, BrowserError> {
+    let parameters = Parameters::of_form(&headers, &body).map_err(|_| CallbackError::Parameters)?;
+    provider.change_account(&parameters, &Visitor::of(&headers), provider.clock.now()).await
+}
+
+/// What the user wants to end.
+enum Wish {
+    /// One session.
+    Session(SessionId),
+    /// All but this browser's.
+    Others,
+    /// All, and those at home.
+    Everywhere,
+    /// What an application was allowed.
+    Permission(String),
+}
+
+impl Wish {
+    fn read(parameters: &Parameters) -> Result<Self, CallbackError> {
+        let field = |name| parameters.get(name).map_err(|_| CallbackError::Parameters);
+        match (field("session")?, field("end")?, field("withdraw")?) {
+            (Some(id), None, None) => Ok(Self::Session(id.parse().map_err(|_| CallbackError::Parameters)?)),
+            (None, Some("others"), None) => Ok(Self::Others),
+            (None, Some("everywhere"), None) => Ok(Self::Everywhere),
+            (None, None, Some(client)) => Ok(Self::Permission(client.to_owned())),
+            _ => Err(CallbackError::Parameters),
+        }
+    }
+}
+
+impl Provider {
+    async fn show_account(
+        &self,
+        visitor: &Visitor,
+        told: Vec<LogoutId>,
+        now: Timestamp,
+    ) -> Result<Response, BrowserError> {
+        let Some((own, token)) = self.signed_in(visitor, now).await? else {
+            return Ok(StrangerPage {}.into_response());
+        };
+        let snapshot = self.registry.snapshot();
+        let mut sessions = self.sessions.of_user(&own.session.user).await?;
+        sessions.retain(|(_, session)| !self.sessions.is_over(session, now));
+        // This browser first, then the one that was used last.
+        sessions.sort_by_key(|(id, session)| (*id != own.id, std::cmp::Reverse(session.last_login_at)));
+        let rows = sessions.iter().map(|(id, session)| session_row((id, session), &own.id, &snapshot, now));
+        let mut logouts = Vec::new();
+        for id in &told {
+            let logout = self.sessions.outbox().get(id).await?;
+            // Whoever writes an id into the address learns of his own logouts only.
+            logouts.extend(logout.filter(|logout| logout.user == own.session.user));
+        }
+        let home = snapshot.instance(&own.session.home);
+        let page = AccountPage {
+            name: own.session.identity.name.clone(),
+            username: own.session.identity.username.clone(),
+            home: home.map_or_else(|| own.session.home.to_string(), |home| home.display_name.clone()),
+            home_host: home.map(|home| host(&home.public_url)).unwrap_or_default(),
+            action: path::ACCOUNT,
+            form_token: token.as_str().to_owned(),
+            sessions: rows.collect(),
+            permissions: self.permissions(&own.session.user, &snapshot, now).await?,
+            told: logouts.iter().map(|logout| told_row(logout, &snapshot)).collect(),
+        };
+        Ok(page.into_response())
+    }
+
+    async fn change_account(
+        &self,
+        parameters: &Parameters,
+        visitor: &Visitor,
+        now: Timestamp,
+    ) -> Result<Response, BrowserError> {
+        let Some((own, token)) = self.signed_in(visitor, now).await? else {
+            return Ok(StrangerPage {}.into_response());
+        };
+        self.check_form(&token, parameters)?;
+        let wish = Wish::read(parameters)?;
+        let snapshot = self.registry.snapshot();
+        let sessions = self.sessions.of_user(&own.session.user).await?.into_iter().map(|(id, _)| id);
+        // Of this user, whatever the form says.
+        let (ids, tell_home): (Vec<SessionId>, _) = match wish {
+            Wish::Session(wanted) => (sessions.filter(|id| *id == wanted).collect(), TellHome::No),
+            Wish::Others => (sessions.filter(|id| *id != own.id).collect(), TellHome::No),
+            Wish::Everywhere => (sessions.collect(), TellHome::Yes),
+            Wish::Permission(client) => {
+                info!(session = %own.id, client, "a user takes back what an application was allowed");
+                self.withdraw(&own.session.user, &client).await?;
+                return Ok((StatusCode::SEE_OTHER, [(LOCATION, path::ACCOUNT)]).into_response());
+            }
+        };
+        info!(session = %own.id, ends = ids.len(), ?tell_home, "a user ends sessions");
+        let ended = self.sessions.end(&ids, tell_home, &snapshot, now).await?;
+        if ids.contains(&own.id) {
+            return Ok(Departure::of(&ended, &snapshot, &self.issuer).into_response());
+        }
+        let told: Vec<&str> = ended.logouts.iter().take(MAX_TOLD).map(|(id, _)| id.as_str()).collect();
+        let to = match told.join(".") {
+            none if none.is_empty() => path::ACCOUNT.to_owned(),
+            told => format!("{}?told={told}", path::ACCOUNT),
+        };
+        Ok((StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response())
+    }
+
+    /// A form that is not of this session is somebody else's (S3).
+    pub(super) fn check_form(&self, token: &FormToken, parameters: &Parameters) -> Result<(), BrowserError> {
+        let sent = parameters.get("form_token").ok().flatten().unwrap_or_default();
+        if token.matches(sent) { Ok(()) } else { Err(BrowserError::ForeignForm) }
+    }
+}
+
+fn session_row(
+    (id, session): (&SessionId, &Session),
+    own: &SessionId,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> SessionRow {
+    let applications = session.opened.iter().map(|(client_id, opened)| {
+        let client = Client::told(snapshot, &opened.relying_party, client_id);
+        ApplicationRow {
+            name: client.map_or_else(|| opened.relying_party.to_string(), |client| client.display_name.to_owned()),
+            host: client.map(|client| host(client.public_url)).unwrap_or_default(),
+            since: ago(now, opened.since),
+        }
+    });
+    SessionRow {
+        id: id.to_string(),
+        own: id == own,
+        began: ago(now, session.began_at),
+        used: ago(now, session.last_login_at),
+        applications: applications.collect(),
+    }
+}
+
+fn told_row(logout: &StoredLogout, snapshot: &Snapshot) -> ToldRow {
+    let name = match &logout.message {
+        Message::Back(entered) | Message::Agent(entered) => {
+            let client = Client::told(snapshot, &logout.target, &entered.client_id);
+            client.map(|client| client.display_name.to_owned())
+        }
+        Message::Home { .. } => snapshot.instance(&logout.target).map(|home| home.display_name.clone()),
+    };
+    let state = match logout.state {
+        LogoutState::Pending => "is being told",
+        LogoutState::Confirmed => "has ended your session",
+        LogoutState::Dead => "could not be reached: sign out there yourself",
+        LogoutState::NotSupported => "cannot be told: sign out there yourself",
+    };
+    ToldRow { name: name.unwrap_or_else(|| logout.target.to_string()), state }
+}

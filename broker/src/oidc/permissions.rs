@@ -1,0 +1,73 @@
+//! What a user has allowed applications for longer than a session: consents, and grants that outlive their sessions. On
+//! the account page both are one line for each application, and are withdrawn together: who takes back what an
+//! application may know does not want it to go on asking.
+
+use std::collections::BTreeMap;
+
+use crate::clock::Timestamp;
+use crate::oidc::Provider;
+use crate::oidc::error::BrowserError;
+use crate::registry::{ClientId, Scope, Scopes, Snapshot, UserId};
+use crate::web::{PermissionRow, ago};
+
+/// What one application may do.
+#[derive(Default)]
+struct Permission {
+    agreed: Option<(Scopes, Timestamp)>,
+    lasting: bool,
+}
+
+impl Provider {
+    /// What this user has allowed, by application.
+    pub(super) async fn permissions(
+        &self,
+        user: &UserId,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Vec<PermissionRow>, BrowserError> {
+        let mut permissions: BTreeMap<ClientId, Permission> = BTreeMap::new();
+        for consent in self.consents.of_user(user).await? {
+            permissions.entry(consent.client_id).or_default().agreed = Some((consent.scopes, consent.at));
+        }
+        for (_, grant) in self.grants.of_user(user).await? {
+            permissions.entry(grant.client_id).or_default().lasting = true;
+        }
+        Ok(permissions.into_iter().map(|(client, permission)| row(&client, permission, snapshot, now)).collect())
+    }
+
+    /// Takes back what a user has allowed an application.
+    pub(super) async fn withdraw(&self, user: &UserId, client: &str) -> Result<(), BrowserError> {
+        let client = ClientId::of_key(client);
+        for (id, _) in self.grants.of_user(user).await?.iter().filter(|(_, grant)| grant.client_id == client) {
+            self.grants.end(id).await?;
+        }
+        self.store.commit(vec![self.consents.revoke(user, &client)]).await?;
+        Ok(())
+    }
+}
+
+fn row(client_id: &ClientId, permission: Permission, snapshot: &Snapshot, now: Timestamp) -> PermissionRow {
+    let name = snapshot.client(client_id.as_str()).map(|client| client.display_name.to_owned());
+    let mut may: Vec<&'static str> = Vec::new();
+    let mut since = String::new();
+    if let Some((scopes, at)) = &permission.agreed {
+        may.extend(NAMED.iter().filter(|(scope, _)| scopes.has(*scope)).map(|(_, words)| *words));
+        since = ago(now, *at);
+    }
+    PermissionRow {
+        client_id: client_id.to_string(),
+        name: name.unwrap_or_else(|| client_id.to_string()),
+        may: may.join(", "),
+        since,
+        lasting: permission.lasting,
+    }
+}
+
+/// Scopes as people call what is in them.
+const NAMED: [(Scope, &str); 5] = [
+    (Scope::Profile, "your name"),
+    (Scope::Email, "your email address"),
+    (Scope::Address, "your postal address"),
+    (Scope::Phone, "your phone number"),
+    (Scope::Groups, "your groups"),
+];

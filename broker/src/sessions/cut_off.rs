@@ -1,0 +1,91 @@
+//! A home that is cut off takes its users' sessions with it: everywhere, and for good.
+//!
+//! Sign-on and tokens ask the registry whether the home may vouch, so they end with the change that cuts it off. This loop
+//! follows behind: it ends the records, so that every application hears of it, and nothing comes back with a home that is
+//! released. What a broker that died has left is found at the next start.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use homeward_certs::identity::InstanceName;
+use tokio::sync::broadcast;
+use tokio::sync::broadcast::error::RecvError;
+use tracing::{info, warn};
+
+use crate::clock::Clock;
+use crate::registry::{InstanceState, Registry, SessionId, Snapshot, Touched};
+use crate::sessions::{Session, SessionError, Sessions, TellHome};
+
+/// Sessions that are looked at in one step.
+const STEP: usize = 128;
+
+/// Pause between two steps, so that logins do not wait for them.
+const BREATH: Duration = Duration::from_millis(5);
+
+/// Pause before the store is asked again after it failed.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// Ends the sessions of homes that are cut off, for ever. Returns what must be run.
+pub fn follow(sessions: Sessions, registry: Registry, clock: Clock) -> impl Future<Output = ()> + Send {
+    // Listened to before the first look, so that no change falls between.
+    let mut touched = registry.touched();
+    async move {
+        loop {
+            match sweep(&sessions, &registry, &clock).await {
+                Ok(0) => {}
+                Ok(ended) => info!(ended, "sessions of homes that are cut off have ended"),
+                Err(error) => {
+                    warn!(%error, "sessions of homes that are cut off cannot be ended; trying again");
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+            }
+            if !cut_off(&mut touched, &registry).await {
+                return;
+            }
+        }
+    }
+}
+
+/// Waits until somebody may have been cut off; says whether anybody still can be.
+async fn cut_off(touched: &mut broadcast::Receiver<Arc<Touched>>, registry: &Registry) -> bool {
+    loop {
+        match touched.recv().await.as_deref() {
+            Ok(Touched::Agents(names)) => {
+                let snapshot = registry.snapshot();
+                if names.iter().any(|name| is_cut_off(&snapshot, name)) {
+                    return true;
+                }
+            }
+            Ok(Touched::Everyone) | Err(RecvError::Lagged(_)) => return true,
+            Err(RecvError::Closed) => return false,
+        }
+    }
+}
+
+async fn sweep(sessions: &Sessions, registry: &Registry, clock: &Clock) -> Result<usize, SessionError> {
+    let (mut count, mut after): (usize, Option<String>) = (0, None);
+    loop {
+        let page = sessions.table.page(after.as_deref(), STEP).await?;
+        let ended = page.len() < STEP;
+        after = page.last().map(|(id, _)| id.clone());
+        let snapshot = registry.snapshot();
+        let orphans = page.into_iter().filter(|(_, stored)| is_orphan(&snapshot, &stored.record));
+        let orphans: Vec<SessionId> = orphans.filter_map(|(id, _)| id.parse().ok()).collect();
+        count += sessions.end(&orphans, TellHome::No, &snapshot, clock.now()).await?.sessions.len();
+        if ended {
+            return Ok(count);
+        }
+        tokio::time::sleep(BREATH).await;
+    }
+}
+
+/// An installation that is being enrolled anew under its old identity keeps its users' sessions.
+fn is_orphan(snapshot: &Snapshot, session: &Session) -> bool {
+    let another = snapshot.instance(&session.home).is_some_and(|home| home.id != session.home_id);
+    another || is_cut_off(snapshot, &session.home)
+}
+
+fn is_cut_off(snapshot: &Snapshot, name: &InstanceName) -> bool {
+    snapshot.instance(name).is_none_or(|instance| matches!(instance.state, InstanceState::Quarantined { .. }))
+}
