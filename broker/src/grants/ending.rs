@@ -2,8 +2,9 @@
 
 use crate::clock::Timestamp;
 use crate::grants::error::TokenError;
+use crate::grants::presented::Presented;
 use crate::grants::record::{Grant, GrantId, GrantState, KEPT_BEHIND_END, RevokedToken, StoredGrant};
-use crate::grants::sealed::{AccessTokenContents, Bearer, RefreshTokenContents, Serial};
+use crate::grants::sealed::{AccessTokenContents, Bearer, Serial};
 use crate::grants::{Grants, TRIES};
 use crate::registry::{ClientId, UserId};
 use crate::storage::table::Stored;
@@ -11,14 +12,6 @@ use crate::storage::{Expect, StoreError};
 
 /// Most access tokens of one grant that are revoked one by one; with the next the grant ends.
 const MOST_REVOKED: usize = 16;
-
-/// A token that somebody sent, opened.
-pub enum Presented {
-    /// An access token, also one that is too old.
-    Access(Box<AccessTokenContents>),
-    /// A refresh token.
-    Refresh(RefreshTokenContents),
-}
 
 impl Grants {
     /// Ends a grant and all its tokens. Says nothing if it has ended already, or never was.

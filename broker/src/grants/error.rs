@@ -89,3 +89,10 @@ pub enum TokenError {
     #[error(transparent)]
     Store(#[from] StoreError),
 }
+
+impl TokenError {
+    /// Whether it says something of what was sent, and nothing of us.
+    pub fn is_about_the_token(&self) -> bool {
+        !matches!(self, Self::Internal(_) | Self::Signing(_) | Self::Store(_))
+    }
+}

@@ -48,6 +48,12 @@ impl<'a> Audience<'a> {
             login: Some(LoginOfUser::of(grant)),
         }
     }
+
+    /// For a client's own token. Its subject has a colon, as no user's has (RFC 9700 4.15).
+    pub fn of_client(server: Client<'a>, client_id: &'a ClientId) -> Self {
+        let subject = format!("client:{client_id}");
+        Self { server, client_id, subject, home_user_id: None, login: None }
+    }
 }
 
 impl<'a> LoginOfUser<'a> {

@@ -26,6 +26,7 @@ mod id_token;
 mod issuing;
 mod jwt_access_token;
 mod pace;
+mod presented;
 mod probe;
 mod record;
 mod redemption;
@@ -46,11 +47,11 @@ use crate::storage::table::Table;
 
 pub use binding::{Binding, Confirmation, Thumbprint, ThumbprintError};
 pub use device::{AskedDevice, DeviceError, DeviceRequest, Devices, EnteredCode, WaitingDevice};
-pub use ending::Presented;
 pub use error::TokenError;
 pub use exchange::{Exchange, SubjectToken, Target};
 pub use issuing::{Terms, Tokens};
 pub use jwt_access_token::{Actor, Audience, LoginOfUser};
+pub use presented::{GoodRefreshToken, Presented};
 pub use probe::{CreatedProbe, InstanceProbes, ProbeCode, ProbeError, ProbeOutcome, Probes};
 pub use record::{Grant, GrantId, GrantOfUser, RevokedToken, StoredGrant};
 pub use redemption::{BegunGrant, CodeBinding, Redemption};
@@ -75,6 +76,7 @@ pub struct Grants {
 }
 
 /// What grants stand on.
+#[derive(Clone)]
 pub struct GrantFoundations {
     /// Where they are written.
     pub store: Arc<dyn Store>,

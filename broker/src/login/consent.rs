@@ -170,3 +170,52 @@ impl Consents {
 fn key(user: &UserId, client: &ClientId) -> String {
     format!("{}.{client}", user.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::login::Prompt;
+
+    fn request(scope: &str) -> AuthorizationRequest {
+        let scopes = scope.parse().unwrap();
+        AuthorizationRequest { scopes, ..AuthorizationRequest::for_test("beta-1", "state") }
+    }
+
+    #[test]
+    fn who_is_asked_when() {
+        use Agreement::{Given, Wanted};
+        use ConsentPolicy::{Always, FirstTime, None as Never};
+        let earlier = Consent {
+            client_id: request("openid").client_id,
+            scopes: "openid email".parse().unwrap(),
+            claims: ClaimsRequest { id_token: ["name".to_owned()].into(), ..ClaimsRequest::default() },
+            resources: ["https://alpha.example".to_owned()].into(),
+            at: Timestamp::from_secs(0),
+            transaction: "AAAAAAAAAAAAAAAAAAAAAA".parse().unwrap(),
+        };
+        let consent_demanded =
+            AuthorizationRequest { prompt: Prompt::Interactive([Demand::Consent].into()), ..request("openid") };
+        let device = AuthorizationRequest { reply: Reply::Device { id: "1".into() }, ..request("openid") };
+        let same_claim = AuthorizationRequest { claims: earlier.claims.clone(), ..request("openid") };
+        let elsewhere = ClaimsRequest { userinfo: ["name".to_owned()].into(), ..ClaimsRequest::default() };
+        let other_claim = AuthorizationRequest { claims: elsewhere, ..request("openid") };
+        let resource = |resource: &str| AuthorizationRequest { resources: vec![resource.into()], ..request("openid") };
+        for (case, request, policy, known, expected) in [
+            ("ops answer", request("openid email"), Never, false, Given),
+            ("asked for", consent_demanded, Never, true, Wanted),
+            ("a device", device, Never, true, Wanted),
+            ("always", request("openid"), Always, true, Wanted),
+            ("first time", request("openid"), FirstTime, false, Wanted),
+            ("second time", request("openid email"), FirstTime, true, Given),
+            ("less", request("openid"), FirstTime, true, Given),
+            ("more", request("openid email phone"), FirstTime, true, Wanted),
+            ("for longer", request("openid offline_access"), FirstTime, true, Wanted),
+            ("same claim", same_claim, FirstTime, true, Given),
+            ("in another place", other_claim, FirstTime, true, Wanted),
+            ("same API", resource("https://alpha.example"), FirstTime, true, Given),
+            ("another API", resource("https://gamma.example"), FirstTime, true, Wanted),
+        ] {
+            assert_eq!(Agreement::of(&request, policy, known.then_some(&earlier)), expected, "{case}");
+        }
+    }
+}

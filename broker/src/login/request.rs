@@ -142,3 +142,34 @@ impl AuthorizationRequest {
         self.essential_acr.iter().chain(&self.acr_values).cloned().collect()
     }
 }
+
+#[cfg(test)]
+impl AuthorizationRequest {
+    /// One that demands nothing.
+    pub(crate) fn for_test(client: &str, state: &str) -> Self {
+        Self {
+            client_id: serde_json::from_value(client.into()).unwrap(),
+            relying_party: "beta".parse().unwrap(),
+            reply: Reply::Callback {
+                redirect_uri: "https://beta.example/cb".into(),
+                mode: ResponseMode::Query,
+                state: Some(state.into()),
+            },
+            scopes: "openid".parse().unwrap(),
+            claims: ClaimsRequest::default(),
+            resources: Vec::new(),
+            nonce: None,
+            code_challenge: None,
+            dpop_jkt: None,
+            prompt: Prompt::Interactive(BTreeSet::new()),
+            max_age: None,
+            acr_values: Vec::new(),
+            essential_acr: Vec::new(),
+            ui_locales: None,
+            login_hint: None,
+            expected_subjects: None,
+            pushed: None,
+            received_at: Timestamp::from_secs(1_800_000_000),
+        }
+    }
+}

@@ -151,8 +151,6 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::login::Reply;
-    use crate::registry::{ClaimsRequest, ClientId};
 
     const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -169,26 +167,8 @@ mod tests {
     }
 
     fn request(words: &str, max_age: Option<u64>) -> AuthorizationRequest {
-        AuthorizationRequest {
-            client_id: serde_json::from_str::<ClientId>("\"beta-1\"").unwrap(),
-            relying_party: "beta".parse().unwrap(),
-            reply: Reply::Device { id: "1".into() },
-            scopes: "openid".parse().unwrap(),
-            claims: ClaimsRequest::default(),
-            resources: Vec::new(),
-            nonce: None,
-            code_challenge: None,
-            dpop_jkt: None,
-            prompt: prompt(words),
-            max_age,
-            acr_values: Vec::new(),
-            essential_acr: Vec::new(),
-            ui_locales: None,
-            login_hint: None,
-            expected_subjects: None,
-            pushed: None,
-            received_at: NOW,
-        }
+        let prompt = prompt(words);
+        AuthorizationRequest { prompt, max_age, ..AuthorizationRequest::for_test("beta-1", "state") }
     }
 
     fn home(name: &str, status: HomeStatus) -> HomeChoice {

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
@@ -14,10 +13,11 @@ use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::grants::{AskedDevice, Tokens};
-use crate::oidc::client_auth::{AuthenticatedClient, Credentials};
+use crate::oidc::caller::Caller;
+use crate::oidc::client_auth::AuthenticatedClient;
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::Parameters;
-use crate::oidc::token::TokenRequest;
+use crate::oidc::token::{self, TokenRequest};
 use crate::oidc::{Provider, path};
 use crate::registry::{GrantType, Scopes};
 
@@ -35,15 +35,11 @@ struct DeviceAnswer<'a> {
 /// A device asks for codes.
 pub(super) async fn post(
     State(provider): State<Arc<Provider>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
+    caller: Caller,
     body: Bytes,
 ) -> Result<Response, TokenRequestError> {
-    if query.is_some_and(|query| !query.is_empty()) {
-        return Err(TokenRequestError::NotAForm);
-    }
-    let parameters = Parameters::of_form(&headers, &body).map_err(|_| TokenRequestError::NotAForm)?;
-    let asked = provider.ask_for_device(&headers, &parameters, provider.clock.now()).await?;
+    let parameters = token::form(&caller, &body)?;
+    let asked = provider.ask_for_device(&caller, &parameters, provider.clock.now()).await?;
     let page = provider.issuer.address(path::DEVICE);
     let answer = DeviceAnswer {
         device_code: asked.device_code.expose_secret(),
@@ -59,13 +55,12 @@ pub(super) async fn post(
 impl Provider {
     async fn ask_for_device(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         parameters: &Parameters,
         now: Timestamp,
     ) -> Result<AskedDevice, TokenRequestError> {
         let snapshot = self.registry.snapshot();
-        let credentials = Credentials::of(headers, parameters)?;
-        let AuthenticatedClient { client, .. } = self.authenticate(&credentials, &snapshot, now).await?;
+        let AuthenticatedClient { client, .. } = self.client_of(caller, parameters, &snapshot, now).await?;
         if !client.relying_party.policy.grant_types.contains(&GrantType::DeviceCode) {
             return Err(TokenRequestError::GrantTypeNotAllowed);
         }

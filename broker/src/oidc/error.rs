@@ -5,9 +5,11 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
-use http::header::{CACHE_CONTROL, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use tracing::{error, info};
@@ -15,10 +17,11 @@ use tracing::{error, info};
 use crate::grants::{DeviceError, TokenError};
 use crate::login::{LoginError, Refusal};
 use crate::oidc::client_auth::ClientAuthError;
+use crate::oidc::dpop::{self, DpopError};
 use crate::oidc::registration::MetadataError;
 use crate::oidc::request::{CallbackError, RequestError};
 use crate::oidc::request_object::RequestObjectError;
-use crate::registry::{ClientAuthMethod, RegistrationError};
+use crate::registry::RegistrationError;
 use crate::secret::SecretError;
 use crate::sessions::SessionError;
 use crate::storage::StoreError;
@@ -53,6 +56,7 @@ pub(super) fn of_request(error: RequestError) -> OAuthError {
         RequestError::Claims(_) => oauth("invalid_request", "claims is malformed or too large."),
         RequestError::Target => oauth("invalid_target", "resource must be at an instance whose API you may call."),
         RequestError::Display => oauth("invalid_request", "display must be page, popup, touch or wap."),
+        RequestError::DpopKeyDiffers => oauth("invalid_dpop_proof", "dpop_jkt is not the key of the DPoP proof."),
         RequestError::DpopThumbprint => oauth("invalid_request", "dpop_jkt must be 43 characters of base64url."),
         RequestError::Prompt => oauth("invalid_request", "prompt is unknown, or none together with another value."),
         RequestError::MaxAge => oauth("invalid_request", "max_age must be a number of seconds."),
@@ -123,12 +127,12 @@ pub(super) enum BrowserError {
     Session(#[from] SessionError),
     #[error(transparent)]
     Grant(#[from] TokenError),
-    #[error("the form is not of this session")]
-    ForeignForm,
     #[error(transparent)]
     Device(#[from] DeviceError),
     #[error("too many codes of devices were entered")]
     TooManyCodes,
+    #[error("the form is not of this session")]
+    ForeignForm,
 }
 
 impl From<StoreError> for BrowserError {
@@ -259,10 +263,8 @@ fn of_store(error: &StoreError) -> Problem {
 /// Why a request is not taken that a client pushed (RFC 9126 2.3).
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PushError {
-    #[error("the request is no form, or has a query")]
-    NotAForm,
     #[error(transparent)]
-    Client(TokenRequestError),
+    Client(#[from] TokenRequestError),
     #[error(transparent)]
     Request(RequestError),
     #[error(transparent)]
@@ -273,7 +275,6 @@ impl IntoResponse for PushError {
     fn into_response(self) -> Response {
         let (status, error) = match self {
             Self::Client(error) => return error.into_response(),
-            Self::NotAForm => (StatusCode::BAD_REQUEST, oauth("invalid_request", "Send a form in the body.")),
             Self::Request(error) => (StatusCode::BAD_REQUEST, of_request(error)),
             Self::Login(_) => UNAVAILABLE,
         };
@@ -310,6 +311,14 @@ pub(super) enum TokenRequestError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Client(#[from] ClientAuthError),
+    #[error("there were too many failures from there")]
+    TooMany(Duration),
+    #[error(transparent)]
+    Dpop(#[from] DpopError),
+    #[error("the client has to use its certificate")]
+    CertificateMissing,
+    #[error("the client has to be bound to its certificate, and has sent a proof of another key")]
+    TwoBindings,
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]
@@ -340,17 +349,29 @@ impl IntoResponse for TokenRequestError {
             Self::SubjectToken(error) => subject_token(error),
             Self::Device(error) => device(error),
             Self::Client(error) => client(*error),
+            Self::TooMany(_) => {
+                (StatusCode::TOO_MANY_REQUESTS, oauth("temporarily_unavailable", "Too many failures. Wait."))
+            }
+            Self::Dpop(error) => (StatusCode::BAD_REQUEST, dpop(*error)),
+            Self::CertificateMissing => {
+                (StatusCode::BAD_REQUEST, oauth("invalid_request", "Connect with the instance certificate."))
+            }
+            Self::TwoBindings => (
+                StatusCode::BAD_REQUEST,
+                oauth("invalid_request", "Tokens of this client are bound to its certificate."),
+            ),
             Self::Token(error) => token(error),
             Self::Session(_) | Self::Store(_) => UNAVAILABLE,
         };
         log(&self, status, error);
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Self::Client(ClientAuthError::Header | ClientAuthError::Wrong(ClientAuthMethod::ClientSecretBasic)) =
-            self
-        {
+        if let Self::Client(ClientAuthError::Header | ClientAuthError::WrongBasic) = self {
             // RFC 6749 5.2: the scheme that the client used.
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"homeward\""));
+        }
+        if let Self::TooMany(wait) = self {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs()));
         }
         let body = json!({"error": error.code, "error_description": error.description});
         (status, headers, Json(body)).into_response()
@@ -378,8 +399,10 @@ fn client(error: ClientAuthError) -> (StatusCode, OAuthError) {
             (StatusCode::BAD_REQUEST, oauth("invalid_request", "Authenticate by one method only."))
         }
         ClientAuthError::Missing
+        | ClientAuthError::Public
         | ClientAuthError::Header
-        | ClientAuthError::Wrong(_)
+        | ClientAuthError::Wrong
+        | ClientAuthError::WrongBasic
         | ClientAuthError::Assertion(_) => (StatusCode::UNAUTHORIZED, wrong),
     }
 }
@@ -449,6 +472,27 @@ fn token(error: &TokenError) -> (StatusCode, OAuthError) {
     }
 }
 
+/// RFC 9449 5, 7.1 and 8.
+fn dpop(error: DpopError) -> OAuthError {
+    match error {
+        DpopError::Nonce => oauth("use_dpop_nonce", "Put the nonce of the DPoP-Nonce header into the DPoP proof."),
+        DpopError::Missing => {
+            oauth("invalid_dpop_proof", "Send a DPoP proof: tokens of this client are bound to a key.")
+        }
+        DpopError::Repeated
+        | DpopError::Unreadable
+        | DpopError::Type
+        | DpopError::Algorithm
+        | DpopError::Key
+        | DpopError::Signature
+        | DpopError::Method
+        | DpopError::Address
+        | DpopError::Time
+        | DpopError::AccessToken
+        | DpopError::Replayed => oauth("invalid_dpop_proof", "The DPoP proof is not valid for this request."),
+    }
+}
+
 /// What is wrong with a request to userinfo (RFC 6750 3.1).
 #[derive(Debug, thiserror::Error)]
 pub(super) enum UserinfoError {
@@ -456,41 +500,76 @@ pub(super) enum UserinfoError {
     Missing,
     #[error("there is more than one access token, or one where none may be")]
     Ambiguous,
+    #[error("the access token is not for userinfo")]
+    Scope,
+    #[error("the access token is bound, and was used without what it is bound to")]
+    Unbound,
+    #[error(transparent)]
+    Dpop(#[from] DpopError),
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]
     Session(#[from] SessionError),
 }
 
-impl IntoResponse for UserinfoError {
-    fn into_response(self) -> Response {
-        let (status, error) = match &self {
+impl UserinfoError {
+    fn public(&self) -> (StatusCode, Option<OAuthError>) {
+        let invalid = oauth("invalid_token", "The access token is not valid.");
+        match self {
             // RFC 6750 3.1: a request without token gets no error code.
             Self::Missing => (StatusCode::UNAUTHORIZED, None),
             Self::Ambiguous => (
                 StatusCode::BAD_REQUEST,
                 Some(oauth("invalid_request", "Send the access token once, in the header or in the body.")),
             ),
+            Self::Scope => {
+                (StatusCode::FORBIDDEN, Some(oauth("insufficient_scope", "The access token lacks the scope openid.")))
+            }
+            Self::Unbound => (
+                StatusCode::UNAUTHORIZED,
+                Some(oauth("invalid_token", "The access token is bound: show what it is bound to.")),
+            ),
+            Self::Dpop(error) => (StatusCode::UNAUTHORIZED, Some(dpop(*error))),
             Self::Token(TokenError::TrustWithdrawn | TokenError::SessionEnded | TokenError::GrantEnded) => {
-                (StatusCode::UNAUTHORIZED, Some(oauth("invalid_token", "The access token is not valid.")))
+                (StatusCode::UNAUTHORIZED, Some(invalid))
             }
             Self::Token(error) => {
                 let (status, error) = token(error);
                 (status, Some(error))
             }
             Self::Session(_) => (UNAVAILABLE.0, Some(UNAVAILABLE.1)),
-        };
+        }
+    }
+}
+
+impl IntoResponse for UserinfoError {
+    fn into_response(self) -> Response {
+        let (status, error) = self.public();
         if let Some(error) = error {
             log(&self, status, error);
         }
-        let challenge = error.map_or_else(
-            || "Bearer realm=\"homeward\"".to_owned(),
-            |e| format!("Bearer realm=\"homeward\", error=\"{}\", error_description=\"{}\"", e.code, e.description),
-        );
-        let body = error.map(|error| Json(json!({"error": error.code, "error_description": error.description})));
-        let headers = [(CACHE_CONTROL, "no-store".to_owned()), (WWW_AUTHENTICATE, challenge)];
-        match body {
-            Some(body) => (status, headers, body).into_response(),
+        let said = error.map_or_else(String::new, |error| {
+            format!(", error=\"{}\", error_description=\"{}\"", error.code, error.description)
+        });
+        let scope = if matches!(self, Self::Scope) { ", scope=\"openid\"" } else { "" };
+        let mut headers = HeaderMap::new();
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // RFC 9449 7.1: which scheme would do. A bound token is of no use with the other one.
+        let by_proof = format!("DPoP realm=\"homeward\"{said}, algs=\"{}\"", dpop::ALGORITHMS.join(" "));
+        let bearer = format!("Bearer realm=\"homeward\"{said}{scope}");
+        let challenges = match self {
+            Self::Dpop(_) | Self::Unbound => vec![by_proof],
+            Self::Missing => vec![bearer, by_proof],
+            Self::Ambiguous | Self::Scope | Self::Token(_) | Self::Session(_) => vec![bearer],
+        };
+        for challenge in challenges.iter().filter_map(|challenge| HeaderValue::from_str(challenge).ok()) {
+            headers.append(WWW_AUTHENTICATE, challenge);
+        }
+        match error {
+            Some(error) => {
+                let body = json!({"error": error.code, "error_description": error.description});
+                (status, headers, Json(body)).into_response()
+            }
             None => (status, headers).into_response(),
         }
     }

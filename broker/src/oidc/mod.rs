@@ -10,9 +10,10 @@
 //! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
 //! | | `exchange.rs`: grant types that need no login |
 //! | `/userinfo` | `userinfo.rs` |
+//! | `/device_authorization`, `/device` | `device_authorization.rs`: the device's side, `device.rs`: its user's |
+//! | `/introspect`, `/revoke` | `introspect.rs`, `revoke.rs` |
 //! | `/logout` | `logout`: the end of a session at the user's wish |
 //! | `/account` | `account.rs`: where the user is signed in, and the end of that |
-//! | `/device_authorization`, `/device` | `device_authorization.rs`: the device's side, `device.rs`: its user's |
 //! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | documents |
 //!
@@ -21,6 +22,7 @@
 mod account;
 mod authorization;
 mod authorize;
+mod caller;
 mod choice;
 mod client_auth;
 mod comeback;
@@ -30,9 +32,11 @@ mod device_authorization;
 mod device_limits;
 mod discovery;
 mod document;
+mod dpop;
 mod error;
 mod exchange;
 mod id_token_hint;
+mod introspect;
 mod jwks;
 mod logout;
 mod par;
@@ -45,6 +49,8 @@ mod released;
 mod request;
 mod request_object;
 mod response;
+mod revoke;
+mod throttle;
 mod token;
 mod userinfo;
 
@@ -65,9 +71,11 @@ use crate::keys::KeySet;
 use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
 use crate::oidc::device_limits::DeviceLimits;
 use crate::oidc::document::Document;
+use crate::oidc::dpop::Replays;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
 use crate::oidc::pkce::SeenChallenges;
+use crate::oidc::throttle::Throttle;
 use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
@@ -94,12 +102,12 @@ mod path {
     pub(super) const INTROSPECT: &str = "/introspect";
     pub(super) const REVOKE: &str = "/revoke";
     pub(super) const LOGOUT: &str = "/logout";
-    pub(super) const LOGOUT_CONFIRMED: &str = "/logout/confirmed";
-    pub(super) const ACCOUNT: &str = "/account";
     pub(super) const DEVICE_AUTHORIZATION: &str = "/device_authorization";
     pub(super) const DEVICE: &str = "/device";
     pub(super) const DEVICE_CONNECTED: &str = "/device/connected";
     pub(super) const DEVICE_REFUSED: &str = "/device/refused";
+    pub(super) const LOGOUT_CONFIRMED: &str = "/logout/confirmed";
+    pub(super) const ACCOUNT: &str = "/account";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -149,8 +157,12 @@ pub struct Provider {
     devices: Devices,
     device_limits: DeviceLimits,
     signer: TokenSigner,
+    /// Where the agents' port is: clients call some endpoints there too (RFC 8705 5).
+    agents_origin: String,
     probes: Probes,
     used_assertions: Table<UsedAssertion>,
+    throttle: Throttle,
+    replays: Replays,
     hints: HintVerifier,
     challenges: SeenChallenges,
     discovery: Document,
@@ -192,8 +204,11 @@ impl Provider {
             device_limits: DeviceLimits::new(),
             grants,
             signer,
+            agents_origin: agent_url.origin().ascii_serialization(),
             probes: Probes::new(store.clone()),
             used_assertions: Table::new(store.clone()),
+            throttle: Throttle::default(),
+            replays: Replays::default(),
             login_lifetime: lifetimes.login,
             store,
             registry,
@@ -229,7 +244,7 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::DEVICE, get(device::get).post(device::post))
         .route(path::DEVICE_CONNECTED, get(device::connected))
         .route(path::DEVICE_REFUSED, get(device::refused))
-        .route(path::LOGOUT, get(logout::get).head(no_head).post(logout::post))
+        .route(path::LOGOUT, get(logout::get).post(logout::post).head(no_head))
         .route(path::LOGOUT_CONFIRMED, post(logout::confirmed))
         .route(path::ACCOUNT, get(account::get).post(account::post))
         .route(path::REGISTER, post(registration::post))
@@ -253,6 +268,8 @@ fn endpoints_for_clients() -> Router<Arc<Provider>> {
     Router::new()
         .route(path::PAR, post(par::post))
         .route(path::TOKEN, post(token::post))
+        .route(path::INTROSPECT, post(introspect::post))
+        .route(path::REVOKE, post(revoke::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
         .route(path::DEVICE_AUTHORIZATION, post(device_authorization::post))
 }

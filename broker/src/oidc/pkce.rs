@@ -88,4 +88,26 @@ mod tests {
         }
         assert!(challenge(None, None).unwrap().is_none());
     }
+
+    // P5
+    #[test]
+    fn one_challenge_in_two_requests_is_noticed() {
+        let seen = SeenChallenges::default();
+        let request = |client: &str, state: &str, challenge: Option<&str>| AuthorizationRequest {
+            code_challenge: challenge.map(|text| text.parse().unwrap()),
+            ..AuthorizationRequest::for_test(client, state)
+        };
+        assert!(!seen.is_reused(&request("beta", "1", Some(CHALLENGE))));
+        assert!(!seen.is_reused(&request("beta", "1", Some(CHALLENGE))), "a reload");
+        assert!(seen.is_reused(&request("beta", "2", Some(CHALLENGE))));
+        assert!(!seen.is_reused(&request("delta", "2", Some(CHALLENGE))), "another client");
+        assert!(!seen.is_reused(&request("beta", "3", None)) && !seen.is_reused(&request("beta", "4", None)));
+        // Others come and go: what is remembered is bounded.
+        for index in 0..MOST_SEEN {
+            let other = SecretHash::of(&index.to_string());
+            assert!(!seen.is_reused(&request("beta", "1", Some(other.as_str()))));
+        }
+        assert!(!seen.is_reused(&request("beta", "5", Some(CHALLENGE))));
+        assert_eq!(seen.0.lock().unwrap().requests.len(), MOST_SEEN);
+    }
 }

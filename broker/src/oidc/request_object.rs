@@ -11,12 +11,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::oidc::Provider;
 use crate::oidc::parameters::{ParameterError, Parameters};
-use crate::registry::{Client, ClientCredential, RelyingParty};
+use crate::registry::{Client, RelyingParty};
 
 /// Longest object that is read, in bytes.
 const MAX_LENGTH: usize = 16 * 1024;
@@ -278,21 +279,6 @@ impl RequestObject {
 }
 
 impl Provider {
-    /// The keys by which a client may have signed a request object.
-    pub(super) async fn request_object_keys(
-        &self,
-        client: Client<'_>,
-        _kid: Option<&str>,
-        algorithm: Algorithm,
-    ) -> Vec<DecodingKey> {
-        let credentials = client.relying_party.credentials().filter(|_| algorithm == Algorithm::ES256);
-        let keys = credentials.filter_map(|credential| match credential {
-            ClientCredential::Key(key) => key.jwk.verifying_key(),
-            ClientCredential::Secret(_) | ClientCredential::KeyWanted { .. } | ClientCredential::Nothing => None,
-        });
-        keys.collect()
-    }
-
     /// Fetches a request object from where its client registered that it may be fetched (OpenID Connect Core 6.2).
     ///
     /// # Errors
@@ -311,7 +297,12 @@ impl Provider {
         if address.len() > MAX_ADDRESS || !registered.iter().any(|own| whole(own) == wanted) {
             return Err(RequestObjectError::AddressNotRegistered);
         }
-        Err(RequestObjectError::AddressUnreachable)
+        let fetched = self.outbound.fetch(&wanted, MAX_LENGTH).await.map_err(|cause| {
+            info!(relying_party = %client.name, %cause, "a request object cannot be fetched");
+            RequestObjectError::AddressUnreachable
+        })?;
+        let text = std::str::from_utf8(&fetched).map_err(|_| RequestObjectError::Unreadable)?;
+        Ok(text.trim().to_owned())
     }
 }
 

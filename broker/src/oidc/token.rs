@@ -4,22 +4,25 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Bytes;
-use axum::extract::{RawQuery, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use homeward_certs::identity::InstanceName;
-use http::HeaderMap;
 use http::header::{CACHE_CONTROL, PRAGMA};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use tracing::info;
 
 use crate::clock::Timestamp;
-use crate::grants::{Binding, ProbeCode, ProbeError, ProbeOutcome, Redemption, Refreshment, Terms, TokenError, Tokens};
-use crate::oidc::Provider;
+use crate::grants::{
+    Binding, ProbeCode, ProbeError, ProbeOutcome, Redemption, Refreshment, Terms, Thumbprint, TokenError, Tokens,
+};
+use crate::oidc::caller::Caller;
 use crate::oidc::client_auth::{AuthenticatedClient, Credentials};
+use crate::oidc::dpop::{DpopError, Purported};
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::Parameters;
-use crate::registry::{GrantType, Snapshot};
+use crate::oidc::{PeerCertificate, Provider, path};
+use crate::registry::{Client, ClientAuthMethod, GrantType, Snapshot};
 
 /// A request for tokens whose client is who it says, and may ask in this way.
 pub(super) struct TokenRequest<'a> {
@@ -49,19 +52,26 @@ struct TokenAnswer<'a> {
 }
 
 /// Something that is held, for tokens.
-pub(super) async fn post(
-    State(provider): State<Arc<Provider>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, TokenRequestError> {
-    // Secrets and codes in an address end up in logs (RFC 6749 2.3.1): nothing is read from there.
-    if query.is_some_and(|query| !query.is_empty()) {
+pub(super) async fn post(State(provider): State<Arc<Provider>>, caller: Caller, body: Bytes) -> Response {
+    let now = provider.clock.now();
+    let tokens = match form(&caller, &body) {
+        Ok(parameters) => provider.tokens(&caller, &parameters, now).await,
+        Err(error) => Err(error),
+    };
+    let mut answer = tokens.map_or_else(TokenRequestError::into_response, |tokens| answer(&tokens));
+    provider.add_nonce(&caller.headers, answer.headers_mut(), now);
+    answer
+}
+
+/// What a client has posted. Secrets and tokens in an address end up in logs (RFC 6749 2.3.1): nothing is read from there.
+///
+/// # Errors
+/// When it is no form, or there is a query.
+pub(super) fn form(caller: &Caller, body: &Bytes) -> Result<Parameters, TokenRequestError> {
+    if caller.has_query {
         return Err(TokenRequestError::NotAForm);
     }
-    let parameters = Parameters::of_form(&headers, &body).map_err(|_| TokenRequestError::NotAForm)?;
-    let tokens = provider.tokens(&headers, &parameters, provider.clock.now()).await?;
-    Ok(answer(&tokens))
+    Parameters::of_form(&caller.headers, body).map_err(|_| TokenRequestError::NotAForm)
 }
 
 /// No cache keeps it (RFC 6749 5.1).
@@ -81,7 +91,7 @@ fn answer(tokens: &Tokens) -> Response {
 impl Provider {
     async fn tokens(
         &self,
-        headers: &HeaderMap,
+        caller: &Caller,
         parameters: &Parameters,
         now: Timestamp,
     ) -> Result<Tokens, TokenRequestError> {
@@ -89,8 +99,11 @@ impl Provider {
         let known = GrantType::ALL.into_iter().find(|known| known.as_str() == grant_type);
         let grant_type = known.ok_or(TokenRequestError::GrantType)?;
         let snapshot = self.registry.snapshot();
-        let credentials = Credentials::of(headers, parameters)?;
-        let authenticated = self.authenticate(&credentials, &snapshot, now).await;
+        let credentials = Credentials::of(&caller.headers, parameters)?;
+        let addresses = self.addresses(path::TOKEN);
+        let purported = Purported { method: &caller.method, addresses: &addresses, access_token: None };
+        let shown = self.shown_key(&caller.headers, &purported, now)?;
+        let authenticated = self.authenticate(&credentials, caller, &snapshot, now).await;
         if let Some(probe) = parameters.get("code").ok().flatten().and_then(ProbeCode::of) {
             let claimed = credentials.claimed_client(&snapshot).map(|client| client.name);
             self.note(&probe, claimed, &authenticated, now).await?;
@@ -100,7 +113,9 @@ impl Provider {
         if !client.relying_party.policy.grant_types.contains(&grant_type) {
             return Err(TokenRequestError::GrantTypeNotAllowed);
         }
-        let terms = Terms { client, binding: Binding::Bearer, resource: parameters.get("resource")? };
+        let key = shown.map(|shown| self.use_up_proof(shown, now)).transpose()?;
+        let binding = binding(client, key, caller.certificate.as_ref())?;
+        let terms = Terms { client, binding, resource: parameters.get("resource")? };
         let request = TokenRequest { parameters, terms, snapshot: &snapshot, now };
         let tokens = match grant_type {
             GrantType::AuthorizationCode => self.redeem(&request).await,
@@ -108,9 +123,12 @@ impl Provider {
             GrantType::ClientCredentials => self.client_credentials(&request),
             GrantType::DeviceCode => self.redeem_device(&request).await,
             GrantType::TokenExchange => self.exchange(&request).await,
-        }?;
-        info!(relying_party = %client.name, grant_type = grant_type.as_str(), "tokens issued");
-        Ok(tokens)
+        };
+        if let Err(TokenRequestError::Token(_)) = tokens {
+            self.throttle.note(None, caller.address, now);
+        }
+        info!(relying_party = %client.name, grant_type = grant_type.as_str(), issued = tokens.is_ok(), "token request");
+        tokens
     }
 
     /// A code (RFC 6749 4.1.3).
@@ -161,5 +179,30 @@ impl Provider {
                 Ok(())
             }
         }
+    }
+}
+
+/// What a client's tokens are bound to: the key that it showed, or its certificate if its policy or its way of
+/// authenticating has to do with that.
+fn binding(
+    client: Client<'_>,
+    key: Option<Thumbprint>,
+    certificate: Option<&PeerCertificate>,
+) -> Result<Binding, TokenRequestError> {
+    let policy = &client.relying_party.policy;
+    let by_certificate = client.relying_party.auth_method == ClientAuthMethod::TlsClientAuth;
+    let own = certificate.filter(|shown| shown.instance == *client.name);
+    match (key, own) {
+        // One token is bound to one thing.
+        (Some(_), _) if policy.require_certificate_binding => Err(TokenRequestError::TwoBindings),
+        (Some(key), _) => Ok(Binding::Key(key)),
+        (None, _) if policy.require_dpop => Err(DpopError::Missing.into()),
+        (None, Some(shown)) if policy.require_certificate_binding || by_certificate => {
+            Ok(Binding::Certificate(Thumbprint::of(&shown.thumbprint)))
+        }
+        (None, _) if policy.require_certificate_binding => Err(TokenRequestError::CertificateMissing),
+        // FAPI 2.0 Security Profile 5.3.2.1: sender-constrained tokens only.
+        (None, _) if policy.is_fapi2() => Err(DpopError::Missing.into()),
+        (None, _) => Ok(Binding::Bearer),
     }
 }

@@ -16,7 +16,7 @@ mod tests;
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +35,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
@@ -51,6 +52,10 @@ const CONNECT: Duration = Duration::from_secs(3);
 
 /// Until the answer has been read.
 const TOTAL: Duration = Duration::from_secs(5);
+
+/// How many names are looked up at once. The system's resolver blocks a thread, for half a minute if a name server plays
+/// dead, and the store needs the same threads: clients with such names may hold up each other, and nobody else.
+const LOOKUPS: usize = 4;
 
 /// How many addresses of one name are tried.
 const ADDRESSES: usize = 4;
@@ -77,6 +82,7 @@ struct Client {
     settings: Settings,
     registry: Registry,
     tls: TlsConnector,
+    lookups: Arc<Semaphore>,
 }
 
 impl std::fmt::Debug for Client {
@@ -96,7 +102,8 @@ impl Outbound {
             ClientConfig::builder_with_details(provider, Arc::new(clock)).with_safe_default_protocol_versions()?;
         let mut tls = tls.with_root_certificates(settings.roots.clone()).with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(Arc::new(Client { settings, registry, tls: TlsConnector::from(Arc::new(tls)) })))
+        let (tls, lookups) = (TlsConnector::from(Arc::new(tls)), Arc::new(Semaphore::new(LOOKUPS)));
+        Ok(Self(Arc::new(Client { settings, registry, tls, lookups })))
     }
 
     /// What is at an address, if that is at most so many bytes.
@@ -183,9 +190,7 @@ impl Client {
             Host::Domain(name) if address::is_local_name(name) => {
                 vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
             }
-            Host::Domain(name) => {
-                tokio::net::lookup_host((name, port)).await.map_err(OutboundError::Unreachable)?.collect()
-            }
+            Host::Domain(name) => self.look_up(name.to_owned(), port).await.map_err(OutboundError::Unreachable)?,
         };
         let trusted = || self.is_of_an_instance(url);
         let allowed = |found: &SocketAddr| self.may_reach(found.ip()) || trusted();
@@ -194,6 +199,16 @@ impl Client {
             (true, Some(refused)) => Err(OutboundError::Internal(refused.ip())),
             _ => Ok(allowed),
         }
+    }
+
+    async fn look_up(&self, name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let turn = self.lookups.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let look_up = move || {
+            // Kept until the resolver returns, also when nobody waits for it any more.
+            let _turn = turn;
+            Ok((name.as_str(), port).to_socket_addrs()?.collect())
+        };
+        tokio::task::spawn_blocking(look_up).await.map_err(io::Error::other)?
     }
 
     fn may_reach(&self, address: IpAddr) -> bool {
@@ -238,7 +253,7 @@ fn unread(error: Box<dyn Error + Send + Sync>) -> OutboundError {
     if error.is::<LengthLimitError>() { OutboundError::TooLarge } else { OutboundError::Unread(error) }
 }
 
-/// The CAs that this machine trusts, and those of a file.
+/// The CAs that this machine trusts, as OpenSSL would find them, and those of a file.
 ///
 /// # Errors
 /// When the file cannot be read or holds something else. A machine that trusts nobody is only warned about: a broker

@@ -1,21 +1,24 @@
-//! `private_key_jwt`: a client shows who it is by a JWT that it has signed (RFC 7523 2.2 and 3, RFC 8725).
+//! `private_key_jwt` and `client_secret_jwt`: a client shows who it is by a JWT that it has signed, with its own key or
+//! with its secret (RFC 7523 2.2 and 3, OpenID Connect Core 9, RFC 8725).
 //!
-//! An assertion counts if one of the client's own keys has signed it by ES256, it is for this issuer and from this client,
-//! it is young, and nobody has used it before. All but the last is a pure function; using it up is one write.
+//! An assertion counts if one of the client's own keys has signed it by an algorithm of that key, it is for this issuer
+//! and from this client, it is young, and nobody has used it before. All but the last is a pure function; using it up is
+//! one write.
 
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use secrecy::{ExposeSecret as _, SecretString};
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::oidc::path;
-use crate::registry::{ClientCredential, ClientId, RelyingParty};
+use crate::registry::{ClientId, RelyingParty};
 use crate::secret::SecretHash;
 use crate::storage::table::Record;
 
@@ -36,7 +39,20 @@ const MAX_LIFETIME: Duration = Duration::from_secs(300);
 const SKEW: Duration = Duration::from_secs(30);
 
 /// A JWT that somebody sent to show who they are. Nothing in it is verified.
-pub(super) struct Assertion(SecretString);
+pub(super) struct Assertion {
+    text: SecretString,
+    algorithm: Algorithm,
+    kid: Option<String>,
+    subject: String,
+}
+
+/// A key that a client's assertion may be signed with.
+pub(super) struct AssertionKey {
+    /// Of the credential that it is.
+    pub(super) version: u64,
+    /// The key.
+    pub(super) key: DecodingKey,
+}
 
 /// What an assertion says, once it is verified.
 #[derive(Debug, PartialEq, Eq)]
@@ -70,8 +86,8 @@ pub(in crate::oidc) enum AssertionError {
     /// Too long, or no JWT at all.
     #[error("the client assertion is no JWT")]
     Unreadable,
-    /// `none`, a symmetric algorithm, or any other than ES256.
-    #[error("the client assertion is not signed by ES256")]
+    /// `none`, any that we do not know, or another than the client registered.
+    #[error("the client assertion is signed by an algorithm that this client may not use")]
     Algorithm,
     /// By none of the keys of this client.
     #[error("no key of this client has signed the client assertion")]
@@ -83,7 +99,7 @@ pub(in crate::oidc) enum AssertionError {
     #[error("iss and sub of the client assertion must both be the client id")]
     Subject,
     /// For somebody else, or for somebody else as well.
-    #[error("aud of the client assertion must be the issuer or the token endpoint, and nothing else")]
+    #[error("aud of the client assertion must be the issuer (or the token endpoint), and nothing else")]
     Audience,
     /// Too late.
     #[error("the client assertion has expired")]
@@ -97,6 +113,16 @@ pub(in crate::oidc) enum AssertionError {
     /// Used before.
     #[error("the client assertion was used before")]
     Replayed,
+}
+
+// What else may be there (`jwk`, `jku`, `x5u`, `x5c`) is never looked at (RFC 8725 3.5 and 3.10).
+#[derive(Deserialize)]
+struct Header {
+    alg: Algorithm,
+    kid: Option<String>,
+    // RFC 7515 4.1.11: an extension that must be understood and is not; RFC 7797 is one.
+    crit: Option<IgnoredAny>,
+    b64: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -123,60 +149,95 @@ enum Audience {
     Many(Vec<String>),
 }
 
+/// Which audiences a client may name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AudienceRule {
+    /// The issuer or the token endpoint, as a string or in an array: what clients have always sent.
+    Usual,
+    /// The issuer, as a string: then no other server can be made to accept it (FAPI 2.0 Security Profile 5.3.2.1).
+    IssuerAlone,
+}
+
 impl Assertion {
-    /// Of this text.
-    pub(super) fn new(text: &str) -> Self {
-        Self(text.into())
+    /// Reads what can be read without a key.
+    ///
+    /// # Errors
+    /// When it is no JWT, or demands what nobody here understands.
+    pub(super) fn read(text: &str) -> Result<Self, AssertionError> {
+        let mut parts = text.split('.');
+        let (Some(header), Some(claims), Some(_), None) = (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(AssertionError::Unreadable);
+        };
+        if text.len() > MAX_LENGTH {
+            return Err(AssertionError::Unreadable);
+        }
+        let header: Header = decoded(header)?;
+        if header.crit.is_some() || header.b64.is_some() {
+            return Err(AssertionError::Unreadable);
+        }
+        let UnverifiedSubject { sub } = decoded(claims)?;
+        Ok(Self { text: text.into(), algorithm: header.alg, kid: header.kid, subject: sub })
     }
 
     /// Whom it claims to be from: only good for finding the keys that it has to be verified by.
-    pub(super) fn unverified_subject(&self) -> Option<String> {
-        let claims = Some(self.0.expose_secret()).filter(|text| text.len() <= MAX_LENGTH)?.split('.').nth(1)?;
-        let claims: UnverifiedSubject = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(claims).ok()?).ok()?;
-        Some(claims.sub)
+    pub(super) fn unverified_subject(&self) -> &str {
+        &self.subject
     }
 
-    /// Verifies it as this client's, to this issuer, now.
+    /// By what it claims to be signed.
+    pub(super) fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
+    /// Which key it claims to be signed with.
+    pub(super) fn kid(&self) -> Option<&str> {
+        self.kid.as_deref()
+    }
+
+    /// Whether it claims to be signed with a secret.
+    pub(super) fn is_symmetric(&self) -> bool {
+        matches!(self.algorithm, Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512)
+    }
+
+    /// Verifies it as this client's, to this issuer, now. The keys are such as fit its algorithm.
     ///
     /// # Errors
     /// The first rule that is broken.
     pub(super) fn verify(
         &self,
         client: &RelyingParty,
+        keys: &[AssertionKey],
         issuer: &Issuer,
         now: Timestamp,
     ) -> Result<VerifiedAssertion, AssertionError> {
-        let (version, claims) = self.signed_by(client)?;
-        claims.check(&client.client_id, issuer, now)?;
+        self.check_algorithm(client)?;
+        let (version, claims) = self.signed_by(keys)?;
+        let rule = if client.policy.is_fapi2() { AudienceRule::IssuerAlone } else { AudienceRule::Usual };
+        claims.check(&client.client_id, (issuer, rule), now)?;
         let id = SecretHash::of(&format!("{} {}", client.client_id, claims.jti));
         Ok(VerifiedAssertion { version, id, expires_at: moment(claims.exp) })
     }
 
+    /// RFC 8725 3.1 and 3.2: algorithms of ours, whatever the header says; the one that the client registered, if it
+    /// did; and those of FAPI 2.0 Security Profile 5.4 for its clients.
+    fn check_algorithm(&self, client: &RelyingParty) -> Result<(), AssertionError> {
+        let modern = matches!(self.algorithm, Algorithm::ES256 | Algorithm::PS256 | Algorithm::EdDSA);
+        let known = modern || self.is_symmetric() || self.algorithm == Algorithm::RS256;
+        let registered = client.policy.assertion_alg.as_ref().is_none_or(|alg| *alg == format!("{:?}", self.algorithm));
+        let allowed = known && registered && (modern || !client.policy.is_fapi2());
+        if allowed { Ok(()) } else { Err(AssertionError::Algorithm) }
+    }
+
     /// The claims, and the version of the key that has signed them.
-    fn signed_by(&self, client: &RelyingParty) -> Result<(u64, AssertionClaims), AssertionError> {
-        let text = self.0.expose_secret();
-        if text.len() > MAX_LENGTH {
-            return Err(AssertionError::Unreadable);
-        }
-        let header = jsonwebtoken::decode_header(text).map_err(|_| AssertionError::Unreadable)?;
-        // RFC 8725 3.1 and 3.2: one algorithm, whatever the header says.
-        if header.alg != Algorithm::ES256 {
-            return Err(AssertionError::Algorithm);
-        }
-        // RFC 7515 4.1.11: an extension that must be understood and is not.
-        if header.crit.is_some() {
-            return Err(AssertionError::Unreadable);
-        }
-        let mut validation = Validation::new(Algorithm::ES256);
+    fn signed_by(&self, keys: &[AssertionKey]) -> Result<(u64, AssertionClaims), AssertionError> {
+        let mut validation = Validation::new(self.algorithm);
         // The library would read the clock: the claims are checked below, by our own.
         (validation.validate_exp, validation.validate_aud) = (false, false);
         validation.required_spec_claims.clear();
-        // A kid only tells keys apart that are tried both anyway, while they turn.
-        for credential in client.credentials() {
-            let ClientCredential::Key(key) = credential else { continue };
-            let Some(verifying_key) = key.jwk.verifying_key() else { continue };
-            match jsonwebtoken::decode::<AssertionClaims>(text, &verifying_key, &validation) {
-                Ok(token) => return Ok((key.version, token.claims)),
+        for AssertionKey { version, key } in keys {
+            match jsonwebtoken::decode::<AssertionClaims>(self.text.expose_secret(), key, &validation) {
+                Ok(token) => return Ok((*version, token.claims)),
                 // The signature was verified first.
                 Err(error) if matches!(error.kind(), ErrorKind::Json(_)) => return Err(AssertionError::Claims),
                 Err(_) => {}
@@ -188,15 +249,22 @@ impl Assertion {
 
 impl AssertionClaims {
     /// RFC 7523 3, in its order.
-    fn check(&self, client: &ClientId, issuer: &Issuer, now: Timestamp) -> Result<(), AssertionError> {
+    fn check(
+        &self,
+        client: &ClientId,
+        (issuer, rule): (&Issuer, AudienceRule),
+        now: Timestamp,
+    ) -> Result<(), AssertionError> {
         if self.iss != client.as_str() || self.sub != client.as_str() {
             return Err(AssertionError::Subject);
         }
         let ours = |audience: &String| audience == issuer.as_str() || *audience == issuer.address(path::TOKEN);
-        let only_ours = match &self.aud {
-            Audience::One(audience) => ours(audience),
+        let only_ours = match (&self.aud, rule) {
+            (Audience::One(audience), AudienceRule::Usual) => ours(audience),
             // Another one that it is for as well could bring it here in the client's name.
-            Audience::Many(audiences) => !audiences.is_empty() && audiences.iter().all(ours),
+            (Audience::Many(audiences), AudienceRule::Usual) => !audiences.is_empty() && audiences.iter().all(ours),
+            (Audience::One(audience), AudienceRule::IssuerAlone) => audience == issuer.as_str(),
+            (Audience::Many(_), AudienceRule::IssuerAlone) => false,
         };
         if !only_ours {
             return Err(AssertionError::Audience);
@@ -216,6 +284,11 @@ impl AssertionClaims {
     }
 }
 
+fn decoded<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, AssertionError> {
+    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| AssertionError::Unreadable)?;
+    serde_json::from_slice(&json).map_err(|_| AssertionError::Unreadable)
+}
+
 /// Whole seconds; what is beyond all time is at its end.
 fn moment(numeric_date: f64) -> Timestamp {
     Timestamp::from_secs(numeric_date as i64)
@@ -230,13 +303,17 @@ mod tests {
     const NOW: i64 = 1_800_000_000;
 
     fn check(changed: &Value) -> Result<(), AssertionError> {
+        check_by(changed, AudienceRule::Usual)
+    }
+
+    fn check_by(changed: &Value, rule: AudienceRule) -> Result<(), AssertionError> {
         let mut claims = json!({
             "iss": "beta-1", "sub": "beta-1", "aud": "https://login.example", "exp": NOW + 60, "jti": "1"
         });
         claims.as_object_mut().unwrap().extend(changed.as_object().unwrap().clone());
         let claims: AssertionClaims = serde_json::from_value(claims).map_err(|_| AssertionError::Claims)?;
         let client: ClientId = serde_json::from_value(json!("beta-1")).unwrap();
-        claims.check(&client, &Issuer::parse("https://login.example").unwrap(), Timestamp::from_secs(NOW))
+        claims.check(&client, (&Issuer::parse("https://login.example").unwrap(), rule), Timestamp::from_secs(NOW))
     }
 
     #[test]
@@ -274,6 +351,20 @@ mod tests {
             (json!({"jti": 1}), Err(E::Claims)),
         ] {
             assert_eq!(check(&change), expected, "{change}");
+        }
+    }
+
+    // T6
+    #[test]
+    fn the_fapi_profile_takes_the_issuer_alone() {
+        for (aud, good) in [
+            (json!("https://login.example"), true),
+            (json!("https://login.example/token"), false),
+            (json!("https://login.example/par"), false),
+            (json!(["https://login.example"]), false),
+        ] {
+            let expected = if good { Ok(()) } else { Err(AssertionError::Audience) };
+            assert_eq!(check_by(&json!({"aud": aud}), AudienceRule::IssuerAlone), expected, "{aud}");
         }
     }
 }

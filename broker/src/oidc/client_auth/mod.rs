@@ -1,8 +1,11 @@
-//! Client authentication at the token endpoint (RFC 6749 2.3): `client_secret_basic`, `client_secret_post` and
-//! `private_key_jwt`, each client by the one that it registered.
+//! Client authentication at the token endpoint and its neighbours (RFC 6749 2.3), each client by the one method that it
+//! registered: `client_secret_basic`, `client_secret_post`, `client_secret_jwt`, `private_key_jwt`, its instance
+//! certificate (`tls_client_auth`), or none for public clients.
 //!
 //! While a credential turns, a client has two, and both are good. Which of them it was is known afterwards: that tells its
 //! agent whether the application uses the new one.
+//!
+//! Who fails too often from one place has to wait ([`Throttle`](crate::oidc::throttle::Throttle)).
 
 mod assertion;
 
@@ -10,18 +13,20 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Timestamp;
-use crate::oidc::Provider;
+use crate::oidc::caller::Caller;
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::{ParameterError, Parameters};
-use crate::registry::{Client, ClientAuthMethod, ClientCredential, RelyingParty, Snapshot};
+use crate::oidc::{PeerCertificate, Provider};
+use crate::registry::{Client, ClientAuthMethod, ClientCredential, ClientSecret, RelyingParty, Snapshot};
 use crate::secret::SecretHash;
 use crate::storage::{Expect, StoreError};
 
 pub use assertion::UsedAssertion;
-use assertion::{Assertion, AssertionError, VerifiedAssertion};
+use assertion::{Assertion, AssertionError, AssertionKey, VerifiedAssertion};
 
 /// What a client sent to prove who it is.
 pub(super) struct Credentials {
@@ -30,12 +35,14 @@ pub(super) struct Credentials {
 }
 
 enum Proof {
+    /// Nothing in the request itself: a public client, or one that its connection speaks for.
+    Absent,
     Basic(SecretString),
     Post(SecretString),
     Assertion(Assertion),
 }
 
-/// A client that is who it says.
+/// A client that is who it says. (A public one says so only.)
 pub(super) struct AuthenticatedClient<'a> {
     /// Which.
     pub(super) client: Client<'a>,
@@ -55,12 +62,18 @@ pub(super) enum ClientAuthError {
     /// None, or half of one.
     #[error("the client does not authenticate")]
     Missing,
+    /// A public client is nobody in particular.
+    #[error("a public client may not do this")]
+    Public,
     /// There is an Authorization header, and it is no Basic one that can be read.
     #[error("the Authorization header cannot be read")]
     Header,
     /// Unknown, disabled, another method than registered, or a wrong secret: all look the same.
     #[error("the client is unknown or its authentication is wrong")]
-    Wrong(ClientAuthMethod),
+    Wrong,
+    /// The same, in an Authorization header.
+    #[error("the client is unknown or what its Authorization header says is wrong")]
+    WrongBasic,
     /// Of a client that is known.
     #[error(transparent)]
     Assertion(#[from] AssertionError),
@@ -81,66 +94,161 @@ impl Credentials {
         if methods.into_iter().filter(|used| *used).count() > 1 {
             return Err(ClientAuthError::TwoMethods);
         }
+        let named = || client_id.map(str::to_owned).ok_or(ClientAuthError::Missing);
         let (proven_id, proof) = match (header, secret, assertion) {
             (Some(header), ..) => {
                 let (id, secret) = header.to_str().ok().and_then(basic).ok_or(ClientAuthError::Header)?;
                 (id, Proof::Basic(secret))
             }
-            (None, Some(secret), _) => {
-                (client_id.ok_or(ClientAuthError::Missing)?.to_owned(), Proof::Post(secret.into()))
-            }
+            (None, Some(secret), _) => (named()?, Proof::Post(secret.into())),
             (None, None, Some(assertion)) if kind == Some(assertion::TYPE) => {
-                let assertion = Assertion::new(assertion);
-                let subject = assertion.unverified_subject().ok_or(AssertionError::Unreadable)?;
-                (subject, Proof::Assertion(assertion))
+                let assertion = Assertion::read(assertion)?;
+                (assertion.unverified_subject().to_owned(), Proof::Assertion(assertion))
             }
-            (None, None, _) => return Err(ClientAuthError::Missing),
+            (None, None, Some(_)) => return Err(ClientAuthError::Missing),
+            // Half of an assertion is none at all, and no way to pass for a public client.
+            (None, None, None) if kind.is_some() => return Err(ClientAuthError::Missing),
+            (None, None, None) => (named()?, Proof::Absent),
         };
         let credentials = Self { client_id: proven_id, proof };
         // RFC 7521 4.2: a client_id beside another proof names the same client.
         let same = client_id.is_none_or(|id| id == credentials.client_id);
-        if same { Ok(credentials) } else { Err(ClientAuthError::Wrong(credentials.method())) }
+        if same { Ok(credentials) } else { Err(credentials.wrong()) }
     }
 
     /// The client that they say they are of, if it would authenticate so. Nothing is proved.
     pub(super) fn claimed_client<'a>(&self, snapshot: &'a Snapshot) -> Option<Client<'a>> {
-        snapshot.client(&self.client_id).filter(|client| client.relying_party.auth_method == self.method())
+        snapshot.client(&self.client_id).filter(|client| self.are_of_kind(client.relying_party))
     }
 
-    fn method(&self) -> ClientAuthMethod {
+    /// Whether a client would authenticate in this way: by the method that it registered and by no other (OpenID Connect
+    /// Core 9), and by a key if its profile demands that (FAPI 2.0 Security Profile 5.3.2.1).
+    fn are_of_kind(&self, party: &RelyingParty) -> bool {
+        let by_key = matches!(party.auth_method, ClientAuthMethod::PrivateKeyJwt | ClientAuthMethod::TlsClientAuth);
+        let registered = match party.auth_method {
+            ClientAuthMethod::ClientSecretBasic => matches!(self.proof, Proof::Basic(_)),
+            ClientAuthMethod::ClientSecretPost => matches!(self.proof, Proof::Post(_)),
+            ClientAuthMethod::ClientSecretJwt => matches!(&self.proof, Proof::Assertion(jwt) if jwt.is_symmetric()),
+            ClientAuthMethod::PrivateKeyJwt => matches!(&self.proof, Proof::Assertion(jwt) if !jwt.is_symmetric()),
+            ClientAuthMethod::TlsClientAuth | ClientAuthMethod::None => matches!(self.proof, Proof::Absent),
+        };
+        registered && (by_key || !party.policy.is_fapi2())
+    }
+
+    /// Unknown, disabled, or any other reason.
+    fn wrong(&self) -> ClientAuthError {
         match &self.proof {
-            Proof::Basic(_) => ClientAuthMethod::ClientSecretBasic,
-            Proof::Post(_) => ClientAuthMethod::ClientSecretPost,
-            Proof::Assertion(_) => ClientAuthMethod::PrivateKeyJwt,
+            Proof::Absent => ClientAuthError::Missing,
+            Proof::Basic(_) => ClientAuthError::WrongBasic,
+            Proof::Post(_) | Proof::Assertion(_) => ClientAuthError::Wrong,
+        }
+    }
+}
+
+impl AuthenticatedClient<'_> {
+    /// For what nobody but the client itself may do.
+    ///
+    /// # Errors
+    /// When it is a public client, who could be anybody.
+    pub(super) fn confidential(&self) -> Result<(), ClientAuthError> {
+        match self.client.relying_party.auth_method {
+            ClientAuthMethod::None => Err(ClientAuthError::Public),
+            ClientAuthMethod::ClientSecretBasic
+            | ClientAuthMethod::ClientSecretPost
+            | ClientAuthMethod::ClientSecretJwt
+            | ClientAuthMethod::PrivateKeyJwt
+            | ClientAuthMethod::TlsClientAuth => Ok(()),
         }
     }
 }
 
 impl Provider {
+    /// The client that a request comes from: for every endpoint where clients speak for themselves.
+    ///
+    /// # Errors
+    /// When it is wrong in any way, or failed too often.
+    pub(super) async fn client_of<'a>(
+        &self,
+        caller: &Caller,
+        parameters: &Parameters,
+        snapshot: &'a Snapshot,
+        now: Timestamp,
+    ) -> Result<AuthenticatedClient<'a>, TokenRequestError> {
+        let credentials = Credentials::of(&caller.headers, parameters)?;
+        self.authenticate(&credentials, caller, snapshot, now).await
+    }
+
     /// The client that these credentials belong to.
     ///
     /// # Errors
-    /// When they are wrong in any way.
+    /// When they are wrong in any way, or were too often.
     pub(super) async fn authenticate<'a>(
         &self,
         credentials: &Credentials,
+        caller: &Caller,
+        snapshot: &'a Snapshot,
+        now: Timestamp,
+    ) -> Result<AuthenticatedClient<'a>, TokenRequestError> {
+        // A client that tries a method first which it has not registered does not fail by that.
+        let client_id = credentials.claimed_client(snapshot).map(|client| &client.relying_party.client_id);
+        if let Some(wait) = self.throttle.wait(client_id, caller.address, now) {
+            return Err(TokenRequestError::TooMany(wait));
+        }
+        let judged = self.judge(credentials, caller.certificate.as_ref(), snapshot, now).await;
+        if let Err(TokenRequestError::Client(_)) = judged {
+            self.throttle.note(client_id, caller.address, now);
+        }
+        judged
+    }
+
+    async fn judge<'a>(
+        &self,
+        credentials: &Credentials,
+        certificate: Option<&PeerCertificate>,
         snapshot: &'a Snapshot,
         now: Timestamp,
     ) -> Result<AuthenticatedClient<'a>, TokenRequestError> {
         let client = credentials.claimed_client(snapshot);
-        let relying_party = client.map(|client| client.relying_party);
-        let wrong = ClientAuthError::Wrong(credentials.method());
+        let party = client.map(|client| client.relying_party);
         let version = match &credentials.proof {
-            Proof::Basic(secret) | Proof::Post(secret) => matching_version(relying_party, secret),
+            Proof::Basic(secret) | Proof::Post(secret) => matching_version(party, secret),
             // Who is no client is told so at once: a client id is no secret, the authorization endpoint tells too.
             Proof::Assertion(assertion) => {
-                let relying_party = relying_party.ok_or(wrong)?;
-                let verified = assertion.verify(relying_party, &self.issuer, now).map_err(ClientAuthError::from)?;
+                let party = party.ok_or(credentials.wrong())?;
+                let keys = self.assertion_keys(party, assertion, now).await;
+                let verified = assertion.verify(party, &keys, &self.issuer, now).map_err(ClientAuthError::from)?;
                 Some(self.use_up(verified).await?)
             }
+            Proof::Absent => client.and_then(|client| version_without_proof(client, certificate)),
         };
-        let (client, version) = client.zip(version).ok_or(wrong)?;
+        let (client, version) = client.zip(version).ok_or(credentials.wrong())?;
         Ok(AuthenticatedClient { client, version })
+    }
+
+    /// The keys that an assertion of this client may be signed with, by the algorithm that it says.
+    async fn assertion_keys(&self, party: &RelyingParty, assertion: &Assertion, now: Timestamp) -> Vec<AssertionKey> {
+        let mut keys = Vec::new();
+        for credential in party.credentials() {
+            let key = match credential {
+                ClientCredential::Secret(secret) if assertion.is_symmetric() => self.secret_as_key(secret),
+                ClientCredential::Key(key) if assertion.algorithm() == Algorithm::ES256 => key.jwk.verifying_key(),
+                ClientCredential::Secret(_)
+                | ClientCredential::Key(_)
+                | ClientCredential::KeyWanted { .. }
+                | ClientCredential::Nothing => None,
+            };
+            keys.extend(key.map(|key| AssertionKey { version: credential.version(), key }));
+        }
+        if party.keys.is_some() && !assertion.is_symmetric() {
+            let own = self.client_keys.verifying_keys(party, assertion.kid(), assertion.algorithm(), now).await;
+            keys.extend(own.into_iter().map(|key| AssertionKey { version: 0, key }));
+        }
+        keys
+    }
+
+    fn secret_as_key(&self, secret: &ClientSecret) -> Option<DecodingKey> {
+        let text = secret.open(&self.kek).ok()?;
+        Some(DecodingKey::from_secret(text.as_bytes()))
     }
 
     /// RFC 7523 3: an assertion is used once. Gives the version of the key that has signed it.
@@ -153,6 +261,21 @@ impl Provider {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// A public client is taken by its word; the certificate of a connection speaks for the client of its instance
+/// (RFC 8705 2.1).
+fn version_without_proof(client: Client<'_>, certificate: Option<&PeerCertificate>) -> Option<u64> {
+    let shown = certificate.is_some_and(|shown| client.enrolled && shown.instance == *client.name);
+    let right = match client.relying_party.auth_method {
+        ClientAuthMethod::None => true,
+        ClientAuthMethod::TlsClientAuth => shown,
+        ClientAuthMethod::ClientSecretBasic
+        | ClientAuthMethod::ClientSecretPost
+        | ClientAuthMethod::ClientSecretJwt
+        | ClientAuthMethod::PrivateKeyJwt => false,
+    };
+    right.then(|| client.relying_party.credential.version())
 }
 
 /// The version of the secret that this is, of the two that a client may have. It takes the same time for a client with

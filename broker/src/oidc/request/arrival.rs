@@ -69,7 +69,7 @@ impl Provider {
         };
         let object = UnverifiedObject::read(text)?;
         let keys = match object.signed_by() {
-            Some((kid, algorithm)) => self.request_object_keys(client, kid, algorithm).await,
+            Some((kid, algorithm)) => self.client_keys.verifying_keys(client.relying_party, kid, algorithm, now).await,
             None => Vec::new(),
         };
         Ok(Some(object.verify(client.relying_party, &keys, &self.issuer, now)?))

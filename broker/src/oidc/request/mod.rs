@@ -131,6 +131,9 @@ pub(super) enum RequestError {
     /// Not a thumbprint (RFC 9449 10).
     #[error("dpop_jkt is no SHA-256 in base64url")]
     DpopThumbprint,
+    /// RFC 9449 10.1.
+    #[error("dpop_jkt is another key than that of the proof")]
+    DpopKeyDiffers,
 }
 
 /// Finds out who asks.

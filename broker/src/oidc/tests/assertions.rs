@@ -12,30 +12,33 @@ use crate::grants::{ProbeCode, ProbeOutcome, Probes};
 use crate::oidc::tests::world::{Answer, Browser, CALLBACK, ISSUER, VERIFIER, World};
 use crate::registry::{ClientAuthMethod, ClientCredential, ClientKey, ClientKeyError, PublicJwk};
 
-const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub(super) const TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// An application's key.
-struct ClientSigner(EcdsaKeyPair);
+pub(super) struct ClientSigner(EcdsaKeyPair);
 
 impl ClientSigner {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
-    fn jwk(&self) -> PublicJwk {
+    pub(super) fn jwk(&self) -> PublicJwk {
         let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         PublicJwk::read(json!({"kty": "EC", "crv": "P-256", "x": text(x), "y": text(y)}).to_string().as_bytes())
             .unwrap()
     }
 
-    fn sign(&self, claims: &Value) -> String {
+    pub(super) fn sign(&self, claims: &Value) -> String {
         self.sign_with(&json!({"alg": "ES256"}), claims)
     }
 
-    fn sign_with(&self, header: &Value, claims: &Value) -> String {
+    pub(super) fn sign_with(&self, header: &Value, claims: &Value) -> String {
         let encoded = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
-        let text = format!("{}.{}", encoded(header), encoded(claims));
+        self.sign_text(&format!("{}.{}", encoded(header), encoded(claims)))
+    }
+
+    pub(super) fn sign_text(&self, text: &str) -> String {
         let signature = self.0.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
         format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
@@ -43,7 +46,7 @@ impl ClientSigner {
 
 impl World {
     /// beta authenticates by these keys from now on.
-    async fn use_keys(&self, current: ClientCredential, next: Option<ClientCredential>) {
+    pub(super) async fn use_keys(&self, current: ClientCredential, next: Option<ClientCredential>) {
         self.change("beta", |beta| {
             let relying_party = beta.relying_party.as_mut().unwrap();
             relying_party.auth_method = ClientAuthMethod::PrivateKeyJwt;
@@ -52,7 +55,7 @@ impl World {
         .await;
     }
 
-    fn assertion_claims(&self, changed: &Value) -> Value {
+    pub(super) fn assertion_claims(&self, changed: &Value) -> Value {
         let (beta, exp) = (self.client_id("beta"), self.time.now().as_secs() + 60);
         let jti = uuid::Uuid::new_v4();
         let mut claims = json!({"iss": beta, "sub": beta, "aud": ISSUER, "exp": exp, "jti": jti});
@@ -60,7 +63,7 @@ impl World {
         claims
     }
 
-    async fn assert_with(&self, assertion: &str, more: &[(&str, &str)]) -> Answer {
+    pub(super) async fn assert_with(&self, assertion: &str, more: &[(&str, &str)]) -> Answer {
         let mut form = vec![
             ("grant_type", "authorization_code"),
             ("redirect_uri", CALLBACK),
@@ -76,7 +79,7 @@ impl World {
     }
 }
 
-fn key(signer: &ClientSigner, version: u64) -> ClientCredential {
+pub(super) fn key(signer: &ClientSigner, version: u64) -> ClientCredential {
     ClientCredential::Key(ClientKey { jwk: signer.jwk(), version })
 }
 

@@ -2,19 +2,29 @@
 //!
 //! Letters in comments are the rules of the security inventory.
 
+mod answers;
 mod assertions;
 mod authorize;
 mod clients;
 mod code;
+mod consent;
 mod credentials;
 mod device;
 mod discovery;
+mod dpop;
 mod exchange;
+mod families;
+mod hostile;
 mod http_layer;
+mod introspection;
 mod keys;
 mod logout;
+mod methods;
+mod pushed;
+mod refresh;
 mod registration;
 mod registration_management;
+mod request_objects;
 mod session;
 mod tokens;
 mod world;

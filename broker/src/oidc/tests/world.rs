@@ -21,13 +21,14 @@ use url::Url;
 
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::config::{Issuer, Lifetimes, TrustedProxies};
+use crate::grants::{GrantFoundations, Grants};
 use crate::keys::{self, KeySet, SigningAlgorithm};
 use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::outbound::{self, Outbound};
 use crate::registry::{
-    self, AssertedIdentity, ClientAuthMethod, ClientSecret, ConsentPolicy, GrantType, Instance, InstanceId,
-    InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TrustEdge, TrustEdgeId,
+    self, AssertedIdentity, ClientAuthMethod, ClientPolicy, ClientSecret, ConsentPolicy, GrantType, Instance,
+    InstanceId, InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::{Session, Sessions};
@@ -65,9 +66,12 @@ pub(super) struct World {
     pub(super) liveness: Liveness,
     pub(super) keys: KeySet,
     pub(super) kek: Arc<KeyEncryptionKey>,
+    pub(super) grants: Grants,
+    grant_foundations: GrantFoundations,
+    issuer: Issuer,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
     pub(super) sessions: Sessions,
-    secrets: BTreeMap<String, String>,
+    secrets: BTreeMap<String, (String, ClientSecret)>,
     _folder: tempfile::TempDir,
 }
 
@@ -107,12 +111,19 @@ impl World {
             keys: keys.clone(),
             agent_url: Url::parse("https://login.example:8443").unwrap(),
             publication: Publication { max_age: Duration::from_secs(300), next_change },
-            subjects,
+            subjects: subjects.clone(),
             sessions: sessions.clone(),
             clock: time.clone(),
         };
+        let of_grants = GrantFoundations {
+            store: sled.clone(),
+            kek: kek.clone(),
+            signer: TokenSigner::new(keys.clone(), liveness.clone()),
+            subjects,
+        };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
-        let provider = Provider::new(foundations, login.clone(), issuer, LIFETIMES);
+        let grants = Grants::new(of_grants.clone(), issuer.clone(), LIFETIMES);
+        let provider = Provider::new(foundations, login.clone(), issuer.clone(), LIFETIMES);
         let provider = Arc::new(provider);
         let app = router(provider.clone(), boundary.clone())
             .merge(crate::web::router(sled.clone() as Arc<dyn Store>, boundary));
@@ -128,6 +139,9 @@ impl World {
             liveness,
             keys,
             kek,
+            grants,
+            grant_foundations: of_grants,
+            issuer,
             key_set_plan,
             sessions,
             secrets,
@@ -140,7 +154,8 @@ impl World {
     async fn populate(&mut self) {
         for name in ["alpha", "beta", "gamma", "delta"] {
             let secret = ClientSecret::generate(&self.kek, 1).unwrap();
-            self.secrets.insert(name.to_owned(), secret.open(&self.kek).unwrap().to_string());
+            let opened = secret.open(&self.kek).unwrap().to_string();
+            self.secrets.insert(name.to_owned(), (opened, secret.clone()));
             self.save(&instance(name, &secret)).await;
             let ready = |sighting: &mut registry::Sighting| (sighting.online, sighting.home_ready) = (true, true);
             self.liveness.update(&name.parse().unwrap(), ready, NOW);
@@ -163,6 +178,19 @@ impl World {
         change(&mut edge);
         let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
         self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    }
+
+    pub(super) async fn change_edge(&self, relying_party: &str, home: &str, change: impl FnOnce(&mut TrustEdge)) {
+        let (relying_party, home) = (relying_party.parse().unwrap(), home.parse().unwrap());
+        let mut edge = TrustEdge::clone(self.registry.snapshot().edge(&relying_party, &home).unwrap());
+        change(&mut edge);
+        let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
+        self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    }
+
+    /// Changes beta's policy.
+    pub(super) async fn change_policy(&self, change: impl FnOnce(&mut ClientPolicy)) {
+        self.change("beta", |beta| change(&mut beta.relying_party.as_mut().unwrap().policy)).await;
     }
 
     pub(super) async fn deny(&self, relying_party: &str, home: &str) {
@@ -211,7 +239,16 @@ impl World {
     }
 
     pub(super) fn secret(&self, name: &str) -> &str {
-        &self.secrets[name]
+        &self.secrets[name].0
+    }
+
+    pub(super) fn first_secret(&self, name: &str) -> &ClientSecret {
+        &self.secrets[name].1
+    }
+
+    /// Grants on another store.
+    pub(super) fn grants_on(&self, store: Arc<dyn Store>) -> Grants {
+        Grants::new(GrantFoundations { store, ..self.grant_foundations.clone() }, self.issuer.clone(), LIFETIMES)
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {
