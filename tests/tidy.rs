@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 use source::{Source, module_of};
 
+#[path = "tidy/conformance.rs"]
+mod conformance;
 #[path = "tidy/source.rs"]
 mod source;
 

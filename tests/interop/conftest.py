@@ -6,20 +6,25 @@ Each fixture is a chapter; a test asks for the last one it needs.
 import shutil
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from certificates import ThrowAwayAuthority
+from clientside import ClientSide
 from front import Front, PublicAddress
 from homeward import Agent, Broker
+from node import Node
+from person import Person
 from processes import fresh_artefacts
+from strangers import Strangers
 from visitor import CHROMIUM_FLAGS, DESKTOP, Visitor
 from website import Account, Website
 
 ALICE = Account("alice", "correct horse battery", "alice@alpha.example", "Alice", "Archer")
+BOB = Account("bob", "staple in the mail", "bob@alpha.example", "Bob", "Baker")
 
 
 @dataclass
@@ -30,10 +35,15 @@ class Addresses:
     alpha: PublicAddress
     beta: PublicAddress
     gamma: PublicAddress
+    clients: PublicAddress
+    mozilla: PublicAddress
+    social: PublicAddress
+    authlib: PublicAddress
+    apache: PublicAddress
 
     @property
     def all(self) -> list[PublicAddress]:
-        return [self.broker, self.alpha, self.beta, self.gamma]
+        return [getattr(self, address.name) for address in fields(self)]
 
 
 @pytest.fixture(scope="session")
@@ -53,8 +63,8 @@ def authority(folder: Path) -> ThrowAwayAuthority:
 
 @pytest.fixture(scope="session")
 def addresses() -> Iterator[Addresses]:
-    hosts = {"broker": "127.0.0.1", "alpha": "127.0.0.2", "beta": "127.0.0.3", "gamma": "127.0.0.4"}
-    addresses = Addresses(**{name: PublicAddress(name, host) for name, host in hosts.items()})
+    names = [address.name for address in fields(Addresses)]
+    addresses = Addresses(*(PublicAddress(name, f"127.0.0.{number}") for number, name in enumerate(names, start=1)))
     yield addresses
     for address in addresses.all:
         address.socket.close()
@@ -69,9 +79,10 @@ def front(folder: Path, authority: ThrowAwayAuthority, addresses: Addresses) -> 
 
 @pytest.fixture(scope="session")
 def alpha_site(folder: Path, addresses: Addresses, authority: ThrowAwayAuthority, front: Front) -> Iterator[Website]:
-    """Where alice has her account."""
+    """Where alice has her account, and bob his."""
     site = Website("alpha", folder / "alpha", addresses.alpha.host, authority.file)
     site.add(ALICE)
+    site.add(BOB)
     addresses.alpha.behind["/"] = site.address
     front.start()
     yield site
@@ -89,9 +100,9 @@ def beta_site(folder: Path, addresses: Addresses, authority: ThrowAwayAuthority,
 
 
 @pytest.fixture(scope="session")
-def broker(folder: Path, addresses: Addresses, front: Front) -> Iterator[Broker]:
-    """`init` and `serve`."""
-    broker = Broker(folder / "broker", addresses.broker)
+def broker(folder: Path, authority: ThrowAwayAuthority, addresses: Addresses, front: Front) -> Iterator[Broker]:
+    """`init` and `serve`. Relying parties are on loopback here, which a broker on the web would never ask anything."""
+    broker = Broker(folder / "broker", addresses.broker, authority.file)
     front.start()
     yield broker
     broker.stop()
@@ -101,9 +112,9 @@ def broker(folder: Path, addresses: Addresses, front: Front) -> Iterator[Broker]
 def alpha_agent(
     folder: Path, addresses: Addresses, front: Front, broker: Broker, alpha_site: Website
 ) -> Iterator[Agent]:
-    """A home by `session`: whoever is signed in at alpha is recognised."""
+    """A home by `session`: whoever is signed in at alpha is recognised. A relying party too, with an API."""
     agent = Agent(folder / "alpha" / "agent", addresses.alpha, alpha_site)
-    agent.enrols(_join_token(broker, "alpha"), methods=["session"])
+    agent.enrols(_join_token(broker, "alpha"), methods=["session"], relying_party=True)
     agent.runs()
     front.start()
     yield agent
@@ -143,9 +154,71 @@ def federation(broker: Broker, alpha_agent: Agent, beta_agent: Agent, gamma_agen
 def alpha_by_password(federation: Broker, alpha_agent: Agent) -> Agent:
     """From here on alpha is a home by `password`: its agent asks, and checks with the website."""
     alpha_agent.stop()
-    alpha_agent.is_configured(methods=["password"])
+    alpha_agent.is_configured(methods=["password"], relying_party=True)
     alpha_agent.runs()
     return alpha_agent
+
+
+@pytest.fixture(scope="session")
+def alpha_by_session(broker: Broker, alpha_agent: Agent) -> Agent:
+    """For the other clients: whoever is signed in at alpha is recognised, so that most logins ask for nothing."""
+    alpha_agent.stop()
+    alpha_agent.is_configured(methods=["session"], relying_party=True)
+    alpha_agent.runs()
+    broker.awaits_acknowledgement("alpha")
+    return alpha_agent
+
+
+@pytest.fixture(scope="session")
+def client_side(addresses: Addresses, front: Front) -> Iterator[ClientSide]:
+    """The web address of every client that lives in the test itself."""
+    side = ClientSide()
+    addresses.clients.behind["/"] = side.address
+    front.start()
+    yield side
+    side.stop()
+
+
+@pytest.fixture(scope="session")
+def strangers(
+    broker: Broker,
+    authority: ThrowAwayAuthority,
+    alpha_by_session: Agent,
+    gamma_agent: Agent,
+    client_side: ClientSide,
+) -> Strangers:
+    """A relying party without agent, whose clients register themselves. Ops answer for it: nobody is asked."""
+    strangers = Strangers(broker, authority.file, "strangers", clients=300)
+    strangers.may_log_in_from("alpha", "--email-domain", "alpha.example", "--api")
+    strangers.may_log_in_from("gamma")
+    return strangers
+
+
+@pytest.fixture(scope="session")
+def alices_home(authority: ThrowAwayAuthority) -> Person:
+    """Alice's cookies at alpha. Alpha counts logins: one has to do for many tests."""
+    return Person(authority.file, ALICE)
+
+
+@pytest.fixture
+def alice(authority: ThrowAwayAuthority, addresses: Addresses, alices_home: Person, alpha_by_session: Agent) -> Person:
+    """Alice in a browser where she is signed in at alpha, and which has never seen the broker."""
+    if 'id="who">alice<' not in alices_home.opens(f"{addresses.alpha.url}/").text:
+        # A test before has logged her out.
+        alices_home.answers(alices_home.opens(f"{addresses.alpha.url}/accounts/login/"))
+    person = Person(authority.file, ALICE)
+    person.http.cookies.update(alices_home.http.cookies)
+    return person
+
+
+@pytest.fixture(scope="session")
+def node(strangers: Strangers, authority: ThrowAwayAuthority, addresses: Addresses, beta_agent: Agent) -> Node:
+    settings = {
+        "redirectUri": f"{addresses.clients.url}/callback",
+        "alphaUrl": addresses.alpha.url,
+        "betaUrl": addresses.beta.url,
+    }
+    return Node(strangers, authority.file, settings)
 
 
 @pytest.fixture(scope="session")
@@ -173,6 +246,24 @@ def visitor(request: pytest.FixtureRequest, chromium: Browser, addresses: Addres
     yield visitor
     context.close()
     assert not visitor.complaints, "\n".join(visitor.complaints)
+
+
+def client_environment(client: dict, broker: Broker, authority: ThrowAwayAuthority) -> dict[str, str]:
+    """What the operator of a site without agent copies into its configuration."""
+    return {
+        "REQUESTS_CA_BUNDLE": str(authority.file),
+        "SITE_ISSUER": broker.public.url,
+        "SITE_CLIENT_ID": client["client_id"],
+        "SITE_CLIENT_SECRET": client["client_secret"],
+    }
+
+
+def alpha_asks(visitor: Visitor, addresses: Addresses, account: Account = ALICE) -> None:
+    """Alpha's own login page, on the way from somewhere else."""
+    visitor.sees("Sign In")
+    assert visitor.page.url.startswith(addresses.alpha.url), "alpha's own login page"
+    visitor.fills_in({"Username": account.username, "Password": account.password})
+    visitor.clicks("Sign In")
 
 
 def _join_token(broker: Broker, instance: str) -> str:

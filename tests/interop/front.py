@@ -1,4 +1,4 @@
-"""nginx as it stands before everything: one HTTPS address each for the broker and the two websites."""
+"""nginx as it stands before everything: one HTTPS address each for the broker and the sites."""
 
 import socket
 from dataclasses import dataclass, field
@@ -52,6 +52,8 @@ class PublicAddress:
     host: str
     # Path prefix -> address of the plain HTTP program behind it.
     behind: dict[str, str] = field(default_factory=dict)
+    # Further locations, in nginx's own words.
+    locations: str = ""
 
     def __post_init__(self) -> None:
         self.socket = socket.create_server((self.host, 0), backlog=128)
@@ -98,7 +100,8 @@ class Front:
                 address=f"{address.host}:{address.port}",
                 chain=self._chain,
                 key=self._key,
-                locations="".join(_LOCATION.format(path=path, upstream=to) for path, to in address.behind.items()),
+                locations="".join(_LOCATION.format(path=path, upstream=to) for path, to in address.behind.items())
+                + address.locations,
             )
             for address in self._addresses
         )

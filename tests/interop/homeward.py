@@ -16,7 +16,7 @@ BINARIES = REPOSITORY / "target" / "debug"
 class Broker:
     """The broker behind `public`."""
 
-    def __init__(self, folder: Path, public: PublicAddress) -> None:
+    def __init__(self, folder: Path, public: PublicAddress, ca_file: Path) -> None:
         folder.mkdir()
         self.public = public
         self._config_file = folder / "broker.toml"
@@ -29,6 +29,9 @@ class Broker:
             [listen]
             http = "127.0.0.1:0"
             grpc = "127.0.0.1:{{port}}"
+            [outbound]
+            ca_file = "{ca_file}"
+            private_networks = ["127.0.0.0/8"]
             """.format(port=_free_port())
         )
         self.says("init")
@@ -38,6 +41,11 @@ class Broker:
     def says(self, *arguments: str) -> str:
         """Runs a command of the broker and returns what it prints."""
         return _output(self._command(*arguments))
+
+    def tells(self, *arguments: str) -> tuple[int, dict | list]:
+        """Runs a command that may have bad news, and returns its exit code and its answer as JSON."""
+        done = _run([*self._command(*arguments), "--output", "json"])
+        return done.returncode, json.loads(done.stdout)
 
     def shows(self, *arguments: str) -> dict:
         """Runs a command and returns its answer as JSON."""
@@ -52,6 +60,10 @@ class Broker:
                 return shown
             assert time.monotonic() < deadline, f"{instance} has not acknowledged: {shown}"
             time.sleep(0.1)
+
+    @property
+    def pid(self) -> int:
+        return self._program.pid
 
     def stop(self) -> int:
         return self._program.stop()
@@ -88,6 +100,9 @@ class Agent:
             recipe = "django-allauth"
             [app]
             url = "http://{website.address}"
+            [app.parameters]
+            python = "{website.python}"
+            manage = "{website.manage}"
             [portal]
             listen = "{self._portal}"
             """
@@ -119,8 +134,8 @@ class Agent:
         return [BINARIES / "homeward-agent", "--config", self._config_file, *arguments]
 
 
-def _output(command: list[str | Path], stdin: str | None = None) -> str:
-    done = subprocess.run(
+def _run(command: list[str | Path], stdin: str | None = None) -> subprocess.CompletedProcess:
+    return subprocess.run(
         [str(word) for word in command],
         input=stdin or "",
         capture_output=True,
@@ -128,6 +143,10 @@ def _output(command: list[str | Path], stdin: str | None = None) -> str:
         timeout=PATIENCE_S,
         check=False,
     )
+
+
+def _output(command: list[str | Path], stdin: str | None = None) -> str:
+    done = _run(command, stdin)
     assert done.returncode == 0, f"{' '.join(str(word) for word in command)}: {done.returncode}\n{done.stderr}"
     return done.stdout
 

@@ -5,9 +5,7 @@ from visitor import Visitor
 from website import Website
 
 
-def test_alice_signs_in_at_alpha_with_her_password(
-    alpha_site: Website, addresses: Addresses, visitor: Visitor
-) -> None:
+def test_alice_signs_in_at_alpha_with_her_password(alpha_site: Website, addresses: Addresses, visitor: Visitor) -> None:
     visitor.opens(f"{addresses.alpha.url}/accounts/login/", title="Sign In")
     visitor.fills_in({"Username": ALICE.username, "Password": ALICE.password})
     visitor.clicks("Sign In")

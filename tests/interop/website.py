@@ -1,17 +1,19 @@
-"""A Django site as its operator runs it: gunicorn, sqlite, its own user."""
+"""Sites in Python as their operators run them: gunicorn, sqlite, their own user."""
 
 import os
+import shlex
 import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from processes import Program, application_user, identity
 
-SITE = Path(__file__).parent / "site"
+SITES = Path(__file__).parent / "sites"
 BIN = Path(sys.executable).parent
 
 _CREATE_USER = """
@@ -35,52 +37,54 @@ class Account:
     last_name: str
 
 
-class Website:
-    """One instance of tests/interop/site."""
+class Site:
+    """Any of tests/interop/sites: what its `wsgi.py` calls `application`."""
 
-    def __init__(self, name: str, folder: Path, public_host: str, ca_file: Path) -> None:
+    def __init__(self, name: str, source: str, folder: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.user = application_user()
-        self.credentials_dir = folder / "credentials"
         self._data_dir = folder / "data"
         self._data_dir.mkdir(parents=True, mode=0o700)
         if self.user:
             shutil.chown(self._data_dir, self.user, self.user)
-        self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
         self._environment = {
             "PATH": "/usr/bin:/bin",
-            "DJANGO_SETTINGS_MODULE": "settings",
-            "PYTHONPATH": str(SITE),
+            "PYTHONPATH": str(SITES / source),
             "PYTHONDONTWRITEBYTECODE": "1",
-            "REQUESTS_CA_BUNDLE": str(ca_file),
             "SITE_DATA_DIR": str(self._data_dir),
-            "SITE_PUBLIC_HOST": public_host,
-            "SITE_CREDENTIALS_DIR": str(self.credentials_dir),
+            **environment,
         }
-        self._django("migrate", "--verbosity", "0")
-        number = self._socket.fileno()
-        self._gunicorn = Program(
-            f"{name}-gunicorn",
-            [BIN / "gunicorn", "--bind", f"fd://{number}", "--workers", "2", "--no-control-socket", "wsgi:application"],
-            env=self._environment,
-            user=self.user,
-            pass_fds=[number],
-        )
+        self._socket = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self._gunicorn: Program | None = None
 
     @property
     def address(self) -> str:
         """Where it is reached without its reverse proxy."""
         return "{}:{}".format(*self._socket.getsockname())
 
-    @property
-    def reload_command(self) -> list[str]:
-        """What makes it read its settings again."""
-        return ["kill", "-HUP", str(self._gunicorn.pid)]
+    def runs(self, *, workers: int = 1) -> None:
+        number = self._socket.fileno()
+        options = ["--bind", f"fd://{number}", "--workers", str(workers), "--no-control-socket"]
+        self._gunicorn = Program(
+            f"{self.name}-gunicorn",
+            [BIN / "gunicorn", *options, "wsgi:application"],
+            env=self._environment,
+            user=self.user,
+            pass_fds=[number],
+        )
 
-    def add(self, account: Account) -> None:
-        """Registers a user whose email address is verified."""
-        fields = [account.username, account.password, account.email, account.first_name, account.last_name]
-        self._django("shell", "--verbosity", "0", "--command", _CREATE_USER, stdin="\n".join(fields))
+    def stop(self) -> None:
+        if self._gunicorn:
+            self._gunicorn.stop()
+        self._socket.close()
+
+
+class DjangoSite(Site):
+    """One with a database."""
+
+    def __init__(self, name: str, source: str, folder: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(name, source, folder, {"DJANGO_SETTINGS_MODULE": "settings", **environment})
+        self._django("migrate", "--verbosity", "0")
 
     def rows(self, query: str) -> list[tuple]:
         """Looks into its database, past everything that could make it look better than it is."""
@@ -92,10 +96,6 @@ class Website:
         connection.close()
         return found
 
-    def stop(self) -> None:
-        self._gunicorn.stop()
-        self._socket.close()
-
     def _django(self, *arguments: str, stdin: str = "") -> None:
         subprocess.run(
             [BIN / "django-admin", *arguments],
@@ -106,3 +106,40 @@ class Website:
             cwd=os.sep,
             **identity(self.user),
         )
+
+
+class Website(DjangoSite):
+    """A member of the federation: Django with django-allauth, with an agent beside it."""
+
+    def __init__(self, name: str, folder: Path, public_host: str, ca_file: Path) -> None:
+        self.credentials_dir = folder / "credentials"
+        environment = {
+            "REQUESTS_CA_BUNDLE": str(ca_file),
+            "SITE_PUBLIC_HOST": public_host,
+            "SITE_CREDENTIALS_DIR": str(self.credentials_dir),
+        }
+        super().__init__(name, "allauth", folder, environment)
+        self.python = folder / "python"
+        self.python.write_text(self._as_the_site(BIN / "python"))
+        self.python.chmod(0o755)
+        self.runs(workers=2)
+
+    @property
+    def manage(self) -> Path:
+        return SITES / "allauth" / "manage.py"
+
+    @property
+    def reload_command(self) -> list[str]:
+        """What makes it read its settings again."""
+        return ["kill", "-HUP", str(self._gunicorn.pid)]
+
+    def add(self, account: Account) -> None:
+        """Registers a user whose email address is verified."""
+        fields = [account.username, account.password, account.email, account.first_name, account.last_name]
+        self._django("shell", "--verbosity", "0", "--command", _CREATE_USER, stdin="\n".join(fields))
+
+    def _as_the_site(self, program: Path) -> str:
+        """What an operator gives the agent to run: the program, as the site's user and with the site's environment."""
+        environment = [shlex.quote(f"{name}={value}") for name, value in self._environment.items()]
+        user = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"] if self.user else []
+        return f'#!/bin/sh\nexec {" ".join([*user, "env", *environment, str(program)])} "$@"\n'

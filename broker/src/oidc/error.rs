@@ -271,6 +271,12 @@ pub(super) enum PushError {
     Login(#[from] LoginError),
 }
 
+impl From<DpopError> for PushError {
+    fn from(error: DpopError) -> Self {
+        Self::Client(error.into())
+    }
+}
+
 impl IntoResponse for PushError {
     fn into_response(self) -> Response {
         let (status, error) = match self {

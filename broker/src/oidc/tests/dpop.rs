@@ -318,6 +318,36 @@ async fn a_code_that_names_a_key_is_redeemed_with_that_key() {
     assert_eq!(world.redeem_with(&code, &[&proof(&own)]).await.status, 200);
 }
 
+// RFC 9449 10.1
+#[tokio::test]
+async fn a_request_that_is_pushed_with_a_proof_is_for_that_key() {
+    let world = World::new().await;
+    let (own, other) = (DpopKey::p256(), DpopKey::p256());
+    let (basic, nonce) = (world.basic("beta"), world.nonce().await);
+    let push = async |key: &DpopKey, jkt: &str, nonce: &str| {
+        let proof = key.proof(&world, "POST", "/par", &json!({"nonce": nonce}));
+        let form = world.request(&[("dpop_jkt", jkt)]);
+        let request = Request::post("/par").header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        let request = request.header("authorization", &basic).header("dpop", proof);
+        world.send(request.body(form.into()).unwrap()).await
+    };
+    let sent_back = push(&own, "", "x").await;
+    sent_back.assert_token_error(400, "use_dpop_nonce");
+    assert!(!sent_back.header("dpop-nonce").is_empty());
+    push(&own, &other.jkt(), &nonce).await.assert_token_error(400, "invalid_dpop_proof");
+    assert_eq!(push(&own, &own.jkt(), &nonce).await.status, 201);
+    let pushed = push(&own, "", &nonce).await.json();
+    let mut browser = Browser::default();
+    let query = [("client_id", world.client_id("beta")), ("request_uri", text(&pushed, "request_uri"))];
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+    let portal = browser.get(&world, &format!("/authorize?{query}")).await.location();
+    let code = browser.get(&world, &world.vouch(&portal).await).await.parameter("code").unwrap();
+    let proof = |key: &DpopKey| key.proof(&world, "POST", "/token", &json!({"nonce": nonce}));
+    world.redeem_with(&code, &[]).await.assert_token_error(400, "invalid_grant");
+    world.redeem_with(&code, &[&proof(&other)]).await.assert_token_error(400, "invalid_grant");
+    assert_eq!(world.redeem_with(&code, &[&proof(&own)]).await.status, 200);
+}
+
 // J3, T6
 #[tokio::test]
 async fn what_only_looks_like_a_proof_is_refused() {

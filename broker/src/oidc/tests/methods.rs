@@ -225,6 +225,7 @@ async fn a_client_signs_with_the_keys_that_it_registered() {
 async fn the_fapi_profile_wants_a_key_a_modern_algorithm_and_the_issuer_alone() {
     let world = World::new().await;
     let signer = ClientSigner::new();
+    let code = world.sign_in(&mut Browser::default(), &[]).await;
     for method in METHODS {
         world.use_method(method, &signer).await;
         world.change("beta", |beta| beta.relying_party.as_mut().unwrap().policy.profile = SecurityProfile::Fapi2).await;
@@ -245,7 +246,6 @@ async fn the_fapi_profile_wants_a_key_a_modern_algorithm_and_the_issuer_alone() 
         assert_eq!(is_known(&world.send(request.body(form.into()).unwrap()).await), good, "{aud}");
     }
     // And no token that whoever has it may use.
-    let code = world.sign_in(&mut Browser::default(), &[]).await;
     let form = [
         ("grant_type", "authorization_code"),
         ("code", &code),
@@ -317,12 +317,12 @@ async fn clients_that_must_use_their_certificate_get_no_other_token() {
 #[tokio::test]
 async fn a_client_asks_only_in_the_ways_that_it_may() {
     let world = World::new().await;
+    let code = world.sign_in(&mut Browser::default(), &[]).await;
     world
         .change("beta", |beta| {
             beta.relying_party.as_mut().unwrap().policy.grant_types = [GrantType::RefreshToken].into();
         })
         .await;
-    let code = world.sign_in(&mut Browser::default(), &[]).await;
     world.redeem(&code, &[]).await.assert_token_error(400, "unauthorized_client");
     world.refresh("x", &[]).await.assert_token_error(400, "invalid_grant");
 }

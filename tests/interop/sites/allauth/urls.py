@@ -8,7 +8,9 @@ from django.utils.html import format_html
 def home(request: HttpRequest) -> HttpResponse:
     """Who is signed in, for people and for the tests."""
     if not request.user.is_authenticated:
-        return HttpResponse('<!doctype html><title>Welcome</title><p id="who">nobody</p><a href="/accounts/login/">Sign in</a>')
+        return HttpResponse(
+            '<!doctype html><title>Welcome</title><p id="who">nobody</p><a href="/accounts/login/">Sign in</a>'
+        )
     return HttpResponse(
         format_html(
             '<!doctype html><title>Welcome</title><p id="who">{}</p><p id="name">{}</p>',
