@@ -1,8 +1,9 @@
 //! Logouts that arrive, through the whole federation: whoever is down, slow, killed or without a way to be told.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 use world::browser::Page;
 use world::federation::Instance;
 use world::{Browser, InstanceOptions};

@@ -172,6 +172,7 @@ async fn log_in(
 ///
 /// # Errors
 /// When it cannot be made.
+#[expect(clippy::disallowed_methods, reason = "throw-away files in a folder that the caller named")]
 pub(crate) async fn prepare(folder: &Path) -> anyhow::Result<()> {
     if folder.exists() && folder.join("broker.toml").exists() {
         std::fs::remove_dir_all(folder)?;

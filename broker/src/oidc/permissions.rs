@@ -32,7 +32,7 @@ impl Provider {
         for (_, grant) in self.grants.of_user(user).await? {
             permissions.entry(grant.client_id).or_default().lasting = true;
         }
-        Ok(permissions.into_iter().map(|(client, permission)| row(&client, permission, snapshot, now)).collect())
+        Ok(permissions.iter().map(|(client, permission)| row(client, permission, snapshot, now)).collect())
     }
 
     /// Takes back what a user has allowed an application.
@@ -46,7 +46,7 @@ impl Provider {
     }
 }
 
-fn row(client_id: &ClientId, permission: Permission, snapshot: &Snapshot, now: Timestamp) -> PermissionRow {
+fn row(client_id: &ClientId, permission: &Permission, snapshot: &Snapshot, now: Timestamp) -> PermissionRow {
     let name = snapshot.client(client_id.as_str()).map(|client| client.display_name.to_owned());
     let mut may: Vec<&'static str> = Vec::new();
     let mut since = String::new();

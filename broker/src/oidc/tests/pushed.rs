@@ -9,7 +9,6 @@ use crate::oidc::tests::dpop::DpopKey;
 use crate::oidc::tests::request_objects::{ObjectSigner, object};
 use crate::oidc::tests::session::hidden;
 use crate::oidc::tests::world::{Answer, Browser, CALLBACK, World};
-use crate::registry::SecurityProfile;
 
 impl World {
     pub(super) async fn push(&self, authorization: Option<&str>, form: &str) -> Answer {
@@ -143,10 +142,14 @@ async fn a_client_that_must_push_is_heard_nowhere_else() {
     world.change_policy(|policy| policy.require_par = true).await;
     world.authorize(&mut Browser::default(), &[]).await.assert_redirect("invalid_request");
     Browser::default().get(&world, &world.pushed(&[]).await).await.location();
-    world.change_policy(|policy| (policy.require_par, policy.profile) = (false, SecurityProfile::Fapi2)).await;
+    world.change_policy(|policy| policy.require_par = false).await;
+    let signer = ObjectSigner::of_beta(&world).await;
+    world.use_fapi2().await;
     world.authorize(&mut Browser::default(), &[]).await.assert_redirect("invalid_request");
-    let bare = world.request(&[("code_challenge", ""), ("code_challenge_method", "")]);
-    world.push(Some(&world.basic("beta")), &bare).await.assert_token_error(400, "invalid_request");
+    let push = async |request: String| world.push(None, &format!("{request}&{}", signer.assertion(&world))).await;
+    let bare = [("code_challenge", ""), ("code_challenge_method", "")];
+    push(world.request(&bare)).await.assert_token_error(400, "invalid_request");
+    assert_eq!(push(world.request(&[])).await.status, 201);
 }
 
 #[tokio::test]

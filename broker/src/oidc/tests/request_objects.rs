@@ -6,8 +6,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
+use crate::oidc::tests::assertions::TYPE;
 use crate::oidc::tests::world::{Answer, Browser, CALLBACK, CHALLENGE, ISSUER, NOW, World, ticket};
-use crate::registry::{ClientKeys, SecurityProfile};
+use crate::registry::{ClientAuthMethod, ClientCredential, ClientKeys, SecurityProfile};
 
 /// A client's key, in its registered set.
 pub(super) struct ObjectSigner(EcdsaKeyPair);
@@ -21,6 +22,13 @@ impl ObjectSigner {
         signer
     }
 
+    /// What authenticates beta by this key.
+    pub(super) fn assertion(&self, world: &World) -> String {
+        let assertion = self.sign(&json!({"alg": "ES256"}), &world.assertion_claims(&json!({})));
+        let pairs = [("client_assertion_type", TYPE), ("client_assertion", assertion.as_str())];
+        form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    }
+
     fn jwk(&self) -> Value {
         let (x, y) = self.0.public_key().as_ref()[1..].split_at(32);
         let text = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
@@ -31,6 +39,18 @@ impl ObjectSigner {
         let text = format!("{}.{}", encoded(header), encoded(claims));
         let signature = self.0.sign(&SystemRandom::new(), text.as_bytes()).unwrap();
         format!("{text}.{}", URL_SAFE_NO_PAD.encode(signature))
+    }
+}
+
+impl World {
+    /// beta is a FAPI 2.0 client from now on.
+    pub(super) async fn use_fapi2(&self) {
+        self.change("beta", |beta| {
+            let party = beta.relying_party.as_mut().unwrap();
+            (party.auth_method, party.credential) = (ClientAuthMethod::PrivateKeyJwt, ClientCredential::Nothing);
+            party.policy.profile = SecurityProfile::Fapi2;
+        })
+        .await;
     }
 }
 
@@ -240,12 +260,12 @@ async fn nothing_is_fetched_that_is_not_registered() {
 async fn a_fapi2_clients_object_says_all_that_it_must() {
     let world = World::new().await;
     let signer = ObjectSigner::of_beta(&world).await;
-    world.change_policy(|policy| policy.profile = SecurityProfile::Fapi2).await;
+    world.use_fapi2().await;
     let now = NOW.as_secs();
     let push = async |claims: Value| {
         let request = signer.sign(&es256(), &object(&world, &claims));
         let form = form_urlencoded::Serializer::new(String::new()).append_pair("request", &request).finish();
-        world.push(Some(&world.basic("beta")), &form).await
+        world.push(None, &format!("{form}&{}", signer.assertion(&world))).await
     };
     for claims in [
         json!({}),
