@@ -2,55 +2,34 @@
 //!
 //! | address | where |
 //! |---|---|
-//! | `/par` | `par.rs`: a request comes before its browser |
-//! | `/authorize` | `request` reads it, `authorization` goes on with it, `authorize.rs` answers |
-//! | `/login/home` | `choice.rs`: the user chose a home |
-//! | `/login/return` | `comeback.rs`: the browser comes back from the home |
-//! | `/login/consent` | `consent.rs`: the user is asked what may be released |
-//! | `/token` | `client_auth` finds out who asks, `token.rs` answers |
-//! | | `exchange.rs`: grant types that need no login |
+//! | `/par` | `authorization/par.rs`: a request comes before its browser |
+//! | `/authorize` | `request` reads it, `authorization` goes on with it |
+//! | `/login/home` | `authorization/choice.rs`: the user chose a home |
+//! | `/login/return` | `authorization/comeback.rs`: the browser comes back from the home |
+//! | `/login/consent` | `authorization/consent.rs`: the user is asked what may be released |
+//! | `/token` | `client_auth` finds out who asks, `token` answers |
+//! | `/introspect`, `/revoke` | `token/introspect.rs`, `token/revoke.rs`: tokens that come back |
 //! | `/userinfo` | `userinfo.rs` |
-//! | `/device_authorization`, `/device` | `device_authorization.rs`: the device's side, `device.rs`: its user's |
-//! | `/introspect`, `/revoke` | `introspect.rs`, `revoke.rs` |
+//! | `/device_authorization`, `/device` | `device`: the device's side, and its user's |
 //! | `/logout` | `logout`: the end of a session at the user's wish |
-//! | `/account` | `account.rs`: where the user is signed in, and the end of that |
+//! | `/account` | `account`: where the user is signed in, and the end of that |
 //! | `/register` | `registration`: clients register, and look after themselves |
-//! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | documents |
+//! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | `discovery`: documents |
 //!
 //! Handlers decode, call one method of [`Provider`] and encode. `error.rs` alone decides what strangers see.
 
 mod account;
 mod authorization;
-mod authorize;
-mod caller;
-mod choice;
 mod client_auth;
-mod comeback;
-mod consent;
 mod device;
-mod device_authorization;
-mod device_limits;
 mod discovery;
-mod document;
 mod dpop;
 mod error;
-mod exchange;
-mod id_token_hint;
-mod introspect;
-mod jwks;
 mod logout;
-mod par;
 mod parameters;
-mod peer_certificate;
-mod permissions;
-mod pkce;
 mod registration;
-mod released;
 mod request;
-mod request_object;
 mod response;
-mod revoke;
-mod throttle;
 mod token;
 mod userinfo;
 
@@ -69,14 +48,14 @@ use crate::config::{Issuer, Lifetimes};
 use crate::grants::{Devices, GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
 use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
-use crate::oidc::device_limits::DeviceLimits;
-use crate::oidc::document::Document;
+use crate::oidc::authorization::PublicPushes;
+use crate::oidc::client_auth::Throttle;
+use crate::oidc::device::DeviceLimits;
+use crate::oidc::discovery::Document;
+use crate::oidc::discovery::PublishedKeys;
 use crate::oidc::dpop::Replays;
-use crate::oidc::id_token_hint::HintVerifier;
-use crate::oidc::jwks::PublishedKeys;
-use crate::oidc::par::PublicPushes;
-use crate::oidc::pkce::SeenChallenges;
-use crate::oidc::throttle::Throttle;
+use crate::oidc::request::HintVerifier;
+use crate::oidc::request::SeenChallenges;
 use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
@@ -85,9 +64,8 @@ use crate::storage::Store;
 use crate::storage::table::Table;
 use crate::web::{Boundary, Problem};
 
-pub use client_auth::UsedAssertion;
-pub use jwks::Publication;
-pub use peer_certificate::PeerCertificate;
+pub use client_auth::{PeerCertificate, UsedAssertion};
+pub use discovery::Publication;
 
 /// Where things are, below the issuer.
 mod path {
@@ -239,11 +217,11 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
     let router = endpoints_for_clients()
         .route(path::DISCOVERY, get(discovery::get))
         .route(path::OAUTH_DISCOVERY, get(discovery::get))
-        .route(path::JWKS, get(jwks::get))
-        .route(path::AUTHORIZE, get(authorize::get).head(no_head).post(authorize::post))
-        .route(path::CHOOSE_HOME, post(choice::post))
-        .route(RETURN_PATH, get(comeback::get).head(no_head))
-        .route(path::CONSENT, get(consent::get).head(no_head).post(consent::post))
+        .route(path::JWKS, get(discovery::jwks::get))
+        .route(path::AUTHORIZE, get(authorization::authorize::get).head(no_head).post(authorization::authorize::post))
+        .route(path::CHOOSE_HOME, post(authorization::choice::post))
+        .route(RETURN_PATH, get(authorization::comeback::get).head(no_head))
+        .route(path::CONSENT, get(authorization::consent::get).head(no_head).post(authorization::consent::post))
         .route(path::DEVICE, get(device::get).post(device::post))
         .route(path::DEVICE_CONNECTED, get(device::connected))
         .route(path::DEVICE_REFUSED, get(device::refused))
@@ -269,12 +247,12 @@ pub fn router_for_certificates(provider: Arc<Provider>, boundary: Boundary) -> R
 /// Where clients speak for themselves, without a browser.
 fn endpoints_for_clients() -> Router<Arc<Provider>> {
     Router::new()
-        .route(path::PAR, post(par::post))
+        .route(path::PAR, post(authorization::par::post))
         .route(path::TOKEN, post(token::post))
-        .route(path::INTROSPECT, post(introspect::post))
-        .route(path::REVOKE, post(revoke::post))
+        .route(path::INTROSPECT, post(token::introspect::post))
+        .route(path::REVOKE, post(token::revoke::post))
         .route(path::USERINFO, get(userinfo::serve).post(userinfo::serve))
-        .route(path::DEVICE_AUTHORIZATION, post(device_authorization::post))
+        .route(path::DEVICE_AUTHORIZATION, post(device::authorization::post))
 }
 
 /// HEAD where GET does something: a link that is only looked at must not use up a handle or begin a login.

@@ -13,7 +13,7 @@ use serde::Serialize;
 use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::grants::{AccessTokenContents, Bearer, Binding, Thumbprint, TokenError};
-use crate::oidc::caller::Caller;
+use crate::oidc::client_auth::Caller;
 use crate::oidc::dpop::Purported;
 use crate::oidc::error::UserinfoError;
 use crate::oidc::parameters::Parameters;

@@ -1,25 +1,54 @@
-//! The question whether the user agrees: what it says, and what comes of the answer.
+//! GET and POST /login/consent: the question whether the user agrees, what it says, and what comes of the answer.
 //!
 //! The question is sealed into the page's address and form, for the browser that began the login and the session that was
 //! asked. Nobody else can answer it, and no other site can have it answered. It is answered once: who loads it again goes
 //! on without being asked, as long as the answer stands.
 
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::{RawQuery, State};
+use axum::response::Response;
+use http::HeaderMap;
 use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::login::{FoundConsent, LoginError, Question, Refusal, Reply, meets_demands};
 use crate::oidc::authorization::answer::{Person, opened};
+use crate::oidc::authorization::choice::host;
+use crate::oidc::authorization::released;
 use crate::oidc::authorization::{Next, Onward, SESSION_TRIES};
-use crate::oidc::choice::host;
 use crate::oidc::error::BrowserError;
 use crate::oidc::parameters::Parameters;
-use crate::oidc::released;
 use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
 use crate::registry::{Asked, Claims, Client, Person as Described, Scope, Snapshot, Subject};
 use crate::sessions::FoundSession;
 use crate::storage::StoreError;
 use crate::web::{ConsentPage, Visitor};
+
+/// The question.
+pub(in crate::oidc) async fn get(
+    State(provider): State<Arc<Provider>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, BrowserError> {
+    let query = query.unwrap_or_default();
+    let parameters = Parameters::parse(query.as_bytes()).map_err(|_| CallbackError::Parameters)?;
+    let next = provider.show_question(&parameters, &Visitor::of(&headers), provider.clock.now()).await?;
+    Ok(provider.send(next))
+}
+
+/// The answer.
+pub(in crate::oidc) async fn post(
+    State(provider): State<Arc<Provider>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, BrowserError> {
+    let parameters = Parameters::of_form(&headers, &body).map_err(|_| CallbackError::Parameters)?;
+    let next = provider.answer_question(&parameters, &Visitor::of(&headers), provider.clock.now()).await?;
+    Ok(provider.send(next))
+}
 
 /// A question that was brought back by the one who was asked.
 struct Asking<'a> {
@@ -51,7 +80,7 @@ impl Provider {
     ///
     /// # Errors
     /// When it is not ours, not this browser's or too old, or the user is not signed in any more.
-    pub(in crate::oidc) async fn show_question(
+    async fn show_question(
         &self,
         parameters: &Parameters,
         visitor: &Visitor,
@@ -64,7 +93,7 @@ impl Provider {
     ///
     /// # Errors
     /// As [`Provider::show_question`]; when there is no answer in the form.
-    pub(in crate::oidc) async fn answer_question(
+    async fn answer_question(
         &self,
         parameters: &Parameters,
         visitor: &Visitor,

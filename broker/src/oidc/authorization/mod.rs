@@ -5,8 +5,13 @@
 //! `answer.rs` makes it in one commit.
 
 mod answer;
-mod consent;
+pub(super) mod authorize;
+pub(super) mod choice;
+pub(super) mod comeback;
+pub(super) mod consent;
 mod device;
+pub(super) mod par;
+mod released;
 
 use homeward_certs::identity::InstanceName;
 use tracing::{info, warn};
@@ -25,6 +30,8 @@ use crate::secret::{OpaqueSecret, SecretHash};
 use crate::sessions::{FoundSession, Vouched};
 use crate::storage::StoreError;
 use crate::web::{ConsentPage, FormPostPage, PickerPage, Visitor};
+
+pub(super) use par::PublicPushes;
 
 use answer::{Person, opened};
 

@@ -5,9 +5,12 @@
 //! While a credential turns, a client has two, and both are good. Which of them it was is known afterwards: that tells its
 //! agent whether the application uses the new one.
 //!
-//! Who fails too often from one place has to wait ([`Throttle`](crate::oidc::throttle::Throttle)).
+//! Who fails too often from one place has to wait ([`Throttle`]).
 
 mod assertion;
+mod caller;
+mod peer_certificate;
+mod throttle;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -17,16 +20,18 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::clock::Timestamp;
-use crate::oidc::caller::Caller;
+use crate::oidc::Provider;
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::{ParameterError, Parameters};
-use crate::oidc::{PeerCertificate, Provider};
 use crate::registry::{Client, ClientAuthMethod, ClientCredential, ClientSecret, RelyingParty, Snapshot};
 use crate::secret::SecretHash;
 use crate::storage::{Expect, StoreError};
 
 pub use assertion::UsedAssertion;
 use assertion::{Assertion, AssertionError, AssertionKey, VerifiedAssertion};
+pub(super) use caller::Caller;
+pub use peer_certificate::PeerCertificate;
+pub(super) use throttle::Throttle;
 
 /// What a client sent to prove who it is.
 pub(super) struct Credentials {

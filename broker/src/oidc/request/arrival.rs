@@ -4,8 +4,8 @@ use crate::clock::Timestamp;
 use crate::login::AuthorizationRequest;
 use crate::oidc::Provider;
 use crate::oidc::parameters::Parameters;
+use crate::oidc::request::object::{RequestObject, RequestObjectError, UnverifiedObject};
 use crate::oidc::request::{self, Callback, Refused, RequestError};
-use crate::oidc::request_object::{RequestObject, RequestObjectError, UnverifiedObject};
 use crate::registry::{Client, Snapshot};
 
 /// Who brings a request.

@@ -5,21 +5,26 @@
 //! object, a request that was pushed) is decided before, in `arrival.rs`.
 
 mod arrival;
+mod id_token_hint;
+mod object;
+mod pkce;
 mod prompt;
 mod resource;
 
 use crate::clock::Timestamp;
 use crate::login::{AuthorizationRequest, Reply, ResponseMode};
-use crate::oidc::id_token_hint::{HintVerifier, Hinted};
 use crate::oidc::parameters::{ParameterError, Parameters};
-use crate::oidc::pkce;
-use crate::oidc::request_object::RequestObjectError;
 use crate::registry::{
     ClaimsParameter, ClaimsParameterError, Client, ClientAuthMethod, GrantType, Scope, Scopes, Snapshot,
 };
 use crate::secret::SecretHash;
 
 pub(super) use arrival::Channel;
+pub(super) use id_token_hint::HintVerifier;
+pub(super) use object::RequestObjectError;
+pub(super) use pkce::SeenChallenges;
+
+use id_token_hint::Hinted;
 
 /// Greatest size of all that is carried through a login, in bytes: it travels to the home in an address.
 const MAX_CARRIED: usize = 4096;

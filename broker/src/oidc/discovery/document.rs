@@ -11,21 +11,21 @@ use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE, ETA
 use http::{HeaderMap, StatusCode};
 
 /// JSON that everybody may read, from any origin.
-pub(super) struct Document {
+pub(in crate::oidc) struct Document {
     body: Bytes,
     etag: String,
 }
 
 impl Document {
     /// Of this text.
-    pub(super) fn new(json: impl Into<Bytes>) -> Self {
+    pub(in crate::oidc) fn new(json: impl Into<Bytes>) -> Self {
         let body = json.into();
         let etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest(&SHA256, &body)));
         Self { body, etag }
     }
 
     /// The document, or word that the one who asks has it already. Caches may keep it for so long.
-    pub(super) fn serve(&self, request: &HeaderMap, kept: Duration) -> Response {
+    pub(in crate::oidc) fn serve(&self, request: &HeaderMap, kept: Duration) -> Response {
         let known = request.get_all(IF_NONE_MATCH).iter().filter_map(|tags| tags.to_str().ok());
         let known = known.flat_map(|tags| tags.split(',')).any(|tag| tag.trim().trim_start_matches("W/") == self.etag);
         let headers = [

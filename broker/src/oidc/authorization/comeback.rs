@@ -14,7 +14,7 @@ use crate::oidc::request::CallbackError;
 use crate::web::Visitor;
 
 /// With a handle.
-pub(super) async fn get(
+pub(in crate::oidc) async fn get(
     State(provider): State<Arc<Provider>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,

@@ -28,7 +28,7 @@ pub(super) fn challenge(challenge: Option<&str>, method: Option<&str>) -> Result
 /// many requests has a verifier that somebody will find out. It works as long as nobody does, so ops are told and nobody is
 /// refused. A reload of the same request is none.
 #[derive(Default)]
-pub(super) struct SeenChallenges(Mutex<Seen>);
+pub(in crate::oidc) struct SeenChallenges(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
@@ -38,7 +38,7 @@ struct Seen {
 
 impl SeenChallenges {
     /// Notes a request; says whether its challenge has come with another one before.
-    pub(super) fn is_reused(&self, request: &AuthorizationRequest) -> bool {
+    pub(in crate::oidc) fn is_reused(&self, request: &AuthorizationRequest) -> bool {
         let Some(challenge) = &request.code_challenge else { return false };
         let state = match &request.reply {
             Reply::Callback { state, .. } => state.as_deref(),

@@ -22,7 +22,7 @@ const REMEMBERED: usize = 10_000;
 
 /// Limits the entering of codes.
 #[derive(Debug)]
-pub(super) struct DeviceLimits {
+pub(in crate::oidc) struct DeviceLimits {
     per_network: DefaultKeyedRateLimiter<IpAddr>,
     per_browser: DefaultKeyedRateLimiter<String>,
     overall: DefaultDirectRateLimiter,
@@ -31,11 +31,11 @@ pub(super) struct DeviceLimits {
 /// From there, from this browser, or from everywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("too many codes were entered")]
-pub(super) struct TooManyCodes;
+pub(in crate::oidc) struct TooManyCodes;
 
 impl DeviceLimits {
     /// Nobody has tried yet.
-    pub(super) fn new() -> Self {
+    pub(in crate::oidc) fn new() -> Self {
         Self {
             per_network: RateLimiter::keyed(PER_NETWORK),
             per_browser: RateLimiter::keyed(PER_BROWSER),
@@ -47,7 +47,7 @@ impl DeviceLimits {
     ///
     /// # Errors
     /// When there were too many.
-    pub(super) fn admit(&self, address: IpAddr, browser: &str) -> Result<(), TooManyCodes> {
+    pub(in crate::oidc) fn admit(&self, address: IpAddr, browser: &str) -> Result<(), TooManyCodes> {
         let (network, browser) = (network(address), SecretHash::of(browser).as_str().to_owned());
         // So many that are all recent are a flood: it may cost us answers, but no memory.
         if self.per_network.len() >= REMEMBERED || self.per_browser.len() >= REMEMBERED {

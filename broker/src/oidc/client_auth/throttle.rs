@@ -23,7 +23,7 @@ const MOST: usize = 10_000;
 
 /// Counts the failures of strangers.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub(in crate::oidc) struct Throttle {
     clients: Failures<(ClientId, IpAddr)>,
     networks: Failures<IpAddr>,
 }
@@ -58,7 +58,7 @@ impl Throttle {
     }
 
     /// Notes a failure. A client is counted by itself only if it is known.
-    pub(super) fn note(&self, client: Option<&ClientId>, address: IpAddr, now: Timestamp) {
+    pub(in crate::oidc) fn note(&self, client: Option<&ClientId>, address: IpAddr, now: Timestamp) {
         let network = network(address);
         self.networks.note(network, OF_NETWORK, now);
         if let Some(client) = client {

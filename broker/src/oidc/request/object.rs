@@ -57,7 +57,7 @@ pub(super) struct RequestObject {
 
 /// Why a request object does not count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum RequestObjectError {
+pub(in crate::oidc) enum RequestObjectError {
     /// This client must sign its requests (RFC 9101 10.5).
     #[error("this client must send a signed request object")]
     Missing,

@@ -3,6 +3,9 @@
 //! A link may fill the code in; only the user sends it. Then he logs in as for any relying party, and is always asked
 //! before the device gets anything: whoever lured him here with a code of his own has to get past that question (5.4).
 
+pub(super) mod authorization;
+mod limits;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -23,6 +26,8 @@ use crate::oidc::{Provider, path};
 use crate::registry::ClaimsRequest;
 use crate::secret::{OpaqueSecret, SecretHash};
 use crate::web::{ClientAddress, CookieName, DeviceEndPage, DevicePage, Visitor, set_cookie};
+
+pub(super) use limits::DeviceLimits;
 
 /// What a user is told who typed a code that no device waits for.
 const UNKNOWN: &str = "No device waits for this code. Compare it with the one on the device, or let it show a new one.";

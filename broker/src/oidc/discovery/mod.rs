@@ -1,6 +1,9 @@
 //! GET /.well-known/openid-configuration (OpenID Connect Discovery 1.0, 3), and the same document under the name that
 //! OAuth has for it, /.well-known/oauth-authorization-server (RFC 8414 3: the issuer has no path).
 
+mod document;
+pub(super) mod jwks;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +15,12 @@ use url::Url;
 
 use crate::config::Issuer;
 use crate::keys::SigningAlgorithm;
-use crate::oidc::document::Document;
 use crate::oidc::{Provider, path};
 use crate::registry::{CLIENT_SIGNING_ALGS, GrantType, Scope, alg_name};
+
+pub(super) use document::Document;
+pub use jwks::Publication;
+pub(super) use jwks::PublishedKeys;
 
 /// What caches may keep: it changes with the configuration only.
 const KEPT: Duration = Duration::from_secs(3600);

@@ -16,7 +16,7 @@ use crate::grants::{
     AccessTokenContents, Actor, Audience, Bearer, GoodRefreshToken, Grant, Presented, RefreshTokenContents, TokenError,
 };
 use crate::oidc::Provider;
-use crate::oidc::caller::Caller;
+use crate::oidc::client_auth::Caller;
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::token::form;
@@ -29,7 +29,7 @@ const SIGNED_MEDIA_TYPE: &str = "application/token-introspection+jwt";
 const SIGNED_TYPE: &str = "token-introspection+jwt";
 
 /// What a token is worth.
-pub(super) async fn post(
+pub(in crate::oidc) async fn post(
     State(provider): State<Arc<Provider>>,
     caller: Caller,
     body: Bytes,

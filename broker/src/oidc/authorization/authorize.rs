@@ -20,7 +20,7 @@ use crate::web::{CookieName, Visitor, set_cookie};
 const HOME_REMEMBERED: Duration = Duration::from_secs(365 * 86_400);
 
 /// With the request in the query.
-pub(super) async fn get(
+pub(in crate::oidc) async fn get(
     State(provider): State<Arc<Provider>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
@@ -32,7 +32,7 @@ pub(super) async fn get(
 }
 
 /// With the request in the body.
-pub(super) async fn post(
+pub(in crate::oidc) async fn post(
     State(provider): State<Arc<Provider>>,
     headers: HeaderMap,
     body: Bytes,
@@ -52,7 +52,7 @@ pub(super) async fn post(
 
 impl Provider {
     /// Sends the browser on, by 303: whatever it posted here is posted nowhere else (RFC 9700 4.12).
-    pub(super) fn send(&self, Next { onward, cookies }: Next) -> Response {
+    pub(in crate::oidc) fn send(&self, Next { onward, cookies }: Next) -> Response {
         let mut response = match onward {
             Onward::Address(to) => (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response(),
             Onward::Form(page) => page.into_response(),

@@ -22,7 +22,7 @@ impl Provider {
     ///
     /// # Errors
     /// When the relying party is gone, or the transaction cannot be sealed.
-    pub(super) fn ask(
+    pub(in crate::oidc) fn ask(
         &self,
         transaction: &Transaction,
         visitor: &Visitor,
@@ -77,14 +77,14 @@ fn button(home: &HomeChoice, last_used: bool) -> HomeButton {
 }
 
 /// Host and port of an address, as people know it; its scheme where it has neither.
-pub(super) fn host(public_url: &str) -> String {
+pub(in crate::oidc) fn host(public_url: &str) -> String {
     let url = Url::parse(public_url).ok();
     let named = url.map(|url| if url.has_host() { url.authority().to_owned() } else { format!("{}:", url.scheme()) });
     named.unwrap_or_default()
 }
 
 /// The user's answer.
-pub(super) async fn post(
+pub(in crate::oidc) async fn post(
     State(provider): State<Arc<Provider>>,
     headers: HeaderMap,
     body: Bytes,

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use crate::clock::Timestamp;
 use crate::keys::{KeySet, Keys};
 use crate::oidc::Provider;
-use crate::oidc::document::Document;
+use crate::oidc::discovery::Document;
 
 /// Caches may keep the keys for so long when a change is near or late: a crowd that asks at each login helps nobody.
 const LEAST: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ fn max_age(longest: Duration, next_change: Option<Timestamp>, now: Timestamp) ->
 }
 
 /// The document of the keys: made when they change, not at each request.
-pub(super) struct PublishedKeys {
+pub(in crate::oidc) struct PublishedKeys {
     keys: KeySet,
     publication: Publication,
     prepared: Mutex<Prepared>,
@@ -63,7 +63,7 @@ impl Prepared {
 
 impl PublishedKeys {
     /// Of these keys.
-    pub(super) fn new(keys: KeySet, publication: Publication) -> Self {
+    pub(in crate::oidc) fn new(keys: KeySet, publication: Publication) -> Self {
         let prepared = Mutex::new(Prepared::new(keys.current()));
         Self { keys, publication, prepared }
     }
@@ -80,7 +80,7 @@ impl PublishedKeys {
 }
 
 /// Serves it.
-pub(super) async fn get(State(provider): State<Arc<Provider>>, headers: HeaderMap) -> Response {
+pub(in crate::oidc) async fn get(State(provider): State<Arc<Provider>>, headers: HeaderMap) -> Response {
     let published = &provider.published_keys;
     published.document().serve(&headers, published.publication.kept(provider.clock.now()))
 }

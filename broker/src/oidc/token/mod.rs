@@ -1,5 +1,9 @@
 //! POST /token (RFC 6749 3.2, OpenID Connect Core 3.1.3 and 12): one function a grant type.
 
+mod exchange;
+pub(super) mod introspect;
+pub(super) mod revoke;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -17,8 +21,7 @@ use crate::grants::{
     Binding, DeviceError, ProbeCode, ProbeError, ProbeOutcome, Redemption, Refreshment, Terms, Thumbprint, TokenError,
     Tokens,
 };
-use crate::oidc::caller::Caller;
-use crate::oidc::client_auth::{AuthenticatedClient, Credentials};
+use crate::oidc::client_auth::{AuthenticatedClient, Caller, Credentials};
 use crate::oidc::dpop::{DpopError, Purported};
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::Parameters;

@@ -3,6 +3,8 @@
 //! GET shows, POST does one thing and sends the browser back to look (303), so that nothing is done twice. Whoever ends
 //! the session of this very browser gets the page of who has left.
 
+mod permissions;
+
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -13,7 +15,7 @@ use http::{HeaderMap, StatusCode};
 use tracing::info;
 
 use crate::clock::Timestamp;
-use crate::oidc::choice::host;
+use crate::oidc::authorization::choice::host;
 use crate::oidc::error::BrowserError;
 use crate::oidc::logout::Departure;
 use crate::oidc::parameters::Parameters;

@@ -13,8 +13,7 @@ use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::grants::{AskedDevice, Tokens};
-use crate::oidc::caller::Caller;
-use crate::oidc::client_auth::AuthenticatedClient;
+use crate::oidc::client_auth::{AuthenticatedClient, Caller};
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::token::{self, TokenRequest};
@@ -33,7 +32,7 @@ struct DeviceAnswer<'a> {
 }
 
 /// A device asks for codes.
-pub(super) async fn post(
+pub(in crate::oidc) async fn post(
     State(provider): State<Arc<Provider>>,
     caller: Caller,
     body: Bytes,
@@ -76,7 +75,7 @@ impl Provider {
     }
 
     /// A device code, for tokens.
-    pub(super) async fn redeem_device(&self, request: &TokenRequest<'_>) -> Result<Tokens, TokenRequestError> {
+    pub(in crate::oidc) async fn redeem_device(&self, request: &TokenRequest<'_>) -> Result<Tokens, TokenRequestError> {
         let TokenRequest { parameters, terms, snapshot, now } = request;
         let code = parameters.get("device_code")?.ok_or(TokenRequestError::Missing)?;
         let device = self.devices.poll(code, &terms.client.relying_party.client_id, *now).await?;

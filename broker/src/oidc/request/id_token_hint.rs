@@ -11,7 +11,7 @@ use crate::oidc::request::RequestError;
 use crate::registry::{ClientId, Subject};
 
 /// Reads hints.
-pub(super) struct HintVerifier {
+pub(in crate::oidc) struct HintVerifier {
     keys: KeySet,
     issuer: Issuer,
 }
@@ -39,7 +39,7 @@ struct Unverified {
 
 impl HintVerifier {
     /// With the keys that we publish.
-    pub(super) fn new(keys: KeySet, issuer: Issuer) -> Self {
+    pub(in crate::oidc) fn new(keys: KeySet, issuer: Issuer) -> Self {
         Self { keys, issuer }
     }
 

@@ -16,8 +16,7 @@ use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::login::Pushed;
-use crate::oidc::caller::Caller;
-use crate::oidc::client_auth::AuthenticatedClient;
+use crate::oidc::client_auth::{AuthenticatedClient, Caller};
 use crate::oidc::dpop::Purported;
 use crate::oidc::error::{PushError, TokenRequestError};
 use crate::oidc::parameters::Parameters;
@@ -31,7 +30,7 @@ const UNAUTHENTICATED: Quota =
     Quota::per_second(NonZeroU32::new(10).unwrap()).allow_burst(NonZeroU32::new(100).unwrap());
 
 /// Limits what strangers can have written.
-pub(super) struct PublicPushes(DefaultDirectRateLimiter);
+pub(in crate::oidc) struct PublicPushes(DefaultDirectRateLimiter);
 
 impl Default for PublicPushes {
     fn default() -> Self {
@@ -40,7 +39,7 @@ impl Default for PublicPushes {
 }
 
 /// With the request in the body, and the client's authentication as at the token endpoint.
-pub(super) async fn post(State(provider): State<Arc<Provider>>, caller: Caller, body: Bytes) -> Response {
+pub(in crate::oidc) async fn post(State(provider): State<Arc<Provider>>, caller: Caller, body: Bytes) -> Response {
     let now = provider.clock.now();
     let pushed = match token::form(&caller, &body) {
         Ok(parameters) => provider.push(&caller, &parameters, now).await,

@@ -11,17 +11,17 @@ use crate::oidc::PeerCertificate;
 use crate::web::ClientAddress;
 
 /// The sender of a request. Nothing is proved but its address and its certificate.
-pub(super) struct Caller {
+pub(in crate::oidc) struct Caller {
     /// Of the request.
-    pub(super) method: Method,
+    pub(in crate::oidc) method: Method,
     /// Of the request.
-    pub(super) headers: HeaderMap,
+    pub(in crate::oidc) headers: HeaderMap,
     /// Where it comes from.
-    pub(super) address: IpAddr,
+    pub(in crate::oidc) address: IpAddr,
     /// The instance certificate of its connection.
-    pub(super) certificate: Option<PeerCertificate>,
+    pub(in crate::oidc) certificate: Option<PeerCertificate>,
     /// Whether it has a query.
-    pub(super) has_query: bool,
+    pub(in crate::oidc) has_query: bool,
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Caller {

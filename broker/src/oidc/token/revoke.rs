@@ -11,13 +11,13 @@ use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::oidc::Provider;
-use crate::oidc::caller::Caller;
+use crate::oidc::client_auth::Caller;
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::token::form;
 
 /// Ends a token of the client.
-pub(super) async fn post(
+pub(in crate::oidc) async fn post(
     State(provider): State<Arc<Provider>>,
     caller: Caller,
     body: Bytes,
