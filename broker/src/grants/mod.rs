@@ -25,14 +25,12 @@ mod exchange;
 mod id_token;
 mod issuing;
 mod jwt_access_token;
-mod pace;
 mod presented;
 mod probe;
 mod record;
 mod redemption;
 mod refresh;
 mod sealed;
-mod user_code;
 
 use std::sync::Arc;
 
@@ -46,7 +44,9 @@ use crate::storage::Store;
 use crate::storage::table::Table;
 
 pub use binding::{Binding, Confirmation, Thumbprint, ThumbprintError};
-pub use device::{AskedDevice, DeviceError, DeviceRequest, Devices, EnteredCode, WaitingDevice};
+pub use device::{
+    AskedDevice, DeviceError, DeviceRequest, Devices, EnteredCode, NotAUserCode, UserCode, WaitingDevice,
+};
 pub use error::TokenError;
 pub use exchange::{Exchange, SubjectToken, Target};
 pub use issuing::{Terms, Tokens};
@@ -57,7 +57,6 @@ pub use record::{Grant, GrantId, GrantOfUser, RevokedToken, StoredGrant};
 pub use redemption::{BegunGrant, CodeBinding, Redemption};
 pub use refresh::Refreshment;
 pub use sealed::{AccessTokenContents, Bearer, CodeContents, RefreshTokenContents, Serial};
-pub use user_code::{NotAUserCode, UserCode};
 
 /// How often a change looks again when another one came in between.
 const TRIES: usize = 8;

@@ -3,18 +3,13 @@
 //! Nothing here knows of OAuth. A handler answers with a page ([`PickerPage`]) or a [`Problem`]; `boundary` gives every
 //! request its id, its limits and its security headers, and turns a problem into a page that shows the id.
 
-mod account;
 mod boundary;
-mod consent;
 mod cookies;
-mod device_pages;
-mod form_post;
 mod form_token;
 mod health;
 mod icon;
 pub mod listener;
 mod pages;
-mod signing_out;
 mod stylesheet;
 
 use std::sync::Arc;
@@ -24,15 +19,13 @@ use axum::routing::get;
 
 use crate::storage::Store;
 
-pub use account::{AccountPage, ApplicationRow, PermissionRow, SessionRow, StrangerPage, ToldRow, ago};
 pub use boundary::{Boundary, ClientAddress, note_peer};
-pub use consent::{ConsentPage, ReleasedLine};
 pub use cookies::{CookieName, Visitor, set_cookie};
-pub use device_pages::{DeviceEndPage, DevicePage};
-pub use form_post::FormPostPage;
 pub use form_token::FormToken;
-pub use pages::{HomeButton, PickerPage, Problem};
-pub use signing_out::{SignOutPage, SignedOutPage};
+pub use pages::{
+    AccountPage, ApplicationRow, ConsentPage, DeviceEndPage, DevicePage, FormPostPage, HomeButton, PermissionRow,
+    PickerPage, Problem, ReleasedLine, SessionRow, SignOutPage, SignedOutPage, StrangerPage, ToldRow, ago,
+};
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.
 pub fn router(store: Arc<dyn Store>, boundary: Boundary) -> Router {

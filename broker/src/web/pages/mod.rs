@@ -1,5 +1,11 @@
 //! The pages. Templates escape all that is put into them.
 
+mod account;
+mod consent;
+mod device;
+mod form_post;
+mod signing_out;
+
 use askama::Template;
 use axum::response::{Html, IntoResponse, Response};
 use http::header::CONTENT_SECURITY_POLICY;
@@ -8,6 +14,12 @@ use tracing::error;
 use url::Url;
 
 use crate::web::stylesheet;
+
+pub use account::{AccountPage, ApplicationRow, PermissionRow, SessionRow, StrangerPage, ToldRow, ago};
+pub use consent::{ConsentPage, ReleasedLine};
+pub use device::{DeviceEndPage, DevicePage};
+pub use form_post::FormPostPage;
+pub use signing_out::{SignOutPage, SignedOutPage};
 
 /// Why there is no page: a status and what a stranger is told. The boundary makes a page of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,9 +86,9 @@ impl IntoResponse for Problem {
 /// A problem with the id of the request that met it.
 #[derive(Template)]
 #[template(path = "problem.html")]
-pub(super) struct ErrorPage<'a> {
-    pub(super) problem: Problem,
-    pub(super) request_id: &'a str,
+pub(in crate::web) struct ErrorPage<'a> {
+    pub(in crate::web) problem: Problem,
+    pub(in crate::web) request_id: &'a str,
 }
 
 impl IntoResponse for ErrorPage<'_> {
@@ -131,7 +143,7 @@ impl IntoResponse for PickerPage {
 }
 
 /// Lets the page's form go to these places as well, and run this one script: browsers apply `form-action` to redirects too.
-pub(super) fn form_policy(response: &mut Response, first: &str, targets: &[String], script: Option<&str>) {
+fn form_policy(response: &mut Response, first: &str, targets: &[String], script: Option<&str>) {
     let mut places = vec![first.to_owned()];
     for place in targets.iter().filter_map(|target| source(target)) {
         if !places.contains(&place) {
@@ -152,7 +164,7 @@ pub(super) fn form_policy(response: &mut Response, first: &str, targets: &[Strin
 
 /// What stands for an address in a policy: its origin, or the scheme of an application on the user's machine. Nothing if it
 /// could say more than that: a host may hold characters that separate one directive from the next.
-pub(super) fn source(address: &str) -> Option<String> {
+fn source(address: &str) -> Option<String> {
     let url = Url::parse(address).ok()?;
     let origin = url.origin();
     let source = if origin.is_tuple() { origin.ascii_serialization() } else { format!("{}:", url.scheme()) };
@@ -161,7 +173,7 @@ pub(super) fn source(address: &str) -> Option<String> {
     (harmless && source.bytes().all(plain)).then_some(source)
 }
 
-pub(super) fn render(page: &impl Template) -> Response {
+fn render(page: &impl Template) -> Response {
     match page.render() {
         Ok(html) => Html(html).into_response(),
         Err(error) => {

@@ -10,6 +10,9 @@
 //! it again, and may, holds a copy of the code, and ends the grant. A user code can be entered as long as nobody has
 //! answered. The store has hashes of both codes.
 
+mod pace;
+mod user_code;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,14 +21,15 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::grants::pace::{Paces, TooFast};
+use crate::grants::device::pace::{Paces, TooFast};
 use crate::grants::record::{Grant, GrantId, KEPT_BEHIND_END};
-use crate::grants::user_code::UserCode;
 use crate::grants::{Grants, Terms, TokenError, Tokens};
 use crate::registry::{Client, ClientId, Scopes, Snapshot, VerifiedIdentity};
 use crate::secret::{OpaqueSecret, SecretError, SecretHash};
 use crate::storage::table::{Record, Stored, Table};
 use crate::storage::{Expect, Store, StoreError, Version, Write};
+
+pub use user_code::{NotAUserCode, UserCode};
 
 /// Tells people and scanners for leaked secrets what it is.
 const PREFIX: &str = "hwd_";
