@@ -3,6 +3,8 @@
 //! [`Provider::authorize`] begins, [`Provider::choose_home`] goes on when the user has chosen, [`Provider::come_back`] when
 //! the home has spoken, [`Provider::answer_question`] when the user was asked for consent. Each of them can be the end:
 //! `answer.rs` makes it in one commit.
+//!
+//! The endpoints are in the order of that way `par.rs`, `authorize.rs`, `choice.rs`, `comeback.rs` and `consent.rs`.
 
 mod answer;
 pub(super) mod authorize;

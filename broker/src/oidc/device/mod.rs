@@ -2,6 +2,8 @@
 //!
 //! A link may fill the code in; only the user sends it. Then he logs in as for any relying party, and is always asked
 //! before the device gets anything: whoever lured him here with a code of his own has to get past that question (5.4).
+//!
+//! The device's own side is `authorization.rs`; how often codes may be typed, `limits.rs`.
 
 pub(super) mod authorization;
 mod limits;

@@ -1,5 +1,7 @@
 //! GET /.well-known/openid-configuration (OpenID Connect Discovery 1.0, 3), and the same document under the name that
 //! OAuth has for it, /.well-known/oauth-authorization-server (RFC 8414 3: the issuer has no path).
+//!
+//! `jwks.rs` is the other document; `document.rs` serves both, so that caches can keep them.
 
 mod document;
 pub(super) mod jwks;

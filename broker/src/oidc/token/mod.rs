@@ -1,4 +1,7 @@
 //! POST /token (RFC 6749 3.2, OpenID Connect Core 3.1.3 and 12): one function a grant type.
+//!
+//! `exchange.rs` has the grant types that need no login; `introspect.rs` and `revoke.rs` are the endpoints for tokens that
+//! were given out before.
 
 mod exchange;
 pub(super) mod introspect;
