@@ -110,12 +110,13 @@ impl Snapshot {
         }
     }
 
-    /// The client whose API an absolute address is part of (RFC 8707 2), if it is active: its origin, or below it. Looks
-    /// at all of them: few requests name a resource.
+    /// The instance whose API an absolute address is part of (RFC 8707 2), if it is active: its origin, or below it. Looks
+    /// at all of them: few requests name a resource. A registered client is never one: it says itself where it is, and
+    /// could say that it is where an instance's API is.
     pub fn resource_server(&self, resource: &str) -> Option<Client<'_>> {
         let below =
             |origin: &str| resource.strip_prefix(origin).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let found = self.clients().find(|client| below(client.public_url))?;
+        let found = self.clients().find(|client| client.enrolled && below(client.public_url))?;
         self.client(found.relying_party.client_id.as_str())
     }
 
