@@ -53,6 +53,7 @@ impl Provider {
             }
             request.dpop_jkt = Some(key);
         }
+        self.check_keeping(client, caller, now).map_err(PushError::Client)?;
         let pushed = self.pushed.push(request, now).await?;
         info!(relying_party = %client.name, "a request was pushed");
         Ok(pushed)

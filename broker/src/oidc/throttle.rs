@@ -1,5 +1,6 @@
 //! How often somebody may fail: what succeeds is never counted, so that nobody who does everything right is ever slowed
-//! down, however busy he is. Time is a parameter; memory is bounded.
+//! down, however busy he is; and how much may be kept for somebody who has proved nothing. Time is a parameter; memory is
+//! bounded.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,6 +18,10 @@ const OF_CLIENT: Allowance = Allowance { at_once: 30, a_second: 1 };
 /// some of them fail at each login before they succeed.
 const OF_NETWORK: Allowance = Allowance { at_once: 300, a_second: 30 };
 
+/// Requests of public clients that are kept for one network at once; then one a second. A public client's name is known
+/// to everybody.
+const OF_STRANGERS: Allowance = Allowance { at_once: 60, a_second: 1 };
+
 /// Most of whom failures are remembered. When there are more, all is forgotten: secrets here have 256 bits, and what is
 /// being saved is our time, not they.
 const MOST: usize = 10_000;
@@ -26,6 +31,7 @@ const MOST: usize = 10_000;
 pub(super) struct Throttle {
     clients: Failures<(ClientId, IpAddr)>,
     networks: Failures<IpAddr>,
+    strangers: Failures<IpAddr>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +61,21 @@ impl Throttle {
         let network = network(address);
         let of_client = client.and_then(|client| self.clients.wait(&(client.clone(), network), OF_CLIENT, now));
         of_client.max(self.networks.wait(&network, OF_NETWORK, now))
+    }
+
+    /// Lets a request be kept that somebody makes without proving who he is; else says how long he has to wait.
+    ///
+    /// # Errors
+    /// When there were too many from there.
+    pub(super) fn keep_for_stranger(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
+        let network = network(address);
+        match self.strangers.wait(&network, OF_STRANGERS, now) {
+            Some(wait) => Err(wait),
+            None => {
+                self.strangers.note(network, OF_STRANGERS, now);
+                Ok(())
+            }
+        }
     }
 
     /// Notes a failure. A client is counted by itself only if it is known.
