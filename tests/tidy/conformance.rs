@@ -8,8 +8,7 @@ use crate::{assert_tidy, root};
 const TABLE: &str = "tests/conformance.md";
 
 /// The rules of section 2 of the table: a letter, and how many rules it has.
-const RULES: [(char, usize); 8] =
-    [('R', 8), ('A', 20), ('P', 5), ('C', 8), ('T', 12), ('J', 9), ('S', 13), ('H', 7)];
+const RULES: [(char, usize); 8] = [('R', 8), ('A', 20), ('P', 5), ('C', 8), ('T', 12), ('J', 9), ('S', 13), ('H', 7)];
 
 /// A row: what is asked, and the tests that ask it.
 struct Row {
@@ -38,7 +37,9 @@ fn every_rule_of_the_conformance_table_has_a_test() {
         .collect();
     let asked: BTreeSet<&str> = rows.iter().map(|row| row.asked.as_str()).collect();
     let rules = RULES.iter().flat_map(|(letter, count)| (1..=*count).map(move |number| format!("{letter}{number}")));
-    wrong.extend(rules.filter(|rule| !asked.contains(rule.as_str())).map(|rule| format!("{TABLE}:1: {rule} has no row")));
+    wrong.extend(
+        rules.filter(|rule| !asked.contains(rule.as_str())).map(|rule| format!("{TABLE}:1: {rule} has no row")),
+    );
     assert_tidy(&wrong);
 }
 

@@ -52,7 +52,8 @@ pub(super) async fn post(
     let browser = visitor.browser.as_deref().ok_or(LoginError::OtherBrowser)?;
     let field = |name| parameters.get(name).map_err(|_| CallbackError::Parameters);
     // S3: the cookie alone would also come with a form on a neighbouring host.
-    if field("form")?.is_none_or(|form| form != form_of(browser).as_str()) {
+    let form = field("form")?.and_then(|form| form.parse::<SecretHash>().ok());
+    if form != Some(form_of(browser)) {
         return Err(LoginError::OtherBrowser.into());
     }
     provider.device_limits.admit(address.0, browser).map_err(|_| BrowserError::TooManyCodes)?;

@@ -52,7 +52,9 @@ pub(super) fn of_request(error: RequestError) -> OAuthError {
         RequestError::ResponseTypeMissing => oauth("invalid_request", "response_type is missing."),
         RequestError::ResponseType => oauth("unsupported_response_type", "response_type must be code."),
         RequestError::ResponseMode => oauth("invalid_request", "response_mode must be query or form_post."),
-        RequestError::Scope => oauth("invalid_scope", "scope must contain openid."),
+        RequestError::Scope => {
+            oauth("invalid_scope", "scope must contain openid, and only characters that scopes have.")
+        }
         RequestError::Claims(_) => oauth("invalid_request", "claims is malformed or too large."),
         RequestError::Target => oauth("invalid_target", "resource must be at an instance whose API you may call."),
         RequestError::Display => oauth("invalid_request", "display must be page, popup, touch or wap."),
@@ -345,7 +347,10 @@ impl IntoResponse for TokenRequestError {
             Self::GrantTypeNotAllowed => {
                 (StatusCode::BAD_REQUEST, oauth("unauthorized_client", "The client may not use this grant_type."))
             }
-            Self::ScopeWithoutOpenid => (StatusCode::BAD_REQUEST, oauth("invalid_scope", "scope must contain openid.")),
+            Self::ScopeWithoutOpenid => (
+                StatusCode::BAD_REQUEST,
+                oauth("invalid_scope", "scope must contain openid, and only characters that scopes have."),
+            ),
             Self::ActorToken => (StatusCode::BAD_REQUEST, oauth("invalid_request", "actor_token is not supported.")),
             Self::TokenType => (
                 StatusCode::BAD_REQUEST,

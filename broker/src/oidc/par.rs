@@ -43,6 +43,7 @@ impl Provider {
         let purported = Purported { method: &caller.method, addresses: &addresses, access_token: None };
         let shown = self.shown_key(&caller.headers, &purported, now).map_err(TokenRequestError::from)?;
         let AuthenticatedClient { client, .. } = self.client_of(caller, parameters, &snapshot, now).await?;
+        self.check_keeping(client, caller, now)?;
         let read = self.read_request(parameters, client, Channel::Pushed, &snapshot, now).await;
         let mut request = read.map_err(|refused| PushError::Request(refused.cause))?;
         if let Some(shown) = shown {
@@ -53,7 +54,6 @@ impl Provider {
             }
             request.dpop_jkt = Some(key);
         }
-        self.check_keeping(client, caller, now).map_err(PushError::Client)?;
         let pushed = self.pushed.push(request, now).await?;
         info!(relying_party = %client.name, "a request was pushed");
         Ok(pushed)

@@ -39,7 +39,7 @@ use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
 pub use claims::{
-    Asked, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, OpenidMissing, Person, Scope, Scopes,
+    Asked, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, Person, Scope, ScopeError, Scopes,
 };
 pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sled::{Batch, IVec};
@@ -34,6 +35,10 @@ const RECENT_COUNT: usize = 8192;
 
 /// Commits that may wait for the committer before callers wait to ask.
 const QUEUE: usize = 1024;
+
+/// How often, and in what pauses, a folder is tried that is in use.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Most commits that share one flush.
 const GROUP: usize = 256;
@@ -74,13 +79,18 @@ impl SledStore {
     /// # Errors
     /// When another process has it open, or it cannot be read.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
-        let db = sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).open();
-        let db = db.map_err(|error| match error {
-            sled::Error::Io(io) if io.kind() == std::io::ErrorKind::Other || is_lock_error(&io) => {
-                OpenError::InUse(folder.to_owned())
+        let mut tries = 1..LOCK_TRIES;
+        let db = loop {
+            match sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).open() {
+                Ok(db) => break db,
+                // A store that was closed is let go of when the last of sled's own threads is done with it.
+                Err(sled::Error::Io(io)) if is_lock_error(&io) => match tries.next() {
+                    Some(_) => std::thread::sleep(LOCK_PAUSE),
+                    None => return Err(OpenError::InUse(folder.to_owned())),
+                },
+                Err(error) => return Err(OpenError::Sled(error)),
             }
-            other => OpenError::Sled(other),
-        })?;
+        };
         let file = File::open(folder.join("db")).map_err(OpenError::File)?;
         let tree = (*db).clone();
         let revision = tree.get(REVISION_KEY).map_err(OpenError::Sled)?;
@@ -134,7 +144,9 @@ impl Drop for SledStore {
 }
 
 fn is_lock_error(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
+    error.kind() == std::io::ErrorKind::Other
+        || error.kind() == std::io::ErrorKind::WouldBlock
+        || error.to_string().contains("could not acquire lock")
 }
 
 /// Why the folder cannot be opened.

@@ -16,11 +16,11 @@ use crate::login::{
     Agreement, AuthorizationRequest, LoginError, PushedId, Question, Refusal, Returned, SignedIn, Step, Transaction,
     decide, judge,
 };
-use crate::oidc::Provider;
 use crate::oidc::error::{self, BrowserError};
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::{self, CallbackError, Channel, Refused};
-use crate::registry::{Client, ConsentPolicy, Snapshot, UserId};
+use crate::oidc::{Provider, path};
+use crate::registry::{Client, ConsentPolicy, SessionId, Snapshot, UserId};
 use crate::secret::{OpaqueSecret, SecretHash};
 use crate::sessions::{FoundSession, Vouched};
 use crate::storage::StoreError;
@@ -96,7 +96,7 @@ impl Provider {
         };
         self.check_callback(&request, &snapshot)?;
         if self.challenges.is_reused(&request) {
-            warn!(relying_party = %client.name, "a PKCE challenge was used before: the client must make another one for each login");
+            warn!(relying_party = %client.name, "a PKCE challenge came again: the client must make one for each login");
         }
         self.begin(request, &visitor, &snapshot, now).await
     }
@@ -342,8 +342,8 @@ impl Provider {
     }
 
     /// Sends the browser to the consent page of this login.
-    fn question(&self, transaction: Transaction, session: crate::registry::SessionId) -> Result<Onward, LoginError> {
+    fn question(&self, transaction: Transaction, session: SessionId) -> Result<Onward, LoginError> {
         let sealed = self.login.seal_question(&Question { transaction, session })?;
-        Ok(Onward::Address(self.issuer.address(&format!("{}?question={sealed}", crate::oidc::path::CONSENT))))
+        Ok(Onward::Address(self.issuer.address(&format!("{}?question={sealed}", path::CONSENT))))
     }
 }

@@ -31,9 +31,9 @@ const MAX_LENGTH: usize = 4096;
 /// Longest `jti`, in bytes.
 const MAX_JTI: usize = 255;
 
-/// How long an assertion may be good for. What leaks from a log is worth nothing soon after, and no longer has to be
-/// remembered that it was used.
-const MAX_LIFETIME: Duration = Duration::from_secs(300);
+/// How long an assertion may be good for: an hour, since libraries that applications use make them so (Authlib). What
+/// leaks from a log is worth nothing later, and no longer has to be remembered that it was used.
+const MAX_LIFETIME: Duration = Duration::from_secs(3600);
 
 /// How far a client's clock may be ahead of ours.
 const SKEW: Duration = Duration::from_secs(30);
@@ -105,7 +105,7 @@ pub(in crate::oidc) enum AssertionError {
     #[error("the client assertion has expired")]
     Expired,
     /// For too long.
-    #[error("the client assertion is good for more than 5 minutes")]
+    #[error("the client assertion is good for more than an hour")]
     Lifetime,
     /// Too early: one of the two clocks is wrong.
     #[error("the client assertion is from the future: compare the clocks")]
@@ -276,7 +276,7 @@ impl AssertionClaims {
         if issued_at > now + SKEW || self.nbf.is_some_and(|nbf| moment(nbf) > now + SKEW) {
             return Err(AssertionError::Future);
         }
-        // Both ends: one that is good for an hour must not become acceptable in its last five minutes.
+        // Both ends: one that is good for a day must not become acceptable in its last hour.
         if exp > now + MAX_LIFETIME || exp > issued_at + MAX_LIFETIME + SKEW {
             return Err(AssertionError::Lifetime);
         }
@@ -334,9 +334,9 @@ mod tests {
             (json!({"exp": NOW}), Err(E::Expired)),
             (json!({"exp": NOW - 1}), Err(E::Expired)),
             (json!({"exp": -1e300}), Err(E::Expired)),
-            (json!({"exp": NOW + 300}), Ok(())),
+            (json!({"exp": NOW + 3600}), Ok(())),
             (json!({"exp": NOW as f64 + 59.5}), Ok(())),
-            (json!({"exp": NOW + 301}), Err(E::Lifetime)),
+            (json!({"exp": NOW + 3601}), Err(E::Lifetime)),
             (json!({"exp": 1e300}), Err(E::Lifetime)),
             (json!({"exp": null}), Err(E::Claims)),
             (json!({"exp": "1800000060"}), Err(E::Claims)),

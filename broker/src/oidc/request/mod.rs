@@ -95,8 +95,8 @@ pub(super) enum RequestError {
     /// Neither `query` nor `form_post`.
     #[error("the response_mode is not supported")]
     ResponseMode,
-    /// Without `openid`.
-    #[error("the scope does not contain openid")]
+    /// Without `openid`, or no list of scopes.
+    #[error("the scope does not contain openid, or cannot be read")]
     Scope,
     /// OpenID Connect Core 5.5.
     #[error(transparent)]

@@ -149,7 +149,7 @@ async fn assertions_for_others_too_old_or_too_long_are_refused() {
         json!({"aud": [ISSUER, "https://evil.example"]}),
         json!({"exp": now}),
         json!({"exp": now - 60}),
-        json!({"exp": now + 3600}),
+        json!({"exp": now + 86_400}),
         json!({"exp": null}),
         json!({"iat": now - 3600}),
         json!({"iat": now + 3600}),

@@ -9,6 +9,7 @@ use crate::oidc::tests::dpop::DpopKey;
 use crate::oidc::tests::request_objects::{ObjectSigner, object};
 use crate::oidc::tests::session::hidden;
 use crate::oidc::tests::world::{Answer, Browser, CALLBACK, World};
+use crate::registry::{ClientAuthMethod, ClientCredential};
 
 impl World {
     pub(super) async fn push(&self, authorization: Option<&str>, form: &str) -> Answer {
@@ -208,4 +209,25 @@ async fn a_proof_at_the_push_binds_the_code() {
     let portal = browser.get(&world, &format!("/authorize?{query}")).await.location();
     let code = browser.get(&world, &world.vouch(&portal).await).await.parameter("code").unwrap();
     world.redeem(&code, &[]).await.assert_token_error(400, "invalid_grant");
+}
+
+#[tokio::test]
+async fn strangers_cannot_fill_the_store_in_the_name_of_a_public_client() {
+    let world = World::new().await;
+    world
+        .change("beta", |beta| {
+            let party = beta.relying_party.as_mut().unwrap();
+            (party.auth_method, party.credential) = (ClientAuthMethod::None, ClientCredential::Nothing);
+        })
+        .await;
+    let request = world.request(&[]);
+    let mut last = world.push(None, &request).await;
+    assert_eq!(last.status, 201, "{}", last.text());
+    for _ in 0..200 {
+        last = world.push(None, &request).await;
+        if last.status == 429 {
+            break;
+        }
+    }
+    last.assert_token_error(429, "temporarily_unavailable");
 }

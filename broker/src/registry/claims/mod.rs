@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::registry::{ClientPolicy, Subject, TrustEdge, VerifiedIdentity};
 
 pub use request::{ClaimsParameter, ClaimsParameterError, ClaimsRequest};
-pub use scope::{OpenidMissing, Scope, Scopes};
+pub use scope::{Scope, ScopeError, Scopes};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]

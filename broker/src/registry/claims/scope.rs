@@ -122,13 +122,17 @@ impl Scopes {
 }
 
 impl FromStr for Scopes {
-    type Err = OpenidMissing;
+    type Err = ScopeError;
 
     /// Reads a `scope` parameter. Scopes that mean nothing here are ignored (OpenID Connect Core 3.1.2.1).
-    fn from_str(text: &str) -> Result<Self, OpenidMissing> {
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        // RFC 6749 3.3: what is no list of scopes is refused, since somebody meant something by it.
+        if !text.bytes().all(|byte| matches!(byte, b' ' | 0x21 | 0x23..=0x5b | 0x5d..=0x7e)) {
+            return Err(ScopeError::Malformed);
+        }
         let known = |word: &str| Scope::ALL.into_iter().find(|scope| scope.as_str() == word);
         let scopes: BTreeSet<Scope> = text.split(' ').filter_map(known).collect();
-        if scopes.contains(&Scope::Openid) { Ok(Self(scopes)) } else { Err(OpenidMissing) }
+        if scopes.contains(&Scope::Openid) { Ok(Self(scopes)) } else { Err(ScopeError::OpenidMissing) }
     }
 }
 
@@ -139,10 +143,16 @@ impl fmt::Display for Scopes {
     }
 }
 
-/// A request without `openid` is no OpenID Connect request.
+/// Why a `scope` parameter is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the scope must contain openid")]
-pub struct OpenidMissing;
+pub enum ScopeError {
+    /// A request without `openid` is no OpenID Connect request.
+    #[error("the scope must contain openid")]
+    OpenidMissing,
+    /// Characters that no scope has.
+    #[error("the scope has characters that no scope has")]
+    Malformed,
+}
 
 #[cfg(test)]
 mod tests {
@@ -151,10 +161,18 @@ mod tests {
     // A17
     #[test]
     fn a_scope_without_openid_is_refused() {
-        for bad in ["", "profile", "OpenID", "openid\tprofile"] {
-            assert_eq!(bad.parse::<Scopes>(), Err(OpenidMissing), "{bad:?}");
+        for bad in ["", "profile", "OpenID"] {
+            assert_eq!(bad.parse::<Scopes>(), Err(ScopeError::OpenidMissing), "{bad:?}");
         }
         assert_eq!("profile  openid openid nonsense".parse::<Scopes>().unwrap().to_string(), "openid profile");
+    }
+
+    // T12
+    #[test]
+    fn what_is_no_list_of_scopes_is_refused() {
+        for bad in ["openid \"", "openid\tprofile", "openid a\\b", "openid \u{e9}", "openid\n"] {
+            assert_eq!(bad.parse::<Scopes>(), Err(ScopeError::Malformed), "{bad:?}");
+        }
     }
 
     #[test]
