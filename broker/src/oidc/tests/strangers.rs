@@ -1,9 +1,11 @@
 //! What somebody tries who holds one token, one client or nothing at all.
 
+use http::Request;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
 use serde_json::json;
 
 use crate::grants::{Binding, GrantId, Terms};
-use crate::oidc::tests::world::{Browser, World};
+use crate::oidc::tests::world::{Browser, ISSUER, World};
 use crate::registry::GrantType;
 use crate::storage::Store as _;
 
@@ -103,4 +105,30 @@ async fn a_stranger_with_a_public_client_id_cannot_fill_the_store() {
         assert!(taken >= 30, "{path}: a few devices behind one address are served");
         world.pass(100);
     }
+}
+
+/// RFC 8628 5.4: who lures a user to let his device in shows no address that he has not got.
+#[tokio::test]
+async fn the_question_about_a_device_names_no_address_that_its_client_chose() {
+    let world = World::new().await;
+    world.open_registration(1).await;
+    world.allow("shop", "alpha").await;
+    let kinds = json!([GrantType::DeviceCode.as_str()]);
+    let chosen =
+        json!({"grant_types": kinds, "response_types": [], "redirect_uris": [], "client_uri": "https://bank.example/"});
+    let client = world.registered(&chosen).await;
+    let basic = world.basic_of(client["client_id"].as_str().unwrap(), client["client_secret"].as_str().unwrap());
+    let asked = Request::post("/device_authorization")
+        .header(AUTHORIZATION, basic)
+        .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+        .body("scope=openid".into());
+    let user_code = world.send(asked.unwrap()).await.json()["user_code"].as_str().unwrap().to_owned();
+    let mut browser = Browser::default();
+    let page = browser.get(&world, "/device").await;
+    let form = page.text().split("name=\"form\" value=\"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+    let portal = browser.post(&world, "/device", &[("form", &form), ("user_code", &user_code)]).await.location();
+    let question = browser.get(&world, &world.vouch(&portal).await).await.location();
+    let page = browser.get(&world, question.strip_prefix(ISSUER).unwrap()).await;
+    assert!(page.text().contains("A device waits for your answer"), "{}", page.text());
+    assert!(!page.text().contains("<span class=\"host\">bank.example"), "{}", page.text());
 }
