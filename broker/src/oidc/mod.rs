@@ -74,7 +74,6 @@ use crate::oidc::document::Document;
 use crate::oidc::dpop::Replays;
 use crate::oidc::id_token_hint::HintVerifier;
 use crate::oidc::jwks::PublishedKeys;
-use crate::oidc::par::PublicPushes;
 use crate::oidc::pkce::SeenChallenges;
 use crate::oidc::throttle::Throttle;
 use crate::outbound::{ClientKeySets, Outbound};
@@ -152,7 +151,6 @@ pub struct Provider {
     login: Login,
     login_lifetime: Duration,
     pushed: PushedRequests,
-    public_pushes: PublicPushes,
     consents: Consents,
     sessions: Sessions,
     grants: Grants,
@@ -197,7 +195,6 @@ impl Provider {
         let grants = Grants::new(grants, issuer.clone(), lifetimes);
         Self {
             pushed: PushedRequests::new(store.clone(), lifetimes.login),
-            public_pushes: PublicPushes::default(),
             consents: Consents::new(store.clone()),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             challenges: SeenChallenges::default(),

@@ -110,9 +110,10 @@ impl Snapshot {
         }
     }
 
-    /// The instance whose API an absolute address is part of (RFC 8707 2): its origin, or below it. It must be a relying
-    /// party too, because tokens are made as its client wants them, and it may ask about them. Nobody, if two say that the
-    /// address is theirs: one of them lies. Looks at all instances: few requests name a resource.
+    /// The instance whose API an absolute address is part of (RFC 8707 2): its origin, or below it; never a registered
+    /// client, which says itself where it is. It must be a relying party too, because tokens are made as its client wants
+    /// them, and it may ask about them. Nobody, if two say that the address is theirs: one of them lies. Looks at all
+    /// instances: few requests name a resource.
     pub fn resource_server(&self, resource: &str) -> Option<Client<'_>> {
         let below =
             |origin: &str| resource.strip_prefix(origin).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
