@@ -105,7 +105,13 @@ async fn an_agent_that_was_sent_away_is_dead_until_ops_release_it() {
     federation.ops(&["instance", "release", "beta"]).await.unwrap();
     beta.run().await.unwrap();
     federation.in_sync("beta").await.unwrap();
-    beta.command(&["status"], None).await.unwrap();
+    // The broker knows of it a moment before the agent has noted it.
+    let noted = async {
+        while beta.command(&["status"], None).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), noted).await.unwrap();
 }
 
 /// A site without a secret: its agent makes the key, and another one when ops turn the credential.

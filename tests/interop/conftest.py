@@ -35,6 +35,7 @@ class Addresses:
     alpha: PublicAddress
     beta: PublicAddress
     gamma: PublicAddress
+    delta: PublicAddress
     clients: PublicAddress
     mozilla: PublicAddress
     social: PublicAddress
@@ -114,7 +115,7 @@ def alpha_agent(
 ) -> Iterator[Agent]:
     """A home by `session`: whoever is signed in at alpha is recognised. A relying party too, with an API."""
     agent = Agent(folder / "alpha" / "agent", addresses.alpha, alpha_site)
-    agent.enrols(_join_token(broker, "alpha"), methods=["session"], relying_party=True)
+    agent.enrols(join_token(broker, "alpha"), methods=["session"], relying_party=True)
     agent.runs()
     front.start()
     yield agent
@@ -125,7 +126,7 @@ def alpha_agent(
 def beta_agent(folder: Path, addresses: Addresses, front: Front, broker: Broker, beta_site: Website) -> Iterator[Agent]:
     """A relying party. Nobody but this agent sets anything up at beta."""
     agent = Agent(folder / "beta" / "agent", addresses.beta, beta_site)
-    agent.enrols(_join_token(broker, "beta"), relying_party=True)
+    agent.enrols(join_token(broker, "beta"), relying_party=True)
     agent.runs()
     front.start()
     yield agent
@@ -136,7 +137,7 @@ def beta_agent(folder: Path, addresses: Addresses, front: Front, broker: Broker,
 def gamma_agent(folder: Path, addresses: Addresses, broker: Broker, alpha_site: Website) -> Agent:
     """A home that enrolled and was never seen again: people can see it, and cannot go there."""
     agent = Agent(folder / "gamma" / "agent", addresses.gamma, alpha_site)
-    agent.enrols(_join_token(broker, "gamma"), methods=["session"])
+    agent.enrols(join_token(broker, "gamma"), methods=["session"])
     return agent
 
 
@@ -266,5 +267,5 @@ def alpha_asks(visitor: Visitor, addresses: Addresses, account: Account = ALICE)
     visitor.clicks("Sign In")
 
 
-def _join_token(broker: Broker, instance: str) -> str:
+def join_token(broker: Broker, instance: str) -> str:
     return broker.shows("token", "create", "--instance", instance)["text"]

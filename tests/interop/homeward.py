@@ -79,8 +79,8 @@ class Agent:
         folder.mkdir(parents=True)
         self.public = public
         self._website = website
-        self._folder = folder
-        self._config_file = folder / "agent.toml"
+        self.folder = folder
+        self.config_file = folder / "agent.toml"
         self._portal = "127.0.0.1:0"
         self._program: Program | None = None
 
@@ -96,7 +96,7 @@ class Agent:
             f"""
             public_url = "{self.public.url}"
             display_name = "{self.public.name.capitalize()}"
-            data_dir = "{self._folder / "data"}"
+            data_dir = "{self.folder / "data"}"
             recipe = "django-allauth"
             [app]
             url = "http://{website.address}"
@@ -117,7 +117,7 @@ class Agent:
                 f'credentials_dir = "{website.credentials_dir}"\n'
                 f"reload = {json.dumps(website.reload_command)}\n"
             )
-        self._config_file.write_text("\n".join(sections))
+        self.config_file.write_text("\n".join(sections))
 
     def runs(self) -> None:
         name = f"{self.public.name}-agent"
@@ -131,7 +131,7 @@ class Agent:
             self._program.stop()
 
     def _command(self, *arguments: str) -> list[str | Path]:
-        return [BINARIES / "homeward-agent", "--config", self._config_file, *arguments]
+        return [BINARIES / "homeward-agent", "--config", self.config_file, *arguments]
 
 
 def _run(command: list[str | Path], stdin: str | None = None) -> subprocess.CompletedProcess:

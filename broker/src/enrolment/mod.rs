@@ -225,7 +225,11 @@ impl Enrolment {
         let mut token = stored.record;
         let name = token.instance.clone();
         let id = request.token_id.to_string();
-        self.check_name(&name, token.replace)?;
+        if let Err(taken) = self.check_name(&name, token.replace) {
+            // By this very token, a moment ago? Then that is what there is to say.
+            let moved = self.tokens.get(&id).await?.is_none_or(|newer| newer.version != stored.version);
+            return Err(if moved { StoreError::Conflict.into() } else { taken });
+        }
         let profile = request.profile.clone().check(&name)?;
         let ca = self.authority.state();
         let order = CertificateOrder { request_id: request.request_id, generation: 1 };

@@ -1,7 +1,10 @@
 //! How grants and tokens end before their time.
 
+use secrecy::ExposeSecret as _;
+
 use crate::clock::Timestamp;
 use crate::grants::error::TokenError;
+use crate::grants::issuing::Tokens;
 use crate::grants::presented::Presented;
 use crate::grants::record::{Grant, GrantId, GrantState, KEPT_BEHIND_END, RevokedToken, StoredGrant};
 use crate::grants::sealed::{AccessTokenContents, Bearer, Serial};
@@ -21,6 +24,15 @@ impl Grants {
     pub async fn end(&self, id: &GrantId) -> Result<(), TokenError> {
         let end = |record: StoredGrant| Ok(StoredGrant { state: GrantState::Ended, ..record });
         self.change(id, end).await
+    }
+
+    /// Ends the grant of tokens that must not be given out after all.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn take_back(&self, tokens: &Tokens) -> Result<(), TokenError> {
+        let Some(refresh_token) = &tokens.refresh_token else { return Ok(()) };
+        self.end(&self.open_refresh_token(refresh_token.expose_secret())?.grant).await
     }
 
     /// Revokes a token at its client's wish (RFC 7009 2.1): a refresh token takes its whole family with it. Says nothing

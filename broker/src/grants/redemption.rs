@@ -116,7 +116,10 @@ impl Grants {
         if !grant.is_trusted(snapshot) {
             return Err(TokenError::TrustWithdrawn);
         }
-        let person = grant.offline.as_deref().or(person).ok_or(TokenError::SessionEnded)?;
+        // Also of a grant that outlives its session: whoever is logged out, or reported, while a code is on its way is not
+        // let in by that code for months.
+        let person = person.ok_or(TokenError::SessionEnded)?;
+        let person = grant.offline.as_deref().unwrap_or(person);
         let scopes = grant.scopes.clone();
         let issue = Issue { id: &id, grant: &grant, person, scopes, terms, occasion: Occasion::Login };
         let mut tokens = self.issue(&issue, snapshot, now)?;

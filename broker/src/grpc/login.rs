@@ -96,8 +96,10 @@ impl LoginService for Service {
             v1::UserEvent::Unspecified => return Err(status::refused(Reason::FieldInvalid("event"))),
             v1::UserEvent::LoggedOut => self.users.log_out(&user, TellHome::No).await?,
             v1::UserEvent::Disabled => {
+                // In this order: once the sessions are gone no code brings another grant.
+                let ended = self.users.log_out(&user, TellHome::No).await?;
                 self.users.end_grants(&user).await?;
-                self.users.log_out(&user, TellHome::No).await?
+                ended
             }
         };
         let sessions_ended = u32::try_from(ended.sessions.len()).unwrap_or(u32::MAX);

@@ -319,7 +319,7 @@ pub(super) enum TokenRequestError {
     Device(#[from] DeviceError),
     #[error(transparent)]
     Client(#[from] ClientAuthError),
-    #[error("there were too many failures from there")]
+    #[error("there were too many attempts from there")]
     TooMany(Duration),
     #[error(transparent)]
     Dpop(#[from] DpopError),
@@ -361,7 +361,7 @@ impl IntoResponse for TokenRequestError {
             Self::Device(error) => device(error),
             Self::Client(error) => client(*error),
             Self::TooMany(_) => {
-                (StatusCode::TOO_MANY_REQUESTS, oauth("temporarily_unavailable", "Too many failures. Wait."))
+                (StatusCode::TOO_MANY_REQUESTS, oauth("temporarily_unavailable", "Too many attempts. Wait."))
             }
             Self::Dpop(error) => (StatusCode::BAD_REQUEST, dpop(*error)),
             Self::CertificateMissing => {

@@ -48,14 +48,11 @@ use crate::config::{Issuer, Lifetimes};
 use crate::grants::{Devices, GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
 use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
-use crate::oidc::authorization::PublicPushes;
 use crate::oidc::client_auth::Throttle;
 use crate::oidc::device::DeviceLimits;
-use crate::oidc::discovery::Document;
-use crate::oidc::discovery::PublishedKeys;
+use crate::oidc::discovery::{Document, PublishedKeys};
 use crate::oidc::dpop::Replays;
-use crate::oidc::request::HintVerifier;
-use crate::oidc::request::SeenChallenges;
+use crate::oidc::request::{HintVerifier, SeenChallenges};
 use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
 use crate::secret::KeyEncryptionKey;
@@ -130,7 +127,6 @@ pub struct Provider {
     login: Login,
     login_lifetime: Duration,
     pushed: PushedRequests,
-    public_pushes: PublicPushes,
     consents: Consents,
     sessions: Sessions,
     grants: Grants,
@@ -175,7 +171,6 @@ impl Provider {
         let grants = Grants::new(grants, issuer.clone(), lifetimes);
         Self {
             pushed: PushedRequests::new(store.clone(), lifetimes.login),
-            public_pushes: PublicPushes::default(),
             consents: Consents::new(store.clone()),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             challenges: SeenChallenges::default(),

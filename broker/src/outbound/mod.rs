@@ -14,11 +14,12 @@ mod client_keys;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -35,7 +36,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
@@ -54,8 +55,9 @@ const CONNECT: Duration = Duration::from_secs(3);
 const TOTAL: Duration = Duration::from_secs(5);
 
 /// How many names are looked up at once. The system's resolver blocks a thread, for half a minute if a name server plays
-/// dead, and the store needs the same threads: clients with such names may hold up each other, and nobody else.
-const LOOKUPS: usize = 4;
+/// dead, and the store needs the same threads. One name takes one of them, however often it is asked for: a client with
+/// such a name holds up nobody but itself.
+const LOOKUPS: usize = 16;
 
 /// How many addresses of one name are tried.
 const ADDRESSES: usize = 4;
@@ -83,6 +85,8 @@ struct Client {
     registry: Registry,
     tls: TlsConnector,
     lookups: Arc<Semaphore>,
+    /// Names that are being looked up, each for one at a time.
+    names: std::sync::Mutex<HashMap<String, Arc<Mutex<()>>>>,
 }
 
 impl std::fmt::Debug for Client {
@@ -103,7 +107,7 @@ impl Outbound {
         let mut tls = tls.with_root_certificates(settings.roots.clone()).with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, lookups) = (TlsConnector::from(Arc::new(tls)), Arc::new(Semaphore::new(LOOKUPS)));
-        Ok(Self(Arc::new(Client { settings, registry, tls, lookups })))
+        Ok(Self(Arc::new(Client { settings, registry, tls, lookups, names: std::sync::Mutex::default() })))
     }
 
     /// What is at an address, if that is at most so many bytes.
@@ -202,13 +206,22 @@ impl Client {
     }
 
     async fn look_up(&self, name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
+        let name_turn = self.turn_of(&name).lock_owned().await;
         let turn = self.lookups.clone().acquire_owned().await.map_err(io::Error::other)?;
         let look_up = move || {
             // Kept until the resolver returns, also when nobody waits for it any more.
-            let _turn = turn;
+            let _turns = (name_turn, turn);
             Ok((name.as_str(), port).to_socket_addrs()?.collect())
         };
         tokio::task::spawn_blocking(look_up).await.map_err(io::Error::other)?
+    }
+
+    /// What whoever looks this name up holds meanwhile.
+    fn turn_of(&self, name: &str) -> Arc<Mutex<()>> {
+        // Nothing panics while it is held; what is in there is right in any case.
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|_, turn| Arc::strong_count(turn) > 1);
+        names.entry(name.to_owned()).or_default().clone()
     }
 
     fn may_reach(&self, address: IpAddr) -> bool {

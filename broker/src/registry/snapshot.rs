@@ -110,13 +110,18 @@ impl Snapshot {
         }
     }
 
-    /// The client whose API an absolute address is part of (RFC 8707 2), if it is active: its origin, or below it. Looks
-    /// at all of them: few requests name a resource.
+    /// The instance whose API an absolute address is part of (RFC 8707 2): its origin, or below it; never a registered
+    /// client, which says itself where it is. It must be a relying party too, because tokens are made as its client wants
+    /// them, and it may ask about them. Nobody, if two say that the address is theirs: one of them lies. Looks at all
+    /// instances: few requests name a resource.
     pub fn resource_server(&self, resource: &str) -> Option<Client<'_>> {
         let below =
             |origin: &str| resource.strip_prefix(origin).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-        let found = self.clients().find(|client| below(client.public_url))?;
-        self.client(found.relying_party.client_id.as_str())
+        let mut found = self.instances().filter(|instance| instance.is_active() && below(&instance.public_url));
+        match (found.next(), found.next()) {
+            (Some(instance), None) => Client::of_instance(instance),
+            _ => None,
+        }
     }
 
     /// Whether a relying party may call an API in the name of a home's user: its own, or that of an instance that lets

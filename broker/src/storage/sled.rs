@@ -10,12 +10,13 @@
 //! written, and a read of sled costs a change of threads. Only the committer puts anything in there, after the tree has
 //! it and before anybody is answered; readers never do, so that no old value can get there behind a newer one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sled::{Batch, IVec};
@@ -34,6 +35,10 @@ const RECENT_COUNT: usize = 8192;
 
 /// Commits that may wait for the committer before callers wait to ask.
 const QUEUE: usize = 1024;
+
+/// How often, and in what pauses, a folder is tried that is in use.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Most commits that share one flush.
 const GROUP: usize = 256;
@@ -65,7 +70,25 @@ pub struct SledStore {
     /// Taken when the store is dropped.
     committer: Option<(mpsc::Sender<Request>, JoinHandle<()>)>,
     commits: broadcast::Sender<Arc<Commit>>,
+    watched: Arc<Watched>,
     flushes: Arc<AtomicU64>,
+}
+
+/// What anybody watches: a login's commit wakes nobody.
+#[derive(Debug, Default)]
+struct Watched(Mutex<BTreeSet<String>>);
+
+impl Watched {
+    /// As it is now. Nothing panics while it is held.
+    fn prefixes(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn concerns(&self, commit: &Commit) -> bool {
+        let prefixes = self.prefixes();
+        let watched = |key: &Key| prefixes.iter().any(|prefix| key.as_str().starts_with(prefix));
+        commit.changes.iter().any(|(key, _)| watched(key))
+    }
 }
 
 impl SledStore {
@@ -74,13 +97,18 @@ impl SledStore {
     /// # Errors
     /// When another process has it open, or it cannot be read.
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
-        let db = sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).open();
-        let db = db.map_err(|error| match error {
-            sled::Error::Io(io) if io.kind() == std::io::ErrorKind::Other || is_lock_error(&io) => {
-                OpenError::InUse(folder.to_owned())
+        let mut tries = 1..LOCK_TRIES;
+        let db = loop {
+            match sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).open() {
+                Ok(db) => break db,
+                // A store that was closed is let go of when the last of sled's own threads is done with it.
+                Err(sled::Error::Io(io)) if is_lock_error(&io) => match tries.next() {
+                    Some(_) => std::thread::sleep(LOCK_PAUSE),
+                    None => return Err(OpenError::InUse(folder.to_owned())),
+                },
+                Err(error) => return Err(OpenError::Sled(error)),
             }
-            other => OpenError::Sled(other),
-        })?;
+        };
         let file = File::open(folder.join("db")).map_err(OpenError::File)?;
         let tree = (*db).clone();
         let revision = tree.get(REVISION_KEY).map_err(OpenError::Sled)?;
@@ -92,6 +120,7 @@ impl SledStore {
         let (committer, requests) = mpsc::channel(QUEUE);
         let (commits, _) = broadcast::channel(WATCH_BACKLOG);
         let flushes = Arc::new(AtomicU64::new(0));
+        let watched = Arc::<Watched>::default();
         let recent = Arc::new(Recent::with_weighter(RECENT_COUNT, RECENT, Size));
         let thread = Committer {
             db,
@@ -99,13 +128,14 @@ impl SledStore {
             revision,
             recent: recent.clone(),
             commits: commits.clone(),
+            watched: watched.clone(),
             flushes: flushes.clone(),
         };
         let thread = std::thread::Builder::new()
             .name("store-committer".into())
             .spawn(move || thread.run(requests))
             .map_err(OpenError::File)?;
-        Ok(Self { tree, recent, committer: Some((committer, thread)), commits, flushes })
+        Ok(Self { tree, recent, committer: Some((committer, thread)), commits, watched, flushes })
     }
 
     /// How often anything was flushed and synced since this was opened: fewer than commits when these come together.
@@ -134,7 +164,9 @@ impl Drop for SledStore {
 }
 
 fn is_lock_error(error: &std::io::Error) -> bool {
-    error.kind() == std::io::ErrorKind::WouldBlock || error.to_string().contains("could not acquire lock")
+    error.kind() == std::io::ErrorKind::Other
+        || error.kind() == std::io::ErrorKind::WouldBlock
+        || error.to_string().contains("could not acquire lock")
 }
 
 /// Why the folder cannot be opened.
@@ -185,6 +217,7 @@ impl Store for SledStore {
     }
 
     fn watch(&self, prefix: &str) -> Watch {
+        self.watched.prefixes().insert(prefix.to_owned());
         Watch {
             prefix: prefix.to_owned(),
             commits: self.commits.subscribe(),
@@ -222,6 +255,7 @@ struct Committer {
     revision: u64,
     recent: Arc<Recent>,
     commits: broadcast::Sender<Arc<Commit>>,
+    watched: Arc<Watched>,
     flushes: Arc<AtomicU64>,
 }
 
@@ -243,8 +277,10 @@ impl Committer {
             }
             for (commit, answer) in group.commits {
                 let revision = commit.revision;
-                // Fails only when nobody watches.
-                drop(self.commits.send(Arc::new(commit)));
+                if self.watched.concerns(&commit) {
+                    // Fails only when nobody watches any more.
+                    drop(self.commits.send(Arc::new(commit)));
+                }
                 // A caller who has gone away needs no answer, here and below.
                 drop(answer.send(Ok(revision)));
             }

@@ -192,7 +192,8 @@ impl Provider {
         let apis = request.resources.iter().map(|resource| released::api(resource, snapshot));
         let (callback, device) = match &request.reply {
             Reply::Callback { redirect_uri, .. } => (redirect_uri.as_str(), false),
-            Reply::Device { .. } => (client.public_url, true),
+            // No answer goes anywhere: where a registered client says that it is, is a name that it chose.
+            Reply::Device { .. } => (if client.enrolled { client.public_url } else { "" }, true),
         };
         Ok(Onward::Consent(Box::new(ConsentPage {
             relying_party: client.display_name.to_owned(),

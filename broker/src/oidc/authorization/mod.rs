@@ -33,8 +33,6 @@ use crate::sessions::{FoundSession, Vouched};
 use crate::storage::StoreError;
 use crate::web::{ConsentPage, FormPostPage, PickerPage, Visitor};
 
-pub(super) use par::PublicPushes;
-
 use answer::{Person, opened};
 
 /// How often a request looks at its session again when that changed in between.

@@ -1,14 +1,11 @@
 //! POST /par: a client pushes its authorization request before it sends a browser here (RFC 9126).
 
-use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use serde_json::json;
@@ -22,21 +19,6 @@ use crate::oidc::error::{PushError, TokenRequestError};
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::{Channel, RequestError};
 use crate::oidc::{Provider, path, token};
-use crate::registry::ClientAuthMethod;
-
-/// Requests a second of clients that do not authenticate. Anybody can push in their name, and each request is written; they
-/// need no push, as nothing of it would be kept from anybody.
-const UNAUTHENTICATED: Quota =
-    Quota::per_second(NonZeroU32::new(10).unwrap()).allow_burst(NonZeroU32::new(100).unwrap());
-
-/// Limits what strangers can have written.
-pub(in crate::oidc) struct PublicPushes(DefaultDirectRateLimiter);
-
-impl Default for PublicPushes {
-    fn default() -> Self {
-        Self(RateLimiter::direct(UNAUTHENTICATED))
-    }
-}
 
 /// With the request in the body, and the client's authentication as at the token endpoint.
 pub(in crate::oidc) async fn post(State(provider): State<Arc<Provider>>, caller: Caller, body: Bytes) -> Response {
@@ -60,10 +42,7 @@ impl Provider {
         let purported = Purported { method: &caller.method, addresses: &addresses, access_token: None };
         let shown = self.shown_key(&caller.headers, &purported, now).map_err(TokenRequestError::from)?;
         let AuthenticatedClient { client, .. } = self.client_of(caller, parameters, &snapshot, now).await?;
-        let public = client.relying_party.auth_method == ClientAuthMethod::None;
-        if public && self.public_pushes.0.check().is_err() {
-            return Err(TokenRequestError::TooMany(Duration::from_secs(1)).into());
-        }
+        self.check_keeping(client, caller, now)?;
         let read = self.read_request(parameters, client, Channel::Pushed, &snapshot, now).await;
         let mut request = read.map_err(|refused| PushError::Request(refused.cause))?;
         if let Some(shown) = shown {

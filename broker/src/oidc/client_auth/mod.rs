@@ -5,7 +5,7 @@
 //! While a credential turns, a client has two, and both are good. Which of them it was is known afterwards: that tells its
 //! agent whether the application uses the new one.
 //!
-//! Who fails too often from one place has to wait ([`Throttle`]).
+//! Who fails too often from one place has to wait ([`Throttle`]), but for who is right at last: nobody can lock a client out.
 
 mod assertion;
 mod caller;
@@ -186,7 +186,7 @@ impl Provider {
     /// The client that these credentials belong to.
     ///
     /// # Errors
-    /// When they are wrong in any way, or were too often.
+    /// When they are wrong in any way, and perhaps were too often.
     pub(super) async fn authenticate<'a>(
         &self,
         credentials: &Credentials,
@@ -195,15 +195,40 @@ impl Provider {
         now: Timestamp,
     ) -> Result<AuthenticatedClient<'a>, TokenRequestError> {
         // A client that tries a method first which it has not registered does not fail by that.
-        let client_id = credentials.claimed_client(snapshot).map(|client| &client.relying_party.client_id);
-        if let Some(wait) = self.throttle.wait(client_id, caller.address, now) {
+        let party = credentials.claimed_client(snapshot).map(|client| client.relying_party);
+        let client_id = party.map(|party| &party.client_id);
+        let wait = self.throttle.wait(client_id, caller.address, now);
+        let can_prove = party.is_some_and(|party| party.auth_method != ClientAuthMethod::None);
+        if let (Some(wait), false) = (wait, can_prove) {
             return Err(TokenRequestError::TooMany(wait));
         }
-        let judged = self.judge(credentials, caller.certificate.as_ref(), snapshot, now).await;
-        if let Err(TokenRequestError::Client(_)) = judged {
-            self.throttle.note(client_id, caller.address, now);
+        match (self.judge(credentials, caller.certificate.as_ref(), snapshot, now).await, wait) {
+            // Only who is wrong waits: else anybody behind the same address, who knows a client's public name, could keep
+            // that client out. Nobody guesses 256 bits, however often he may try.
+            (Err(TokenRequestError::Client(_)), Some(wait)) => Err(TokenRequestError::TooMany(wait)),
+            (Err(TokenRequestError::Client(error)), None) => {
+                self.throttle.note(client_id, caller.address, now);
+                Err(error.into())
+            }
+            (judged, _) => judged,
         }
-        judged
+    }
+
+    /// Lets a request of a client be kept. A public client could be anybody: what is kept for those is bounded, or a
+    /// stranger could fill the store (RFC 9126 7.1, RFC 8628 5.1).
+    ///
+    /// # Errors
+    /// When there were too many from where the request comes from.
+    pub(super) fn check_keeping(
+        &self,
+        client: Client<'_>,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<(), TokenRequestError> {
+        if client.relying_party.auth_method != ClientAuthMethod::None {
+            return Ok(());
+        }
+        self.throttle.keep_for_stranger(caller.address, now).map_err(TokenRequestError::TooMany)
     }
 
     async fn judge<'a>(

@@ -1,5 +1,6 @@
 //! How often somebody may fail: what succeeds is never counted, so that nobody who does everything right is ever slowed
-//! down, however busy he is. Time is a parameter; memory is bounded.
+//! down, however busy he is; and how much may be kept for somebody who has proved nothing. Time is a parameter; memory is
+//! bounded.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,6 +18,13 @@ const OF_CLIENT: Allowance = Allowance { at_once: 30, a_second: 1 };
 /// some of them fail at each login before they succeed.
 const OF_NETWORK: Allowance = Allowance { at_once: 300, a_second: 30 };
 
+/// Requests of public clients that are kept for one network at once; then one a second. A public client's name is known
+/// to everybody.
+const OF_STRANGERS: Allowance = Allowance { at_once: 60, a_second: 1 };
+
+/// The same, from everywhere: who has many addresses fills no store either.
+const OF_ALL_STRANGERS: Allowance = Allowance { at_once: 1000, a_second: 20 };
+
 /// Most of whom failures are remembered. When there are more, all is forgotten: secrets here have 256 bits, and what is
 /// being saved is our time, not they.
 const MOST: usize = 10_000;
@@ -26,6 +34,8 @@ const MOST: usize = 10_000;
 pub(in crate::oidc) struct Throttle {
     clients: Failures<(ClientId, IpAddr)>,
     networks: Failures<IpAddr>,
+    strangers: Failures<IpAddr>,
+    all_strangers: Failures<()>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,6 +65,21 @@ impl Throttle {
         let network = network(address);
         let of_client = client.and_then(|client| self.clients.wait(&(client.clone(), network), OF_CLIENT, now));
         of_client.max(self.networks.wait(&network, OF_NETWORK, now))
+    }
+
+    /// Lets a request be kept that somebody makes without proving who he is; else says how long he has to wait.
+    ///
+    /// # Errors
+    /// When there were too many from there.
+    pub(super) fn keep_for_stranger(&self, address: IpAddr, now: Timestamp) -> Result<(), Duration> {
+        let network = network(address);
+        let here = self.strangers.wait(&network, OF_STRANGERS, now);
+        if let Some(wait) = here.max(self.all_strangers.wait(&(), OF_ALL_STRANGERS, now)) {
+            return Err(wait);
+        }
+        self.strangers.note(network, OF_STRANGERS, now);
+        self.all_strangers.note((), OF_ALL_STRANGERS, now);
+        Ok(())
     }
 
     /// Notes a failure. A client is counted by itself only if it is known.
@@ -133,6 +158,18 @@ mod tests {
         assert_eq!(throttle.wait(Some(&beta), here, NOW + Duration::from_secs(1)), None);
         assert_eq!(failures_until_wait(&throttle, None, here), 270);
         assert_eq!(throttle.wait(Some(&delta), here, NOW), Some(Duration::from_secs(1)));
+    }
+
+    // RFC 9126 7.1
+    #[test]
+    fn little_is_kept_for_strangers_from_one_network_and_from_all() {
+        let throttle = Throttle::default();
+        let kept = |network: u32| {
+            (0..200).filter(|_| throttle.keep_for_stranger(Ipv4Addr::from_bits(network).into(), NOW).is_ok()).count()
+        };
+        assert_eq!((kept(1), kept(1), kept(2)), (60, 0, 60));
+        assert_eq!((3..100).map(kept).sum::<usize>(), 880);
+        assert_eq!(throttle.keep_for_stranger(Ipv4Addr::LOCALHOST.into(), NOW), Err(Duration::from_secs(1)));
     }
 
     #[test]

@@ -69,6 +69,7 @@ impl Provider {
         }
         let scopes = parameters.get("scope")?.unwrap_or("openid").parse::<Scopes>();
         let scopes = scopes.map_err(|_| TokenRequestError::ScopeWithoutOpenid)?;
+        self.check_keeping(client, caller, now)?;
         let asked = self.devices.ask(client, scopes, now).await?;
         info!(relying_party = %client.name, "a device waits for its user");
         Ok(asked)
@@ -79,8 +80,10 @@ impl Provider {
         let TokenRequest { parameters, terms, snapshot, now } = request;
         let code = parameters.get("device_code")?.ok_or(TokenRequestError::Missing)?;
         let device = self.devices.poll(code, &terms.client.relying_party.client_id, *now).await?;
-        let session = self.sessions.get(&device.grant().session, *now).await?;
+        let signed_in = device.grant().session.clone();
+        let session = self.sessions.get(&signed_in, *now).await?;
         let person = session.as_ref().map(|session| &session.identity);
-        Ok(self.devices.redeem(device, terms, (person, snapshot), *now).await?)
+        let tokens = self.devices.redeem(device, terms, (person, snapshot), *now).await?;
+        self.check_signed_in(&signed_in, tokens, *now).await
     }
 }

@@ -3,7 +3,7 @@
 use url::Url;
 
 use crate::oidc::request::RequestError;
-use crate::registry::{Client, Instance, Snapshot};
+use crate::registry::{Client, Snapshot};
 
 /// Most resources of one request.
 const MOST: usize = 8;
@@ -22,7 +22,9 @@ pub(super) fn resources(values: &[&str], client: Client<'_>, snapshot: &Snapshot
     }
     let mut resources = Vec::new();
     for value in values.iter().filter(|value| !value.is_empty()) {
-        callable(value, client, snapshot).ok_or(RequestError::Target)?;
+        if !is_callable(value, client, snapshot) {
+            return Err(RequestError::Target);
+        }
         if !resources.iter().any(|known| known == value) {
             resources.push((*value).to_owned());
         }
@@ -30,15 +32,12 @@ pub(super) fn resources(values: &[&str], client: Client<'_>, snapshot: &Snapshot
     Ok(resources)
 }
 
-/// The instance at this address, if the client may call its API in the name of users.
-fn callable<'a>(resource: &str, client: Client<'_>, snapshot: &'a Snapshot) -> Option<&'a Instance> {
-    let url = Url::parse(resource).ok().filter(|_| resource.len() <= MAX_LENGTH)?;
+/// Whether this is the address of an API that the client may call: the same rule as at the token endpoint.
+fn is_callable(resource: &str, client: Client<'_>, snapshot: &Snapshot) -> bool {
+    let Some(url) = Url::parse(resource).ok().filter(|_| resource.len() <= MAX_LENGTH) else { return false };
     // RFC 8707 2: absolute, and without a fragment. What identifies a user or hides a host is no resource either.
     if url.fragment().is_some() || !url.username().is_empty() || url.password().is_some() {
-        return None;
+        return false;
     }
-    let homes = snapshot.homes_for(client.name).into_iter().map(|home| &**home);
-    let mut callable = homes.filter(|home| snapshot.edge(client.name, &home.name).is_some_and(|edge| edge.api_access));
-    // Its scheme is that of the instance, which is https except on the loopback of a demonstration.
-    callable.find(|home| Url::parse(&home.public_url).is_ok_and(|own| own.origin() == url.origin()))
+    snapshot.resource_server(resource).is_some_and(|server| snapshot.may_call_itself(client.name, server.name))
 }

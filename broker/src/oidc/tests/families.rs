@@ -11,7 +11,7 @@ use proptest::test_runner::{Config, TestRunner};
 use secrecy::ExposeSecret as _;
 
 use crate::grants::{Binding, Presented, Redemption, Refreshment, Terms, TokenError, Tokens};
-use crate::oidc::tests::world::{CALLBACK, VERIFIER, World};
+use crate::oidc::tests::world::{CALLBACK, VERIFIER, World, alice};
 use crate::storage::{Key, Page, Revision, Store, StoreError, Versioned, Watch, Write};
 
 /// What may happen to a family.
@@ -49,7 +49,9 @@ impl World {
         let beta = self.client_id("beta");
         let terms = Terms { client: snapshot.client(&beta).unwrap(), binding: Binding::Bearer, resource: None };
         let code = self.grants.open_code(&code).unwrap();
-        let redemption = Redemption { terms, code, redirect_uri: CALLBACK, verifier: Some(VERIFIER), person: None };
+        let person = alice(self.time.now()).verify(self.time.now()).unwrap();
+        let person = Some(&person);
+        let redemption = Redemption { terms, code, redirect_uri: CALLBACK, verifier: Some(VERIFIER), person };
         self.grants.redeem(redemption, &snapshot, self.time.now()).await.unwrap()
     }
 

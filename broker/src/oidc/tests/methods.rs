@@ -339,8 +339,8 @@ async fn who_fails_too_often_waits() {
     let answer = world.token(Some(&wrong), form).await;
     answer.assert_token_error(429, "temporarily_unavailable");
     assert_eq!(answer.header("retry-after"), "1");
-    // The right secret does not help, or it could be told from wrong ones; other clients are not concerned.
-    world.token(Some(&world.basic("beta")), form).await.assert_token_error(429, "temporarily_unavailable");
+    // The right secret gets through, or strangers could lock a client out; other clients are not concerned.
+    world.token(Some(&world.basic("beta")), form).await.assert_token_error(400, "invalid_grant");
     let delta = format!("{form}&client_id={}&client_secret={}", world.client_id("delta"), world.secret("delta"));
     world.token(None, &delta).await.assert_token_error(400, "invalid_grant");
     world.pass(1);

@@ -27,5 +27,6 @@ mod registration;
 mod registration_management;
 mod request_objects;
 mod session;
+mod strangers;
 mod tokens;
 mod world;

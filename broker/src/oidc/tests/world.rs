@@ -322,7 +322,16 @@ impl World {
     }
 
     pub(super) fn basic(&self, name: &str) -> String {
-        format!("Basic {}", STANDARD.encode(format!("{}:{}", self.client_id(name), self.secret(name))))
+        self.basic_of(&self.client_id(name), self.secret(name))
+    }
+
+    pub(super) fn basic_of(&self, client_id: &str, secret: &str) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{client_id}:{secret}")))
+    }
+
+    pub(super) async fn post(&self, path: &str, form: &str) -> Answer {
+        let request = Request::post(path).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        self.send(request.body(form.to_owned().into()).unwrap()).await
     }
 
     pub(super) async fn token(&self, authorization: Option<&str>, form: &str) -> Answer {

@@ -114,7 +114,9 @@ fn at<'a>(resource: &'a str, snapshot: &'a Snapshot) -> Result<Target<'a>, Token
 fn named<'a>(audience: &str, snapshot: &'a Snapshot) -> Result<Target<'a>, TokenRequestError> {
     let by_name = audience.parse().ok().and_then(|name| snapshot.instance(&name));
     let id = by_name.and_then(|instance| Some(instance.relying_party.as_ref()?.client_id.as_str()));
-    // Again by its id: only that says whether it takes part now.
-    let server = snapshot.client(id.unwrap_or(audience)).ok_or(TokenRequestError::Target)?;
+    // Again by its id: only that says whether it takes part now. A registered client is no API: it shares its name with
+    // whoever was registered beside it, and has chosen its address itself.
+    let server = snapshot.client(id.unwrap_or(audience)).filter(|server| server.enrolled);
+    let server = server.ok_or(TokenRequestError::Target)?;
     Ok(Target { server, resource: server.public_url })
 }

@@ -29,7 +29,7 @@ use crate::oidc::dpop::{DpopError, Purported};
 use crate::oidc::error::TokenRequestError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::{PeerCertificate, Provider, path};
-use crate::registry::{Client, ClientAuthMethod, GrantType, Snapshot};
+use crate::registry::{Client, ClientAuthMethod, GrantType, SessionId, Snapshot};
 
 /// A request for tokens whose client is who it says, and may ask in this way.
 pub(super) struct TokenRequest<'a> {
@@ -147,7 +147,8 @@ impl Provider {
     async fn redeem(&self, request: &TokenRequest<'_>) -> Result<Tokens, TokenRequestError> {
         let TokenRequest { parameters, terms, snapshot, now } = request;
         let code = self.grants.open_code(parameters.get("code")?.ok_or(TokenRequestError::Missing)?)?;
-        let session = self.sessions.get(&code.grant.session, *now).await?;
+        let signed_in = code.grant.session.clone();
+        let session = self.sessions.get(&signed_in, *now).await?;
         let redemption = Redemption {
             terms: terms.clone(),
             code,
@@ -155,7 +156,23 @@ impl Provider {
             redirect_uri: parameters.get("redirect_uri")?.ok_or(TokenRequestError::Missing)?,
             verifier: parameters.get("code_verifier")?,
         };
-        Ok(self.grants.redeem(redemption, snapshot, *now).await?)
+        let tokens = self.grants.redeem(redemption, snapshot, *now).await?;
+        self.check_signed_in(&signed_in, tokens, *now).await
+    }
+
+    /// What outlives a session must not begin while that is ended: whoever ends all that a user has ends the sessions
+    /// first and then looks for such grants. One that was written behind his back finds its session gone.
+    pub(super) async fn check_signed_in(
+        &self,
+        session: &SessionId,
+        tokens: Tokens,
+        now: Timestamp,
+    ) -> Result<Tokens, TokenRequestError> {
+        if tokens.refresh_token.is_none() || self.sessions.get(session, now).await?.is_some() {
+            return Ok(tokens);
+        }
+        self.grants.take_back(&tokens).await?;
+        Err(TokenError::SessionEnded.into())
     }
 
     /// A refresh token (RFC 6749 6).

@@ -184,6 +184,28 @@ async fn a_server_is_believed_by_its_certificate_for_its_name_only() {
     assert!(ignorant.fetch(&format!("https://rp.localhost:{port}/"), 10).await.is_err());
 }
 
+/// S9: a name whose server plays dead keeps one look-up busy, however many logouts wait for it, and not those of others.
+#[tokio::test]
+async fn a_name_that_is_never_found_holds_up_nobody_else() {
+    let world = World::new().await;
+    let outbound = client(&world, &[]).await;
+    let slow = outbound.0.turn_of("dead.example").lock_owned().await;
+    let asked = (0..2 * LOOKUPS).map(|_| {
+        let outbound = outbound.clone();
+        AbortOnDropHandle::new(tokio::spawn(async move { outbound.fetch("https://dead.example/", 10).await }))
+    });
+    let asked: Vec<_> = asked.collect();
+    tokio::task::yield_now().await;
+    assert_eq!(outbound.0.lookups.available_permits(), LOOKUPS);
+    for one in asked {
+        assert!(matches!(one.await.unwrap(), Err(OutboundError::TimedOut)));
+    }
+    drop(slow);
+    assert!(
+        Arc::strong_count(&outbound.0.turn_of("other.example")) == 2 && outbound.0.names.lock().unwrap().len() == 1
+    );
+}
+
 #[tokio::test]
 async fn a_file_of_cas_is_read_or_refused() {
     let folder = tempfile::tempdir().unwrap();
