@@ -5,7 +5,8 @@
 //! While a credential turns, a client has two, and both are good. Which of them it was is known afterwards: that tells its
 //! agent whether the application uses the new one.
 //!
-//! Who fails too often from one place has to wait ([`Throttle`]), but for who is right at last: nobody can lock a client out.
+//! Who fails too often from one place has to wait ([`Throttle`]), but for who is right at last: nobody can lock a client
+//! out.
 
 mod assertion;
 mod caller;
