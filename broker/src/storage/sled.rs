@@ -96,6 +96,7 @@ impl SledStore {
     ///
     /// # Errors
     /// When another process has it open, or it cannot be read.
+    #[expect(clippy::disallowed_methods, reason = "before anything runs; sled tells nobody when it lets go")]
     pub fn open(folder: &Path) -> Result<Self, OpenError> {
         let mut tries = 1..LOCK_TRIES;
         let db = loop {
