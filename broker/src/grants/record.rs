@@ -38,7 +38,8 @@ pub struct Grant {
     pub subject: Subject,
     /// The session that it came of.
     pub session: SessionId,
-    /// Set if it outlives the session (OpenID Connect Core 11): what the home said of the user then.
+    /// Set once tokens are made, if it outlives the session (OpenID Connect Core 11): what the home said of the user. A
+    /// code does not carry it: it travels in an address, and a user may be in a hundred groups.
     pub offline: Option<Box<VerifiedIdentity>>,
     /// What was granted.
     pub scopes: Scopes,

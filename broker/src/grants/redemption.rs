@@ -7,7 +7,7 @@ use crate::grants::error::TokenError;
 use crate::grants::issuing::{Issue, Occasion, Terms, Tokens};
 use crate::grants::record::{Grant, GrantId, GrantOfUser, GrantState, KEPT_BEHIND_END, StoredGrant};
 use crate::grants::sealed::{CodeContents, SealedToken as _};
-use crate::registry::{Snapshot, VerifiedIdentity};
+use crate::registry::{Scope, Snapshot, VerifiedIdentity};
 use crate::secret::SecretHash;
 use crate::storage::{Expect, StoreError, Write};
 use secrecy::SecretString;
@@ -108,7 +108,7 @@ impl Grants {
     /// When trust was withdrawn, the session was ended, or tokens cannot be made.
     pub fn begin(
         &self,
-        (id, grant): (GrantId, Grant),
+        (id, mut grant): (GrantId, Grant),
         terms: &Terms<'_>,
         (person, snapshot): (Option<&VerifiedIdentity>, &Snapshot),
         now: Timestamp,
@@ -119,7 +119,7 @@ impl Grants {
         // Also of a grant that outlives its session: whoever is logged out, or reported, while a code is on its way is not
         // let in by that code for months.
         let person = person.ok_or(TokenError::SessionEnded)?;
-        let person = grant.offline.as_deref().unwrap_or(person);
+        grant.offline = grant.scopes.has(Scope::OfflineAccess).then(|| Box::new(person.clone()));
         let scopes = grant.scopes.clone();
         let issue = Issue { id: &id, grant: &grant, person, scopes, terms, occasion: Occasion::Login };
         let mut tokens = self.issue(&issue, snapshot, now)?;

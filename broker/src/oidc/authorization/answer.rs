@@ -11,7 +11,7 @@ use crate::oidc::authorization::{Next, Onward};
 use crate::oidc::error::{self, BrowserError, OAuthError};
 use crate::oidc::request::{self, Callback};
 use crate::oidc::response;
-use crate::registry::{Client, ClientId, InstanceId, Scope, SessionId, Snapshot, Subject, UserId, VerifiedIdentity};
+use crate::registry::{Client, ClientId, InstanceId, SessionId, Snapshot, Subject, UserId, VerifiedIdentity};
 use crate::sessions::Opened;
 use crate::storage::Write;
 use crate::web::FormPostPage;
@@ -121,7 +121,6 @@ impl Provider {
 /// What the relying party holds from now on. Whether the user agrees, or ops have answered for it, is settled.
 fn grant(request: &AuthorizationRequest, person: Person<'_>) -> Grant {
     let Person { home: (home, home_id), identity, user, session, subject } = person;
-    let offline = request.scopes.has(Scope::OfflineAccess).then(|| Box::new(identity.clone()));
     Grant {
         client_id: request.client_id.clone(),
         relying_party: request.relying_party.clone(),
@@ -130,7 +129,7 @@ fn grant(request: &AuthorizationRequest, person: Person<'_>) -> Grant {
         user,
         subject,
         session,
-        offline,
+        offline: None,
         scopes: request.scopes.clone(),
         claims: request.claims.clone(),
         resources: request.resources.clone(),

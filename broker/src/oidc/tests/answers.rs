@@ -6,10 +6,10 @@ use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::grants::CodeContents;
+use crate::grants::{CodeContents, Grant};
 use crate::login::LoginFailure;
 use crate::oidc::tests::world::{Answer, Browser, ISSUER, NOW, World, alice, claims, ticket};
-use crate::registry::{ClientAuthMethod, GrantType};
+use crate::registry::{ClientAuthMethod, GrantType, Scope};
 
 const FORM_POST: (&str, &str) = ("response_mode", "form_post");
 
@@ -219,11 +219,12 @@ async fn a_grant_outlives_its_session_only_if_that_was_asked_for_and_is_allowed(
     let mut browser = Browser::default();
     world.sign_in(&mut browser, &[]).await;
     let offline = [("scope", "openid offline_access")];
-    assert!(world.code(&world.authorize(&mut browser, &[]).await).grant.offline.is_none());
-    assert!(world.code(&world.authorize(&mut browser, &offline).await).grant.offline.is_some());
+    let lasts = |grant: &Grant| grant.scopes.has(Scope::OfflineAccess);
+    assert!(!lasts(&world.code(&world.authorize(&mut browser, &[]).await).grant));
+    assert!(lasts(&world.code(&world.authorize(&mut browser, &offline).await).grant));
     world.change_policy(|policy| policy.grant_types = [GrantType::AuthorizationCode].into()).await;
     let grant = world.code(&world.authorize(&mut browser, &offline).await).grant;
-    assert!(grant.offline.is_none() && grant.scopes.to_string() == "openid");
+    assert!(!lasts(&grant) && grant.scopes.to_string() == "openid");
     world.change_policy(|policy| policy.grant_types.clear()).await;
     world.authorize(&mut browser, &offline).await.assert_redirect("unauthorized_client");
 }

@@ -70,7 +70,7 @@ async fn a_client_learns_what_its_own_tokens_are_worth() {
     assert!(worth.as_object_mut().unwrap().remove("jti").is_some());
     let expected = json!({
         "active": true, "iss": ISSUER, "client_id": beta, "sub": subject, "aud": ISSUER, "username": "alice",
-        "scope": "openid profile email", "iat": NOW, "exp": NOW + std::time::Duration::from_secs(600),
+        "scope": "openid profile email offline_access", "iat": NOW, "exp": NOW + std::time::Duration::from_secs(600),
         "token_type": "Bearer", "auth_time": NOW,
     });
     assert_eq!(worth, expected);
