@@ -11,7 +11,7 @@ use world::process::{Log, Running};
 use crate::operations::{Client, Paths, Target};
 use crate::stage::Signature;
 
-const VERSION: &str = "9.13.0";
+const VERSION: &str = "9.13.3";
 
 const PORT: u16 = 4001;
 
