@@ -23,7 +23,7 @@ const RINGS: [&[&str]; 6] = [
     &["oidc", "web", "grpc", "cli"],
     &["enrolment", "login", "grants", "sessions", "fleet", "rotation"],
     &["registry", "keys", "authority", "audit", "foundations", "outbound"],
-    &["storage", "clock", "secret", "config"],
+    &["storage", "clock", "secret", "rate_limit", "config"],
 ];
 
 /// The ring whose members do not call each other either: what two flows need lives further in.

@@ -7,7 +7,7 @@
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
 //! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`]: none calls another |
 //! | ground | [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
-//! | core | [`storage`], [`secret`], [`clock`], and [`config`] |
+//! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], and [`config`] |
 //!
 //! [`run`] is the only place where parts are put together.
 
@@ -24,6 +24,7 @@ pub mod keys;
 pub mod login;
 pub mod oidc;
 pub mod outbound;
+pub mod rate_limit;
 pub mod registry;
 pub mod rotation;
 pub mod secret;

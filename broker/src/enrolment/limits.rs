@@ -1,11 +1,12 @@
 //! How often strangers may try.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
 use crate::enrolment::EnrolmentError;
+use crate::rate_limit::{KeyedLimiter, network};
 
 /// Tries that one network has at once; then one a second.
 const BURST_PER_NETWORK: NonZeroU32 = NonZeroU32::new(10).unwrap();
@@ -13,13 +14,10 @@ const BURST_PER_NETWORK: NonZeroU32 = NonZeroU32::new(10).unwrap();
 /// Tries a second from everywhere.
 const PER_SECOND: NonZeroU32 = NonZeroU32::new(50).unwrap();
 
-/// Networks that are remembered. One is forgotten when it was idle for ten seconds.
-const NETWORKS: usize = 10_000;
-
 /// Limits calls that need no certificate.
 #[derive(Debug)]
 pub(super) struct Limiter {
-    per_network: DefaultKeyedRateLimiter<IpAddr>,
+    per_network: KeyedLimiter<IpAddr>,
     overall: DefaultDirectRateLimiter,
 }
 
@@ -28,7 +26,7 @@ impl Limiter {
     pub(super) fn new() -> Self {
         let per_network = Quota::per_second(NonZeroU32::MIN).allow_burst(BURST_PER_NETWORK);
         Self {
-            per_network: RateLimiter::keyed(per_network),
+            per_network: KeyedLimiter::new(per_network),
             overall: RateLimiter::direct(Quota::per_second(PER_SECOND)),
         }
     }
@@ -38,29 +36,18 @@ impl Limiter {
     /// # Errors
     /// When there were too many, from there or from everywhere.
     pub(super) fn admit(&self, peer: IpAddr) -> Result<(), EnrolmentError> {
-        if self.per_network.len() >= NETWORKS {
-            self.per_network.retain_recent();
-        }
-        // So many that are all recent are a flood: it may cost us answers, but no memory.
-        let flooded = self.per_network.len() >= NETWORKS;
-        let limited = flooded || self.per_network.check_key(&network(peer)).is_err() || self.overall.check().is_err();
-        if limited { Err(EnrolmentError::RateLimited) } else { Ok(()) }
-    }
-}
-
-/// Who is one to be limited as: an IPv4 address, or the IPv6 network of which anybody has all addresses (RFC 6177).
-fn network(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+        let here = || self.per_network.admits(&network(peer));
+        let admitted = !self.per_network.is_flooded() && here() && self.overall.check().is_ok();
+        if admitted { Ok(()) } else { Err(EnrolmentError::RateLimited) }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
+    use crate::rate_limit::REMEMBERED;
 
     #[test]
     fn a_network_has_ten_tries_however_many_addresses_it_has() {
@@ -77,6 +64,6 @@ mod tests {
         for n in 0..20_000_u32 {
             drop(limiter.admit(Ipv4Addr::from_bits(n).into()));
         }
-        assert!(limiter.per_network.len() <= NETWORKS);
+        assert!(limiter.per_network.remembered() <= REMEMBERED);
     }
 }

@@ -4,11 +4,12 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
+use crate::rate_limit::network;
 use crate::registry::ClientId;
 
 /// Failures that are forgiven to one client from one network at once; then one a second.
@@ -119,17 +120,9 @@ impl Failed {
     }
 }
 
-/// Who is one to be limited as: an IPv4 address, or the IPv6 network of which anybody has all addresses (RFC 6177).
-fn network(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
+    use std::net::{Ipv4Addr, Ipv6Addr};
 
     use super::*;
 

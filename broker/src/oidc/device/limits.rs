@@ -1,11 +1,12 @@
 //! How often codes of devices may be entered (RFC 8628 5.1). A code has 34 bits and lives for ten minutes: at this rate,
 //! with a hundred devices waiting, somebody who guesses for all that time finds one in a hundred thousand times.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 
-use governor::{DefaultDirectRateLimiter, DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 
+use crate::rate_limit::{KeyedLimiter, network};
 use crate::secret::SecretHash;
 
 /// Codes that one network may enter at once: a school is one network. Then ten a minute.
@@ -17,14 +18,11 @@ const PER_BROWSER: Quota = Quota::per_minute(NonZeroU32::new(10).unwrap());
 /// Codes a second from everywhere.
 const OVERALL: Quota = Quota::per_second(NonZeroU32::new(5).unwrap()).allow_burst(NonZeroU32::new(100).unwrap());
 
-/// Networks, and browsers, that are remembered.
-const REMEMBERED: usize = 10_000;
-
 /// Limits the entering of codes.
 #[derive(Debug)]
 pub(in crate::oidc) struct DeviceLimits {
-    per_network: DefaultKeyedRateLimiter<IpAddr>,
-    per_browser: DefaultKeyedRateLimiter<String>,
+    per_network: KeyedLimiter<IpAddr>,
+    per_browser: KeyedLimiter<String>,
     overall: DefaultDirectRateLimiter,
 }
 
@@ -37,8 +35,8 @@ impl DeviceLimits {
     /// Nobody has tried yet.
     pub(in crate::oidc) fn new() -> Self {
         Self {
-            per_network: RateLimiter::keyed(PER_NETWORK),
-            per_browser: RateLimiter::keyed(PER_BROWSER),
+            per_network: KeyedLimiter::new(PER_NETWORK),
+            per_browser: KeyedLimiter::new(PER_BROWSER),
             overall: RateLimiter::direct(OVERALL),
         }
     }
@@ -49,25 +47,12 @@ impl DeviceLimits {
     /// When there were too many.
     pub(in crate::oidc) fn admit(&self, address: IpAddr, browser: &str) -> Result<(), TooManyCodes> {
         let (network, browser) = (network(address), SecretHash::of(browser).as_str().to_owned());
-        // So many that are all recent are a flood: it may cost us answers, but no memory.
-        if self.per_network.len() >= REMEMBERED || self.per_browser.len() >= REMEMBERED {
-            self.per_network.retain_recent();
-            self.per_browser.retain_recent();
-        }
-        let flooded = self.per_network.len() >= REMEMBERED || self.per_browser.len() >= REMEMBERED;
+        let flooded = self.per_network.is_flooded() || self.per_browser.is_flooded();
         let limited = flooded
-            || self.per_network.check_key(&network).is_err()
-            || self.per_browser.check_key(&browser).is_err()
+            || !self.per_network.admits(&network)
+            || !self.per_browser.admits(&browser)
             || self.overall.check().is_err();
         if limited { Err(TooManyCodes) } else { Ok(()) }
-    }
-}
-
-/// Who is one to be limited as: an IPv4 address, or the IPv6 network of which anybody has all addresses (RFC 6177).
-fn network(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
 
@@ -76,6 +61,7 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+    use crate::rate_limit::REMEMBERED;
 
     const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
@@ -96,6 +82,6 @@ mod tests {
         for n in 0..30_000_u32 {
             let _ = limits.admit(Ipv4Addr::from_bits(n).into(), &n.to_string());
         }
-        assert!(limits.per_network.len() <= REMEMBERED && limits.per_browser.len() <= REMEMBERED);
+        assert!(limits.per_network.remembered() <= REMEMBERED && limits.per_browser.remembered() <= REMEMBERED);
     }
 }
