@@ -7,6 +7,9 @@ use axum::body::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 
+/// Longest form that is sent on as an address, in bytes.
+const MAX_QUERY: usize = 15 * 1024;
+
 /// Most parameters that are looked at.
 const MAX_COUNT: usize = 64;
 
@@ -135,6 +138,14 @@ fn add(values: &mut HashMap<String, Value>, name: String, value: String) {
     }
 }
 
+/// The address that brings a posted form along by GET. A browser keeps its cookies back when another site's page posts
+/// here (SameSite=Lax), and nobody would seem to be signed in; as a GET the same request brings them along. Nothing if
+/// the form is not encoded as it should be, or is too long for an address.
+pub(super) fn as_get(address: &str, form: &[u8]) -> Option<String> {
+    let query = std::str::from_utf8(form).ok().filter(|_| form.iter().all(u8::is_ascii_graphic))?;
+    (query.len() <= MAX_QUERY).then(|| format!("{address}?{query}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -153,6 +164,14 @@ mod tests {
         assert_eq!(parameters.all("c"), Ok(vec!["1", "1"]));
         assert_eq!((parameters.all("d"), parameters.all("x")), (Ok(vec!["2"]), Ok(vec![])));
         assert_eq!(parameters.all("f"), Err(ParameterError::NotText("f")));
+    }
+
+    #[test]
+    fn a_form_goes_on_as_an_address_if_it_fits_into_one() {
+        assert_eq!(as_get("https://a/x", b"a=1&b=%20").as_deref(), Some("https://a/x?a=1&b=%20"));
+        for bad in ["a=1\r\nX: y", "a= 1", "a=\u{e9}", &"a".repeat(MAX_QUERY + 1)] {
+            assert_eq!(as_get("https://a/x", bad.as_bytes()), None, "{bad}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 
 use crate::oidc::authorization::{Next, Onward};
 use crate::oidc::error::BrowserError;
-use crate::oidc::parameters::Parameters;
+use crate::oidc::parameters::{self, Parameters};
 use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
 use crate::web::{CookieName, Visitor, set_cookie};
@@ -38,12 +38,9 @@ pub(in crate::oidc) async fn post(
     body: Bytes,
 ) -> Result<Response, BrowserError> {
     let parameters = Parameters::of_form(&headers, &body).map_err(|_| CallbackError::Parameters)?;
-    // A browser keeps its cookies back when another site's page posts here (SameSite=Lax), and would seem to be new.
-    // As a GET the same request brings them along.
     let cross_site = headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-    let encoded = body.iter().all(u8::is_ascii_graphic);
-    if let (true, true, Ok(query)) = (cross_site, encoded, std::str::from_utf8(&body)) {
-        let to = format!("{}?{query}", provider.issuer.address(path::AUTHORIZE));
+    let as_get = || parameters::as_get(&provider.issuer.address(path::AUTHORIZE), &body);
+    if let Some(to) = cross_site.then(as_get).flatten() {
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response());
     }
     let next = provider.authorize(&parameters, Visitor::of(&headers), provider.clock.now()).await?;

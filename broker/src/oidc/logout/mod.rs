@@ -23,7 +23,7 @@ use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::oidc::error::BrowserError;
-use crate::oidc::parameters::Parameters;
+use crate::oidc::parameters::{self, Parameters};
 use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
 use crate::registry::Snapshot;
@@ -52,18 +52,12 @@ pub(super) async fn post(
 ) -> Result<Response, BrowserError> {
     let parameters = Parameters::of_form(&headers, &body).map_err(|_| CallbackError::Parameters)?;
     let visitor = Visitor::of(&headers);
-    // A browser keeps its cookies back when another site's page posts here (SameSite=Lax), and nobody would seem to be
-    // signed in. As a GET the same request brings them along.
-    let encoded = body.iter().all(u8::is_ascii_graphic) && body.len() <= MAX_QUERY;
-    if let (None, true, Ok(query)) = (&visitor.session, encoded, std::str::from_utf8(&body)) {
-        let to = format!("{}?{query}", provider.issuer.address(path::LOGOUT));
+    let as_get = || parameters::as_get(&provider.issuer.address(path::LOGOUT), &body);
+    if let Some(to) = visitor.session.is_none().then(as_get).flatten() {
         return Ok((StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response());
     }
     provider.log_out(&parameters, &visitor, provider.clock.now()).await
 }
-
-/// Longest request that is posted and sent on as an address.
-const MAX_QUERY: usize = 15 * 1024;
 
 /// POST /logout/confirmed: the user says yes.
 pub(super) async fn confirmed(
