@@ -137,25 +137,14 @@ impl AuthorizationRequest {
         self.expected_subjects.as_ref().is_none_or(|expected| expected.iter().any(|wanted| wanted == subject.as_str()))
     }
 
-    /// What the home is told of the classes: those of which there must be one before those that would be welcome.
-    pub fn wanted_classes(&self) -> Vec<String> {
-        self.essential_acr.iter().chain(&self.acr_values).cloned().collect()
-    }
-}
-
-#[cfg(test)]
-impl AuthorizationRequest {
-    /// One that demands nothing.
-    pub(crate) fn for_test(client: &str, state: &str) -> Self {
+    /// One that demands nothing but a login.
+    pub fn plain(client: (ClientId, InstanceName), reply: Reply, scopes: Scopes, received_at: Timestamp) -> Self {
+        let (client_id, relying_party) = client;
         Self {
-            client_id: serde_json::from_value(client.into()).unwrap(),
-            relying_party: "beta".parse().unwrap(),
-            reply: Reply::Callback {
-                redirect_uri: "https://beta.example/cb".into(),
-                mode: ResponseMode::Query,
-                state: Some(state.into()),
-            },
-            scopes: "openid".parse().unwrap(),
+            client_id,
+            relying_party,
+            reply,
+            scopes,
             claims: ClaimsRequest::default(),
             resources: Vec::new(),
             nonce: None,
@@ -169,7 +158,26 @@ impl AuthorizationRequest {
             login_hint: None,
             expected_subjects: None,
             pushed: None,
-            received_at: Timestamp::from_secs(1_800_000_000),
+            received_at,
         }
+    }
+
+    /// What the home is told of the classes: those of which there must be one before those that would be welcome.
+    pub fn wanted_classes(&self) -> Vec<String> {
+        self.essential_acr.iter().chain(&self.acr_values).cloned().collect()
+    }
+}
+
+#[cfg(test)]
+impl AuthorizationRequest {
+    /// One that demands nothing.
+    pub(crate) fn for_test(client: &str, state: &str) -> Self {
+        let reply = Reply::Callback {
+            redirect_uri: "https://beta.example/cb".into(),
+            mode: ResponseMode::Query,
+            state: Some(state.into()),
+        };
+        let client = (serde_json::from_value(client.into()).unwrap(), "beta".parse().unwrap());
+        Self::plain(client, reply, "openid".parse().unwrap(), Timestamp::from_secs(1_800_000_000))
     }
 }

@@ -8,7 +8,6 @@
 pub(super) mod authorization;
 mod limits;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::body::Bytes;
@@ -19,13 +18,12 @@ use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::grants::{UserCode, WaitingDevice};
-use crate::login::{AuthorizationRequest, LoginError, Prompt, Reply};
+use crate::login::{AuthorizationRequest, LoginError, Reply};
 use crate::oidc::authorization::Next;
 use crate::oidc::error::BrowserError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
-use crate::registry::ClaimsRequest;
 use crate::secret::{OpaqueSecret, SecretHash};
 use crate::web::{ClientAddress, CookieName, DeviceEndPage, DevicePage, Visitor, set_cookie};
 
@@ -130,26 +128,7 @@ impl Provider {
         let WaitingDevice { id, client_id, relying_party, scopes } = device;
         let snapshot = self.registry.snapshot();
         snapshot.client(client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
-        let request = AuthorizationRequest {
-            client_id,
-            relying_party,
-            reply: Reply::Device { id },
-            scopes,
-            claims: ClaimsRequest::default(),
-            resources: Vec::new(),
-            nonce: None,
-            code_challenge: None,
-            dpop_jkt: None,
-            prompt: Prompt::Interactive(BTreeSet::new()),
-            max_age: None,
-            acr_values: Vec::new(),
-            essential_acr: Vec::new(),
-            ui_locales: None,
-            login_hint: None,
-            expected_subjects: None,
-            pushed: None,
-            received_at: now,
-        };
+        let request = AuthorizationRequest::plain((client_id, relying_party), Reply::Device { id }, scopes, now);
         self.begin(request, visitor, &snapshot, now).await
     }
 }
