@@ -12,7 +12,7 @@ const PROTOS: [&str; 4] = [
 ];
 
 /// Messages that carry a secret.
-const SECRET: [&str; 8] = [
+const SECRET: [&str; 9] = [
     "ClientCredentials",
     "CompleteTicketRequest",
     "CompleteTicketResponse",
@@ -21,6 +21,7 @@ const SECRET: [&str; 8] = [
     "GetProbeRequest",
     "OpenRegistrationResponse",
     "OpenTicketRequest",
+    "Upstream",
 ];
 
 #[expect(

@@ -76,6 +76,12 @@ mod redacted {
         }
     }
 
+    impl Debug for v1::Upstream {
+        fn fmt(&self, f: &mut Formatter<'_>) -> Result {
+            write!(f, "Upstream({})", self.name)
+        }
+    }
+
     impl Debug for v1::CompleteTicketResponse {
         fn fmt(&self, f: &mut Formatter<'_>) -> Result {
             f.write_str("CompleteTicketResponse(…)")
@@ -94,12 +100,13 @@ mod tests {
         let credentials = v1::ClientCredentials { client_secret: canary(), ..v1::ClientCredentials::default() };
         let snapshot = v1::Snapshot { client_credentials: Some(credentials), ..v1::Snapshot::default() };
         let printed = format!(
-            "{:?} {:?} {:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?} {:?} {:?}",
             v1::SyncResponse { message: Some(Message::Snapshot(snapshot)) },
             v1::CreateJoinTokenResponse { text: canary(), join_token: None },
             v1::OpenTicketRequest { ticket: canary() },
             v1::CompleteTicketRequest { ticket: canary(), outcome: None },
             v1::CompleteTicketResponse { return_url: canary() },
+            v1::Upstream { client_secret: canary(), ..v1::Upstream::default() },
         );
         assert!(!printed.contains("canary"), "{printed}");
     }

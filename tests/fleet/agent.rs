@@ -209,6 +209,7 @@ impl Agent {
             // What is not in there is no longer wanted.
             Some(Answer::Snapshot(snapshot)) => (snapshot, EVERYTHING.map(i32::from).to_vec()),
             Some(Answer::Delta(delta)) => (delta.changes.unwrap_or_default(), delta.removed),
+            Some(Answer::Question(_)) => return Ok(()),
             Some(Answer::Drain(drain)) => {
                 return Err(End::Drained(duration(drain.retry_after_duration).unwrap_or_default()));
             }

@@ -23,7 +23,7 @@ use homeward_certs::recovery::RecoveryKey;
 use homeward_certs::tls::enrolment_config;
 use homeward_proto::v1::enrolment_service_client::EnrolmentServiceClient;
 use homeward_proto::v1::{
-    ClientAuthMethod, ConfirmRequest, EnrolRequest, EnrolResponse, InstanceProfile, SigningAlgorithm,
+    AccountKey, ClientAuthMethod, ConfirmRequest, EnrolRequest, EnrolResponse, InstanceProfile, SigningAlgorithm,
 };
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -272,6 +272,7 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
         frontchannel_logout_uri: optional(role.and_then(|role| role.frontchannel_logout_path.as_ref())),
         post_logout_redirect_uris: after_logout.iter().map(address).collect(),
         initiate_login_uri: optional(role.and_then(|role| role.initiate_login_path.as_ref())),
+        account_key: AccountKey::Unspecified.into(),
         public_url: origin,
     }
 }

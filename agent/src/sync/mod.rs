@@ -204,7 +204,7 @@ impl Sync {
                 Ok(Vec::new())
             }
             // A newer broker may say what this agent does not know.
-            None => Ok(Vec::new()),
+            Some(sync_response::Message::Question(_)) | None => Ok(Vec::new()),
         }
     }
 

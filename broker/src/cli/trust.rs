@@ -58,7 +58,8 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
     match command {
         Command::Allow { relying_party, home, email_domains, consent, api: api_access } => {
             let consent = v1::ConsentPolicy::from(consent).into();
-            let edge = v1::TrustEdge { relying_party, home, email_domains, consent, api_access, update_time: None };
+            let edge =
+                v1::TrustEdge { relying_party, home, email_domains, consent, api_access, ..v1::TrustEdge::default() };
             let request = v1::AllowTrustRequest { trust_edge: Some(edge) };
             let allowed = admin.allow_trust(request).await.map_err(|status| refusal(&status))?.into_inner();
             let edge = allowed.trust_edge.unwrap_or_default();

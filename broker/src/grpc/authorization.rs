@@ -38,7 +38,7 @@ enum Role {
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 42] = [
+const ROLES: [(&str, Role); 47] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
@@ -60,6 +60,11 @@ const ROLES: [(&str, Role); 42] = [
     ("/homeward.v1.AdminService/ListInstances", Role::Ops),
     ("/homeward.v1.AdminService/GetInstance", Role::Ops),
     ("/homeward.v1.AdminService/AllowTrust", Role::Ops),
+    ("/homeward.v1.AdminService/DenyTrust", Role::Ops),
+    ("/homeward.v1.AdminService/ExplainTrust", Role::Ops),
+    ("/homeward.v1.AdminService/PutUpstream", Role::Ops),
+    ("/homeward.v1.AdminService/ListUpstreams", Role::Ops),
+    ("/homeward.v1.AdminService/RemoveUpstream", Role::Ops),
     ("/homeward.v1.AdminService/ListTrustEdges", Role::Ops),
     ("/homeward.v1.AdminService/QuarantineInstance", Role::Ops),
     ("/homeward.v1.AdminService/ReleaseInstance", Role::Ops),

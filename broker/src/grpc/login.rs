@@ -95,7 +95,7 @@ impl LoginService for Service {
         let ended = match request.event() {
             v1::UserEvent::Unspecified => return Err(status::refused(Reason::FieldInvalid("event"))),
             v1::UserEvent::LoggedOut => self.users.log_out(&user, TellHome::No).await?,
-            v1::UserEvent::Disabled => {
+            v1::UserEvent::Disabled | v1::UserEvent::Removed => {
                 // In this order: once the sessions are gone no code brings another grant.
                 let ended = self.users.log_out(&user, TellHome::No).await?;
                 self.users.end_grants(&user).await?;

@@ -186,6 +186,38 @@ impl AdminService for Service {
         Ok(Response::new(v1::AllowTrustResponse { trust_edge: Some(wire::trust_edge(&edge)) }))
     }
 
+    async fn deny_trust(&self, _: Request<v1::DenyTrustRequest>) -> Result<Response<v1::DenyTrustResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn explain_trust(
+        &self,
+        _: Request<v1::ExplainTrustRequest>,
+    ) -> Result<Response<v1::ExplainTrustResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn put_upstream(
+        &self,
+        _: Request<v1::PutUpstreamRequest>,
+    ) -> Result<Response<v1::PutUpstreamResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_upstreams(
+        &self,
+        _: Request<v1::ListUpstreamsRequest>,
+    ) -> Result<Response<v1::ListUpstreamsResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn remove_upstream(
+        &self,
+        _: Request<v1::RemoveUpstreamRequest>,
+    ) -> Result<Response<v1::RemoveUpstreamResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
     async fn list_trust_edges(
         &self,
         request: Request<v1::ListTrustEdgesRequest>,

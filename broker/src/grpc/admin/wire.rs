@@ -79,6 +79,8 @@ pub(super) fn join_token(listed: &ListedJoinToken, now: Timestamp) -> v1::JoinTo
 /// A trust edge.
 pub(super) fn trust_edge(edge: &TrustEdge) -> v1::TrustEdge {
     v1::TrustEdge {
+        username_template: String::new(),
+        groups: Vec::new(),
         relying_party: edge.id.relying_party.to_string(),
         home: edge.id.home.to_string(),
         email_domains: edge.email_domains.iter().map(ToString::to_string).collect(),

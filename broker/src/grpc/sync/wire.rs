@@ -35,7 +35,7 @@ pub(super) fn hello(hello: v1::Hello) -> Hello {
 /// What an agent says after its Hello; nothing if this broker does not know the word.
 pub(super) fn word(said: Said) -> Option<Word> {
     match said {
-        Said::Hello(_) | Said::SessionsEnded(_) => None,
+        Said::Hello(_) | Said::SessionsEnded(_) | Said::Answer(_) => None,
         Said::Ack(ack) => {
             let named = ack.resources.len();
             let resources = resources(&ack.resources);

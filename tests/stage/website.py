@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from processes import Program, application_user, identity
+from processes import REPOSITORY, Program, application_user, identity
 
-SITES = Path(__file__).parent / "sites"
+SITES = REPOSITORY / "tests" / "interop" / "sites"
 BIN = Path(sys.executable).parent
 
 _CREATE_USER = """
