@@ -33,7 +33,7 @@ rootdn "{admin}"
 rootpw "{admin_password}"
 directory {home}/data
 access to attrs=userPassword by anonymous auth by * none
-access to * by dn.exact="{agent}" read by * none
+access to * by users read by anonymous auth by * none
 """
 
 _TREE = """
@@ -70,7 +70,7 @@ class DirectoryServer:
         configuration = home / "slapd.conf"
         configuration.write_text(
             _CONFIGURATION.format(
-                home=home, base=BASE, admin=ADMIN, admin_password=ADMIN_PASSWORD, agent=AGENT, **files
+                home=home, base=BASE, admin=ADMIN, admin_password=ADMIN_PASSWORD, **files
             )
         )
         user = application_user()
