@@ -42,6 +42,14 @@ for one in wanted:
         ApiToken.objects.create(user=user, key=token, name="administration")
 """
 
+_SECOND_FACTOR = """
+import sys
+from allauth.mfa.totp.internal.auth import TOTP
+from django.contrib.auth.models import User
+username, secret = sys.stdin.read().splitlines()
+TOTP.activate(User.objects.get(username=username), secret)
+"""
+
 
 def now_code(secret: str) -> str:
     """What an authenticator app shows (RFC 6238)."""
@@ -54,6 +62,7 @@ class InvenTree(DjangoSite):
     """One, as a service: its environment is in a file, and only a restart makes it read that again."""
 
     agent: Agent
+    source = SITES / "inventree"
 
     def __init__(self, public: PublicAddress, folder: Path, ca_file: Path, *accounts: Account, **environment: str):
         self.public = public
@@ -71,7 +80,7 @@ class InvenTree(DjangoSite):
             "INVENTREE_USE_X_FORWARDED_PROTO": "True",
             "INVENTREE_SESSION_COOKIE_SECURE": "True",
         }
-        super().__init__(public.name, SITES / "inventree", self.folder, every | environment)
+        super().__init__(public.name, self.source, self.folder, every | environment)
         self._socket.close()
         for file in (self.config_file, self.env_file):
             self.writes(file, "")
@@ -175,7 +184,7 @@ class InvenTree(DjangoSite):
         for key, value in settings.items():
             self.administers("PATCH", f"/api/settings/global/{key}/", {"value": value})
 
-    def user(self, username: str) -> dict[str, Any]:
+    def described(self, username: str) -> dict[str, Any]:
         (found,) = self.administers("GET", f"/api/user/?username={username}")
         return found
 
@@ -190,11 +199,17 @@ class InvenTree(DjangoSite):
                     group["name"]: group["pk"]
                     for group in self.administers("POST", "/api/user/group/", {"name": name})
                 }
-        pk = self.user(username)["pk"]
+        pk = self.described(username)["pk"]
         self.administers("PATCH", f"/api/user/{pk}/", {"group_ids": [known[name] for name in groups]})
 
+    def turns_second_factor_on(self, username: str) -> str:
+        """As the user would in the settings; returns what the authenticator app keeps."""
+        secret = base64.b32encode(secrets.token_bytes(20)).decode()
+        self._django("shell", "--verbosity", "0", "--command", _SECOND_FACTOR, stdin=f"{username}\n{secret}")
+        return secret
+
     def groups_of(self, username: str) -> set[str]:
-        return {group["name"] for group in self.user(username)["groups"]}
+        return {group["name"] for group in self.described(username)["groups"]}
 
     def providers(self) -> list[dict[str, Any]]:
         """What its login page offers."""
