@@ -24,6 +24,7 @@ const WITH_KEY: [&str; 4] = ["issuer", "client_id", "client_private_key_pem", "c
 #[serde(deny_unknown_fields)]
 pub struct RelyingParty {
     /// Where the broker may send browsers back to, below the public URL.
+    #[serde(default)]
     pub callback_paths: Vec<AppPath>,
     /// How it authenticates at the token endpoint.
     pub client_auth_method: ClientAuthMethod,
@@ -31,6 +32,8 @@ pub struct RelyingParty {
     pub id_token_alg: IdTokenAlg,
     /// Whether it sends a PKCE challenge.
     pub pkce: bool,
+    /// Set if the agent itself is the relying party, in the application's stead; then there is nothing to write.
+    pub gate: Option<Gate>,
     /// The files, written together.
     #[serde(default)]
     pub files: Vec<CredentialFile>,
@@ -88,6 +91,16 @@ pub struct Proof {
     pub equals: Content,
 }
 
+/// What the agent speaks to the application in the broker's stead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Gate {
+    /// nginx's `auth_request`.
+    AuthRequest,
+    /// The server of django-simple-sso.
+    SimpleSso,
+}
+
 /// OpenID Connect Core 9.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -117,7 +130,8 @@ pub enum IdTokenAlg {
 
 impl RelyingParty {
     pub(super) fn check(&self) -> Result<(), RecipeError> {
-        if self.callback_paths.is_empty() || self.callback_paths.len() > 8 {
+        let callbacks = if self.gate.is_some() { 0..=8 } else { 1..=8 };
+        if !callbacks.contains(&self.callback_paths.len()) {
             return Err(RecipeError::Incomplete("relying_party needs 1 to 8 callback_paths"));
         }
         if self.post_logout_paths.len() > 8 {
