@@ -5,7 +5,6 @@ pub mod error;
 pub mod gate;
 pub mod raw;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,6 +16,7 @@ use self::error::ConfigError;
 use self::gate::GateConfig;
 use self::raw::RawConfig;
 use crate::apply::owner::Owner;
+use crate::parameters::Parameters;
 use crate::recipe::Recipe;
 
 /// What the file comes to.
@@ -33,7 +33,7 @@ pub struct Config {
     /// Where the agent reaches the application.
     pub app_url: Url,
     /// What the recipe asks to know of this installation.
-    pub parameters: BTreeMap<String, String>,
+    pub parameters: Parameters,
     /// The application as relying party.
     pub relying_party: Option<RelyingPartyConfig>,
     /// The agent as relying party in the application's stead.

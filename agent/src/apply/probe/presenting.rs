@@ -11,7 +11,7 @@ use crate::apply::render::{Credential, Credentials};
 use crate::config::PublicUrl;
 use crate::conversation::Conversation;
 use crate::provider::Provider;
-use crate::recipe::AppPath;
+use crate::recipe::path::{CallbackPath, PathTemplate};
 use crate::recipe::probe::Probe;
 use crate::recipe::relying_party::{ClientAuthMethod, RelyingParty};
 
@@ -28,7 +28,7 @@ pub(super) enum Presenter<'a> {
         /// How its logins begin.
         steps: &'a Probe,
         /// Where they come back to.
-        callback: &'a AppPath,
+        callback: &'a CallbackPath,
         /// Where they go.
         issuer: &'a str,
     },
@@ -52,7 +52,7 @@ pub(crate) enum NotPresented {
     #[error("the application does not answer {path} ({source}), where a login begins; start it")]
     NoAnswer {
         /// Where it was asked.
-        path: AppPath,
+        path: PathTemplate,
         /// What happened.
         #[source]
         source: ApplicationError,
@@ -63,7 +63,7 @@ pub(crate) enum NotPresented {
     )]
     NoRedirect {
         /// Where it was asked.
-        path: AppPath,
+        path: PathTemplate,
         /// What it answered.
         status: u16,
         /// Where it should lead.
@@ -75,7 +75,7 @@ pub(crate) enum NotPresented {
     )]
     NoCall {
         /// Where it was answered.
-        path: AppPath,
+        path: CallbackPath,
         /// Whom it should have called.
         issuer: String,
     },
@@ -149,7 +149,7 @@ impl<'a> Presenter<'a> {
 async fn log_in(
     application: &Application,
     probe: &Probe,
-    (callback, issuer): (&AppPath, &str),
+    (callback, issuer): (&CallbackPath, &str),
     code: &str,
 ) -> Result<(), NotPresented> {
     let mut conversation = Conversation::begin(application, None);
@@ -164,9 +164,11 @@ async fn log_in(
         return Err(NotPresented::NoRedirect { path: path.clone(), status: answer.status, issuer: issuer.to_owned() });
     };
     // RFC 9207 2: an answer says whose it is.
-    let query = [("code", code), ("state", &state), ("iss", issuer)];
+    let own = callback.query();
+    let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let query: Vec<(&str, &str)> = own.chain([("code", code), ("state", state.as_str()), ("iss", issuer)]).collect();
     // The code is refused, so the application shows some error: which, is its own affair.
-    if let Err(error) = conversation.arrive(callback, &query).await {
+    if let Err(error) = conversation.arrive(&callback.path, &query).await {
         tracing::debug!(%error, path = %callback, "the application's answer to a probe");
     }
     Ok(())
