@@ -44,6 +44,7 @@ use self::version::Version;
 const EMBEDDED: &[(&str, &str)] = &[
     ("django-allauth", include_str!("../../recipes/django-allauth.toml")),
     ("django-social-auth", include_str!("../../recipes/django-social-auth.toml")),
+    ("mozilla-django-oidc", include_str!("../../recipes/mozilla-django-oidc.toml")),
 ];
 
 /// What the agent knows of one application.
