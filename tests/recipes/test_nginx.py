@@ -39,12 +39,10 @@ def ledger(
     }
     agent = joins(broker, front, public, folder, settings)
     accepts(broker, "ledger", "alpha", "--email-domain", "alpha.example", "--group", "*=*")
-    # What an operator does with the file of deploy/: the two addresses, and into the server block with it.
-    text = SNIPPET.read_text()
+    # What an operator does with the file of deploy/: where the agent and the application are, and into the server block.
     portal = public.behind.pop("/homeward/")
-    text = text.replace("127.0.0.1:9811", portal).replace("127.0.0.1:8000", site.address)
-    public.behind.clear()
-    public.locations = text
+    agents = SNIPPET.read_text().replace("127.0.0.1:9811", portal)
+    public.locations = f"set $homeward_application http://{site.address};\n{agents}"
     front.start()
     broker.awaits_acknowledgement("ledger")
     yield public
