@@ -12,7 +12,7 @@ import requests
 
 from certificates import ThrowAwayAuthority
 from conftest import SITES
-from federation import ALICE, Member, accepts, chooses, eventually, gives_password, is_let_through, joins, shown, who
+from federation import ALICE, Member, accepts, chooses, eventually, is_let_through, joins, shown, signs_in_at_home, who
 from front import Front, PublicAddress
 from homeward import Agent, Broker
 from person import Page, Person
@@ -59,7 +59,7 @@ def test_nobody_gets_in_without_a_login(ledger: PublicAddress, alice: Person) ->
 def test_alice_signs_in_and_comes_back_to_the_page_she_asked_for(ledger: PublicAddress, visitor: Visitor) -> None:
     visitor.page.goto(f"{ledger.url}/books/2026?page=2&sort=name")
     chooses(visitor, "Alpha")
-    gives_password(visitor, ALICE)
+    signs_in_at_home(visitor, ALICE)
     visitor.sees("Ledger")
     visitor.reads("#who", "alice@alpha")
     visitor.reads("#path", "/books/2026?page=2&sort=name")
