@@ -88,9 +88,19 @@ pub enum ConfigError {
     /// The section [gate].
     #[error("[gate] {0}")]
     Gate(&'static str),
-    /// Nowhere to write.
-    #[error("set [relying_party] credentials_dir: the recipe has files to write")]
-    NoCredentialsDir,
+    /// No such way.
+    #[error("the recipe {recipe} has no way {way:?} of writing; its ways are: {}", known.join(", "))]
+    UnknownWay {
+        /// Its name.
+        recipe: String,
+        /// The way.
+        way: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
+    /// A way with files, and nowhere to put them.
+    #[error("set [relying_party] credentials_dir: the recipe's way of writing has files of its own")]
+    CredentialsDir,
     /// A folder that the application cannot enter.
     #[error("credentials_dir must be outside data_dir when owner is set: data_dir is closed to everyone but the agent")]
     CredentialsInDataDir,
