@@ -12,6 +12,7 @@ mod client;
 mod client_jwks;
 mod client_key;
 mod client_policy;
+mod home_user;
 mod identity;
 mod instance;
 mod liveness;
@@ -51,6 +52,7 @@ pub use client::{
 pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError, alg_name};
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use client_policy::{ClientPolicyChange, ClientPolicyError, PolicyConflict, sector};
+pub use home_user::{CutOffs, Departure, HomeUser, HomeUsers, Standing};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,
@@ -88,6 +90,8 @@ pub struct Registry {
     pub registrations: Table<Registration>,
     /// For who registers clients of them.
     pub clients: Table<RegisteredClient>,
+    /// For who completes logins, and for homes that take back their word.
+    pub home_users: HomeUsers,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     touched: broadcast::Sender<Arc<Touched>>,
 }
@@ -101,11 +105,12 @@ impl Registry {
         let instances = Table::new(store.clone());
         let edges = Table::new(store.clone());
         let (registrations, clients) = (Table::new(store.clone()), Table::new(store.clone()));
+        let home_users = HomeUsers::new(store.clone());
         // Begun before the tables are read, so that no change falls between.
         let changes = store.watch(TABLES);
         let (publish, snapshot) = watch::channel(Arc::default());
         let touched = broadcast::Sender::new(TOUCHED_BACKLOG);
-        let registry = Self { instances, edges, registrations, clients, snapshot, touched };
+        let registry = Self { instances, edges, registrations, clients, home_users, snapshot, touched };
         publish.send_replace(Arc::new(Snapshot::load(&registry).await?));
         Ok((registry.clone(), registry.follow(changes, publish)))
     }
