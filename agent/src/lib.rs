@@ -31,6 +31,7 @@ mod conversation;
 mod health;
 mod home;
 mod key_set;
+mod provider;
 mod random;
 mod recovery;
 mod renewal;
