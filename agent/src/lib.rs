@@ -18,6 +18,7 @@ pub mod contact;
 pub mod disk;
 pub mod enrolment;
 pub mod identity;
+pub mod parameters;
 pub mod recipe;
 pub mod refusal;
 pub mod resources;
@@ -115,6 +116,7 @@ pub async fn run(
     let identity = Arc::new(Identity::load(data.clone())?.ok_or(RunError::NotEnrolled)?);
     let broker = Broker::new(identity.clone())?;
     let application = Application::new(config.app_url.clone(), &config.public_url)?;
+    let application = application.with_parameters(config.parameters.clone());
     let standing = Arc::new(Standing::open(data.clone())?);
     let orders = Arc::new(Orders::open(data.clone())?);
     let applier = Applier::open(config, data.clone(), standing.clone(), application.clone(), broker.clone())?;

@@ -42,6 +42,7 @@ use crate::config::{Config, RelyingPartyConfig};
 use crate::connection::Broker;
 use crate::disk::{DiskError, PrivateDir};
 use crate::recipe::relying_party::{ClientAuthMethod, RelyingParty};
+use crate::recipe::way::{CredentialFile, Target};
 use crate::resources::standing::Standing;
 use crate::resources::wanted::Versioned;
 
@@ -186,18 +187,25 @@ impl Applier {
 impl Role {
     fn has_files(&self) -> bool {
         let current = self.config.credentials_dir.join(files::CURRENT);
-        self.recipe.files.iter().all(|file| current.join(&file.name).is_file())
+        self.files().iter().all(|file| current.join(&file.name).is_file())
+    }
+
+    fn files(&self) -> &[CredentialFile] {
+        match self.recipe.way(None).map(|way| &way.target) {
+            Some(Target::Files(files)) => files,
+            _ => &[],
+        }
     }
 
     async fn put(&mut self, wanted: &ClientCredentials, proved: bool) -> Result<(), ApplyError> {
         let credentials = self.credentials(wanted).await?;
-        let rendered = render::render(&self.recipe.files, &credentials);
+        let rendered = render::render(self.files(), &credentials);
         let files = FileSet::open(&self.config.credentials_dir, self.config.owner)?;
         let unchanged = files.holds(&rendered);
         if unchanged && proved {
             return Ok(());
         }
-        if let Some(proof) = &self.recipe.proof {
+        if let Some(proof) = self.recipe.proof.0.first() {
             let down = |source| ApplyError::ApplicationDown { url: self.application.url().clone(), source };
             proof::reach(&self.application, proof).await.map_err(down)?;
         }
@@ -277,7 +285,7 @@ impl Role {
 
     async fn use_files(&self, credentials: &Credentials) -> Result<(), ApplyError> {
         reload::run(&self.config.reload, credentials).await?;
-        if let Some(proof) = &self.recipe.proof {
+        for proof in &self.recipe.proof.0 {
             proof::prove(self.patience, &self.application, proof, credentials).await?;
         }
         self.probe(credentials).await

@@ -5,7 +5,7 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use super::client_key::{ClientKey, ClientKeyError};
-use crate::recipe::relying_party::{CredentialFile, FileFormat};
+use crate::recipe::way::{CredentialFile, FileFormat};
 
 /// What the application needs for logging in at the broker.
 #[derive(Debug)]
@@ -91,7 +91,9 @@ pub(crate) fn render(files: &[CredentialFile], credentials: &Credentials) -> Vec
     values.extend([("issuer", credentials.issuer.as_str()), ("client_id", credentials.client_id.as_str())]);
     let render_one = |file: &CredentialFile| {
         let bytes = match file.format {
-            FileFormat::Json => format!("{:#}\n", file.content.render(&values)).into_bytes(),
+            FileFormat::Json | FileFormat::Env | FileFormat::Toml => {
+                format!("{:#}\n", file.content.render(&values)).into_bytes()
+            }
         };
         RenderedFile { name: file.name.clone(), bytes: bytes.into() }
     };
@@ -99,11 +101,20 @@ pub(crate) fn render(files: &[CredentialFile], credentials: &Credentials) -> Vec
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
     use crate::recipe::Recipe;
+    use crate::recipe::relying_party::RelyingParty;
+    use crate::recipe::way::Target;
+
+    pub(crate) fn files(recipe: &RelyingParty) -> &[CredentialFile] {
+        match &recipe.ways[0].target {
+            Target::Files(files) => files,
+            other => panic!("{other:?}"),
+        }
+    }
 
     fn credentials(secret: &str) -> Credentials {
         Credentials {
@@ -117,7 +128,7 @@ mod tests {
     #[test]
     fn django_allauth_gets_the_providers_setting() {
         let recipe = Recipe::embedded("django-allauth").unwrap().relying_party.unwrap();
-        let [file] = render(&recipe.files, &credentials("s3cret")).try_into().unwrap();
+        let [file] = render(files(&recipe), &credentials("s3cret")).try_into().unwrap();
         assert_eq!(file.name, "homeward_allauth.json");
         let content: Value = serde_json::from_slice(file.expose_bytes()).unwrap();
         assert_eq!(
@@ -137,7 +148,7 @@ mod tests {
     fn a_hostile_secret_changes_no_other_value_and_is_never_printed() {
         let recipe = Recipe::embedded("django-allauth").unwrap().relying_party.unwrap();
         let hostile = "\"}]}}\n{\"${client_id}";
-        let [file] = render(&recipe.files, &credentials(hostile)).try_into().unwrap();
+        let [file] = render(files(&recipe), &credentials(hostile)).try_into().unwrap();
         let content: Value = serde_json::from_slice(file.expose_bytes()).unwrap();
         assert_eq!(content["openid_connect"]["APPS"][0]["secret"], hostile);
         assert_eq!(content["openid_connect"]["APPS"][0]["client_id"], "beta");

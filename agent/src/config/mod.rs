@@ -4,7 +4,6 @@
 pub mod error;
 pub mod raw;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -15,6 +14,7 @@ use url::{Host, Url};
 use self::error::ConfigError;
 use self::raw::RawConfig;
 use crate::apply::owner::Owner;
+use crate::parameters::Parameters;
 use crate::recipe::Recipe;
 
 /// What the file comes to.
@@ -31,7 +31,7 @@ pub struct Config {
     /// Where the agent reaches the application.
     pub app_url: Url,
     /// What the recipe asks to know of this installation.
-    pub parameters: BTreeMap<String, String>,
+    pub parameters: Parameters,
     /// The application as relying party.
     pub relying_party: Option<RelyingPartyConfig>,
     /// The application as home.

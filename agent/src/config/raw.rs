@@ -11,6 +11,7 @@ use url::Url;
 use super::error::ConfigError;
 use super::{Config, HomeConfig, HomeMethod, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
 use crate::apply::owner::Owner;
+use crate::parameters::Parameters;
 use crate::recipe::Recipe;
 
 /// The file as it is written. `deploy/agent.toml` documents it.
@@ -102,9 +103,9 @@ impl TryFrom<RawConfig> for Config {
             public_url: PublicUrl::try_from(raw.public_url)?,
             display_name,
             data_dir: raw.data_dir,
-            recipe,
             app_url: check_app_url(raw.app.url)?,
-            parameters: raw.app.parameters,
+            parameters: Parameters::new(&recipe.parameters, &raw.app.parameters),
+            recipe,
             relying_party,
             home,
             portal: raw.portal.check()?,

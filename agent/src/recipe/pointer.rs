@@ -26,6 +26,11 @@ pub struct Selector {
     pub pointer: Pointer,
 }
 
+/// One place in a document that is written: an RFC 6901 pointer of member names only.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Place(Vec<String>);
+
 /// Not a pointer.
 #[derive(Debug, Error)]
 pub enum PointerError {
@@ -81,10 +86,32 @@ impl TryFrom<String> for Selector {
     }
 }
 
+impl Place {
+    /// The member names on the way there; at least one.
+    pub fn members(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Place {
+    type Error = PointerError;
+
+    fn try_from(text: String) -> Result<Self, PointerError> {
+        let path = text.strip_prefix('/').ok_or_else(|| PointerError::NoSlash(text.clone()))?;
+        Ok(Self(path.split('/').map(unescape).collect()))
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|member| write!(f, "/{}", escape(member)))
+    }
+}
+
 impl fmt::Display for Pointer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|segment| match segment {
-            Segment::Key(key) => write!(f, "/{}", key.replace('~', "~0").replace('/', "~1")),
+            Segment::Key(key) => write!(f, "/{}", escape(key)),
             Segment::Each => f.write_str("/*"),
             Segment::Where { key, value } => write!(f, "/?{key}={value}"),
         })
@@ -129,6 +156,11 @@ fn children(value: &Value) -> Vec<&Value> {
         Value::Object(members) => members.values().collect(),
         _ => Vec::new(),
     }
+}
+
+/// RFC 6901 3.
+fn escape(text: &str) -> String {
+    text.replace('~', "~0").replace('/', "~1")
 }
 
 /// RFC 6901 4: first `~1`, then `~0`, so that `~01` is `~1`.

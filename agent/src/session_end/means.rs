@@ -1,6 +1,5 @@
 //! How sessions are ended at this application: by a command, by requests, or not at all.
 
-use std::collections::BTreeMap;
 use std::process::ExitStatus;
 use std::time::Duration;
 
@@ -10,8 +9,9 @@ use thiserror::Error;
 use crate::application::{Application, ApplicationError};
 use crate::child::{self, Ended};
 use crate::conversation::Conversation;
-use crate::recipe::AppPath;
+use crate::parameters::Parameters;
 use crate::recipe::content::fill;
+use crate::recipe::path::PathTemplate;
 use crate::recipe::pointer::Pointer;
 use crate::recipe::session_end::SessionEnd;
 use crate::recipe::step::Step;
@@ -67,7 +67,7 @@ pub(super) enum EndingError {
     )]
     Refused {
         /// Where it was asked.
-        path: AppPath,
+        path: PathTemplate,
         /// Its answer.
         status: u16,
     },
@@ -75,9 +75,9 @@ pub(super) enum EndingError {
 
 impl Means {
     /// What the recipe says, with the operator's parameters in it.
-    pub(super) fn of(role: &str, recipe: Option<&SessionEnd>, parameters: &BTreeMap<String, String>) -> Self {
+    pub(super) fn of(role: &str, recipe: Option<&SessionEnd>, parameters: &Parameters) -> Self {
         let Some(recipe) = recipe else { return Self::None };
-        let missing: Vec<&str> = recipe.parameters().filter(|name| !parameters.contains_key(*name)).collect();
+        let missing: Vec<&str> = recipe.parameters().filter(|name| parameters.plain(name).is_none()).collect();
         if !missing.is_empty() {
             tracing::warn!(
                 role,
@@ -90,7 +90,7 @@ impl Means {
             return Self::Steps { steps: recipe.steps.clone(), sessions: recipe.sessions.clone() };
         }
         let values: Vec<(&str, &str)> =
-            parameters.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            recipe.parameters().filter_map(|name| Some((name, parameters.plain(name)?))).collect();
         Self::Command(recipe.command.iter().map(|argument| fill(argument, &values).to_owned()).collect())
     }
 

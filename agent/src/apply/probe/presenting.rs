@@ -10,7 +10,7 @@ use crate::application::{Application, ApplicationError};
 use crate::apply::render::{Credential, Credentials};
 use crate::config::PublicUrl;
 use crate::conversation::Conversation;
-use crate::recipe::AppPath;
+use crate::recipe::path::{CallbackPath, PathTemplate};
 use crate::recipe::probe::Probe;
 use crate::recipe::relying_party::{ClientAuthMethod, RelyingParty};
 
@@ -27,7 +27,7 @@ pub(super) enum Presenter<'a> {
         /// How its logins begin.
         steps: &'a Probe,
         /// Where they come back to.
-        callback: &'a AppPath,
+        callback: &'a CallbackPath,
         /// Where they go.
         issuer: &'a str,
     },
@@ -49,7 +49,7 @@ pub(crate) enum NotPresented {
     #[error("the application does not answer {path} ({source}), where a login begins; start it")]
     NoAnswer {
         /// Where it was asked.
-        path: AppPath,
+        path: PathTemplate,
         /// What happened.
         #[source]
         source: ApplicationError,
@@ -60,7 +60,7 @@ pub(crate) enum NotPresented {
     )]
     NoRedirect {
         /// Where it was asked.
-        path: AppPath,
+        path: PathTemplate,
         /// What it answered.
         status: u16,
         /// Where it should lead.
@@ -72,7 +72,7 @@ pub(crate) enum NotPresented {
     )]
     NoCall {
         /// Where it was answered.
-        path: AppPath,
+        path: CallbackPath,
         /// Whom it should have called.
         issuer: String,
     },
@@ -139,7 +139,7 @@ impl<'a> Presenter<'a> {
 async fn log_in(
     application: &Application,
     probe: &Probe,
-    (callback, issuer): (&AppPath, &str),
+    (callback, issuer): (&CallbackPath, &str),
     code: &str,
 ) -> Result<(), NotPresented> {
     let mut conversation = Conversation::begin(application, None);
@@ -154,9 +154,11 @@ async fn log_in(
         return Err(NotPresented::NoRedirect { path: path.clone(), status: answer.status, issuer: issuer.to_owned() });
     };
     // RFC 9207 2: an answer says whose it is.
-    let query = [("code", code), ("state", &state), ("iss", issuer)];
+    let own = callback.query();
+    let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let query: Vec<(&str, &str)> = own.chain([("code", code), ("state", state.as_str()), ("iss", issuer)]).collect();
     // The code is refused, so the application shows some error: which, is its own affair.
-    if let Err(error) = conversation.arrive(callback, &query).await {
+    if let Err(error) = conversation.arrive(&callback.path, &query).await {
         tracing::debug!(%error, path = %callback, "the application's answer to a probe");
     }
     Ok(())
