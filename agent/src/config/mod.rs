@@ -97,7 +97,8 @@ impl Config {
 
     /// Whether browsers are to reach the portal.
     pub(crate) fn has_portal(&self) -> bool {
-        self.home.is_some()
+        let role = self.relying_party.as_ref().and(self.recipe.relying_party.as_ref());
+        self.home.is_some() || role.is_some_and(|role| role.gate.is_some())
     }
 
     /// Where a login at this home starts, for the broker to send browsers to.

@@ -12,14 +12,20 @@ use tonic::metadata::MetadataMap;
 use super::configuration::sentence;
 use super::finding::Finding;
 use crate::clock;
+use crate::config::Config;
 use crate::connection::{Broker, DialError};
 use crate::identity::Identity;
+use crate::recipe::relying_party::Gate;
 
-/// How far this machine's clock may be from the broker's: tokens are good for minutes, certificates for a day.
-const TOLERATED_SKEW: time::Duration = time::Duration::seconds(60);
+/// How far this machine's clock may be from the broker's: tokens are good for minutes, certificates for a day. The signed
+/// requests of django-simple-sso are good for five seconds.
+pub(super) fn tolerated_skew(config: &Config) -> time::Duration {
+    let gate = config.relying_party.as_ref().and(config.recipe.relying_party.as_ref()).and_then(|role| role.gate);
+    time::Duration::seconds(if gate == Some(Gate::SimpleSso) { 5 } else { 60 })
+}
 
 /// Asks for nothing but the public trust bundles, and reads the time at which the answer was sent.
-pub(super) async fn check(broker: &Broker, identity: &Identity) -> Vec<Finding> {
+pub(super) async fn check(broker: &Broker, identity: &Identity, tolerated: time::Duration) -> Vec<Finding> {
     const ABOUT: &str = "broker";
     let channel = match broker.connect_without_certificate().await {
         Ok(channel) => channel,
@@ -32,7 +38,7 @@ pub(super) async fn check(broker: &Broker, identity: &Identity) -> Vec<Finding> 
     match &answer {
         Ok(answer) => {
             let there = Finding::ok(ABOUT, format!("It answers at {}, and it is the right one.", identity.agent_url()));
-            vec![there, clock_difference(answer.metadata(), asked_at, answered_at)]
+            vec![there, clock_difference(answer.metadata(), (asked_at, answered_at), tolerated)]
         }
         Err(status) => {
             let sentence =
@@ -56,10 +62,14 @@ pub(super) fn unreachable(error: &DialError, identity: &Identity) -> Finding {
     Finding::error("broker", sentence(&error.to_string()), remedy)
 }
 
-fn clock_difference(metadata: &MetadataMap, asked_at: OffsetDateTime, answered_at: OffsetDateTime) -> Finding {
+fn clock_difference(
+    metadata: &MetadataMap,
+    (asked_at, answered_at): (OffsetDateTime, OffsetDateTime),
+    tolerated: time::Duration,
+) -> Finding {
     let date = metadata.get("date").and_then(|date| date.to_str().ok());
     match date.and_then(|date| OffsetDateTime::parse(date, &Rfc2822).ok()) {
-        Some(broker) => judge(broker, asked_at, answered_at, TOLERATED_SKEW),
+        Some(broker) => judge(broker, (asked_at, answered_at), tolerated),
         None => {
             let remedy = "compare by hand: date -u here and on the broker's machine";
             Finding::warning("clock", "The broker did not say what time it has.", remedy)
@@ -70,8 +80,7 @@ fn clock_difference(metadata: &MetadataMap, asked_at: OffsetDateTime, answered_a
 /// How far apart the clocks are. The broker wrote down whole seconds, rounded down, at some moment between the two.
 fn judge(
     broker: OffsetDateTime,
-    asked_at: OffsetDateTime,
-    answered_at: OffsetDateTime,
+    (asked_at, answered_at): (OffsetDateTime, OffsetDateTime),
     tolerated: time::Duration,
 ) -> Finding {
     let latest_there = broker + time::Duration::SECOND;
@@ -117,7 +126,7 @@ mod tests {
             (ms(9_000), ms(9_100), Verdict::Warning, "8 s ahead of"),
             (ms(-100_000), ms(-99_000), Verdict::Warning, "99 s behind"),
         ] {
-            let finding = judge(broker, broker + asked, broker + answered, limit);
+            let finding = judge(broker, (broker + asked, broker + answered), limit);
             assert!(finding.verdict == verdict && finding.sentence.contains(says), "{finding:?}");
         }
     }

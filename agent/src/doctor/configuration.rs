@@ -1,11 +1,14 @@
 //! The configuration file, and whether it gives the recipe all that the recipe asks for.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::finding::Finding;
 use crate::config::Config;
 use crate::config::error::ConfigError;
+use crate::parameters::ParameterError;
+use crate::recipe::way::Target;
 
 const ABOUT: &str = "configuration";
 
@@ -44,14 +47,38 @@ fn open_to_others(path: &Path) -> Option<Finding> {
     })
 }
 
-fn missing_parameters(config: &Config) -> Option<Finding> {
-    let given = |name: &str| config.parameters.contains_key(name);
-    let missing: Vec<&str> = config.recipe.parameters.keys().map(String::as_str).filter(|name| !given(name)).collect();
-    let first = missing.first()?;
-    let what = config.recipe.parameters.get(*first).map(String::as_str).unwrap_or_default();
-    let sentence = format!("The recipe asks for {}, and what needs them is left out.", missing.join(", "));
-    let remedy = format!("set them below [app.parameters]; {first}: {what}");
-    Some(Finding::warning("parameters", sentence, remedy))
+/// What the configured roles need to know of the installation. What only another way of writing credentials would need is
+/// not missing.
+fn missing_parameters(config: &Config) -> Vec<Finding> {
+    let refused = |name: &str| config.parameters.value(name).err();
+    needed(config)
+        .into_iter()
+        .filter_map(refused)
+        .map(|error| {
+            let remedy = match &error {
+                ParameterError::Missing(name) => {
+                    let what = config.recipe.parameters.get(name).map(String::as_str).unwrap_or_default();
+                    format!("below [app.parameters]: {name} = \"…\"  # {what}")
+                }
+                _ => "mend the file, and run the doctor as the agent's own user".to_owned(),
+            };
+            Finding::warning("parameters", sentence(&error.to_string()), remedy)
+        })
+        .collect()
+}
+
+fn needed(config: &Config) -> BTreeSet<&str> {
+    let party = config.relying_party.as_ref().and(config.recipe.relying_party.as_ref());
+    let home = config.home.as_ref().and(config.recipe.home.as_ref());
+    let of_way = party.and_then(|role| role.way(None)).into_iter().flat_map(|way| match &way.target {
+        Target::Files(_) => Vec::new(),
+        Target::Merge(files) => files.iter().map(|file| file.file.name()).collect(),
+        Target::Rows(rows) => rows.iter().map(|row| row.database.name()).collect(),
+        Target::Items(items) => items.read.placeholders().chain(items.write.placeholders()).collect(),
+    });
+    let session_ends = party.and_then(|role| role.session_end.as_ref()).into_iter();
+    let session_ends = session_ends.chain(home.and_then(|role| role.session_end.as_ref()));
+    of_way.chain(session_ends.flat_map(|session_end| session_end.parameters())).collect()
 }
 
 /// Errors begin in lower case and end without a full stop.

@@ -7,23 +7,48 @@ use std::path::Path;
 
 use super::finding::Finding;
 use super::{Enrolled, Patient};
+use crate::application::Application;
 use crate::apply::files::CURRENT;
 use crate::config::RelyingPartyConfig;
+use crate::conversation::Conversation;
+use crate::recipe::relying_party::Proof;
+use crate::recipe::way::Target;
 use crate::resources::applied::Applied;
 
 const ABOUT: &str = "credentials";
 
-/// What is in place.
-pub(super) fn check(patient: &Patient<'_>) -> Vec<Finding> {
+/// What is in place, and what the running application shows of it.
+pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
     let config = patient.config;
     let (Some(role), Some(recipe)) = (&config.relying_party, &config.recipe.relying_party) else { return Vec::new() };
-    let Some(Enrolled { applied, .. }) = &patient.enrolled else { return Vec::new() };
+    let Some(Enrolled { applied, identity }) = &patient.enrolled else { return Vec::new() };
     let mut findings = vec![in_effect(applied, &config.recipe.title)];
-    if applied.client_id.is_some() {
+    let Some(client_id) = &applied.client_id else { return findings };
+    if let Some(Target::Files(files)) = recipe.way(None).map(|way| &way.target) {
         let current = role.credentials_dir.join(CURRENT);
-        findings.extend(recipe.files.iter().filter_map(|file| file_problem(&current.join(&file.name), role)));
+        findings.extend(files.iter().filter_map(|file| file_problem(&current.join(&file.name), role)));
+    }
+    let issuer = identity.issuer();
+    let values = [("issuer", issuer.as_str()), ("client_id", client_id)];
+    for proof in &recipe.proof.0 {
+        findings.extend(not_shown(&patient.application, proof, &values).await);
     }
     findings
+}
+
+/// Whether the application still shows what it was seen to use: somebody may have changed it since by hand.
+async fn not_shown(application: &Application, proof: &Proof, values: &[(&str, &str)]) -> Option<Finding> {
+    // That it does not answer is said elsewhere.
+    let answer = Conversation::begin(application, None).take(&proof.request, values).await.ok()?;
+    let wanted = proof.equals.render(values);
+    (!proof.pointer.select(&answer.body).contains(&&wanted)).then(|| {
+        let path = &proof.request.path;
+        let sentence =
+            format!("The application answers {path} with {}, and does not show the client there.", answer.status);
+        let remedy =
+            "restart the agent, which writes its credentials again; homeward-agent recipe test shows the answer";
+        Finding::error(ABOUT, sentence, remedy)
+    })
 }
 
 fn in_effect(applied: &Applied, title: &str) -> Finding {

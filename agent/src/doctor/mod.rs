@@ -19,6 +19,8 @@ mod home_methods;
 mod identity;
 mod issuer;
 mod public_address;
+mod recipe_checks;
+mod version;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -70,7 +72,7 @@ pub(crate) async fn examine(path: &Path, now: OffsetDateTime, progress: &impl Fn
         }
     };
     if let Some(Enrolled { identity, .. }) = &patient.enrolled {
-        let asked = patiently("asking the broker …", progress, Box::pin(of_broker(identity)));
+        let asked = patiently("asking the broker …", progress, Box::pin(of_broker(identity, &config)));
         findings.extend(asked.await);
         let issuer = identity.issuer();
         let asked = issuer::check(&patient.wire, &config, &issuer);
@@ -81,9 +83,13 @@ pub(crate) async fn examine(path: &Path, now: OffsetDateTime, progress: &impl Fn
     findings.extend(of_application);
     let looked = patiently("looking at the public address …", progress, public_address::check(&patient));
     findings.extend(looked.await);
-    findings.extend(credentials::check(&patient));
+    let asked = patiently("asking which credentials the application has …", progress, credentials::check(&patient));
+    findings.extend(asked.await);
     if is_up {
+        findings.extend(version::check(&config, &patient.application).await);
         findings.extend(cookies::check(&config, &patient.application).await);
+        let asked = patiently("asking what the recipe asks …", progress, recipe_checks::check(&patient));
+        findings.extend(asked.await);
     }
     let tried = patiently("trying the home methods …", progress, home_methods::check(&config));
     findings.extend(tried.await);
@@ -96,6 +102,7 @@ impl<'a> Patient<'a> {
         let refused = |sentence: String| Box::new(Finding::error("application", sentence, NO_CLIENT));
         let application = Application::new(config.app_url.clone(), &config.public_url);
         let application = application.map_err(|error| refused(configuration::sentence(&error.to_string())))?;
+        let application = application.with_parameters(config.parameters.clone());
         let wire = Wire::new(None).map_err(|error| refused(configuration::sentence(&error.to_string())))?;
         let enrolled = loaded.map(|(data, identity)| Enrolled {
             identity: Arc::new(identity),
@@ -106,9 +113,9 @@ impl<'a> Patient<'a> {
     }
 }
 
-async fn of_broker(identity: &Arc<Identity>) -> Vec<Finding> {
+async fn of_broker(identity: &Arc<Identity>, config: &Config) -> Vec<Finding> {
     match Broker::new(identity.clone()) {
-        Ok(broker) => broker::check(&broker, identity).await,
+        Ok(broker) => broker::check(&broker, identity, broker::tolerated_skew(config)).await,
         Err(error) => vec![broker::unreachable(&error, identity)],
     }
 }
