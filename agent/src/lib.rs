@@ -30,10 +30,13 @@ mod child;
 mod clock;
 mod conversation;
 mod database;
+mod doctor;
 mod health;
 mod home;
 mod key_set;
+mod provider;
 mod random;
+mod reachability;
 mod recovery;
 mod renewal;
 mod session_end;
@@ -137,7 +140,7 @@ pub async fn run(
         session_ends,
     };
     let portal_side = Portal::new(config, &identity, broker.clone(), application, at_home.clone())?;
-    let pages = http::router(portal_side);
+    let pages = http::router(portal_side).merge(reachability::routes(&config.portal, identity.reachability_key()));
 
     tracing::info!(instance = %identity.instance(), "the agent runs");
     let proving = tokio::spawn(prover.run(for_credentials.clone()));

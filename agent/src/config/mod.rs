@@ -95,6 +95,12 @@ impl Config {
         Self::try_from(raw)
     }
 
+    /// Whether browsers are to reach the portal.
+    pub(crate) fn has_portal(&self) -> bool {
+        let role = self.relying_party.as_ref().and(self.recipe.relying_party.as_ref());
+        self.home.is_some() || role.is_some_and(|role| role.gate.is_some())
+    }
+
     /// Where a login at this home starts, for the broker to send browsers to.
     pub fn portal_url(&self) -> String {
         format!("{}{}login", self.public_url.origin(), self.portal.path)
@@ -124,6 +130,11 @@ impl PublicUrl {
     pub fn authority(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// Host only: what cookies are for.
+    pub fn host(&self) -> String {
+        self.0.host_str().unwrap_or_default().to_owned()
     }
 
     /// `https`, or `http`.
