@@ -9,6 +9,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::error::ConfigError;
+use super::gate::RawGate;
 use super::{Config, HomeConfig, HomeMethod, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
@@ -32,6 +33,8 @@ pub struct RawConfig {
     app: RawApp,
     /// The application as relying party.
     relying_party: Option<RawRelyingParty>,
+    /// The agent as relying party in the application's stead.
+    gate: Option<RawGate>,
     /// The application as home.
     home: Option<RawHome>,
     /// The agent's portal.
@@ -50,7 +53,7 @@ struct RawApp {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRelyingParty {
-    credentials_dir: PathBuf,
+    credentials_dir: Option<PathBuf>,
     owner: Option<String>,
     group: Option<String>,
     #[serde(default)]
@@ -98,6 +101,7 @@ impl TryFrom<RawConfig> for Config {
             return Err(ConfigError::NoRole);
         }
         let relying_party = raw.relying_party.map(|raw_role| raw_role.check(&raw.data_dir, &recipe)).transpose()?;
+        let gate = RawGate::check(raw.gate, relying_party.as_ref().and(recipe.relying_party.as_ref()))?;
         let home = raw.home.map(|home| home.check(&recipe)).transpose()?;
         Ok(Self {
             public_url: PublicUrl::try_from(raw.public_url)?,
@@ -107,6 +111,7 @@ impl TryFrom<RawConfig> for Config {
             parameters: Parameters::new(&recipe.parameters, &raw.app.parameters),
             recipe,
             relying_party,
+            gate,
             home,
             portal: raw.portal.check()?,
         })
@@ -115,17 +120,20 @@ impl TryFrom<RawConfig> for Config {
 
 impl RawRelyingParty {
     fn check(self, data_dir: &Path, recipe: &Recipe) -> Result<RelyingPartyConfig, ConfigError> {
-        if recipe.relying_party.is_none() {
+        let Some(role) = &recipe.relying_party else {
             return Err(ConfigError::RoleNotInRecipe { recipe: recipe.name.clone(), role: "relying_party" });
-        }
-        if self.credentials_dir.is_relative() {
+        };
+        // A gate's credentials are the agent's own, and nobody else's.
+        let own = || role.gate.map(|_| data_dir.join("gate"));
+        let credentials_dir = self.credentials_dir.or_else(own).ok_or(ConfigError::NoCredentialsDir)?;
+        if credentials_dir.is_relative() {
             return Err(ConfigError::RelativePath("[relying_party] credentials_dir"));
         }
-        if self.owner.is_some() && self.credentials_dir.starts_with(data_dir) {
+        if self.owner.is_some() && credentials_dir.starts_with(data_dir) {
             return Err(ConfigError::CredentialsInDataDir);
         }
         let owner = Owner::resolve(self.owner.as_deref(), self.group.as_deref())?;
-        Ok(RelyingPartyConfig { credentials_dir: self.credentials_dir, owner, reload: self.reload })
+        Ok(RelyingPartyConfig { credentials_dir, owner, reload: self.reload })
     }
 }
 
