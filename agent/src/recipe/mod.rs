@@ -43,6 +43,7 @@ use self::version::Version;
 #[rustfmt::skip]
 const EMBEDDED: &[(&str, &str)] = &[
     ("django-allauth", include_str!("../../recipes/django-allauth.toml")),
+    ("django-social-auth", include_str!("../../recipes/django-social-auth.toml")),
 ];
 
 /// What the agent knows of one application.
