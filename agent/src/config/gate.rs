@@ -44,14 +44,20 @@ impl RawGate {
     /// What it comes to, for a relying party that is configured; `None` if its recipe has no gate.
     pub(super) fn check(raw: Option<Self>, recipe: Option<&RelyingParty>) -> Result<Option<GateConfig>, ConfigError> {
         let Some(speaks) = recipe.and_then(|recipe| recipe.gate) else {
-            return if raw.is_some() { Err(ConfigError::Gate("the recipe has no gate: leave the section out")) } else { Ok(None) };
+            return if raw.is_some() {
+                Err(ConfigError::Gate("the recipe has no gate: leave the section out"))
+            } else {
+                Ok(None)
+            };
         };
         let Self { ca_file, clients } = raw.unwrap_or_default();
         if ca_file.iter().chain(clients.iter().map(|client| &client.private_key_file)).any(|path| path.is_relative()) {
             return Err(ConfigError::Gate("ca_file and private_key_file must be absolute paths"));
         }
         if (speaks == Gate::SimpleSso) == clients.is_empty() {
-            return Err(ConfigError::Gate("clients are for recipes that speak django-simple-sso, and those need at least one"));
+            return Err(ConfigError::Gate(
+                "clients are for recipes that speak django-simple-sso, and those need at least one",
+            ));
         }
         clients.iter().try_for_each(SsoClient::check)?;
         let twice = |(position, client): (usize, &SsoClient)| {
@@ -68,7 +74,9 @@ impl SsoClient {
     fn check(&self) -> Result<(), ConfigError> {
         let key = (1..=64).contains(&self.public_key.len()) && self.public_key.bytes().all(|b| b.is_ascii_graphic());
         if !key {
-            return Err(ConfigError::Gate("clients: public_key has 1 to 64 letters and digits, as the client's settings say it"));
+            return Err(ConfigError::Gate(
+                "clients: public_key has 1 to 64 letters and digits, as the client's settings say it",
+            ));
         }
         let plain = self.redirect.query().is_none() && self.redirect.fragment().is_none();
         let scheme = matches!(self.redirect.scheme(), "https" | "http") && self.redirect.username().is_empty();

@@ -270,6 +270,38 @@ mod tests {
     }
 
     #[test]
+    fn a_gate_needs_no_folder_and_its_clients_are_checked() {
+        let with = |recipe: &str, gate: &str| {
+            parse(&format!(
+                "public_url = 'https://beta.example'\ndata_dir = '/var/lib/agent'\nrecipe = '{recipe}'\n\
+                 [app]\nurl = 'http://127.0.0.1:1'\n[relying_party]\n{gate}"
+            ))
+        };
+        let config = with("nginx-auth-request", "").unwrap();
+        assert_eq!(config.gate.as_ref().unwrap().speaks, crate::recipe::relying_party::Gate::AuthRequest);
+        assert_eq!(config.gate_callback_url(), "https://beta.example/homeward/gate/callback");
+        let client = |rest: &str| format!("{{ public_key = 'p1', private_key_file = '/k', redirect = '{rest}' }}");
+        let good = client("https://app.example/client/");
+        let sso = |clients: &str| with("django-simple-sso", &format!("[gate]\nclients = [{clients}]"));
+        assert_eq!(sso(&good).unwrap().gate.unwrap().clients.len(), 1);
+        for bad in [
+            String::new(),
+            format!("{good}, {good}"),
+            client("https://app.example/client"),
+            client("ftp://app.example/"),
+            good.replace("/k", "k"),
+            good.replace("p1", "p 1"),
+        ] {
+            assert!(matches!(sso(&bad), Err(ConfigError::Gate(_))), "{bad}");
+        }
+        let stray = with("nginx-auth-request", &format!("[gate]\nclients = [{good}]"));
+        assert!(matches!(stray, Err(ConfigError::Gate(_))));
+        let none = with("django-allauth", "credentials_dir = '/srv/c'\n[gate]");
+        assert!(matches!(none, Err(ConfigError::Gate(_))));
+        assert!(matches!(with("django-allauth", ""), Err(ConfigError::NoCredentialsDir)));
+    }
+
+    #[test]
     fn an_instance_without_a_role_has_nothing_to_do() {
         let text = GOOD.replace("[home]", "").replace("[relying_party]", "").replace("credentials_dir", "# ");
         assert!(matches!(parse(&text), Err(ConfigError::NoRole)));

@@ -97,7 +97,9 @@ struct Waiting {
 #[derive(Debug, Error)]
 pub(crate) enum GateError {
     /// The broker has sent no credentials yet, or they are not proved.
-    #[error("the broker has not sent this instance's client credentials yet, or they are not proved; see homeward-agent status")]
+    #[error(
+        "the broker has not sent this instance's client credentials yet, or they are not proved; see homeward-agent status"
+    )]
     NotReady,
     /// An answer without the cookie of its request.
     #[error("an answer came to a login that this browser did not begin here, or whose cookie it has lost")]

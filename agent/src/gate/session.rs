@@ -113,7 +113,11 @@ fn fitting(mut groups: Vec<String>) -> Vec<String> {
     });
     let fit = fit.count();
     if fit < groups.len() {
-        tracing::warn!(groups = groups.len(), fit, "a user has more groups than a cookie holds; map fewer in the trust edge");
+        tracing::warn!(
+            groups = groups.len(),
+            fit,
+            "a user has more groups than a cookie holds; map fewer in the trust edge"
+        );
         groups.truncate(fit);
     }
     groups

@@ -43,7 +43,9 @@ use self::version::Version;
 #[rustfmt::skip]
 const EMBEDDED: &[(&str, &str)] = &[
     ("django-allauth", include_str!("../../recipes/django-allauth.toml")),
+    ("django-simple-sso", include_str!("../../recipes/django-simple-sso.toml")),
     ("django-social-auth", include_str!("../../recipes/django-social-auth.toml")),
+    ("nginx-auth-request", include_str!("../../recipes/nginx-auth-request.toml")),
 ];
 
 /// What the agent knows of one application.

@@ -139,9 +139,7 @@ impl<'a> Presenter<'a> {
                 NotPresented::NoCall { path: (*callback).clone(), issuer: (*issuer).to_owned() }
             }
             Self::Agent { credentials, .. } => NotPresented::NoTokenEndpoint { issuer: credentials.issuer.clone() },
-            Self::Gate(provider) => {
-                NotPresented::NoTokenEndpoint { issuer: provider.registration().issuer.clone() }
-            }
+            Self::Gate(provider) => NotPresented::NoTokenEndpoint { issuer: provider.registration().issuer.clone() },
         }
     }
 }

@@ -63,7 +63,9 @@ pub(crate) enum RequestRefused {
     #[error("Failed to process the request: it lacks what it must have")]
     BadRequest,
     /// A client that takes itself for another address than the operator does.
-    #[error("Failed to process the request: {found:?} is not below {expected}, which is configured for this client; check that the client knows its own address behind its proxy")]
+    #[error(
+        "Failed to process the request: {found:?} is not below {expected}, which is configured for this client; check that the client knows its own address behind its proxy"
+    )]
     Elsewhere {
         /// Where it wants its users.
         found: String,
