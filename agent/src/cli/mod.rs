@@ -107,7 +107,7 @@ impl Command {
             Verb::Doctor => doctor::carry_out(&self.config, report).await,
             Verb::Rebootstrap(rebootstrap) => rebootstrap.carry_out(&self.config, report).await,
             Verb::Report(verb) => verb.carry_out(&self.config, report).await,
-            Verb::Recipe(verb) => verb.carry_out(report),
+            Verb::Recipe(verb) => verb.carry_out(&self.config, report),
             Verb::Config(verb) => verb.carry_out(&self.config, report),
         }
     }
