@@ -37,6 +37,7 @@ mod provider;
 mod random;
 mod reachability;
 mod recovery;
+mod rehearsal;
 mod renewal;
 mod session_end;
 mod sync;

@@ -5,11 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{Failure, Output, Report};
+use super::layout::Layout;
+use super::password::{self, PasswordError};
+use super::{Failure, Output, Report, load, print_json};
 use crate::config::Config;
+use crate::doctor::finding::Verdict;
 use crate::recipe;
 use crate::recipe::library::{Library, Shelved};
 use crate::recipe::way::Way;
+use crate::rehearsal::act::Act;
+use crate::rehearsal::{self, Typed};
 
 /// Recipes.
 #[derive(Debug, Subcommand)]
@@ -21,6 +26,12 @@ pub(super) enum Recipe {
         /// Its name.
         name: String,
     },
+    /// Tries the configured recipe at the application that is there, and says what it makes of each answer. Writes nothing.
+    Test {
+        /// Signs this user in and out again, with the password that is asked for, or is the first line of standard input.
+        #[arg(long, value_name = "NAME")]
+        username: Option<String>,
+    },
     /// Reads a recipe file and says what it comes to, or what is wrong with it.
     Check {
         /// The file.
@@ -28,12 +39,18 @@ pub(super) enum Recipe {
     },
 }
 
+/// Some of it is not as the recipe says.
+#[derive(Debug, thiserror::Error)]
+#[error("{0} of these are not as the recipe says")]
+struct NotAsTheRecipeSays(usize);
+
 impl Recipe {
-    pub(super) fn carry_out(self, config: &Path, report: Report) -> Result<(), Failure> {
+    pub(super) async fn carry_out(self, config: &Path, report: Report) -> Result<(), Failure> {
         match self {
             Self::List => list(&Config::library(config), report),
             Self::Show { name } => show(&Config::library(config), &name, report),
             Self::Check { file } => check(&file, report),
+            Self::Test { username } => test(config, username, report).await,
         }
     }
 }
@@ -60,7 +77,7 @@ fn show(library: &Library, name: &str, report: Report) -> Result<(), Failure> {
     match report.0 {
         Output::Table => print!("{text}"),
         Output::Json => {
-            report.one(&[("name", json!(name)), ("from", json!(source.to_string())), ("toml", json!(text))])
+            report.one(&[("name", json!(name)), ("from", json!(source.to_string())), ("toml", json!(text))]);
         }
     }
     Ok(())
@@ -80,6 +97,38 @@ fn check(file: &Path, report: Report) -> Result<(), Failure> {
         ("checks", json!(recipe.checks.len())),
     ]);
     Ok(())
+}
+
+async fn test(config: &Path, username: Option<String>, report: Report) -> Result<(), Failure> {
+    let config = load(config)?;
+    let typed = username.map(typed).transpose().map_err(Failure::refused)?;
+    // On the heap: it holds every conversation that is held.
+    let acts = Box::pin(rehearsal::rehearse(&config, typed.as_ref())).await.map_err(Failure::refused)?;
+    match report.0 {
+        Output::Json => print_json(&json!({ "recipe": config.recipe.name, "steps": acts })),
+        Output::Table => {
+            let layout = Layout::for_terminal();
+            for act in &acts {
+                layout.print(act.verdict, &act.part, &line(act), None);
+            }
+        }
+    }
+    match acts.iter().filter(|act| act.verdict == Verdict::Error).count() {
+        0 => Ok(()),
+        wrong => Err(Failure::refused(NotAsTheRecipeSays(wrong))),
+    }
+}
+
+/// What was asked, what came, and what that means.
+fn line(act: &Act) -> String {
+    let asked = act.request.as_ref().map(|request| format!("{request} "));
+    let status = act.status.map(|status| format!("→ {status}: "));
+    format!("{}{}{}", asked.unwrap_or_default(), status.unwrap_or_default(), act.meaning)
+}
+
+fn typed(username: String) -> Result<Typed, PasswordError> {
+    let password = password::ask(&format!("Password of {username} (shown to the application only): "))?;
+    Ok(Typed { username, password })
 }
 
 fn roles(recipe: &recipe::Recipe) -> Vec<&'static str> {
