@@ -313,8 +313,7 @@ impl Provider {
         let client = self.client(known)?;
         let request = client.exchange_code(AuthorizationCode::new(code.expose_secret().to_owned()));
         let request = request.set_pkce_verifier(PkceCodeVerifier::new(pending.verifier.clone()));
-        let http = |request| self.wire.send(request);
-        request.request_async(&http).await.map_err(|error| match error {
+        request.request_async(&self.wire).await.map_err(|error| match error {
             RequestTokenError::ServerResponse(refusal) => {
                 ProviderError::NotRedeemed(ErrorCode::from(refusal.error().to_string().as_str()))
             }

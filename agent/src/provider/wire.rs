@@ -7,6 +7,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use openidconnect::AsyncHttpClient;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
@@ -163,6 +165,16 @@ impl Wire {
         let name = url.host_str().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(name).map_err(|_| WireError::Address)?;
         Ok(Box::new(self.tls.connect(name, stream).await.map_err(WireError::Unreachable)?))
+    }
+}
+
+/// What the library's requests go over.
+impl<'c> AsyncHttpClient<'c> for Wire {
+    type Error = WireError;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Vec<u8>>, WireError>> + Send + 'c>>;
+
+    fn call(&'c self, request: Request<Vec<u8>>) -> Self::Future {
+        Box::pin(self.send(request))
     }
 }
 

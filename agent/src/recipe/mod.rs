@@ -44,6 +44,8 @@ use self::version::Version;
 #[rustfmt::skip]
 const EMBEDDED: &[(&str, &str)] = &[
     ("django-allauth", include_str!("../../recipes/django-allauth.toml")),
+    ("django-simple-sso", include_str!("../../recipes/django-simple-sso.toml")),
+    ("nginx-auth-request", include_str!("../../recipes/nginx-auth-request.toml")),
 ];
 
 /// What the agent knows of one application.

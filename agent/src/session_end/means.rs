@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::application::{Application, ApplicationError};
 use crate::child::{self, Ended};
 use crate::conversation::Conversation;
+use crate::disk::DiskError;
 use crate::parameters::Parameters;
 use crate::recipe::content::fill;
 use crate::recipe::path::PathTemplate;
@@ -61,6 +62,9 @@ pub(super) enum EndingError {
     /// The application.
     #[error(transparent)]
     Application(#[from] ApplicationError),
+    /// The gate's own list.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// It took the request and did not do it.
     #[error(
         "the application answered the request to {path} with status {status} and ended no sessions; check the recipe"
