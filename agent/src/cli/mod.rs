@@ -7,6 +7,8 @@
 mod config;
 mod doctor;
 mod enrol;
+mod layout;
+mod password;
 mod rebootstrap;
 mod recipe;
 mod report;
@@ -107,7 +109,7 @@ impl Command {
             Verb::Doctor => doctor::carry_out(&self.config, report).await,
             Verb::Rebootstrap(rebootstrap) => rebootstrap.carry_out(&self.config, report).await,
             Verb::Report(verb) => verb.carry_out(&self.config, report).await,
-            Verb::Recipe(verb) => verb.carry_out(report),
+            Verb::Recipe(verb) => verb.carry_out(&self.config, report).await,
             Verb::Config(verb) => verb.carry_out(&self.config, report),
         }
     }

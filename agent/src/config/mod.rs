@@ -18,6 +18,7 @@ use self::raw::RawConfig;
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
 use crate::recipe::Recipe;
+use crate::recipe::library::Library;
 
 /// What the file comes to.
 #[derive(Debug, Clone)]
@@ -90,6 +91,18 @@ pub struct PortalConfig {
 }
 
 impl Config {
+    /// The recipes that a file leads to. The rest of it is looked at by nobody: whoever chooses a recipe has not written
+    /// it yet, and without a file there are those that come with the agent.
+    pub fn library(path: &Path) -> Library {
+        #[derive(Deserialize)]
+        struct Folders {
+            #[serde(default)]
+            recipe_dirs: Vec<PathBuf>,
+        }
+        let folders = std::fs::read_to_string(path).ok().and_then(|text| toml::from_str::<Folders>(&text).ok());
+        Library::new(folders.map(|folders| folders.recipe_dirs).unwrap_or_default())
+    }
+
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)

@@ -4,8 +4,8 @@
 //! another: the configuration, who the instance is, the broker and its issuer, the application, the way of browsers to the
 //! portal, what the application holds, and what the recipe knows of it.
 //!
-//! The doctor changes nothing: it takes no lock, writes no file, shows the broker no certificate and signs nobody in. So
-//! it may run beside the agent as well as before its first start; only if nobody serves the portal it does so itself, for
+//! The doctor changes nothing: it takes no lock, writes no file, shows the broker no certificate and signs nobody in (it
+//! begins a login at the application, which nobody finishes). So it may run beside the agent as well as before its first start; only if nobody serves the portal it does so itself, for
 //! the moment in which it looks at the reverse proxy.
 
 pub(crate) mod finding;
@@ -13,14 +13,15 @@ pub(crate) mod finding;
 mod application;
 mod broker;
 mod configuration;
-mod cookies;
+pub(crate) mod cookies;
 mod credentials;
 mod home_methods;
 mod identity;
 mod issuer;
+pub(crate) mod login;
 mod public_address;
 mod recipe_checks;
-mod version;
+pub(crate) mod version;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -87,6 +88,7 @@ pub(crate) async fn examine(path: &Path, now: OffsetDateTime, progress: &impl Fn
     findings.extend(asked.await);
     if is_up {
         findings.extend(version::check(&config, &patient.application).await);
+        findings.extend(patiently("beginning a login …", progress, login::check(&patient)).await);
         findings.extend(cookies::check(&config, &patient.application).await);
         let asked = patiently("asking what the recipe asks …", progress, recipe_checks::check(&patient));
         findings.extend(asked.await);

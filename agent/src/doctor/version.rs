@@ -8,7 +8,7 @@ use crate::recipe::version::Version;
 const ABOUT: &str = "version";
 
 /// Asks the application, if it says somewhere.
-pub(super) async fn check(config: &Config, application: &Application) -> Option<Finding> {
+pub(crate) async fn check(config: &Config, application: &Application) -> Option<Finding> {
     Some(judge(config, application, config.recipe.version.as_ref()?).await)
 }
 
