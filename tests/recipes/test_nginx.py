@@ -12,7 +12,7 @@ import requests
 
 from certificates import ThrowAwayAuthority
 from conftest import SITES
-from federation import ALICE, Member, accepts, chooses, eventually, gives_password, is_let_through, joins, shown, who
+from federation import ALICE, Member, accepts, chooses, eventually, is_let_through, joins, shown, signs_in_at_home, who
 from front import Front, PublicAddress
 from homeward import Agent, Broker
 from person import Page, Person
@@ -39,12 +39,10 @@ def ledger(
     }
     agent = joins(broker, front, public, folder, settings)
     accepts(broker, "ledger", "alpha", "--email-domain", "alpha.example", "--group", "*=*")
-    # What an operator does with the file of deploy/: the two addresses, and into the server block with it.
-    text = SNIPPET.read_text()
+    # What an operator does with the file of deploy/: where the agent and the application are, and into the server block.
     portal = public.behind.pop("/homeward/")
-    text = text.replace("127.0.0.1:9811", portal).replace("127.0.0.1:8000", site.address)
-    public.behind.clear()
-    public.locations = text
+    agents = SNIPPET.read_text().replace("127.0.0.1:9811", portal)
+    public.locations = f"set $homeward_application http://{site.address};\n{agents}"
     front.start()
     broker.awaits_acknowledgement("ledger")
     yield public
@@ -61,7 +59,7 @@ def test_nobody_gets_in_without_a_login(ledger: PublicAddress, alice: Person) ->
 def test_alice_signs_in_and_comes_back_to_the_page_she_asked_for(ledger: PublicAddress, visitor: Visitor) -> None:
     visitor.page.goto(f"{ledger.url}/books/2026?page=2&sort=name")
     chooses(visitor, "Alpha")
-    gives_password(visitor, ALICE)
+    signs_in_at_home(visitor, ALICE)
     visitor.sees("Ledger")
     visitor.reads("#who", "alice@alpha")
     visitor.reads("#path", "/books/2026?page=2&sort=name")

@@ -23,10 +23,10 @@ from federation import (
     accepts,
     chooses,
     eventually,
-    gives_password,
     is_let_through,
     joins,
     shown,
+    signs_in_at_home,
     who,
 )
 from front import Front, PublicAddress
@@ -91,7 +91,7 @@ def test_s1_alice_signs_in_at_an_unchanged_client(town: Town, visitor: Visitor) 
     visitor.opens(f"{town.notes.public.url}/", title="Welcome")
     visitor.clicks("Sign in with Homeward")
     chooses(visitor, "Alpha")
-    gives_password(visitor, ALICE)
+    signs_in_at_home(visitor, ALICE)
     visitor.sees("Parts")
     assert visitor.page.url == f"{town.notes.public.url}/parts/", "next= is honoured"
     visitor.reads("#who", "alice@alpha")
@@ -235,10 +235,7 @@ def test_s4_a_user_of_a_simple_sso_server_signs_in_elsewhere(
     visitor.opens(f"{desk.public.url}/", title="Welcome")
     visitor.clicks("Sign in with Homeward")
     chooses(visitor, "Veteran")
-    visitor.sees("Sign In")
-    assert visitor.page.url.startswith(old_server.public.url), "the server's own login page"
-    visitor.fills_in({"Username": ALICE.username, "Password": ALICE.password})
-    visitor.clicks("Sign In")
+    signs_in_at_home(visitor, ALICE)
     visitor.sees("Parts")
     visitor.reads("#who", "alice@veteran")
     visitor.reads("#email", ALICE.email)
