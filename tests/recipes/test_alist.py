@@ -308,7 +308,7 @@ def test_a6_both_modes_log_in_and_a_wrong_callback_is_named(
         visitor.opens(f"{files.public.url}/@login", title="Login")
         visitor.clicks("OIDC")
         chooses(visitor, "Alpha")
-        gives_password(visitor, ALICE)
+        signs_in_at_home(visitor, ALICE)
         visitor.sees("Files")
         visitor.reads("#who", "alice@alpha")
         # Binding has callbacks of its own, in both modes.
