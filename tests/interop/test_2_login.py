@@ -13,7 +13,7 @@ import pytest
 
 from conftest import ALICE, Addresses
 from homeward import Agent, Broker
-from processes import ARTEFACTS
+from processes import artefacts
 from visitor import Visitor
 from website import Website
 
@@ -95,7 +95,7 @@ def test_whoever_gives_up_is_told_so_by_beta(
 def test_no_password_is_in_any_log(alpha_by_password: Agent) -> None:
     """What people typed has gone to alpha, and into none of our programs' logs, at the most talkative level."""
     for name in ("broker", "alpha-agent", "beta-agent"):
-        said = (ARTEFACTS / f"{name}.log").read_text()
+        said = (artefacts() / f"{name}.log").read_text()
         assert said, f"{name} logs something"
         assert ALICE.password not in said and WRONG_PASSWORD not in said, name
 
@@ -119,9 +119,9 @@ def is_alice_at_beta(visitor: Visitor, addresses: Addresses, beta_site: Website)
     """Signed in, as one and the same account however she came, with everything that alpha vouches for."""
     visitor.sees("Welcome")
     assert visitor.page.url == f"{addresses.beta.url}/"
-    visitor.reads("#who", ALICE.username)
+    visitor.reads("#who", f"{ALICE.username}@alpha")
     visitor.reads("#name", f"{ALICE.first_name} {ALICE.last_name}")
     users = beta_site.rows("SELECT username, first_name, last_name, email FROM auth_user")
-    assert users == [(ALICE.username, ALICE.first_name, ALICE.last_name, ALICE.email)]
+    assert users == [(f"{ALICE.username}@alpha", ALICE.first_name, ALICE.last_name, ALICE.email)]
     assert beta_site.rows('SELECT email, verified, "primary" FROM account_emailaddress') == [(ALICE.email, 1, 1)]
     assert beta_site.rows("SELECT provider FROM socialaccount_socialaccount") == [("homeward",)]

@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey
 
 from certificates import ThrowAwayAuthority
 from clientside import Call, ClientSide
-from conftest import ALICE, Addresses, alpha_asks, client_environment
+from conftest import ALICE, SITES, Addresses, alpha_asks, client_environment
 from front import Front
 from person import Person
 from strangers import Strangers
@@ -70,7 +70,7 @@ def guard(
 ) -> Iterator[Site]:
     url = addresses.authlib.url
     client = strangers.registers(f"{url}/callback", client_name="Reports", post_logout_redirect_uris=[f"{url}/goodbye"])
-    site = Site("authlib", "authlib", folder / "authlib", client_environment(client, strangers.broker, authority))
+    site = Site("authlib", SITES / "authlib", folder / "authlib", client_environment(client, strangers.broker, authority))
     site.runs()
     addresses.authlib.locations = GUARDED.format(guard=site.address, application=application.address)
     front.start()
@@ -87,7 +87,7 @@ def test_nginx_lets_alice_in_and_nobody_else(guard: Site, addresses: Addresses, 
     alpha_asks(visitor, addresses)
     visitor.sees("Reports")
     assert visitor.page.url == f"{addresses.authlib.url}/reports", "where alice wanted to go"
-    visitor.reads("#who", ALICE.username)
+    visitor.reads("#who", f"{ALICE.username}@alpha")
 
     visitor.opens(f"{addresses.authlib.url}/logout", title="Goodbye")
     visitor.page.goto(f"{addresses.authlib.url}/reports")
@@ -153,7 +153,7 @@ def test_refresh_introspection_and_revocation(strangers: Strangers, addresses: A
     session.scope = "openid profile offline_access"
     token = client.logs_in(alice, prompt="consent")
     userinfo = session.get(provider["userinfo_endpoint"]).json()
-    assert userinfo["preferred_username"] == ALICE.username
+    assert userinfo["preferred_username"] == f"{ALICE.username}@alpha"
 
     turned = session.refresh_token(provider["token_endpoint"])
     assert turned["refresh_token"] != token["refresh_token"]

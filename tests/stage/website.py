@@ -13,7 +13,7 @@ from pathlib import Path
 
 from processes import REPOSITORY, Program, application_user, identity
 
-SITES = REPOSITORY / "tests" / "interop" / "sites"
+WEBSITE = REPOSITORY / "tests" / "interop" / "sites" / "allauth"
 BIN = Path(sys.executable).parent
 
 _CREATE_USER = """
@@ -38,9 +38,12 @@ class Account:
 
 
 class Site:
-    """Any of tests/interop/sites: what its `wsgi.py` calls `application`."""
+    """Any folder of a part's sites: what its `wsgi.py` calls `application`."""
 
-    def __init__(self, name: str, source: str, folder: Path, environment: Mapping[str, str]) -> None:
+    # Where its Python and its packages are; most sites share the tests' own.
+    bin = BIN
+
+    def __init__(self, name: str, source: Path, folder: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.user = application_user()
         self._data_dir = folder / "data"
@@ -49,7 +52,7 @@ class Site:
             shutil.chown(self._data_dir, self.user, self.user)
         self._environment = {
             "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(SITES / source),
+            "PYTHONPATH": str(source),
             "PYTHONDONTWRITEBYTECODE": "1",
             "SITE_DATA_DIR": str(self._data_dir),
             **environment,
@@ -62,12 +65,17 @@ class Site:
         """Where it is reached without its reverse proxy."""
         return "{}:{}".format(*self._socket.getsockname())
 
+    @property
+    def owner(self) -> dict[str, str]:
+        """Whose the files are that an agent writes for it, in the words of `agent.toml`."""
+        return {"owner": self.user, "group": self.user} if self.user else {}
+
     def runs(self, *, workers: int = 1) -> None:
         number = self._socket.fileno()
         options = ["--bind", f"fd://{number}", "--workers", str(workers), "--no-control-socket"]
         self._gunicorn = Program(
             f"{self.name}-gunicorn",
-            [BIN / "gunicorn", *options, "wsgi:application"],
+            [self.bin / "gunicorn", *options, "wsgi:application"],
             env=self._environment,
             user=self.user,
             pass_fds=[number],
@@ -82,9 +90,18 @@ class Site:
 class DjangoSite(Site):
     """One with a database."""
 
-    def __init__(self, name: str, source: str, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, source: Path, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(name, source, folder, {"DJANGO_SETTINGS_MODULE": "settings", **environment})
         self._django("migrate", "--verbosity", "0")
+        # What an operator gives the agent to run: Python, as the site's user and with the site's environment.
+        self.python = folder / "python"
+        self.python.write_text(self._as_the_site(self.bin / "python"))
+        self.python.chmod(0o755)
+
+    @property
+    def reload_command(self) -> list[str]:
+        """What makes it read its settings again."""
+        return ["kill", "-HUP", str(self._gunicorn.pid)]
 
     def rows(self, query: str) -> list[tuple]:
         """Looks into its database, past everything that could make it look better than it is."""
@@ -98,7 +115,7 @@ class DjangoSite(Site):
 
     def _django(self, *arguments: str, stdin: str = "") -> None:
         subprocess.run(
-            [BIN / "django-admin", *arguments],
+            [self.bin / "django-admin", *arguments],
             input=stdin,
             text=True,
             check=True,
@@ -106,6 +123,11 @@ class DjangoSite(Site):
             cwd=os.sep,
             **identity(self.user),
         )
+
+    def _as_the_site(self, program: Path) -> str:
+        environment = [shlex.quote(f"{name}={value}") for name, value in self._environment.items()]
+        user = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"] if self.user else []
+        return f'#!/bin/sh\nexec {" ".join([*user, "env", *environment, str(program)])} "$@"\n'
 
 
 class Website(DjangoSite):
@@ -118,28 +140,14 @@ class Website(DjangoSite):
             "SITE_PUBLIC_HOST": public_host,
             "SITE_CREDENTIALS_DIR": str(self.credentials_dir),
         }
-        super().__init__(name, "allauth", folder, environment)
-        self.python = folder / "python"
-        self.python.write_text(self._as_the_site(BIN / "python"))
-        self.python.chmod(0o755)
+        super().__init__(name, WEBSITE, folder, environment)
         self.runs(workers=2)
 
     @property
     def manage(self) -> Path:
-        return SITES / "allauth" / "manage.py"
-
-    @property
-    def reload_command(self) -> list[str]:
-        """What makes it read its settings again."""
-        return ["kill", "-HUP", str(self._gunicorn.pid)]
+        return WEBSITE / "manage.py"
 
     def add(self, account: Account) -> None:
         """Registers a user whose email address is verified."""
         fields = [account.username, account.password, account.email, account.first_name, account.last_name]
         self._django("shell", "--verbosity", "0", "--command", _CREATE_USER, stdin="\n".join(fields))
-
-    def _as_the_site(self, program: Path) -> str:
-        """What an operator gives the agent to run: the program, as the site's user and with the site's environment."""
-        environment = [shlex.quote(f"{name}={value}") for name, value in self._environment.items()]
-        user = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"] if self.user else []
-        return f'#!/bin/sh\nexec {" ".join([*user, "env", *environment, str(program)])} "$@"\n'

@@ -38,6 +38,10 @@ pub(crate) enum Credential {
     Certificate,
 }
 
+/// Where the broker's endpoints are, by their names in its metadata (OpenID Connect Discovery 1.0 3), for applications
+/// that do not look them up.
+pub(crate) struct Addresses([(&'static str, String); 4]);
+
 /// One file as it will be.
 pub(crate) struct RenderedFile {
     /// Its name in the folder.
@@ -90,6 +94,24 @@ impl Credential {
             }
         }
         text
+    }
+}
+
+impl Addresses {
+    /// Of the broker with this issuer.
+    pub(crate) fn of(issuer: &str) -> Self {
+        let below = |path: &str| format!("{issuer}{path}");
+        Self([
+            ("authorization_endpoint", below("/authorize")),
+            ("token_endpoint", below("/token")),
+            ("userinfo_endpoint", below("/userinfo")),
+            ("jwks_uri", below("/jwks")),
+        ])
+    }
+
+    /// By name.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, address)| (*name, address.as_str()))
     }
 }
 

@@ -95,9 +95,12 @@ pub enum ConfigError {
         /// Those there are.
         known: Vec<String>,
     },
-    /// A way with files, and nowhere to put them.
-    #[error("set [relying_party] credentials_dir: the recipe's way of writing has files of its own")]
-    CredentialsDir,
+    /// The section [gate].
+    #[error("[gate] {0}")]
+    Gate(&'static str),
+    /// Nowhere to write.
+    #[error("set [relying_party] credentials_dir: the recipe has files to write")]
+    NoCredentialsDir,
     /// A folder that the application cannot enter.
     #[error("credentials_dir must be outside data_dir when owner is set: data_dir is closed to everyone but the agent")]
     CredentialsInDataDir,

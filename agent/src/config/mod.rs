@@ -2,6 +2,7 @@
 //! loaded, relations checked. Each part of the agent gets its own section and sees no more.
 
 pub mod error;
+pub mod gate;
 pub mod raw;
 
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,7 @@ use serde::Deserialize;
 use url::{Host, Url};
 
 use self::error::ConfigError;
+use self::gate::GateConfig;
 use self::raw::RawConfig;
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
@@ -34,6 +36,8 @@ pub struct Config {
     pub parameters: Parameters,
     /// The application as relying party.
     pub relying_party: Option<RelyingPartyConfig>,
+    /// The agent as relying party in the application's stead.
+    pub gate: Option<GateConfig>,
     /// The application as home.
     pub home: Option<HomeConfig>,
     /// The agent's portal.
@@ -100,6 +104,11 @@ impl Config {
     /// Where a login at this home starts, for the broker to send browsers to.
     pub fn portal_url(&self) -> String {
         format!("{}{}login", self.public_url.origin(), self.portal.path)
+    }
+
+    /// Where logins come back to when the agent itself is the relying party.
+    pub fn gate_callback_url(&self) -> String {
+        format!("{}{}gate/callback", self.public_url.origin(), self.portal.path)
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::error::ConfigError;
+use super::gate::RawGate;
 use super::{Config, HomeConfig, HomeMethod, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
@@ -33,6 +34,8 @@ pub struct RawConfig {
     app: RawApp,
     /// The application as relying party.
     relying_party: Option<RawRelyingParty>,
+    /// The agent as relying party in the application's stead.
+    gate: Option<RawGate>,
     /// The application as home.
     home: Option<RawHome>,
     /// The agent's portal.
@@ -100,6 +103,7 @@ impl TryFrom<RawConfig> for Config {
             return Err(ConfigError::NoRole);
         }
         let relying_party = raw.relying_party.map(|raw_role| raw_role.check(&raw.data_dir, &recipe)).transpose()?;
+        let gate = RawGate::check(raw.gate, relying_party.as_ref().and(recipe.relying_party.as_ref()))?;
         let home = raw.home.map(|home| home.check(&recipe)).transpose()?;
         Ok(Self {
             public_url: PublicUrl::try_from(raw.public_url)?,
@@ -109,6 +113,7 @@ impl TryFrom<RawConfig> for Config {
             parameters: Parameters::new(&recipe.parameters, &raw.app.parameters),
             recipe,
             relying_party,
+            gate,
             home,
             portal: raw.portal.check()?,
         })
@@ -127,7 +132,7 @@ impl RawRelyingParty {
         }
         let has_files = way.is_some_and(|way| matches!(way.target, Target::Files(_)));
         if has_files && self.credentials_dir.is_none() {
-            return Err(ConfigError::CredentialsDir);
+            return Err(ConfigError::NoCredentialsDir);
         }
         if self.credentials_dir.as_ref().is_some_and(|folder| folder.is_relative()) {
             return Err(ConfigError::RelativePath("[relying_party] credentials_dir"));
@@ -275,11 +280,43 @@ mod tests {
     #[test]
     fn a_way_is_one_of_the_recipes_and_has_what_it_needs() {
         let with = |lines: &str| parse(&GOOD.replace("credentials_dir = \"/var/lib/homeward-credentials\"", lines));
-        assert!(matches!(with(""), Err(ConfigError::CredentialsDir)));
+        assert!(matches!(with(""), Err(ConfigError::NoCredentialsDir)));
         let error = with("way = \"nonsense\"").unwrap_err();
         assert!(matches!(error, ConfigError::UnknownWay { .. }) && error.to_string().contains("database"), "{error}");
         let config = with("way = \"database\"").unwrap().relying_party.unwrap();
         assert_eq!((config.way.as_deref(), config.credentials_dir), (Some("database"), None));
+    }
+
+    #[test]
+    fn a_gate_needs_no_folder_and_its_clients_are_checked() {
+        let with = |recipe: &str, gate: &str| {
+            parse(&format!(
+                "public_url = 'https://beta.example'\ndata_dir = '/var/lib/agent'\nrecipe = '{recipe}'\n\
+                 [app]\nurl = 'http://127.0.0.1:1'\n[relying_party]\n{gate}"
+            ))
+        };
+        let config = with("nginx-auth-request", "").unwrap();
+        assert_eq!(config.gate.as_ref().unwrap().speaks, crate::recipe::relying_party::Gate::AuthRequest);
+        assert_eq!(config.gate_callback_url(), "https://beta.example/homeward/gate/callback");
+        let client = |rest: &str| format!("{{ public_key = 'p1', private_key_file = '/k', redirect = '{rest}' }}");
+        let good = client("https://app.example/client/");
+        let sso = |clients: &str| with("django-simple-sso", &format!("[gate]\nclients = [{clients}]"));
+        assert_eq!(sso(&good).unwrap().gate.unwrap().clients.len(), 1);
+        for bad in [
+            String::new(),
+            format!("{good}, {good}"),
+            client("https://app.example/client"),
+            client("ftp://app.example/"),
+            good.replace("/k", "k"),
+            good.replace("p1", "p 1"),
+        ] {
+            assert!(matches!(sso(&bad), Err(ConfigError::Gate(_))), "{bad}");
+        }
+        let stray = with("nginx-auth-request", &format!("[gate]\nclients = [{good}]"));
+        assert!(matches!(stray, Err(ConfigError::Gate(_))));
+        let none = with("django-allauth", "credentials_dir = '/srv/c'\n[gate]");
+        assert!(matches!(none, Err(ConfigError::Gate(_))));
+        assert!(matches!(with("django-allauth", ""), Err(ConfigError::NoCredentialsDir)));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //!
 //! Beside it, [`Liveness`] has what agents said over their streams: who is there and what its application uses.
 
+mod account_key;
 mod claims;
 mod client;
 mod client_jwks;
@@ -38,8 +39,10 @@ use tracing::{error, info};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
+pub use account_key::{AccountKey, AccountKeyConflict};
 pub use claims::{
-    Asked, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, Person, Scope, ScopeError, Scopes,
+    Asked, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, GroupMap, GroupMapError, GroupMapping, Person,
+    ReleaseTerms, Scope, ScopeError, Scopes, UsernameTemplate, UsernameTemplateError,
 };
 pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
@@ -60,7 +63,7 @@ pub use session_id::SessionId;
 pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};
 pub use token_signer::TokenSigner;
-pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
+pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustEpoch, TrustError};
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.
 const TABLES: &str = "registry-";
@@ -167,7 +170,7 @@ impl Registry {
     /// Lets a relying party accept a home's users, or changes what that home may vouch for.
     ///
     /// # Errors
-    /// When one of the two is not enrolled or has not the role.
+    /// When one of the two is not enrolled or has not the role, or the relying party could take two users for one.
     pub async fn allow_trust(&self, edge: TrustEdge) -> Result<TrustEdge, TrustError> {
         let snapshot = self.snapshot();
         let find = |name: &InstanceName| {
@@ -180,11 +183,30 @@ impl Registry {
         if find(&edge.id.home)?.home.is_none() {
             return Err(TrustError::NoHome(edge.id.home));
         }
-        let write = self.edges.put(&edge.id.key(), &edge, Expect::Any)?;
-        let revision = self.edges.commit(vec![write]).await?;
+        for key in snapshot.account_keys(&edge.id.relying_party) {
+            key.check(&edge, snapshot.edges_of(&edge.id.relying_party))?;
+        }
+        // Tokens that rest on it go on: only one that is allowed anew begins another life.
+        let changed = |old: Option<TrustEdge>| {
+            let epoch = old.map_or(edge.epoch, |old| old.epoch);
+            Ok::<_, StoreError>(TrustEdge { epoch, ..edge.clone() })
+        };
+        let revision = self.edges.update(&edge.id.key(), changed).await?;
         self.reached(revision).await?;
         info!(relying_party = %edge.id.relying_party, home = %edge.id.home, domains = ?edge.email_domains, "trust allowed");
         Ok(edge)
+    }
+
+    /// Takes an edge away: what rests on it is dead by that.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn deny_trust(&self, id: &TrustEdgeId) -> Result<(), TrustError> {
+        let stored = self.edges.get(&id.key()).await?.ok_or_else(|| TrustError::NoEdge(id.clone()))?;
+        let write = self.edges.delete(&id.key(), Expect::Version(stored.version));
+        self.reached(self.edges.commit(vec![write]).await?).await?;
+        info!(relying_party = %id.relying_party, home = %id.home, "trust denied");
+        Ok(())
     }
 
     /// Waits until the snapshot contains the commit of this revision.
