@@ -30,6 +30,7 @@ mod backoff;
 mod child;
 mod clock;
 mod conversation;
+mod database;
 mod doctor;
 mod gate;
 mod health;

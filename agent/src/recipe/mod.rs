@@ -45,6 +45,8 @@ use self::version::Version;
 const EMBEDDED: &[(&str, &str)] = &[
     ("django-allauth", include_str!("../../recipes/django-allauth.toml")),
     ("django-simple-sso", include_str!("../../recipes/django-simple-sso.toml")),
+    ("django-social-auth", include_str!("../../recipes/django-social-auth.toml")),
+    ("mozilla-django-oidc", include_str!("../../recipes/mozilla-django-oidc.toml")),
     ("nginx-auth-request", include_str!("../../recipes/nginx-auth-request.toml")),
 ];
 

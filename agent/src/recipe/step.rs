@@ -65,6 +65,9 @@ pub struct Csrf {
     pub cookie: String,
     /// The header that wants it.
     pub header: String,
+    /// What the cookie is, if the application has set none: for one that only compares the two. Nobody's secret, since the
+    /// conversation is the agent's own.
+    pub if_unset: Option<String>,
 }
 
 /// The name of a header that a recipe may set.
