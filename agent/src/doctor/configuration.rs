@@ -15,11 +15,13 @@ const ABOUT: &str = "configuration";
 /// What is wrong with a file that does not load.
 pub(super) fn refused(path: &Path, error: &ConfigError) -> Finding {
     let file = path.display();
-    Finding::error(
-        ABOUT,
-        sentence(&error.to_string()),
-        format!("mend {file}; deploy/agent.toml explains every setting"),
-    )
+    let said = match error {
+        // The whole message is a drawing of several lines.
+        ConfigError::Malformed { source, .. } => format!("{file} does not parse: {}", source.message().trim()),
+        error => error.to_string(),
+    };
+    let remedy = "homeward-agent config check shows where; deploy/agent.toml explains every setting";
+    Finding::error(ABOUT, sentence(&said), remedy)
 }
 
 /// What it comes to, and what it leaves open.
