@@ -57,8 +57,10 @@ use crate::connection::{Broker, DialError};
 use crate::contact::Contact;
 use crate::disk::{DiskError, PrivateDir};
 use crate::health::Health;
+use crate::home::accounts::AccountWatch;
+use crate::home::directory::{Directory, NoDirectory};
 use crate::home::watch::Watch;
-use crate::home::{Portal, http};
+use crate::home::{Portal, Watches, http};
 use crate::identity::{Identity, IdentityError};
 use crate::key_set::{KeySetProver, Means};
 use crate::random::NoRandomness;
@@ -96,6 +98,9 @@ pub enum RunError {
     /// No randomness for the portal's form tokens.
     #[error("the operating system gives no randomness")]
     NoRandomness,
+    /// Who knows this home's users.
+    #[error(transparent)]
+    Directory(#[from] NoDirectory),
     /// The portal's listener.
     #[error("the portal cannot serve: {0}")]
     Portal(#[source] std::io::Error),
@@ -135,7 +140,10 @@ pub async fn run(
         wanted,
         session_ends,
     };
-    let portal_side = Portal::new(config, &identity, broker.clone(), application, at_home.clone())?;
+    let directory = Directory::new(config, &application)?.map(Arc::new);
+    let accounts = AccountWatch::open(config, data.clone(), broker.clone(), directory.clone())?;
+    let watches = Watches { sessions: at_home.clone(), accounts: accounts.clone() };
+    let portal_side = Portal::new(config, &identity, broker.clone(), application, (directory, watches))?;
     let pages = http::router(portal_side);
 
     tracing::info!(instance = %identity.instance(), "the agent runs");
@@ -144,12 +152,13 @@ pub async fn run(
     let renewing = tokio::spawn(renewal::run(data, identity, broker, orders));
     let ending = tokio::spawn(ender.run(orders_to_end));
     let watching = tokio::spawn(at_home.run());
+    let asking = tokio::spawn(accounts.run());
     usable();
     let ended = tokio::select! {
         dismissal = sync.run() => Err(dismissal.into()),
         served = http::serve(portal, pages, shutdown) => served.map_err(RunError::Portal),
     };
-    for task in [renewing, proving, ending, watching] {
+    for task in [renewing, proving, ending, watching, asking] {
         task.abort();
     }
     // A reload that is under way is not cut: what it began, it may finish or roll back.
