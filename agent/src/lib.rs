@@ -29,6 +29,7 @@ mod backoff;
 mod child;
 mod clock;
 mod conversation;
+mod database;
 mod health;
 mod home;
 mod key_set;
