@@ -45,6 +45,7 @@ use self::version::Version;
 #[rustfmt::skip]
 const EMBEDDED: &[(&str, &str)] = &[
     ("django-allauth", include_str!("../../recipes/django-allauth.toml")),
+    ("generic-oidc", include_str!("../../recipes/generic-oidc.toml")),
 ];
 
 /// What the agent knows of one application.
