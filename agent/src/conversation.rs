@@ -13,7 +13,7 @@ use crate::application::{Answer, Application, ApplicationError, Body, Question, 
 use crate::recipe::AppPath;
 use crate::recipe::content::fill;
 use crate::recipe::pointer::Pointer;
-use crate::recipe::step::{Step, StepMethod};
+use crate::recipe::step::{Csrf, Step, StepMethod};
 
 /// A conversation.
 pub(crate) struct Conversation {
@@ -65,6 +65,11 @@ impl Conversation {
 
     /// Takes a step. Its placeholders get these values, or what earlier steps captured, or the operator's parameters.
     pub(crate) async fn take(&mut self, step: &Step, values: &[(&str, &str)]) -> Result<Answer, ApplicationError> {
+        if let (Some(Csrf { cookie, if_unset: Some(token), .. }), Cookies::Own(cookies)) =
+            (&step.csrf, &mut self.cookies)
+        {
+            cookies.entry(cookie.clone()).or_insert_with(|| token.clone());
+        }
         let Request { path, query, body, headers } = self.request(step, values)?;
         let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let method = method(step.method);

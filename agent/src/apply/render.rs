@@ -36,6 +36,10 @@ pub(crate) enum Credential {
     Certificate,
 }
 
+/// Where the broker's endpoints are, by their names in its metadata (OpenID Connect Discovery 1.0 3), for applications
+/// that do not look them up.
+pub(crate) struct Addresses([(&'static str, String); 4]);
+
 /// One file as it will be.
 pub(crate) struct RenderedFile {
     /// Its name in the folder.
@@ -72,6 +76,24 @@ impl Credential {
     }
 }
 
+impl Addresses {
+    /// Of the broker with this issuer.
+    pub(crate) fn of(issuer: &str) -> Self {
+        let below = |path: &str| format!("{issuer}{path}");
+        Self([
+            ("authorization_endpoint", below("/authorize")),
+            ("token_endpoint", below("/token")),
+            ("userinfo_endpoint", below("/userinfo")),
+            ("jwks_uri", below("/jwks")),
+        ])
+    }
+
+    /// By name.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, address)| (*name, address.as_str()))
+    }
+}
+
 impl RenderedFile {
     /// What is in it: only for writing and comparing.
     pub(crate) fn expose_bytes(&self) -> &[u8] {
@@ -89,6 +111,8 @@ impl fmt::Debug for RenderedFile {
 pub(crate) fn render(files: &[CredentialFile], credentials: &Credentials) -> Vec<RenderedFile> {
     let mut values = credentials.credential.values();
     values.extend([("issuer", credentials.issuer.as_str()), ("client_id", credentials.client_id.as_str())]);
+    let addresses = Addresses::of(&credentials.issuer);
+    values.extend(addresses.values());
     let render_one = |file: &CredentialFile| {
         let bytes = match file.format {
             FileFormat::Json | FileFormat::Env | FileFormat::Toml => {

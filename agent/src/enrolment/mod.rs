@@ -264,11 +264,12 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
         None => AccountKey::Unspecified,
     };
     let address = |path: &AppPath| format!("{origin}{path}");
+    let of_gate = config.gate.as_ref().map(|_| config.gate_callback_url());
     let optional = |path: Option<&AppPath>| path.map(address).unwrap_or_default();
     let after_logout = role.map(|role| role.post_logout_paths.as_slice()).unwrap_or_default();
     InstanceProfile {
         display_name: config.display_name.clone(),
-        redirect_uris: callbacks.iter().map(|callback| format!("{origin}{callback}")).collect(),
+        redirect_uris: callbacks.iter().map(|callback| format!("{origin}{callback}")).chain(of_gate).collect(),
         portal_url: if config.home.is_some() { config.portal_url() } else { String::new() },
         client_auth_method: auth_method.into(),
         id_token_alg: algorithm.into(),

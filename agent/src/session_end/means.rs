@@ -10,6 +10,7 @@ use crate::application::{Application, ApplicationError};
 use crate::child::{self, Ended};
 use crate::conversation::Conversation;
 use crate::database::{Database, DatabaseError};
+use crate::disk::DiskError;
 use crate::parameters::{ParameterError, Parameters};
 use crate::recipe::content::fill;
 use crate::recipe::path::PathTemplate;
@@ -71,6 +72,9 @@ pub(super) enum EndingError {
     /// The application's database.
     #[error(transparent)]
     Database(#[from] DatabaseError),
+    /// The gate's own list.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// It took the request and did not do it.
     #[error(
         "the application answered the request to {path} with status {status} and ended no sessions; check the recipe"

@@ -10,6 +10,7 @@ use crate::application::{Application, ApplicationError};
 use crate::apply::render::{Credential, Credentials};
 use crate::config::PublicUrl;
 use crate::conversation::Conversation;
+use crate::provider::Provider;
 use crate::recipe::path::{CallbackPath, PathTemplate};
 use crate::recipe::probe::Probe;
 use crate::recipe::relying_party::{ClientAuthMethod, RelyingParty};
@@ -40,6 +41,8 @@ pub(super) enum Presenter<'a> {
         /// Where a login would come back to.
         redirect_uri: String,
     },
+    /// The agent, as the relying party that it is itself.
+    Gate(&'a Provider),
 }
 
 /// Why the broker has not seen the code.
@@ -122,6 +125,10 @@ impl<'a> Presenter<'a> {
                     NotPresented::NoTokenEndpoint { issuer: credentials.issuer.clone() }
                 })
             }
+            Self::Gate(provider) => provider.present(code).await.map_err(|error| {
+                tracing::warn!(%error, "the gate cannot reach the broker's public address");
+                NotPresented::NoTokenEndpoint { issuer: provider.registration().issuer.clone() }
+            }),
         }
     }
 
@@ -132,6 +139,7 @@ impl<'a> Presenter<'a> {
                 NotPresented::NoCall { path: (*callback).clone(), issuer: (*issuer).to_owned() }
             }
             Self::Agent { credentials, .. } => NotPresented::NoTokenEndpoint { issuer: credentials.issuer.clone() },
+            Self::Gate(provider) => NotPresented::NoTokenEndpoint { issuer: provider.registration().issuer.clone() },
         }
     }
 }
