@@ -64,7 +64,10 @@ fn value(row: &MySqlRow, column: &MySqlColumn) -> Result<Value, DatabaseError> {
         "CHAR" | "VARCHAR" | "ENUM" | "SET" | "JSON" | "DECIMAL" => {
             row.try_get_unchecked::<String, _>(index).map(Value::from)
         }
-        _ if kind.ends_with("TEXT") => row.try_get_unchecked::<String, _>(index).map(Value::from),
+        // MariaDB's JSON is a LONGTEXT with a binary collation, which looks like a BLOB. Bytes that are no text are refused.
+        _ if kind.ends_with("TEXT") || kind.ends_with("BLOB") => {
+            row.try_get_unchecked::<String, _>(index).map(Value::from)
+        }
         _ => return Err(DatabaseError::Unreadable { column: column.name().to_owned(), kind: kind.to_owned() }),
     };
     read.map_err(DatabaseError::Refused)
