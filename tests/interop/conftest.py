@@ -3,25 +3,26 @@
 Each fixture is a chapter; a test asks for the last one it needs.
 """
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
 from certificates import ThrowAwayAuthority
 from clientside import ClientSide
 from front import Front, PublicAddress
-from homeward import Agent, Broker
+from homeward import Agent, Broker, WebsiteAgent
 from node import Node
 from person import Person
-from processes import fresh_artefacts
 from strangers import Strangers
-from visitor import CHROMIUM_FLAGS, DESKTOP, Visitor
+from visitor import DESKTOP, Visitor
 from website import Account, Website
+
+pytest_plugins = ["foundation"]
+
+SITES = Path(__file__).parent / "sites"
 
 ALICE = Account("alice", "correct horse battery", "alice@alpha.example", "Alice", "Archer")
 BOB = Account("bob", "staple in the mail", "bob@alpha.example", "Bob", "Baker")
@@ -45,21 +46,6 @@ class Addresses:
     @property
     def all(self) -> list[PublicAddress]:
         return [getattr(self, address.name) for address in fields(self)]
-
-
-@pytest.fixture(scope="session")
-def folder() -> Iterator[Path]:
-    """Short, for the broker's Unix socket, and open to the websites' user; what is secret in it has modes of its own."""
-    fresh_artefacts()
-    path = Path(tempfile.mkdtemp(prefix="homeward-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture(scope="session")
-def authority(folder: Path) -> ThrowAwayAuthority:
-    return ThrowAwayAuthority(folder)
 
 
 @pytest.fixture(scope="session")
@@ -114,8 +100,8 @@ def alpha_agent(
     folder: Path, addresses: Addresses, front: Front, broker: Broker, alpha_site: Website
 ) -> Iterator[Agent]:
     """A home by `session`: whoever is signed in at alpha is recognised. A relying party too, with an API."""
-    agent = Agent(folder / "alpha" / "agent", addresses.alpha, alpha_site)
-    agent.enrols(join_token(broker, "alpha"), methods=["session"], relying_party=True)
+    agent = WebsiteAgent(folder / "alpha" / "agent", addresses.alpha, alpha_site)
+    agent.enrols(broker.join_token("alpha"), methods=["session"], relying_party=True)
     agent.runs()
     front.start()
     yield agent
@@ -125,8 +111,8 @@ def alpha_agent(
 @pytest.fixture(scope="session")
 def beta_agent(folder: Path, addresses: Addresses, front: Front, broker: Broker, beta_site: Website) -> Iterator[Agent]:
     """A relying party. Nobody but this agent sets anything up at beta."""
-    agent = Agent(folder / "beta" / "agent", addresses.beta, beta_site)
-    agent.enrols(join_token(broker, "beta"), relying_party=True)
+    agent = WebsiteAgent(folder / "beta" / "agent", addresses.beta, beta_site)
+    agent.enrols(broker.join_token("beta"), relying_party=True)
     agent.runs()
     front.start()
     yield agent
@@ -136,8 +122,8 @@ def beta_agent(folder: Path, addresses: Addresses, front: Front, broker: Broker,
 @pytest.fixture(scope="session")
 def gamma_agent(folder: Path, addresses: Addresses, broker: Broker, alpha_site: Website) -> Agent:
     """A home that enrolled and was never seen again: people can see it, and cannot go there."""
-    agent = Agent(folder / "gamma" / "agent", addresses.gamma, alpha_site)
-    agent.enrols(join_token(broker, "gamma"), methods=["session"])
+    agent = WebsiteAgent(folder / "gamma" / "agent", addresses.gamma, alpha_site)
+    agent.enrols(broker.join_token("gamma"), methods=["session"])
     return agent
 
 
@@ -222,16 +208,6 @@ def node(strangers: Strangers, authority: ThrowAwayAuthority, addresses: Address
     return Node(strangers, authority.file, settings)
 
 
-@pytest.fixture(scope="session")
-def chromium(authority: ThrowAwayAuthority) -> Iterator[Browser]:
-    """Debian's Chromium, with a profile of its own that trusts the throw-away CA."""
-    flags = [*CHROMIUM_FLAGS, f"--ignore-certificate-errors-spki-list={authority.pin}"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def visitor(request: pytest.FixtureRequest, chromium: Browser, addresses: Addresses) -> Iterator[Visitor]:
     """A person with a fresh profile. A test that is marked `without_javascript` gets one whose browser runs none."""
@@ -265,7 +241,3 @@ def alpha_asks(visitor: Visitor, addresses: Addresses, account: Account = ALICE)
     assert visitor.page.url.startswith(addresses.alpha.url), "alpha's own login page"
     visitor.fills_in({"Username": account.username, "Password": account.password})
     visitor.clicks("Sign In")
-
-
-def join_token(broker: Broker, instance: str) -> str:
-    return broker.shows("token", "create", "--instance", instance)["text"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from person import Person
-from processes import ARTEFACTS, REPOSITORY
+from processes import REPOSITORY, artefacts
 from strangers import Strangers
 
 # Where tests/run installs the packages, and a link to ./node beside them.
@@ -27,7 +27,7 @@ class Node:
 
     def plays(self, scenario: str, person: Person) -> dict[str, Any]:
         """Runs a scenario to its end and returns what it leaves."""
-        log = ARTEFACTS / f"{scenario.replace('/', '-')}.log"
+        log = artefacts() / f"{scenario.replace('/', '-')}.log"
         with log.open("w") as errors, self._started(scenario, errors) as process:
             try:
                 for line in process.stdout:

@@ -13,7 +13,7 @@ import pytest
 
 from conftest import ALICE, Addresses
 from homeward import Agent, Broker
-from processes import ARTEFACTS
+from processes import artefacts
 from visitor import Visitor
 from website import Website
 
@@ -95,7 +95,7 @@ def test_whoever_gives_up_is_told_so_by_beta(
 def test_no_password_is_in_any_log(alpha_by_password: Agent) -> None:
     """What people typed has gone to alpha, and into none of our programs' logs, at the most talkative level."""
     for name in ("broker", "alpha-agent", "beta-agent"):
-        said = (ARTEFACTS / f"{name}.log").read_text()
+        said = (artefacts() / f"{name}.log").read_text()
         assert said, f"{name} logs something"
         assert ALICE.password not in said and WRONG_PASSWORD not in said, name
 

@@ -5,7 +5,7 @@ import time
 
 from conftest import ALICE, Addresses
 from homeward import Agent, Broker
-from processes import ARTEFACTS, PATIENCE_S
+from processes import PATIENCE_S, artefacts
 from test_2_login import gives_password, is_alice_at_beta, starts_at_beta
 from visitor import Visitor
 from website import Website
@@ -13,7 +13,7 @@ from website import Website
 
 def test_the_first_secret_was_proved_by_a_login_of_the_application(federation: Broker) -> None:
     """allauth itself presented the probe; nothing was acknowledged on the agent's word alone."""
-    said = (ARTEFACTS / "beta-agent.log").read_text()
+    said = (artefacts() / "beta-agent.log").read_text()
     assert "the application uses these client credentials" in said
     assert "acknowledged without a probe" not in said
 

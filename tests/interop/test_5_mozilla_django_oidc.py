@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from certificates import ThrowAwayAuthority
-from conftest import ALICE, Addresses, alpha_asks, client_environment
+from conftest import ALICE, SITES, Addresses, alpha_asks, client_environment
 from front import Front
 from strangers import Strangers
 from visitor import Visitor
@@ -27,7 +27,7 @@ def site(
         "SITE_PUBLIC_HOST": addresses.mozilla.host,
         "SITE_RENEW_AFTER_S": str(RENEW_AFTER_S),
     }
-    site = DjangoSite("mozilla", "mozilla", folder / "mozilla", environment)
+    site = DjangoSite("mozilla", SITES / "mozilla", folder / "mozilla", environment)
     site.runs()
     addresses.mozilla.behind["/"] = site.address
     front.start()

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from certificates import ThrowAwayAuthority
-from conftest import ALICE, Addresses, alpha_asks, client_environment
+from conftest import ALICE, SITES, Addresses, alpha_asks, client_environment
 from front import Front
 from strangers import Strangers
 from visitor import Visitor
@@ -24,7 +24,7 @@ def site(
         grant_types=["authorization_code", "refresh_token"],
     )
     environment = client_environment(client, strangers.broker, authority)
-    site = DjangoSite("social", "social", folder / "social", environment | {"SITE_PUBLIC_HOST": addresses.social.host})
+    site = DjangoSite("social", SITES / "social", folder / "social", environment | {"SITE_PUBLIC_HOST": addresses.social.host})
     site.runs()
     addresses.social.behind["/"] = site.address
     front.start()

@@ -12,7 +12,7 @@ from joserfc.jwk import ECKey
 
 from certificates import ThrowAwayAuthority
 from clientside import Call, ClientSide
-from conftest import ALICE, Addresses, alpha_asks, client_environment
+from conftest import ALICE, SITES, Addresses, alpha_asks, client_environment
 from front import Front
 from person import Person
 from strangers import Strangers
@@ -70,7 +70,7 @@ def guard(
 ) -> Iterator[Site]:
     url = addresses.authlib.url
     client = strangers.registers(f"{url}/callback", client_name="Reports", post_logout_redirect_uris=[f"{url}/goodbye"])
-    site = Site("authlib", "authlib", folder / "authlib", client_environment(client, strangers.broker, authority))
+    site = Site("authlib", SITES / "authlib", folder / "authlib", client_environment(client, strangers.broker, authority))
     site.runs()
     addresses.authlib.locations = GUARDED.format(guard=site.address, application=application.address)
     front.start()

@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
 from certificates import ThrowAwayAuthority
-from conftest import ALICE, Addresses, join_token
+from conftest import ALICE, Addresses
 from front import Front
 from homeward import Agent, Broker
 from person import Person
@@ -44,19 +44,10 @@ class CertificateAgent(Agent):
     def is_configured(self, **_: object) -> None:
         recipe = self.folder / "recipe.toml"
         recipe.write_text(RECIPE)
-        self.config_file.write_text(
-            f"""
-            public_url = "{self.public.url}"
-            display_name = "Delta"
-            data_dir = "{self.folder / "data"}"
-            recipe_file = "{recipe}"
-            [app]
-            url = "http://127.0.0.1:9"
-            [portal]
-            listen = "127.0.0.1:0"
-            [relying_party]
-            credentials_dir = "{self.folder / "credentials"}"
-            """
+        super().is_configured(
+            recipe_file=str(recipe),
+            app={"url": "http://127.0.0.1:9"},
+            relying_party={"credentials_dir": str(self.folder / "credentials")},
         )
 
     def client(self) -> dict[str, str]:
@@ -78,8 +69,8 @@ class CertificateAgent(Agent):
 
 @pytest.fixture(scope="module")
 def delta(folder: Path, addresses: Addresses, broker: Broker, front: Front) -> Iterator[CertificateAgent]:
-    agent = CertificateAgent(folder / "delta", addresses.delta, None)
-    agent.enrols(join_token(broker, "delta"))
+    agent = CertificateAgent(folder / "delta", addresses.delta)
+    agent.enrols(broker.join_token("delta"))
     agent.runs()
     front.start()
     broker.says("trust", "allow", "--relying-party", "delta", "--home", "alpha")

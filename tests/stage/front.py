@@ -69,9 +69,19 @@ class Front:
 
     def __init__(self, folder: Path, authority: ThrowAwayAuthority, addresses: list[PublicAddress]) -> None:
         self._folder = folder
-        self._addresses = addresses
-        self._chain, self._key = authority.issue("front", [address.host for address in addresses])
+        self._addresses = list(addresses)
+        self._authority = authority
         self._program: Program | None = None
+
+    @property
+    def addresses(self) -> list[PublicAddress]:
+        return list(self._addresses)
+
+    def address(self, name: str) -> PublicAddress:
+        """One more address, on a host of its own. It is served from the next start on."""
+        number = len(self._addresses)
+        self._addresses.append(PublicAddress(name, f"127.0.{number // 250}.{number % 250 + 1}"))
+        return self._addresses[-1]
 
     def start(self) -> None:
         """Starts it with what is behind each address by now.
@@ -80,6 +90,7 @@ class Front:
         is gone. The sockets stay open, so whoever connects in between just waits.
         """
         self.stop()
+        self._chain, self._key = self._authority.issue("front", [address.host for address in self._addresses])
         configuration = self._folder / "nginx.conf"
         configuration.write_text(self._rendered())
         sockets = [address.socket.fileno() for address in self._addresses]

@@ -4,10 +4,12 @@ import json
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from front import PublicAddress
-from processes import PATIENCE_S, REPOSITORY, Program, application_user
+from processes import PATIENCE_S, REPOSITORY, Program
 from website import Website
 
 BINARIES = REPOSITORY / "target" / "debug"
@@ -51,6 +53,9 @@ class Broker:
         """Runs a command and returns its answer as JSON."""
         return json.loads(self.says(*arguments, "--output", "json"))
 
+    def join_token(self, instance: str) -> str:
+        return self.shows("token", "create", "--instance", instance)["text"]
+
     def awaits_acknowledgement(self, instance: str) -> dict:
         """Waits until an instance uses what it should use, and returns what ops see of it then."""
         deadline = time.monotonic() + PATIENCE_S
@@ -73,51 +78,38 @@ class Broker:
 
 
 class Agent:
-    """The agent beside one website, behind /homeward/ of the website's public address."""
+    """The agent beside one application, behind /homeward/ of the application's public address."""
 
-    def __init__(self, folder: Path, public: PublicAddress, website: Website) -> None:
+    def __init__(self, folder: Path, public: PublicAddress) -> None:
         folder.mkdir(parents=True)
         self.public = public
-        self._website = website
         self.folder = folder
         self.config_file = folder / "agent.toml"
         self._portal = "127.0.0.1:0"
         self._program: Program | None = None
 
-    def enrols(self, token: str, *, methods: list[str] | None = None, relying_party: bool = False) -> None:
+    def enrols(self, token: str, **settings: Any) -> None:
         """Becomes a member of the federation. The token goes in by standard input, never by argv."""
-        self.is_configured(methods=methods, relying_party=relying_party)
+        self.is_configured(**settings)
         _output(self._command("enrol", "--token-file", "-"), stdin=token)
 
-    def is_configured(self, *, methods: list[str] | None = None, relying_party: bool = False) -> None:
-        """Writes its configuration file: as a home with these methods, as a relying party, or both."""
-        website = self._website
-        sections = [
-            f"""
-            public_url = "{self.public.url}"
-            display_name = "{self.public.name.capitalize()}"
-            data_dir = "{self.folder / "data"}"
-            recipe = "django-allauth"
-            [app]
-            url = "http://{website.address}"
-            [app.parameters]
-            python = "{website.python}"
-            manage = "{website.manage}"
-            [portal]
-            listen = "{self._portal}"
-            """
-        ]
-        if methods:
-            sections.append(f"[home]\nmethods = {json.dumps(methods)}\n")
-        if relying_party:
-            user = application_user()
-            owner = f'owner = "{user}"\ngroup = "{user}"\n' if user else ""
-            sections.append(
-                f"[relying_party]\n{owner}"
-                f'credentials_dir = "{website.credentials_dir}"\n'
-                f"reload = {json.dumps(website.reload_command)}\n"
-            )
-        self.config_file.write_text("\n".join(sections))
+    def is_configured(self, **settings: Any) -> None:
+        """Writes its configuration file: what every agent needs, and these settings."""
+        every = {
+            "public_url": self.public.url,
+            "display_name": self.public.name.capitalize(),
+            "data_dir": str(self.folder / "data"),
+        }
+        self.config_file.write_text(as_toml(every | settings | {"portal": {"listen": self._portal}}))
+
+    def says(self, *arguments: str) -> str:
+        """Runs a command of the agent and returns what it prints."""
+        return _output(self._command(*arguments))
+
+    def tells(self, *arguments: str) -> tuple[int, dict | list]:
+        """Runs a command that may have bad news, and returns its exit code and its answer as JSON."""
+        done = _run([*self._command(*arguments), "--output", "json"])
+        return done.returncode, json.loads(done.stdout)
 
     def runs(self) -> None:
         name = f"{self.public.name}-agent"
@@ -132,6 +124,47 @@ class Agent:
 
     def _command(self, *arguments: str) -> list[str | Path]:
         return [BINARIES / "homeward-agent", "--config", self.config_file, *arguments]
+
+
+class WebsiteAgent(Agent):
+    """The agent of one of our own Django sites, as home, as relying party or both."""
+
+    def __init__(self, folder: Path, public: PublicAddress, website: Website) -> None:
+        super().__init__(folder, public)
+        self._website = website
+
+    def is_configured(self, *, methods: list[str] | None = None, relying_party: bool = False) -> None:
+        """As a home with these methods, as a relying party, or both."""
+        website = self._website
+        parameters = {"python": str(website.python), "manage": str(website.manage)}
+        settings: dict[str, Any] = {
+            "recipe": "django-allauth",
+            "app": {"url": f"http://{website.address}", "parameters": parameters},
+        }
+        if methods:
+            settings["home"] = {"methods": methods}
+        if relying_party:
+            files = {"credentials_dir": str(website.credentials_dir), "reload": website.reload_command}
+            settings["relying_party"] = website.owner | files
+        super().is_configured(**settings)
+
+
+def as_toml(document: Mapping[str, Any], path: str = "") -> str:
+    """A configuration file: plain values first, then a section for each table."""
+    tables = {name: value for name, value in document.items() if isinstance(value, Mapping)}
+    lines = [f"{json.dumps(name)} = {_toml_value(value)}" for name, value in document.items() if name not in tables]
+    for name, table in tables.items():
+        inner = f"{path}{json.dumps(name)}"
+        lines += [f"[{inner}]", as_toml(table, f"{inner}.")]
+    return "\n".join(lines)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(name)} = {_toml_value(inner)}" for name, inner in value.items()) + " }"
+    if isinstance(value, list):
+        return f"[{', '.join(_toml_value(inner) for inner in value)}]"
+    return json.dumps(value)
 
 
 def _run(command: list[str | Path], stdin: str | None = None) -> subprocess.CompletedProcess:

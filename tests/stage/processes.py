@@ -10,17 +10,27 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-ARTEFACTS = REPOSITORY / "tests" / "artefacts" / "interop"
 PATIENCE_S = 30
 
 # The end of a program's standard output.
 _END = object()
 
 
-def fresh_artefacts() -> None:
-    """Logs and screenshots of the last run only."""
-    shutil.rmtree(ARTEFACTS, ignore_errors=True)
-    ARTEFACTS.mkdir(parents=True)
+# Set once a run, by the part of the tests that runs.
+_artefacts: list[Path] = []
+
+
+def fresh_artefacts(part: str) -> None:
+    """Logs and screenshots of this part's last run only."""
+    folder = REPOSITORY / "tests" / "artefacts" / part
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    _artefacts[:] = [folder]
+
+
+def artefacts() -> Path:
+    """Where the logs and screenshots of the running part go."""
+    return _artefacts[0]
 
 
 class Program:
@@ -36,7 +46,7 @@ class Program:
         pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
-        self.log_file = ARTEFACTS / f"{name}.log"
+        self.log_file = artefacts() / f"{name}.log"
         self._log = self.log_file.open("ab")
         self._lines: queue.Queue = queue.Queue()
         self._process = subprocess.Popen(

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import BrowserContext, ConsoleMessage, Page, Request, Response, expect
 
-from processes import ARTEFACTS
+from processes import artefacts
 
 DESKTOP = {"width": 1280, "height": 800}
 PHONE = {"width": 390, "height": 844}
@@ -48,7 +48,7 @@ class Visitor:
         stem = f"{self.name}-{self._photographs:02}-{title.lower().replace(' ', '-')}"
         for device, size in {"phone": PHONE, "desktop": DESKTOP}.items():
             self.page.set_viewport_size(size)
-            self.page.screenshot(path=ARTEFACTS / f"{stem}-{device}.png", full_page=True)
+            self.page.screenshot(path=artefacts() / f"{stem}-{device}.png", full_page=True)
             if device == "phone" and self._is_ours(self.page.url):
                 self._fits_a_phone()
 

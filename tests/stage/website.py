@@ -13,7 +13,7 @@ from pathlib import Path
 
 from processes import REPOSITORY, Program, application_user, identity
 
-SITES = REPOSITORY / "tests" / "interop" / "sites"
+WEBSITE = REPOSITORY / "tests" / "interop" / "sites" / "allauth"
 BIN = Path(sys.executable).parent
 
 _CREATE_USER = """
@@ -38,9 +38,9 @@ class Account:
 
 
 class Site:
-    """Any of tests/interop/sites: what its `wsgi.py` calls `application`."""
+    """Any folder of a part's sites: what its `wsgi.py` calls `application`."""
 
-    def __init__(self, name: str, source: str, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, source: Path, folder: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.user = application_user()
         self._data_dir = folder / "data"
@@ -49,7 +49,7 @@ class Site:
             shutil.chown(self._data_dir, self.user, self.user)
         self._environment = {
             "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(SITES / source),
+            "PYTHONPATH": str(source),
             "PYTHONDONTWRITEBYTECODE": "1",
             "SITE_DATA_DIR": str(self._data_dir),
             **environment,
@@ -61,6 +61,11 @@ class Site:
     def address(self) -> str:
         """Where it is reached without its reverse proxy."""
         return "{}:{}".format(*self._socket.getsockname())
+
+    @property
+    def owner(self) -> dict[str, str]:
+        """Whose the files are that an agent writes for it, in the words of `agent.toml`."""
+        return {"owner": self.user, "group": self.user} if self.user else {}
 
     def runs(self, *, workers: int = 1) -> None:
         number = self._socket.fileno()
@@ -82,7 +87,7 @@ class Site:
 class DjangoSite(Site):
     """One with a database."""
 
-    def __init__(self, name: str, source: str, folder: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, name: str, source: Path, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(name, source, folder, {"DJANGO_SETTINGS_MODULE": "settings", **environment})
         self._django("migrate", "--verbosity", "0")
 
@@ -118,7 +123,7 @@ class Website(DjangoSite):
             "SITE_PUBLIC_HOST": public_host,
             "SITE_CREDENTIALS_DIR": str(self.credentials_dir),
         }
-        super().__init__(name, "allauth", folder, environment)
+        super().__init__(name, WEBSITE, folder, environment)
         self.python = folder / "python"
         self.python.write_text(self._as_the_site(BIN / "python"))
         self.python.chmod(0o755)
@@ -126,7 +131,7 @@ class Website(DjangoSite):
 
     @property
     def manage(self) -> Path:
-        return SITES / "allauth" / "manage.py"
+        return WEBSITE / "manage.py"
 
     @property
     def reload_command(self) -> list[str]:
