@@ -31,7 +31,11 @@ pkce = true
 [relying_party.key_set]
 proof = "no_cache"
 
-[[relying_party.files]]
+[[relying_party.ways]]
+name = "files"
+description = ""
+
+[[relying_party.ways.files]]
 name = "client.json"
 format = "json"
 content = { issuer = "${issuer}", client_id = "${client_id}" }
@@ -104,7 +108,7 @@ def test_alice_logs_in_at_an_application_that_has_no_secret(
     token = session.fetch_token(aliases["token_endpoint"], cert=certificate, verify=bundle, **redeemed)
     session.cert = certificate
     userinfo = session.get(aliases["userinfo_endpoint"]).json()
-    assert userinfo["preferred_username"] == ALICE.username
+    assert userinfo["preferred_username"] == f"{ALICE.username}@alpha"
 
     # Bound to the certificate (RFC 8705 3): a thief without its key has nothing.
     headers = {"Authorization": f"Bearer {token['access_token']}"}

@@ -51,8 +51,8 @@ use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
 use crate::foundations::Foundations;
 use crate::registry::{
-    Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientSecret, Instance, InstanceId, InstanceState,
-    Liveness, Portal, Profile, Registry, RelyingParty,
+    Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientPolicy, ClientSecret, Instance, InstanceId,
+    InstanceState, Liveness, Portal, Profile, Registry, RelyingParty,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
@@ -320,7 +320,10 @@ impl Enrolment {
             auth_method: profile.auth_method,
             id_token_alg: profile.id_token_alg,
             pkce_required: profile.pkce,
-            policy: old.map(|old| old.policy.clone()).unwrap_or_default(),
+            policy: ClientPolicy {
+                account_key: profile.account_key,
+                ..old.map(|old| old.policy.clone()).unwrap_or_default()
+            },
             logout: profile.logout.clone(),
             keys: None,
             request_uris: Vec::new(),

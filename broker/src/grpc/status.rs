@@ -14,7 +14,7 @@ use crate::authority::CaError;
 use crate::enrolment::EnrolmentError;
 use crate::grants::{ProbeError, TokenError};
 use crate::login::LoginError;
-use crate::registry::{ClientKeyError, ClientPolicyError, PolicyConflict, TrustError};
+use crate::registry::{AccountKeyConflict, ClientKeyError, ClientPolicyError, PolicyConflict, TrustError};
 use crate::rotation::RotationError;
 use crate::sessions::{OutboxError, SessionError};
 use crate::storage::StoreError;
@@ -147,6 +147,7 @@ pub(super) fn login(refusal: &LoginError) -> Status {
         | E::HandleUsed
         | E::PushedRequestUnknown
         | E::SignedOut
+        | E::TakenBack
         | E::Internal(_) => return internal(refusal),
     };
     status(code, reason, &refusal.to_string())
@@ -193,6 +194,10 @@ pub(super) fn trust(refusal: &TrustError) -> Status {
         TrustError::UnknownInstance(_) => "INSTANCE_UNKNOWN",
         TrustError::NoRelyingParty(_) => "NO_RELYING_PARTY",
         TrustError::NoHome(_) => "NO_HOME",
+        TrustError::NoEdge(_) => "TRUST_EDGE_UNKNOWN",
+        TrustError::AccountKey(AccountKeyConflict::NoAuthority(_)) => "EMAIL_AUTHORITY_MISSING",
+        TrustError::AccountKey(AccountKeyConflict::SharedDomain { .. }) => "EMAIL_AUTHORITY_SHARED",
+        TrustError::AccountKey(AccountKeyConflict::NamesMeet(_)) => "USERNAMES_MEET",
         TrustError::Store(error) => return store(error),
     };
     status(Code::FailedPrecondition, reason, &refusal.to_string())

@@ -11,8 +11,8 @@ use homeward_certs::identity::InstanceName;
 use rpds::HashTrieMapSync;
 
 use crate::registry::{
-    Client, ClientId, Home, Instance, InstanceId, RegisteredClient, Registration, Registry, TrustEdge, TrustEdgeId,
-    Upstream,
+    AccountKey, Client, ClientId, Home, Instance, InstanceId, RegisteredClient, Registration, Registry, TrustEdge,
+    TrustEdgeId, Upstream,
 };
 use crate::storage::table::{self, Record};
 use crate::storage::{Key, Revision, StoreError};
@@ -172,6 +172,17 @@ impl Snapshot {
     /// The edge from a relying party to a home.
     pub fn edge(&self, relying_party: &InstanceName, home: &InstanceName) -> Option<&Arc<TrustEdge>> {
         self.accepted.get(relying_party)?.get(home)
+    }
+
+    /// All edges from a relying party, in no order.
+    pub fn edges_of(&self, relying_party: &InstanceName) -> impl Iterator<Item = &TrustEdge> {
+        self.accepted.get(relying_party).into_iter().flat_map(HashTrieMapSync::values).map(|edge| &**edge)
+    }
+
+    /// By what the clients of a relying party find accounts.
+    pub fn account_keys(&self, relying_party: &InstanceName) -> HashSet<AccountKey> {
+        let clients = self.clients().filter(|client| client.name == relying_party);
+        clients.map(|client| client.relying_party.policy.account_key).collect()
     }
 
     /// All edges, in no order.
@@ -355,6 +366,8 @@ impl Snapshot {
         remove_inner(&mut self.accepted, relying_party, home);
         remove_inner(&mut self.released, home, relying_party);
         self.touch(relying_party, touched);
+        // Also one without agent: its sessions end.
+        touched.insert(relying_party.clone());
     }
 
     fn touch_relying_parties_of(&mut self, home: &InstanceName, touched: &mut HashSet<InstanceName>) {

@@ -33,12 +33,8 @@ async fn a_home_without_agent_is_accepted_like_an_instance() {
     world.enrol("beta").await;
     world.put(order("staff", "Staff accounts")).await.unwrap();
     let (beta, staff): (InstanceName, InstanceName) = ("beta".parse().unwrap(), "staff".parse().unwrap());
-    let edge = |home: &InstanceName| TrustEdge {
-        id: TrustEdgeId { relying_party: beta.clone(), home: home.clone() },
-        email_domains: Vec::new(),
-        consent: ConsentPolicy::None,
-        api_access: false,
-        updated_at: START,
+    let edge = |home: &InstanceName| {
+        TrustEdge::new(TrustEdgeId { relying_party: beta.clone(), home: home.clone() }, START).unwrap()
     };
     world.registry.allow_trust(edge(&staff)).await.unwrap();
     let snapshot = world.registry.snapshot();

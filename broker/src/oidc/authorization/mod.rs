@@ -29,7 +29,7 @@ use crate::oidc::error::{self, BrowserError};
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::{self, CallbackError, Channel, Refused};
 use crate::oidc::{Provider, path};
-use crate::registry::{Client, ConsentPolicy, SessionId, Snapshot, UserId};
+use crate::registry::{Client, ConsentPolicy, Person as Described, ReleaseTerms, SessionId, Snapshot, UserId};
 use crate::secret::{OpaqueSecret, SecretHash};
 use crate::sessions::{FoundSession, Vouched};
 use crate::storage::StoreError;
@@ -237,12 +237,12 @@ impl Provider {
         let judged = match snapshot.vouching(&request.relying_party, &home, id) {
             Some((_, edge)) => {
                 judge(request, outcome, |who| self.subjects.subject_for(subject_type, id, &who.home_user_id))
-                    .map(|(identity, subject)| (identity, subject, edge.consent))
+                    .map(|(identity, subject)| (identity, subject, edge))
             }
             None => Err(Refusal::HomeNotAccepted),
         };
-        let mut writes = vec![finish];
-        let (identity, subject, consent) = match judged {
+        let mut writes = finish;
+        let (identity, subject, edge) = match judged {
             Ok(judged) => judged,
             Err(refusal) => {
                 info!(transaction = %transaction.id, ?refusal, "the home's answer is no login");
@@ -250,19 +250,22 @@ impl Provider {
             }
         };
         let user = self.subjects.user(id, &identity.home_user_id);
-        let agreement = self.agreement(request, &user, consent).await?;
+        let agreement = self.agreement(request, &user, edge.consent).await?;
         let current = match &visitor.session {
             Some(cookie) => self.sessions.find(cookie, now).await?,
             None => None,
         };
         let vouched = Vouched { home: home.clone(), home_id: id, user: user.clone(), identity: identity.clone() };
         // A client that learns nothing yet was not entered: no logout is ever told to it.
-        let entered = (agreement == Agreement::Given).then(|| opened(request, &subject, now));
+        let terms = ReleaseTerms { edge, policy: &client.relying_party.policy };
+        let who = Described { identity: &identity, subject: &subject };
+        let entered = (agreement == Agreement::Given).then(|| opened(request, who, terms, now));
         let begun = self.sessions.begin(current, vouched, entered, now)?;
         writes.extend(begun.writes);
         let mut next = match agreement {
             Agreement::Given => {
-                let person = Person { home: (&home, id), identity: &identity, user, session: begun.id, subject };
+                let (home, session, trust) = ((&home, id), begun.id, edge.epoch);
+                let person = Person { home, identity: &identity, user, session, subject, trust };
                 self.give(request, person, writes, now).await?
             }
             Agreement::Wanted => {
@@ -309,16 +312,19 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
         let session = found.session.clone();
-        if snapshot.vouching(&request.relying_party, &session.home, session.home_id).is_none() {
-            return Err(LoginError::HomeNotAccepted.into());
-        }
-        let entered = opened(request, &subject, now);
+        let vouching = snapshot.vouching(&request.relying_party, &session.home, session.home_id);
+        let (_, edge) = vouching.ok_or(LoginError::HomeNotAccepted)?;
+        let client = self.check_callback(request, snapshot)?;
+        let terms = ReleaseTerms { edge, policy: &client.relying_party.policy };
+        let who = Described { identity: &session.identity, subject: &subject };
+        let entered = opened(request, who, terms, now);
         let person = Person {
             home: (&session.home, session.home_id),
             identity: &session.identity,
             user: session.user.clone(),
             session: found.id.clone(),
             subject,
+            trust: edge.epoch,
         };
         let writes = self.sessions.enter(found, entered, now)?;
         self.give(request, person, writes.into_iter().collect(), now).await

@@ -48,7 +48,7 @@ async fn the_end_is_one_commit_that_reaches_everybody_who_was_entered() {
     assert_eq!(world.sessions_left("alice").await, 0);
     let logouts = world.logouts().await;
     assert!(matches!(&logouts["beta"].1.message, Message::Back(entered) if entered.session == id));
-    assert!(matches!(&logouts["gamma"].1.message, Message::Agent(entered) if entered.username == "alice"));
+    assert!(matches!(&logouts["gamma"].1.message, Message::Agent(entered) if entered.username == "alice@alpha"));
     assert_eq!(logouts["alpha"].1.message, Message::Home { home_user_id: "alice".into() });
     assert!(logouts.values().all(|(_, logout)| logout.user_name == "alice@alpha"));
     // What has ended ends no second time.
@@ -172,5 +172,33 @@ async fn a_home_without_agent_that_is_removed_or_becomes_another_takes_its_sessi
         world.registry.commit(vec![end]).await;
         tokio::time::timeout(Duration::from_secs(10), none_left()).await.unwrap();
     }
+    follow.abort();
+}
+
+#[tokio::test]
+async fn who_accepts_a_home_no_more_hears_of_its_users_and_they_stay_signed_in_elsewhere() {
+    let world = World::new().await;
+    let registry = world.registry.registry.clone();
+    for party in ["beta", "gamma"] {
+        world.registry.allow(party, "alpha", &[]).await;
+    }
+    let (id, cookie) = world.sign_in("alice", "beta", None).await;
+    let (_, cookie) = world.sign_in("alice", "gamma", Some(&cookie)).await;
+    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry, world.clock.clone()));
+    world.registry.deny("beta", "alpha").await;
+    // Allowed again at once, it is another edge: nobody slips through.
+    world.registry.allow("beta", "alpha", &[]).await;
+    let told = async {
+        while !world.logouts().await.contains_key("beta") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+    let logouts = world.logouts().await;
+    assert!(matches!(&logouts["beta"].1.message, Message::Agent(entered) if entered.username == "alice@alpha"));
+    assert!(!logouts.contains_key("gamma") && !logouts.contains_key("alpha"));
+    assert!(world.sessions.find(&cookie, NOW).await.unwrap().is_some());
+    let opened = world.sessions.get(&id, NOW).await.unwrap().unwrap().opened;
+    assert_eq!(opened.keys().collect::<Vec<_>>(), [&world.client("gamma")]);
     follow.abort();
 }
