@@ -71,6 +71,7 @@ pub use token_signer::TokenSigner;
 pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustEpoch, TrustError};
 pub use upstream::{
     AddressRule, FIELDS, OauthDialect, TENANT, Upstream, UpstreamProtocol, UpstreamRuleError, UpstreamSecret,
+    check_address,
 };
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.

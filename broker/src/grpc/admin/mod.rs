@@ -31,6 +31,7 @@ use crate::grpc::status::{self, Reason};
 use crate::grpc::users::Users;
 use crate::registry::{Instance, RecoveryPolicyError, Registry, SigningKeyChoice};
 use crate::rotation::{Rotations, StoredRotation};
+use crate::upstream::Upstreams;
 use rotation::Order;
 
 /// How long a join token lives if nobody says otherwise.
@@ -48,6 +49,7 @@ pub(super) struct Service {
     registry: Registry,
     rotations: Arc<Rotations>,
     users: Users,
+    upstreams: Upstreams,
     issuer: Issuer,
     clock: Clock,
 }
@@ -61,6 +63,7 @@ impl Service {
             registry: services.registry.clone(),
             rotations: services.rotations.clone(),
             users: Users::new(services),
+            upstreams: services.upstreams.clone(),
             issuer: services.issuer.clone(),
             clock: services.clock.clone(),
         }
@@ -203,7 +206,7 @@ impl AdminService for Service {
         &self,
         request: Request<v1::ListUpstreamsRequest>,
     ) -> Result<Response<v1::ListUpstreamsResponse>, Status> {
-        Ok(Response::new(self.upstreams(&request.into_inner())))
+        Ok(Response::new(self.list_of_upstreams(&request.into_inner())))
     }
 
     async fn remove_upstream(
