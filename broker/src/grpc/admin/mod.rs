@@ -1,6 +1,8 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
-//! what concerns clients, in `registration`; sessions and logouts, in `session`; trust edges, in `trust`.
+//! what concerns clients, in `registration`; sessions and logouts, in `session`; trust edges, in
+//! `trust` and `explain`.
 
+mod explain;
 mod registration;
 mod rotation;
 mod session;
@@ -182,9 +184,9 @@ impl AdminService for Service {
 
     async fn explain_trust(
         &self,
-        _: Request<v1::ExplainTrustRequest>,
+        request: Request<v1::ExplainTrustRequest>,
     ) -> Result<Response<v1::ExplainTrustResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        Ok(Response::new(self.explain(&request.into_inner()).await?))
     }
 
     async fn put_upstream(
