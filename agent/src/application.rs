@@ -9,10 +9,12 @@ use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, REFERER
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use serde_json::Value;
 use thiserror::Error;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use crate::config::PublicUrl;
+use crate::parameters::{ParameterError, Parameters};
 use crate::recipe::AppPath;
+use crate::recipe::path::UnfitSegment;
 
 /// Longest answer that is read.
 const LARGEST_ANSWER: usize = 1024 * 1024;
@@ -25,6 +27,7 @@ pub(crate) struct Application {
     client: reqwest::Client,
     url: Url,
     headers: HeaderMap,
+    parameters: Parameters,
 }
 
 /// What to ask it.
@@ -40,10 +43,19 @@ pub(crate) struct Question<'a> {
     pub(crate) cookies: Option<HeaderValue>,
     /// Whom to ask for.
     pub(crate) client_address: Option<IpAddr>,
-    /// The JSON body.
-    pub(crate) json: Option<Value>,
-    /// A header against the application's CSRF check.
-    pub(crate) csrf: Option<(HeaderName, HeaderValue)>,
+    /// What goes along.
+    pub(crate) body: Option<Body>,
+    /// Further headers.
+    pub(crate) headers: HeaderMap,
+}
+
+/// What goes along with a request.
+#[derive(Debug)]
+pub(crate) enum Body {
+    /// `application/json`
+    Json(Value),
+    /// `application/x-www-form-urlencoded`
+    Form(Vec<(String, String)>),
 }
 
 /// What it said.
@@ -74,12 +86,52 @@ pub(crate) enum ApplicationError {
     /// More than a megabyte.
     #[error("the application's answer is too long")]
     TooLong,
+    /// The operator has not said what the request needs.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
+    /// A value is not there, or cannot stand where the recipe has it.
+    #[error("a request of the recipe cannot be made: {0}")]
+    Unfit(#[from] UnfitValue),
+}
+
+/// A value that a request of the recipe needs, and that cannot stand there.
+#[derive(Debug, Error)]
+pub(crate) enum UnfitValue {
+    /// The application did not say it.
+    #[error("the application's answers before it lack {0:?}")]
+    Missing(String),
+    /// In the path.
+    #[error(transparent)]
+    Segment(#[from] UnfitSegment),
+    /// In a header.
+    #[error("the value for the header {0} has characters that no header may have")]
+    Header(String),
 }
 
 impl<'a> Question<'a> {
     /// A plain GET for nobody in particular.
     pub(crate) fn get(path: &'a AppPath) -> Self {
-        Self { method: Method::GET, path, query: &[], cookies: None, client_address: None, json: None, csrf: None }
+        Self {
+            method: Method::GET,
+            path,
+            query: &[],
+            cookies: None,
+            client_address: None,
+            body: None,
+            headers: HeaderMap::new(),
+        }
+    }
+}
+
+impl Body {
+    fn encode(self) -> (&'static str, String) {
+        match self {
+            Self::Json(value) => ("application/json", value.to_string()),
+            Self::Form(pairs) => {
+                let text = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+                ("application/x-www-form-urlencoded", text)
+            }
+        }
     }
 }
 
@@ -106,7 +158,18 @@ impl Application {
             (ORIGIN, value(&origin)?),
             (REFERER, value(&format!("{origin}/"))?),
         ]);
-        Ok(Self { client, url, headers })
+        Ok(Self { client, url, headers, parameters: Parameters::default() })
+    }
+
+    /// And what the recipe's requests to it may need to know.
+    #[must_use]
+    pub(crate) fn with_parameters(self, parameters: Parameters) -> Self {
+        Self { parameters, ..self }
+    }
+
+    /// What the recipe's requests may need to know.
+    pub(crate) fn parameters(&self) -> &Parameters {
+        &self.parameters
     }
 
     /// Where it is.
@@ -129,10 +192,11 @@ impl Application {
             let address = HeaderValue::from_str(&address.to_string()).map_err(|_| ApplicationError::NotMade)?;
             headers.insert(HeaderName::from_static("x-forwarded-for"), address);
         }
-        headers.extend(question.csrf);
+        headers.extend(question.headers);
         let mut request = self.client.request(question.method, url).headers(headers);
-        if let Some(json) = question.json {
-            request = request.header(CONTENT_TYPE, "application/json").body(json.to_string());
+        if let Some(body) = question.body {
+            let (kind, text) = body.encode();
+            request = request.header(CONTENT_TYPE, kind).body(text);
         }
         let response = request.send().await.map_err(unreachable)?;
         read(response).await

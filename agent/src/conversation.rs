@@ -4,11 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use cookie::Cookie;
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
 
-use crate::application::{Answer, Application, ApplicationError, Question};
+use crate::application::{Answer, Application, ApplicationError, Body, Question, UnfitValue};
 use crate::recipe::AppPath;
-use crate::recipe::step::{Step, StepMethod};
+use crate::recipe::content::fill;
+use crate::recipe::pointer::Pointer;
+use crate::recipe::step::{Csrf, Step, StepMethod};
 
 /// A conversation.
 #[derive(Debug)]
@@ -18,12 +22,22 @@ pub(crate) struct Conversation<'a> {
     source: Option<IpAddr>,
     /// By hand: the application marks its cookies Secure, and this is plain HTTP on loopback, so no jar would send them.
     cookies: BTreeMap<String, String>,
+    /// What steps took from answers for later ones.
+    captured: BTreeMap<String, SecretString>,
+}
+
+/// A step with its values.
+struct Request {
+    path: AppPath,
+    query: Vec<(String, String)>,
+    body: Option<Body>,
+    headers: HeaderMap,
 }
 
 impl<'a> Conversation<'a> {
     /// Without cookies.
     pub(crate) fn begin(application: &'a Application, source: Option<IpAddr>) -> Self {
-        Self { application, source, cookies: BTreeMap::new() }
+        Self { application, source, cookies: BTreeMap::new(), captured: BTreeMap::new() }
     }
 
     /// With whom.
@@ -31,20 +45,68 @@ impl<'a> Conversation<'a> {
         self.application
     }
 
-    /// Takes a step, whose placeholders get these values.
+    /// Takes a step. Its placeholders get these values, or what earlier steps captured, or the operator's parameters.
     pub(crate) async fn take(&mut self, step: &Step, values: &[(&str, &str)]) -> Result<Answer, ApplicationError> {
+        if let Some(Csrf { cookie, if_unset: Some(token), .. }) = &step.csrf {
+            self.cookies.entry(cookie.clone()).or_insert_with(|| token.clone());
+        }
+        let Request { path, query, body, headers } = self.request(step, values)?;
+        let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let method = method(step.method);
+        let answer = self.ask(Question { method, query: &query, headers, body, ..Question::get(&path) }).await?;
+        self.capture(&step.capture, &answer.body);
+        Ok(answer)
+    }
+
+    fn request(&self, step: &Step, values: &[(&str, &str)]) -> Result<Request, ApplicationError> {
+        let parameters = self.application.parameters().values(step.placeholders())?;
+        let captured = self.captured.iter().map(|(name, value)| (name.as_str(), value.expose_secret()));
+        let values: Vec<(&str, &str)> = values.iter().copied().chain(captured).chain(parameters.pairs()).collect();
+        if let Some(missing) = step.placeholders().find(|name| !values.iter().any(|(known, _)| known == name)) {
+            return Err(UnfitValue::Missing(missing.to_owned()).into());
+        }
+        let pairs = |texts: &BTreeMap<String, String>| {
+            texts.iter().map(|(name, value)| (name.clone(), fill(value, &values).to_owned())).collect()
+        };
+        let body = match (&step.json, &step.form) {
+            (Some(json), _) => Some(Body::Json(json.render(&values))),
+            (None, form) => form.as_ref().map(|form| Body::Form(pairs(form))),
+        };
+        let path = step.path.fill(&values).map_err(UnfitValue::Segment)?;
+        Ok(Request { path, query: pairs(&step.query), body, headers: self.headers(step, &values)? })
+    }
+
+    fn headers(&self, step: &Step, values: &[(&str, &str)]) -> Result<HeaderMap, UnfitValue> {
+        let mut headers = HeaderMap::new();
+        for (name, text) in &step.headers {
+            let unfit = || UnfitValue::Header(name.as_str().to_owned());
+            let value = text.fill(values);
+            let mut value = HeaderValue::from_str(&value).map_err(|_| unfit())?;
+            value.set_sensitive(text.placeholder().is_some());
+            headers.insert(HeaderName::try_from(name.as_str()).map_err(|_| unfit())?, value);
+        }
         let csrf = step.csrf.as_ref().and_then(|csrf| {
             // The newest: applications change it when somebody signs in.
             let token = HeaderValue::from_str(self.cookies.get(&csrf.cookie)?).ok()?;
             Some((HeaderName::try_from(&csrf.header).ok()?, token))
         });
-        let method = match step.method {
-            StepMethod::Get => Method::GET,
-            StepMethod::Post => Method::POST,
-            StepMethod::Delete => Method::DELETE,
-        };
-        let json = step.json.as_ref().map(|json| json.render(values));
-        self.ask(Question { method, csrf, json, ..Question::get(&step.path) }).await
+        headers.extend(csrf);
+        Ok(headers)
+    }
+
+    /// What is not in the answer is not known any more: an old token is not for a new sign-in.
+    fn capture(&mut self, wanted: &BTreeMap<String, Pointer>, body: &Value) {
+        for (name, pointer) in wanted {
+            let found = pointer.select(body).into_iter().find_map(|value| match value {
+                Value::String(text) => Some(text.clone()),
+                Value::Number(_) | Value::Bool(_) => Some(value.to_string()),
+                Value::Null | Value::Array(_) | Value::Object(_) => None,
+            });
+            match found {
+                Some(value) => self.captured.insert(name.clone(), value.into()),
+                None => self.captured.remove(name),
+            };
+        }
     }
 
     /// Follows a redirect that somebody would have brought here.
@@ -68,6 +130,16 @@ impl<'a> Conversation<'a> {
         let answer = self.application.ask(question).await?;
         keep(&mut self.cookies, &answer.set_cookies);
         Ok(answer)
+    }
+}
+
+fn method(method: StepMethod) -> Method {
+    match method {
+        StepMethod::Get => Method::GET,
+        StepMethod::Post => Method::POST,
+        StepMethod::Put => Method::PUT,
+        StepMethod::Patch => Method::PATCH,
+        StepMethod::Delete => Method::DELETE,
     }
 }
 

@@ -23,8 +23,9 @@ impl Health {
     pub(crate) fn new(config: &Config, application: Application) -> Self {
         let home = config.recipe.home.as_ref().filter(|_| config.home.is_some());
         let who_am_i = home.and_then(|home| home.who_am_i.first()).map(|request| request.path.clone());
-        let proof = config.recipe.relying_party.as_ref().and_then(|role| role.proof.as_ref());
-        let path = who_am_i.or_else(|| proof.map(|proof| proof.path.clone()));
+        let proof = config.recipe.relying_party.as_ref().and_then(|role| role.proof.0.first());
+        // Any answer will do, so the proof's own headers are not needed.
+        let path = who_am_i.or_else(|| proof.and_then(|proof| proof.request.path.fill(&[]).ok()));
         Self { application, path, is_home: home.is_some() }
     }
 

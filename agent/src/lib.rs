@@ -4,6 +4,7 @@
 //! * `recovery` and [`trust`] bring it back when certificate or CA changed while it slept;
 //! * `sync`: one stream to the broker brings what the instance should have ([`resources`]); [`apply`] and `key_set` put it
 //!   into effect by a [`recipe`], and only what the application has proved to use is acknowledged;
+//! * `gate`: where the application speaks no OpenID Connect, the agent itself is the relying party;
 //! * `home`: the portal, where this instance vouches for its own users in logins elsewhere, and notices when they log out;
 //! * `session_end`: sessions at the application that the broker orders to end, because their user logged out elsewhere.
 //!
@@ -18,6 +19,7 @@ pub mod contact;
 pub mod disk;
 pub mod enrolment;
 pub mod identity;
+pub mod parameters;
 pub mod recipe;
 pub mod refusal;
 pub mod resources;
@@ -28,11 +30,17 @@ mod backoff;
 mod child;
 mod clock;
 mod conversation;
+mod database;
+mod doctor;
+mod gate;
 mod health;
 mod home;
 mod key_set;
+mod provider;
 mod random;
+mod reachability;
 mod recovery;
+mod rehearsal;
 mod renewal;
 mod session_end;
 mod sync;
@@ -55,6 +63,9 @@ use crate::config::Config;
 use crate::connection::{Broker, DialError};
 use crate::contact::Contact;
 use crate::disk::{DiskError, PrivateDir};
+use crate::gate::Gate;
+use crate::gate::client::GateClient;
+use crate::gate::ended::EndedSessions;
 use crate::health::Health;
 use crate::home::watch::Watch;
 use crate::home::{Portal, http};
@@ -95,6 +106,12 @@ pub enum RunError {
     /// No randomness for the portal's form tokens.
     #[error("the operating system gives no randomness")]
     NoRandomness,
+    /// The agent's own client of the broker.
+    #[error(transparent)]
+    GateClient(#[from] gate::client::OpenError),
+    /// The gate's keys.
+    #[error(transparent)]
+    Gate(#[from] gate::GateNotOpened),
     /// The portal's listener.
     #[error("the portal cannot serve: {0}")]
     Portal(#[source] std::io::Error),
@@ -112,14 +129,20 @@ pub async fn run(
     let identity = Arc::new(Identity::load(data.clone())?.ok_or(RunError::NotEnrolled)?);
     let broker = Broker::new(identity.clone())?;
     let application = Application::new(config.app_url.clone(), &config.public_url)?;
+    let application = application.with_parameters(config.parameters.clone());
     let standing = Arc::new(Standing::open(data.clone())?);
     let orders = Arc::new(Orders::open(data.clone())?);
-    let applier = Applier::open(config, data.clone(), standing.clone(), application.clone(), broker.clone())?;
+    let gate_client = GateClient::open(config, data.clone())?;
+    let gate_ended = gate_client.as_ref().map(|_| EndedSessions::open(data.clone())).transpose()?.map(Arc::new);
+    let applier = match gate_client.clone() {
+        Some(client) => Applier::of_gate(config, client, standing.clone(), broker.clone())?,
+        None => Applier::open(config, data.clone(), standing.clone(), application.clone(), broker.clone())?,
+    };
     let prover =
         KeySetProver { application: application.clone(), means: Means::of(config), standing: standing.clone() };
     let (wanted, for_credentials) = watch::channel(Wanted::default());
     let at_home = Watch::new(config, application.clone(), broker.clone());
-    let ender = SessionEnder::new(config, application.clone(), at_home.clone());
+    let ender = SessionEnder::new(config, application.clone(), at_home.clone()).with_gate(gate_ended.clone());
     let (session_ends, orders_to_end) = session_end::queue();
     let sync = Sync {
         settling: Settling { identity: identity.clone(), orders: orders.clone(), standing: standing.clone() },
@@ -134,7 +157,9 @@ pub async fn run(
         session_ends,
     };
     let portal_side = Portal::new(config, &identity, broker.clone(), application, at_home.clone())?;
-    let pages = http::router(portal_side);
+    let gate = Gate::open(config, &data, gate_client, gate_ended)?;
+    let own_page = reachability::routes(&config.portal, identity.reachability_key());
+    let pages = gate.map(gate::http::router).unwrap_or_default().merge(own_page).merge(http::router(portal_side));
 
     tracing::info!(instance = %identity.instance(), "the agent runs");
     let proving = tokio::spawn(prover.run(for_credentials.clone()));

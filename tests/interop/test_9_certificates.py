@@ -31,7 +31,11 @@ pkce = true
 [relying_party.key_set]
 proof = "no_cache"
 
-[[relying_party.files]]
+[[relying_party.ways]]
+name = "files"
+description = ""
+
+[[relying_party.ways.files]]
 name = "client.json"
 format = "json"
 content = { issuer = "${issuer}", client_id = "${client_id}" }

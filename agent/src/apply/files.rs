@@ -15,7 +15,7 @@ use super::render::RenderedFile;
 use crate::disk::sync_folder;
 
 /// The link.
-pub(super) const CURRENT: &str = "current";
+pub(crate) const CURRENT: &str = "current";
 /// The link that is about to become `current`.
 const NEXT: &str = ".current.next";
 
@@ -193,6 +193,7 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesErr
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::apply::render::tests::files;
     use crate::apply::render::{Credential, Credentials, render};
     use crate::recipe::Recipe;
 
@@ -203,7 +204,7 @@ mod tests {
             secret_version: 1,
             credential: Credential::Secret(secret.into()),
         };
-        render(&Recipe::embedded("django-allauth").unwrap().relying_party.unwrap().files, &credentials)
+        render(files(&Recipe::embedded("django-allauth").unwrap().relying_party.unwrap()), &credentials)
     }
 
     fn file_set() -> (tempfile::TempDir, FileSet) {

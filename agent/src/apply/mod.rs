@@ -9,6 +9,8 @@
 //!    at the broker with the new credential (`probe`);
 //! 6. write down what is in effect. Only then does the broker hear an acknowledgement, and closes the old credential.
 //!
+//! Where the agent itself is the relying party ([`crate::gate`]), all of that is one probe and one file.
+//!
 //! Whatever the application does wrong after 4 puts the old set back and reloads once more. The broker then hears why, in
 //! one sentence.
 
@@ -41,7 +43,9 @@ use crate::application::{Application, ApplicationError};
 use crate::config::{Config, RelyingPartyConfig};
 use crate::connection::Broker;
 use crate::disk::{DiskError, PrivateDir};
+use crate::gate::client::GateClient;
 use crate::recipe::relying_party::{ClientAuthMethod, RelyingParty};
+use crate::recipe::way::{CredentialFile, Target};
 use crate::resources::standing::Standing;
 use crate::resources::wanted::Versioned;
 
@@ -50,6 +54,15 @@ use crate::resources::wanted::Versioned;
 pub(crate) struct Applier {
     standing: Arc<Standing>,
     role: Option<Role>,
+    gate: Option<GateRole>,
+}
+
+/// The agent itself as relying party. Nothing is written for an application, and nothing reloaded: credentials are proved
+/// before they are used, so there is nothing to roll back.
+#[derive(Debug)]
+struct GateRole {
+    client: Arc<GateClient>,
+    prober: Prober,
 }
 
 /// The application as relying party: what it needs, and where that goes.
@@ -148,6 +161,20 @@ impl ApplyError {
 }
 
 impl Applier {
+    /// Of an agent that is the relying party itself.
+    pub(crate) fn of_gate(
+        config: &Config,
+        client: Arc<GateClient>,
+        standing: Arc<Standing>,
+        broker: Arc<Broker>,
+    ) -> Result<Self, DiskError> {
+        if client.provider_in_use().is_none() {
+            standing.change(|applied| applied.forget_credentials())?;
+        }
+        let prober = Prober::new(broker, config.public_url.clone());
+        Ok(Self { standing, role: None, gate: Some(GateRole { client, prober }) })
+    }
+
     /// Goes on from what is on disk.
     pub(crate) fn open(
         config: &Config,
@@ -171,7 +198,7 @@ impl Applier {
             // Somebody removed them, or the folder is another one now. The secret is nowhere else on this machine.
             standing.change(|applied| applied.forget_credentials())?;
         }
-        Ok(Self { standing, role })
+        Ok(Self { standing, role, gate: None })
     }
 
     /// Puts credentials into effect.
@@ -179,25 +206,50 @@ impl Applier {
         if let Some(role) = &mut self.role {
             role.put(&wanted.content, self.standing.applied().proves(&wanted.content)).await?;
         }
+        if let Some(gate) = &self.gate {
+            gate.put(&wanted.content, self.standing.applied().proves(&wanted.content)).await?;
+        }
         Ok(self.standing.change(|applied| applied.use_credentials(&wanted.content, wanted.version))?)
+    }
+}
+
+impl GateRole {
+    async fn put(&self, wanted: &ClientCredentials, proved: bool) -> Result<(), ApplyError> {
+        if proved && self.client.uses(wanted) {
+            return Ok(());
+        }
+        let candidate = self.client.candidate(wanted);
+        let probed = self.prober.probe_gate(&candidate, wanted.secret_version, PATIENCE).await;
+        probed.map_err(|error| match error {
+            ProbeError::BrokerAway(_) => ApplyError::NotProbed(error),
+            error => ApplyError::Probe(error),
+        })?;
+        Ok(self.client.adopt(wanted, candidate)?)
     }
 }
 
 impl Role {
     fn has_files(&self) -> bool {
         let current = self.config.credentials_dir.join(files::CURRENT);
-        self.recipe.files.iter().all(|file| current.join(&file.name).is_file())
+        self.files().iter().all(|file| current.join(&file.name).is_file())
+    }
+
+    fn files(&self) -> &[CredentialFile] {
+        match self.recipe.way(None).map(|way| &way.target) {
+            Some(Target::Files(files)) => files,
+            _ => &[],
+        }
     }
 
     async fn put(&mut self, wanted: &ClientCredentials, proved: bool) -> Result<(), ApplyError> {
         let credentials = self.credentials(wanted).await?;
-        let rendered = render::render(&self.recipe.files, &credentials);
+        let rendered = render::render(self.files(), &credentials);
         let files = FileSet::open(&self.config.credentials_dir, self.config.owner)?;
         let unchanged = files.holds(&rendered);
         if unchanged && proved {
             return Ok(());
         }
-        if let Some(proof) = &self.recipe.proof {
+        if let Some(proof) = self.recipe.proof.0.first() {
             let down = |source| ApplyError::ApplicationDown { url: self.application.url().clone(), source };
             proof::reach(&self.application, proof).await.map_err(down)?;
         }
@@ -277,7 +329,7 @@ impl Role {
 
     async fn use_files(&self, credentials: &Credentials) -> Result<(), ApplyError> {
         reload::run(&self.config.reload, credentials).await?;
-        if let Some(proof) = &self.recipe.proof {
+        for proof in &self.recipe.proof.0 {
             proof::prove(self.patience, &self.application, proof, credentials).await?;
         }
         self.probe(credentials).await

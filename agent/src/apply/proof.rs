@@ -6,7 +6,8 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::render::Credentials;
-use crate::application::{Application, ApplicationError, Question};
+use crate::application::{Application, ApplicationError};
+use crate::conversation::Conversation;
 use crate::recipe::relying_party::Proof;
 
 /// Between two questions.
@@ -34,7 +35,7 @@ pub(crate) enum ProofFailure {
 
 /// Whether the application answers at all.
 pub(crate) async fn reach(application: &Application, proof: &Proof) -> Result<(), ApplicationError> {
-    application.ask(Question::get(&proof.path)).await.map(|_| ())
+    Conversation::begin(application, None).take(&proof.request, &[]).await.map(|_| ())
 }
 
 /// Asks until the answer is right, or patience ends.
@@ -59,14 +60,15 @@ pub(crate) async fn prove(
     match (asked.await, last) {
         (Ok(()), _) => Ok(()),
         (Err(_), Some(failure)) => Err(failure),
-        (Err(_), None) => Err(ProofFailure::NotShown { path: proof.path.to_string(), status: 0 }),
+        (Err(_), None) => Err(ProofFailure::NotShown { path: proof.request.path.to_string(), status: 0 }),
     }
 }
 
 async fn ask_once(application: &Application, proof: &Proof, wanted: &Value) -> Result<(), ProofFailure> {
-    let answer = application.ask(Question::get(&proof.path)).await.map_err(ProofFailure::Gone)?;
+    let mut conversation = Conversation::begin(application, None);
+    let answer = conversation.take(&proof.request, &[]).await.map_err(ProofFailure::Gone)?;
     if answer.status == 200 && proof.pointer.select(&answer.body).contains(&wanted) {
         return Ok(());
     }
-    Err(ProofFailure::NotShown { path: proof.path.to_string(), status: answer.status })
+    Err(ProofFailure::NotShown { path: proof.request.path.to_string(), status: answer.status })
 }

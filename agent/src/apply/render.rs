@@ -5,7 +5,7 @@ use std::fmt;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use super::client_key::{ClientKey, ClientKeyError};
-use crate::recipe::relying_party::{CredentialFile, FileFormat};
+use crate::recipe::way::{CredentialFile, FileFormat};
 
 /// What the application needs for logging in at the broker.
 #[derive(Debug)]
@@ -35,6 +35,10 @@ pub(crate) enum Credential {
     /// By the instance certificate, which is nothing that a file is filled with.
     Certificate,
 }
+
+/// Where the broker's endpoints are, by their names in its metadata (OpenID Connect Discovery 1.0 3), for applications
+/// that do not look them up.
+pub(crate) struct Addresses([(&'static str, String); 4]);
 
 /// One file as it will be.
 pub(crate) struct RenderedFile {
@@ -72,6 +76,24 @@ impl Credential {
     }
 }
 
+impl Addresses {
+    /// Of the broker with this issuer.
+    pub(crate) fn of(issuer: &str) -> Self {
+        let below = |path: &str| format!("{issuer}{path}");
+        Self([
+            ("authorization_endpoint", below("/authorize")),
+            ("token_endpoint", below("/token")),
+            ("userinfo_endpoint", below("/userinfo")),
+            ("jwks_uri", below("/jwks")),
+        ])
+    }
+
+    /// By name.
+    pub(crate) fn values(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.0.iter().map(|(name, address)| (*name, address.as_str()))
+    }
+}
+
 impl RenderedFile {
     /// What is in it: only for writing and comparing.
     pub(crate) fn expose_bytes(&self) -> &[u8] {
@@ -89,9 +111,13 @@ impl fmt::Debug for RenderedFile {
 pub(crate) fn render(files: &[CredentialFile], credentials: &Credentials) -> Vec<RenderedFile> {
     let mut values = credentials.credential.values();
     values.extend([("issuer", credentials.issuer.as_str()), ("client_id", credentials.client_id.as_str())]);
+    let addresses = Addresses::of(&credentials.issuer);
+    values.extend(addresses.values());
     let render_one = |file: &CredentialFile| {
         let bytes = match file.format {
-            FileFormat::Json => format!("{:#}\n", file.content.render(&values)).into_bytes(),
+            FileFormat::Json | FileFormat::Env | FileFormat::Toml => {
+                format!("{:#}\n", file.content.render(&values)).into_bytes()
+            }
         };
         RenderedFile { name: file.name.clone(), bytes: bytes.into() }
     };
@@ -99,11 +125,20 @@ pub(crate) fn render(files: &[CredentialFile], credentials: &Credentials) -> Vec
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::{Value, json};
 
     use super::*;
     use crate::recipe::Recipe;
+    use crate::recipe::relying_party::RelyingParty;
+    use crate::recipe::way::Target;
+
+    pub(crate) fn files(recipe: &RelyingParty) -> &[CredentialFile] {
+        match &recipe.ways[0].target {
+            Target::Files(files) => files,
+            other => panic!("{other:?}"),
+        }
+    }
 
     fn credentials(secret: &str) -> Credentials {
         Credentials {
@@ -117,7 +152,7 @@ mod tests {
     #[test]
     fn django_allauth_gets_the_providers_setting() {
         let recipe = Recipe::embedded("django-allauth").unwrap().relying_party.unwrap();
-        let [file] = render(&recipe.files, &credentials("s3cret")).try_into().unwrap();
+        let [file] = render(files(&recipe), &credentials("s3cret")).try_into().unwrap();
         assert_eq!(file.name, "homeward_allauth.json");
         let content: Value = serde_json::from_slice(file.expose_bytes()).unwrap();
         assert_eq!(
@@ -137,7 +172,7 @@ mod tests {
     fn a_hostile_secret_changes_no_other_value_and_is_never_printed() {
         let recipe = Recipe::embedded("django-allauth").unwrap().relying_party.unwrap();
         let hostile = "\"}]}}\n{\"${client_id}";
-        let [file] = render(&recipe.files, &credentials(hostile)).try_into().unwrap();
+        let [file] = render(files(&recipe), &credentials(hostile)).try_into().unwrap();
         let content: Value = serde_json::from_slice(file.expose_bytes()).unwrap();
         assert_eq!(content["openid_connect"]["APPS"][0]["secret"], hostile);
         assert_eq!(content["openid_connect"]["APPS"][0]["client_id"], "beta");

@@ -318,7 +318,10 @@ async fn a_key_is_made_registered_and_written_and_stays_the_same() {
         client_auth_method = "private_key_jwt"
         id_token_alg = "ES256"
         pkce = true
-        [[relying_party.files]]
+        [[relying_party.ways]]
+        name = "files"
+        description = ""
+        [[relying_party.ways.files]]
         name = "key.json"
         format = "json"
         content = { pem = "${client_private_key_pem}", jwk = "${client_private_key_jwk}" }"#;

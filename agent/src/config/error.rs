@@ -85,6 +85,12 @@ pub enum ConfigError {
     /// No such user or group.
     #[error(transparent)]
     Owner(#[from] OwnerError),
+    /// The section [gate].
+    #[error("[gate] {0}")]
+    Gate(&'static str),
+    /// Nowhere to write.
+    #[error("set [relying_party] credentials_dir: the recipe has files to write")]
+    NoCredentialsDir,
     /// A folder that the application cannot enter.
     #[error("credentials_dir must be outside data_dir when owner is set: data_dir is closed to everyone but the agent")]
     CredentialsInDataDir,

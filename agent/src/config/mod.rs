@@ -2,9 +2,9 @@
 //! loaded, relations checked. Each part of the agent gets its own section and sees no more.
 
 pub mod error;
+pub mod gate;
 pub mod raw;
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,9 +13,12 @@ use serde::Deserialize;
 use url::{Host, Url};
 
 use self::error::ConfigError;
+use self::gate::GateConfig;
 use self::raw::RawConfig;
 use crate::apply::owner::Owner;
+use crate::parameters::Parameters;
 use crate::recipe::Recipe;
+use crate::recipe::library::Library;
 
 /// What the file comes to.
 #[derive(Debug, Clone)]
@@ -31,9 +34,11 @@ pub struct Config {
     /// Where the agent reaches the application.
     pub app_url: Url,
     /// What the recipe asks to know of this installation.
-    pub parameters: BTreeMap<String, String>,
+    pub parameters: Parameters,
     /// The application as relying party.
     pub relying_party: Option<RelyingPartyConfig>,
+    /// The agent as relying party in the application's stead.
+    pub gate: Option<GateConfig>,
     /// The application as home.
     pub home: Option<HomeConfig>,
     /// The agent's portal.
@@ -86,6 +91,18 @@ pub struct PortalConfig {
 }
 
 impl Config {
+    /// The recipes that a file leads to. The rest of it is looked at by nobody: whoever chooses a recipe has not written
+    /// it yet, and without a file there are those that come with the agent.
+    pub fn library(path: &Path) -> Library {
+        #[derive(Deserialize)]
+        struct Folders {
+            #[serde(default)]
+            recipe_dirs: Vec<PathBuf>,
+        }
+        let folders = std::fs::read_to_string(path).ok().and_then(|text| toml::from_str::<Folders>(&text).ok());
+        Library::new(folders.map(|folders| folders.recipe_dirs).unwrap_or_default())
+    }
+
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
@@ -95,9 +112,20 @@ impl Config {
         Self::try_from(raw)
     }
 
+    /// Whether browsers are to reach the portal.
+    pub(crate) fn has_portal(&self) -> bool {
+        let role = self.relying_party.as_ref().and(self.recipe.relying_party.as_ref());
+        self.home.is_some() || role.is_some_and(|role| role.gate.is_some())
+    }
+
     /// Where a login at this home starts, for the broker to send browsers to.
     pub fn portal_url(&self) -> String {
         format!("{}{}login", self.public_url.origin(), self.portal.path)
+    }
+
+    /// Where logins come back to when the agent itself is the relying party.
+    pub fn gate_callback_url(&self) -> String {
+        format!("{}{}gate/callback", self.public_url.origin(), self.portal.path)
     }
 }
 
@@ -124,6 +152,11 @@ impl PublicUrl {
     pub fn authority(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// Host only: what cookies are for.
+    pub fn host(&self) -> String {
+        self.0.host_str().unwrap_or_default().to_owned()
     }
 
     /// `https`, or `http`.

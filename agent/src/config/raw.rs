@@ -9,9 +9,12 @@ use serde::Deserialize;
 use url::Url;
 
 use super::error::ConfigError;
+use super::gate::RawGate;
 use super::{Config, HomeConfig, HomeMethod, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
 use crate::apply::owner::Owner;
+use crate::parameters::Parameters;
 use crate::recipe::Recipe;
+use crate::recipe::library::Library;
 
 /// The file as it is written. `deploy/agent.toml` documents it.
 #[derive(Debug, Deserialize)]
@@ -23,14 +26,19 @@ pub struct RawConfig {
     display_name: Option<String>,
     /// Where the agent keeps what it must not lose.
     data_dir: PathBuf,
-    /// A recipe that comes with the agent.
+    /// A recipe by its name.
     recipe: Option<String>,
-    /// The operator's own recipe.
+    /// Folders with the operator's own recipes, which go before those that come with the agent.
+    #[serde(default)]
+    recipe_dirs: Vec<PathBuf>,
+    /// One recipe of the operator's own.
     recipe_file: Option<PathBuf>,
     /// The application.
     app: RawApp,
     /// The application as relying party.
     relying_party: Option<RawRelyingParty>,
+    /// The agent as relying party in the application's stead.
+    gate: Option<RawGate>,
     /// The application as home.
     home: Option<RawHome>,
     /// The agent's portal.
@@ -49,7 +57,7 @@ struct RawApp {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRelyingParty {
-    credentials_dir: PathBuf,
+    credentials_dir: Option<PathBuf>,
     owner: Option<String>,
     group: Option<String>,
     #[serde(default)]
@@ -85,8 +93,11 @@ impl TryFrom<RawConfig> for Config {
         if raw.data_dir.is_relative() {
             return Err(ConfigError::RelativePath("data_dir"));
         }
+        if raw.recipe_dirs.iter().any(|folder| folder.is_relative()) {
+            return Err(ConfigError::RelativePath("recipe_dirs"));
+        }
         let recipe = match (&raw.recipe, &raw.recipe_file) {
-            (Some(name), None) => Recipe::embedded(name)?,
+            (Some(name), None) => Library::new(raw.recipe_dirs).find(name)?,
             (None, Some(path)) => Recipe::load(path)?,
             (None, None) | (Some(_), Some(_)) => return Err(ConfigError::OneRecipe),
         };
@@ -97,15 +108,17 @@ impl TryFrom<RawConfig> for Config {
             return Err(ConfigError::NoRole);
         }
         let relying_party = raw.relying_party.map(|raw_role| raw_role.check(&raw.data_dir, &recipe)).transpose()?;
+        let gate = RawGate::check(raw.gate, relying_party.as_ref().and(recipe.relying_party.as_ref()))?;
         let home = raw.home.map(|home| home.check(&recipe)).transpose()?;
         Ok(Self {
             public_url: PublicUrl::try_from(raw.public_url)?,
             display_name,
             data_dir: raw.data_dir,
-            recipe,
             app_url: check_app_url(raw.app.url)?,
-            parameters: raw.app.parameters,
+            parameters: Parameters::new(&recipe.parameters, &raw.app.parameters),
+            recipe,
             relying_party,
+            gate,
             home,
             portal: raw.portal.check()?,
         })
@@ -114,17 +127,20 @@ impl TryFrom<RawConfig> for Config {
 
 impl RawRelyingParty {
     fn check(self, data_dir: &Path, recipe: &Recipe) -> Result<RelyingPartyConfig, ConfigError> {
-        if recipe.relying_party.is_none() {
+        let Some(role) = &recipe.relying_party else {
             return Err(ConfigError::RoleNotInRecipe { recipe: recipe.name.clone(), role: "relying_party" });
-        }
-        if self.credentials_dir.is_relative() {
+        };
+        // A gate's credentials are the agent's own, and nobody else's.
+        let own = || role.gate.map(|_| data_dir.join("gate"));
+        let credentials_dir = self.credentials_dir.or_else(own).ok_or(ConfigError::NoCredentialsDir)?;
+        if credentials_dir.is_relative() {
             return Err(ConfigError::RelativePath("[relying_party] credentials_dir"));
         }
-        if self.owner.is_some() && self.credentials_dir.starts_with(data_dir) {
+        if self.owner.is_some() && credentials_dir.starts_with(data_dir) {
             return Err(ConfigError::CredentialsInDataDir);
         }
         let owner = Owner::resolve(self.owner.as_deref(), self.group.as_deref())?;
-        Ok(RelyingPartyConfig { credentials_dir: self.credentials_dir, owner, reload: self.reload })
+        Ok(RelyingPartyConfig { credentials_dir, owner, reload: self.reload })
     }
 }
 
@@ -258,6 +274,38 @@ mod tests {
         assert!(matches!(refused("\"/var/lib/homeward-credentials\"", inside), ConfigError::CredentialsInDataDir));
         let stranger = "\"/srv/x\"\nowner = \"no-such-user-here\"";
         assert!(matches!(refused("\"/var/lib/homeward-credentials\"", stranger), ConfigError::Owner(_)));
+    }
+
+    #[test]
+    fn a_gate_needs_no_folder_and_its_clients_are_checked() {
+        let with = |recipe: &str, gate: &str| {
+            parse(&format!(
+                "public_url = 'https://beta.example'\ndata_dir = '/var/lib/agent'\nrecipe = '{recipe}'\n\
+                 [app]\nurl = 'http://127.0.0.1:1'\n[relying_party]\n{gate}"
+            ))
+        };
+        let config = with("nginx-auth-request", "").unwrap();
+        assert_eq!(config.gate.as_ref().unwrap().speaks, crate::recipe::relying_party::Gate::AuthRequest);
+        assert_eq!(config.gate_callback_url(), "https://beta.example/homeward/gate/callback");
+        let client = |rest: &str| format!("{{ public_key = 'p1', private_key_file = '/k', redirect = '{rest}' }}");
+        let good = client("https://app.example/client/");
+        let sso = |clients: &str| with("django-simple-sso", &format!("[gate]\nclients = [{clients}]"));
+        assert_eq!(sso(&good).unwrap().gate.unwrap().clients.len(), 1);
+        for bad in [
+            String::new(),
+            format!("{good}, {good}"),
+            client("https://app.example/client"),
+            client("ftp://app.example/"),
+            good.replace("/k", "k"),
+            good.replace("p1", "p 1"),
+        ] {
+            assert!(matches!(sso(&bad), Err(ConfigError::Gate(_))), "{bad}");
+        }
+        let stray = with("nginx-auth-request", &format!("[gate]\nclients = [{good}]"));
+        assert!(matches!(stray, Err(ConfigError::Gate(_))));
+        let none = with("django-allauth", "credentials_dir = '/srv/c'\n[gate]");
+        assert!(matches!(none, Err(ConfigError::Gate(_))));
+        assert!(matches!(with("django-allauth", ""), Err(ConfigError::NoCredentialsDir)));
     }
 
     #[test]

@@ -257,12 +257,19 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
         Some(relying_party::IdTokenAlg::Es256) => SigningAlgorithm::Es256,
         None => SigningAlgorithm::Unspecified,
     };
+    let account_key = match role.map(|role| role.account_key) {
+        Some(relying_party::AccountKey::Subject) => AccountKey::Subject,
+        Some(relying_party::AccountKey::Email) => AccountKey::Email,
+        Some(relying_party::AccountKey::Username) => AccountKey::Username,
+        None => AccountKey::Unspecified,
+    };
     let address = |path: &AppPath| format!("{origin}{path}");
+    let of_gate = config.gate.as_ref().map(|_| config.gate_callback_url());
     let optional = |path: Option<&AppPath>| path.map(address).unwrap_or_default();
     let after_logout = role.map(|role| role.post_logout_paths.as_slice()).unwrap_or_default();
     InstanceProfile {
         display_name: config.display_name.clone(),
-        redirect_uris: callbacks.iter().map(address).collect(),
+        redirect_uris: callbacks.iter().map(|callback| format!("{origin}{callback}")).chain(of_gate).collect(),
         portal_url: if config.home.is_some() { config.portal_url() } else { String::new() },
         client_auth_method: auth_method.into(),
         id_token_alg: algorithm.into(),
@@ -272,7 +279,7 @@ pub(crate) fn profile(config: &Config) -> InstanceProfile {
         frontchannel_logout_uri: optional(role.and_then(|role| role.frontchannel_logout_path.as_ref())),
         post_logout_redirect_uris: after_logout.iter().map(address).collect(),
         initiate_login_uri: optional(role.and_then(|role| role.initiate_login_path.as_ref())),
-        account_key: AccountKey::Unspecified.into(),
+        account_key: account_key.into(),
         public_url: origin,
     }
 }

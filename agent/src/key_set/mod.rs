@@ -19,6 +19,7 @@ use crate::conversation::Conversation;
 use crate::disk::DiskError;
 use crate::recipe::AppPath;
 use crate::recipe::key_set::{KeySet, KeySetProof};
+use crate::recipe::path::PathTemplate;
 use crate::recipe::pointer::Pointer;
 use crate::resources::applied::{KeySetWait, ProvedKeys};
 use crate::resources::standing::{Refusal, Standing};
@@ -68,7 +69,7 @@ enum KeySetError {
     #[error(
         "the application answers the warm step {path} with status {status}; check that it can reach the broker and that the recipe's relying_party.key_set fits"
     )]
-    NotWarmed { path: AppPath, status: u16 },
+    NotWarmed { path: PathTemplate, status: u16 },
     #[error(transparent)]
     Disk(#[from] DiskError),
 }

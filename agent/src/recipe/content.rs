@@ -24,6 +24,16 @@ impl Content {
         check(&self.0, names)
     }
 
+    /// The document, with its holes.
+    pub fn document(&self) -> &Value {
+        &self.0
+    }
+
+    /// The names of its placeholders.
+    pub(crate) fn placeholders(&self) -> Vec<&str> {
+        names(&self.0)
+    }
+
     /// Fills the placeholders. Ones without a value stay as they are, which [`Content::check`] excludes.
     pub fn render(&self, values: &[(&str, &str)]) -> Value {
         render(&self.0, values)
@@ -41,16 +51,18 @@ pub(super) fn placeholder(text: &str) -> Option<&str> {
     text.strip_prefix("${")?.strip_suffix('}')
 }
 
+/// Refuses a text that looks like a placeholder and is not one of `names`.
+pub(super) fn check_text(text: &str, names: &[&str]) -> Result<(), UnknownPlaceholder> {
+    if text.contains("${") && !placeholder(text).is_some_and(|name| names.contains(&name)) {
+        let known = names.iter().map(|name| format!("${{{name}}}")).collect::<Vec<_>>().join(", ");
+        return Err(UnknownPlaceholder { found: text.to_owned(), known });
+    }
+    Ok(())
+}
+
 fn check(value: &Value, names: &[&str]) -> Result<(), UnknownPlaceholder> {
-    let check_text = |text: &str| {
-        if text.contains("${") && !placeholder(text).is_some_and(|name| names.contains(&name)) {
-            let known = names.iter().map(|name| format!("${{{name}}}")).collect::<Vec<_>>().join(", ");
-            return Err(UnknownPlaceholder { found: text.to_owned(), known });
-        }
-        Ok(())
-    };
     match value {
-        Value::String(text) => check_text(text),
+        Value::String(text) => check_text(text, names),
         Value::Array(elements) => elements.iter().try_for_each(|element| check(element, names)),
         Value::Object(members) => members.iter().try_for_each(|(key, member)| {
             // Keys are structure: no placeholder may stand there, not even a known one.
@@ -61,6 +73,15 @@ fn check(value: &Value, names: &[&str]) -> Result<(), UnknownPlaceholder> {
             }
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
+
+fn names(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => placeholder(text).into_iter().collect(),
+        Value::Array(elements) => elements.iter().flat_map(names).collect(),
+        Value::Object(members) => members.values().flat_map(names).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Vec::new(),
     }
 }
 

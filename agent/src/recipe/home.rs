@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
-use serde_json::Value;
 
-use super::pointer::{Pointer, Selector};
+use super::condition::Condition;
+use super::placeholders::Placeholders;
+use super::pointer::Selector;
 use super::session_end::SessionEnd;
-use super::step::Step;
+use super::step::{Step, check_conversation};
 use super::{AppPath, RecipeError};
 
 /// The application as home.
@@ -83,18 +84,6 @@ pub struct Refusal {
     pub answer: String,
     /// What its answer is like then.
     pub when: Condition,
-}
-
-/// What an answer must be like.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Condition {
-    /// Its status; 200 if unset.
-    pub status: Option<u16>,
-    /// Where to look in its JSON.
-    pub pointer: Option<Pointer>,
-    /// What one of the values there must be; any value will do if unset.
-    pub equals: Option<Value>,
 }
 
 /// Where the user is. Of several selectors the first that finds something counts.
@@ -206,23 +195,8 @@ pub enum PasswordOutcome {
     Disabled,
 }
 
-impl Condition {
-    /// Whether an answer is like this.
-    pub fn holds(&self, status: u16, body: &Value) -> bool {
-        if status != self.status.unwrap_or(200) {
-            return false;
-        }
-        let Some(pointer) = &self.pointer else { return true };
-        let found = pointer.select(body);
-        match &self.equals {
-            Some(wanted) => found.contains(&wanted),
-            None => !found.is_empty(),
-        }
-    }
-}
-
 impl Home {
-    pub(super) fn check(&self) -> Result<(), RecipeError> {
+    pub(super) fn check(&self, parameters: &Placeholders<'_>) -> Result<(), RecipeError> {
         if self.who_am_i.is_empty() {
             return Err(RecipeError::Incomplete("home needs at least one who_am_i request"));
         }
@@ -238,9 +212,9 @@ impl Home {
             return Err(RecipeError::UnknownAttribute(name.clone()));
         }
         if let Some(session_end) = &self.session_end {
-            session_end.check("home.session_end", &ORDER_VALUES)?;
+            session_end.check("home.session_end", &parameters.clone().with(&ORDER_VALUES))?;
         }
-        self.password.as_ref().map_or(Ok(()), Password::check)
+        self.password.as_ref().map_or(Ok(()), |password| password.check(parameters))
     }
 }
 
@@ -275,26 +249,20 @@ impl From<OneOrMore> for Selectors {
 }
 
 impl Password {
-    fn check(&self) -> Result<(), RecipeError> {
+    fn check(&self, parameters: &Placeholders<'_>) -> Result<(), RecipeError> {
         let decides =
             self.steps.last().is_some_and(|step| step.outcomes.iter().any(|rule| rule.outcome == PasswordOutcome::Ok));
         if !decides {
             return Err(RecipeError::Incomplete("home.password.steps needs a last step that can have the outcome ok"));
         }
-        for step in self.steps.iter().chain(&self.sign_out) {
-            if let Some(json) = &step.json {
-                let placeholder = |source| RecipeError::Placeholder { place: "home.password", source };
-                json.check(&["username", "password"]).map_err(placeholder)?;
-            }
-        }
-        Ok(())
+        let known = parameters.clone().with(&["username"]).with_secret(&["password"]);
+        let known = check_conversation(&self.steps, "home.password", known)?;
+        self.sign_out.as_ref().map_or(Ok(()), |step| step.check("home.password.sign_out", &known))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::super::Recipe;
     use super::super::step::StepMethod;
     use super::*;
@@ -345,20 +313,5 @@ mod tests {
         assert!(matches!(Recipe::parse(&text), Err(RecipeError::Incomplete(_))));
         let text = SMALL.replace("'${password}'", "'${client_secret}'");
         assert!(matches!(Recipe::parse(&text), Err(RecipeError::Placeholder { .. })));
-    }
-
-    #[test]
-    fn conditions_look_at_status_and_body() {
-        let pending = Condition {
-            status: Some(401),
-            pointer: Some(Pointer::try_from("/flows/?id=mfa/is_pending".to_owned()).unwrap()),
-            equals: Some(json!(true)),
-        };
-        assert!(pending.holds(401, &json!({"flows": [{"id": "x"}, {"id": "mfa", "is_pending": true}]})));
-        assert!(!pending.holds(401, &json!({"flows": [{"id": "mfa", "is_pending": false}]})));
-        assert!(!pending.holds(401, &Value::Null));
-        assert!(!pending.holds(200, &json!({"flows": [{"id": "mfa", "is_pending": true}]})));
-        assert!(Condition::default().holds(200, &Value::Null));
-        assert!(!Condition::default().holds(302, &Value::Null));
     }
 }

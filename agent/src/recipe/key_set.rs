@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::placeholders::Placeholders;
 use super::pointer::Pointer;
 use super::step::Step;
 use super::{AppPath, RecipeError};
@@ -34,7 +35,7 @@ pub enum KeySetProof {
 }
 
 impl KeySet {
-    pub(super) fn check(&self) -> Result<(), RecipeError> {
+    pub(super) fn check(&self, parameters: &Placeholders<'_>) -> Result<(), RecipeError> {
         let asks = self.path.is_some() && self.pointer.is_some();
         match self.proof {
             KeySetProof::Shown if !asks => return Err(RecipeError::KeySet("shown needs a path and a pointer")),
@@ -46,6 +47,6 @@ impl KeySet {
             }
             KeySetProof::NoCache | KeySetProof::Shown | KeySetProof::Warmed => {}
         }
-        self.warm.iter().try_for_each(|step| step.check_plain("relying_party.key_set.warm"))
+        self.warm.iter().try_for_each(|step| step.check_plain("relying_party.key_set.warm", parameters))
     }
 }

@@ -1,18 +1,29 @@
 //! Recipes: what the agent knows of one application, as data.
 //!
-//! A recipe says what the application needs as relying party ([`relying_party`]: callbacks, files, how to prove that they
-//! are used) and how it recognises its users as home ([`home`]: requests, JSON pointers, outcomes). It is a reviewed
-//! document without code: its paths lead to the application only, its placeholders stand only for whole JSON strings, so
-//! nothing that a user or the broker sends can change the shape of what is written or asked.
+//! A recipe says what the application needs as relying party ([`relying_party`]: callbacks, ways to give it its
+//! credentials, how to prove that they are used), how it recognises its users as home ([`home`]: requests, JSON pointers,
+//! outcomes), which versions it was written for ([`version`]) and what may be wrong at an installation ([`check`]). It is
+//! a reviewed document without code: its paths lead to the application only, its placeholders stand only for whole
+//! strings, segments and arguments, so nothing that a user or the broker sends can change the shape of what is written or
+//! asked.
 
+pub mod account;
+pub mod check;
+pub mod condition;
 pub mod content;
 pub mod home;
 pub mod key_set;
+pub mod library;
+pub mod path;
+pub mod placeholders;
 pub mod pointer;
 pub mod probe;
 pub mod relying_party;
 pub mod session_end;
+pub mod sql;
 pub mod step;
+pub mod version;
+pub mod way;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,15 +32,22 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use self::check::Check;
 use self::content::UnknownPlaceholder;
 use self::home::Home;
+use self::placeholders::Placeholders;
 use self::relying_party::RelyingParty;
 use self::session_end::SessionEnd;
+use self::version::Version;
 
 /// The recipes that come with the agent: one a line, in the order of their names, which are their files' names.
 #[rustfmt::skip]
 const EMBEDDED: &[(&str, &str)] = &[
     ("django-allauth", include_str!("../../recipes/django-allauth.toml")),
+    ("django-simple-sso", include_str!("../../recipes/django-simple-sso.toml")),
+    ("django-social-auth", include_str!("../../recipes/django-social-auth.toml")),
+    ("mozilla-django-oidc", include_str!("../../recipes/mozilla-django-oidc.toml")),
+    ("nginx-auth-request", include_str!("../../recipes/nginx-auth-request.toml")),
 ];
 
 /// What the agent knows of one application.
@@ -42,14 +60,20 @@ pub struct Recipe {
     pub title: String,
     /// What it needs of the application, for `recipe show`.
     pub description: String,
+    /// Which versions of the application it is for.
+    pub version: Option<Version>,
     /// What only the operator knows of this installation, by name, each with what it is: `[app.parameters]` of the
-    /// configuration gives the values, commands name them.
+    /// configuration gives the values. Of a name that ends in `_file`, the file's content is a parameter too, a secret
+    /// one, by the name without that ending.
     #[serde(default)]
     pub parameters: BTreeMap<String, String>,
     /// The application as relying party.
     pub relying_party: Option<RelyingParty>,
     /// The application as home.
     pub home: Option<Home>,
+    /// What would go wrong at this installation.
+    #[serde(default)]
+    pub checks: Vec<Check>,
 }
 
 /// Why a recipe is refused.
@@ -57,7 +81,7 @@ pub struct Recipe {
 pub enum RecipeError {
     /// No recipe of that name comes with the agent.
     #[error(
-        "there is no recipe {0:?}; `homeward-agent recipe list` names those there are, recipe_file takes one of your own"
+        "there is no recipe {0:?}; `homeward-agent recipe list` names those there are, recipe_dirs and recipe_file take your own"
     )]
     Unknown(String),
     /// The file cannot be read.
@@ -68,6 +92,14 @@ pub enum RecipeError {
         /// Why not.
         #[source]
         source: std::io::Error,
+    },
+    /// It would be found by one name and shown by another.
+    #[error("{path} calls itself {name:?}: give file and recipe the same name", path = .path.display())]
+    OtherName {
+        /// The file.
+        path: PathBuf,
+        /// What stands in it.
+        name: String,
     },
     /// It is no TOML, or no recipe.
     #[error("the recipe does not parse: {0}")]
@@ -91,7 +123,7 @@ pub enum RecipeError {
     #[error("the recipe takes a value from the answer {0:?}, but no who_am_i request has that name")]
     UnknownAnswer(String),
     /// Outcomes where no password is judged.
-    #[error("the recipe's {0}: a step there has no outcomes, only a method, a path, json and csrf")]
+    #[error("the recipe's {0}: nobody judges a password there, so a step has no outcomes")]
     OutcomesThere(&'static str),
     /// A claim that is not for an application to make.
     #[error("the recipe's home.identity.attributes: {0:?} is none; there are {known}", known = home::ATTRIBUTES.join(", "))]
@@ -104,6 +136,20 @@ pub enum RecipeError {
         /// The argument.
         found: String,
     },
+    /// A statement that is not what it must be.
+    #[error("the recipe's {place}: {rule}")]
+    Statement {
+        /// Where.
+        place: &'static str,
+        /// What it must be.
+        rule: &'static str,
+    },
+    /// Two bodies in one request.
+    #[error("the recipe's {0}: a request has either json or form")]
+    TwoBodies(&'static str),
+    /// Two ways of one name.
+    #[error("the recipe has two ways that are called {0:?}")]
+    WayTwice(String),
     /// A proof without what it needs.
     #[error("the recipe's relying_party.key_set: {0}")]
     KeySet(&'static str),
@@ -113,12 +159,14 @@ impl Recipe {
     /// Parses and checks.
     pub fn parse(text: &str) -> Result<Self, RecipeError> {
         let recipe: Self = toml::from_str(text).map_err(Box::new)?;
+        let parameters = Placeholders::of_parameters(&recipe.parameters);
         if let Some(relying_party) = &recipe.relying_party {
-            relying_party.check()?;
+            relying_party.check(&parameters)?;
         }
         if let Some(home) = &recipe.home {
-            home.check()?;
+            home.check(&parameters)?;
         }
+        recipe.checks.iter().try_for_each(|check| check.check(&parameters))?;
         for (place, session_end) in recipe.session_ends() {
             session_end.check_command(place, &recipe.parameters)?;
         }
@@ -138,11 +186,6 @@ impl Recipe {
         Self::parse(Self::embedded_text(name)?)
     }
 
-    /// Those that come with the agent.
-    pub fn all_embedded() -> Result<Vec<Self>, RecipeError> {
-        EMBEDDED.iter().map(|(_, text)| Self::parse(text)).collect()
-    }
-
     /// The text of one that comes with the agent: its comments are its documentation.
     pub fn embedded_text(name: &str) -> Result<&'static str, RecipeError> {
         let found = EMBEDDED.iter().find(|(known, _)| *known == name);
@@ -151,9 +194,7 @@ impl Recipe {
 
     /// The operator's own.
     pub fn load(path: &Path) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| RecipeError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text)
+        Self::parse(&library::text_of(path)?)
     }
 }
 

@@ -2,8 +2,10 @@
 
 use serde::Deserialize;
 
-use super::step::Step;
-use super::{AppPath, RecipeError};
+use super::RecipeError;
+use super::path::CallbackPath;
+use super::placeholders::Placeholders;
+use super::step::{Step, check_conversation};
 
 /// The section `[relying_party.probe]`.
 #[derive(Debug, Clone, Deserialize)]
@@ -13,14 +15,17 @@ pub struct Probe {
     /// and CSRF tokens.
     pub steps: Vec<Step>,
     /// Where the broker sends browsers back to; the first of `callback_paths` if unset.
-    pub callback: Option<AppPath>,
+    pub callback: Option<CallbackPath>,
 }
 
 impl Probe {
-    pub(super) fn check(&self) -> Result<(), RecipeError> {
+    pub(super) fn check(&self, parameters: &Placeholders<'_>) -> Result<(), RecipeError> {
         if self.steps.is_empty() {
             return Err(RecipeError::Incomplete("relying_party.probe needs at least one step"));
         }
-        self.steps.iter().try_for_each(|step| step.check_plain("relying_party.probe"))
+        if self.steps.iter().any(|step| !step.outcomes.is_empty()) {
+            return Err(RecipeError::OutcomesThere("relying_party.probe"));
+        }
+        check_conversation(&self.steps, "relying_party.probe", parameters.clone()).map(|_| ())
     }
 }

@@ -6,10 +6,13 @@ use serde::Deserialize;
 
 use super::RecipeError;
 use super::content::placeholder;
+use super::placeholders::Placeholders;
 use super::pointer::Pointer;
-use super::step::Step;
+use super::sql::Statements;
+use super::step::{Step, check_conversation};
 
-/// The sections `[relying_party.session_end]` and `[home.session_end]`: a command, or requests to the application. Ending
+/// The sections `[relying_party.session_end]` and `[home.session_end]`: a command, requests to the application, or
+/// statements for its database. Ending
 /// the sessions of somebody who has none must succeed: the same order may come twice.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,20 +26,30 @@ pub struct SessionEnd {
     /// Requests with cookies in common. The last must be answered with a status from 200 to 299.
     #[serde(default)]
     pub steps: Vec<Step>,
+    /// Statements for the application's database, in one transaction. Each has whom to end as its one argument: the
+    /// subject, as home the home user id.
+    pub rows: Option<Statements>,
     /// Where in the last answer the number of sessions that ended is.
     pub sessions: Option<Pointer>,
 }
 
 impl SessionEnd {
-    /// Refuses neither, both, and values of another role's order.
-    pub(super) fn check(&self, place: &'static str, values: &[&str]) -> Result<(), RecipeError> {
-        if self.command.is_empty() == self.steps.is_empty() {
-            return Err(RecipeError::Incomplete("session_end needs either a command or steps"));
+    /// Refuses nothing, more than one way, and values of another role's order.
+    pub(super) fn check(&self, place: &'static str, known: &Placeholders<'_>) -> Result<(), RecipeError> {
+        let ways = [!self.command.is_empty(), !self.steps.is_empty(), self.rows.is_some()];
+        if ways.iter().filter(|used| **used).count() != 1 {
+            return Err(RecipeError::Incomplete("session_end needs one of command, steps and rows"));
         }
         if self.sessions.is_some() && self.steps.is_empty() {
-            return Err(RecipeError::Incomplete("session_end with a command says the number in its last line"));
+            return Err(RecipeError::Incomplete("session_end takes the number by sessions from steps only"));
         }
-        self.steps.iter().try_for_each(|step| step.check_filled(place, values))
+        if self.steps.iter().any(|step| !step.outcomes.is_empty()) {
+            return Err(RecipeError::OutcomesThere(place));
+        }
+        if let Some(rows) = &self.rows {
+            rows.check(place, known)?;
+        }
+        check_conversation(&self.steps, place, known.clone()).map(|_| ())
     }
 
     /// Refuses a command that needs what nobody can give.
@@ -52,9 +65,10 @@ impl SessionEnd {
         }
     }
 
-    /// The parameters that the command needs.
+    /// The parameters that the command or the statements need.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
-        self.command.iter().filter_map(|argument| placeholder(argument))
+        let of_command = self.command.iter().filter_map(|argument| placeholder(argument));
+        of_command.chain(self.rows.iter().map(|rows| rows.database.name()))
     }
 }
 
@@ -75,10 +89,13 @@ mod tests {
     fn there_is_one_way_to_end_sessions() {
         parse("command = ['logout']").unwrap();
         parse("steps = [{ method = 'POST', path = '/end', json = { of = '${subject}' } }]\nsessions = '/n'").unwrap();
+        parse("rows = { database = '${python}', execute = ['DELETE FROM s WHERE u = ?'] }").unwrap();
+        assert!(parse("rows = { database = '${nonsense}', execute = ['DELETE FROM s WHERE u = ?'] }").is_err());
         for bad in [
             "",
             "command = ['logout']\nsteps = [{ method = 'GET', path = '/' }]",
             "command = ['logout']\nsessions = '/n'",
+            "command = ['logout']\nrows = { database = '${python}', execute = ['DELETE FROM s WHERE u = ?'] }",
         ] {
             assert!(matches!(parse(bad), Err(RecipeError::Incomplete(_))), "{bad}");
         }

@@ -14,10 +14,13 @@ use homeward_proto::v1::end_sessions::User;
 use homeward_proto::v1::{EndSessions, RelyingPartyUser, SessionsEnded, SessionsEndedOutcome};
 use tokio::sync::mpsc;
 
-use self::means::Means;
+use self::means::{EndingError, Means};
 use crate::application::Application;
+use crate::clock;
 use crate::config::Config;
+use crate::gate::ended::{EndedSessions, Which};
 use crate::home::watch::Watch;
+use crate::recipe::relying_party::Gate;
 
 /// How many orders may wait.
 const BACKLOG: usize = 64;
@@ -40,6 +43,8 @@ pub(crate) struct Queue(mpsc::Sender<Order>);
 pub(crate) struct SessionEnder {
     at_relying_party: Means,
     at_home: Means,
+    at_gate: Option<Arc<EndedSessions>>,
+    applications_have_sessions: bool,
     application: Application,
     watch: Arc<Watch>,
 }
@@ -73,9 +78,16 @@ impl SessionEnder {
         Self {
             at_relying_party: means("relying_party", party.and_then(|role| role.session_end.as_ref())),
             at_home: means("home", home.and_then(|role| role.session_end.as_ref())),
+            at_gate: None,
+            applications_have_sessions: config.gate.as_ref().is_some_and(|gate| gate.speaks == Gate::SimpleSso),
             application,
             watch,
         }
+    }
+
+    /// And the agent's own, where that is the relying party.
+    pub(crate) fn with_gate(self, at_gate: Option<Arc<EndedSessions>>) -> Self {
+        Self { at_gate, ..self }
     }
 
     /// Carries out what comes until nothing can come any more.
@@ -93,7 +105,9 @@ impl SessionEnder {
         let (role, ended) = match &order.user {
             Some(User::RelyingPartyUser(RelyingPartyUser { subject, session_id, username })) => {
                 let whose = [("subject", subject.as_str()), ("session_id", session_id), ("username", username)];
-                ("relying_party", self.at_relying_party.end(&self.application, &whose).await)
+                let at_gate = self.end_at_gate(subject, session_id);
+                let at_application = self.at_relying_party.end(&self.application, &whose).await;
+                ("relying_party", at_gate.and_then(|at_gate| Ok(at_application?.or(at_gate))))
             }
             Some(User::HomeUserId(home_user_id)) => {
                 // The broker knows of this logout: that the session is gone is no news, and must not end the next one.
@@ -117,6 +131,22 @@ impl SessionEnder {
             "the broker ordered to end a user's sessions"
         );
         SessionsEnded { id: order.id, outcome: outcome.into(), sessions, detail }
+    }
+}
+
+impl SessionEnder {
+    /// Where nginx asks the agent about each request, the application has no other sessions than the gate's. Clients of
+    /// django-simple-sso have their own, which only the recipe can end.
+    fn end_at_gate(&self, subject: &str, session_id: &str) -> Result<Option<u32>, EndingError> {
+        let Some(ended) = &self.at_gate else { return Ok(None) };
+        let subject = subject.to_owned();
+        let which = if session_id.is_empty() {
+            Which::Subject(subject)
+        } else {
+            Which::BrokerSession { subject, session: session_id.to_owned() }
+        };
+        ended.end(which, clock::now())?;
+        Ok((!self.applications_have_sessions).then_some(0))
     }
 }
 

@@ -31,9 +31,7 @@ use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::login::record::{CompletedLogin, LoginState};
 use crate::login::transaction::Ticket;
-use crate::registry::{
-    AssertedIdentity, Client, CutOffs, HomeStatus, Instance, InstanceId, Liveness, Registry, Snapshot,
-};
+use crate::registry::{AssertedIdentity, Client, CutOffs, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot};
 use crate::secret::{KeyEncryptionKey, OpaqueSecret, SecretHash};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store, StoreError, Write};
@@ -142,9 +140,9 @@ impl Login {
         let homes = snapshot.homes_for(relying_party).into_iter();
         let choices = homes.map(|home| HomeChoice {
             name: home.name.clone(),
-            display_name: home.display_name.clone(),
-            public_url: home.public_url.clone(),
-            status: self.liveness.home_status(&home.name),
+            display_name: home.display_name.to_owned(),
+            public_url: home.public_url(),
+            status: home.status(&self.liveness, &self.registry.reachability),
         });
         choices.collect()
     }
@@ -323,10 +321,10 @@ impl Login {
     }
 
     /// Relying party and home of a ticket, if both may take part in logins still.
-    fn parties<'a>(&self, snapshot: &'a Snapshot, ticket: &Ticket) -> Result<(Client<'a>, &'a Instance), LoginError> {
+    fn parties<'a>(&self, snapshot: &'a Snapshot, ticket: &Ticket) -> Result<(Client<'a>, Home<'a>), LoginError> {
         let request = &ticket.transaction.request;
         let relying_party = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
-        let accepted = snapshot.homes_for(relying_party.name).into_iter().find(|home| home.name == ticket.home);
+        let accepted = snapshot.homes_for(relying_party.name).into_iter().find(|home| *home.name == ticket.home);
         Ok((relying_party, accepted.ok_or(LoginError::HomeNotAccepted)?))
     }
 }

@@ -24,6 +24,7 @@ use super::render::Credentials;
 use crate::application::Application;
 use crate::config::PublicUrl;
 use crate::connection::Broker;
+use crate::provider::Provider;
 use crate::recipe::relying_party::RelyingParty;
 
 /// For one call to the broker.
@@ -95,11 +96,30 @@ impl Prober {
             self.tell("the recipe has no relying_party.probe, and the agent cannot reach the token endpoint itself");
             return Ok(());
         };
+        self.until_right(&presenter, credentials.secret_version, patience).await
+    }
+
+    /// Probes the agent itself, where that is the relying party, with credentials that it does not use yet.
+    pub(super) async fn probe_gate(
+        &self,
+        candidate: &Provider,
+        secret_version: u64,
+        patience: Duration,
+    ) -> Result<(), ProbeError> {
+        self.until_right(&Presenter::Gate(candidate), secret_version, patience).await
+    }
+
+    async fn until_right(
+        &self,
+        presenter: &Presenter<'_>,
+        secret_version: u64,
+        patience: Duration,
+    ) -> Result<(), ProbeError> {
         let mut right = 0;
         let mut last = NotPresented::Late.into();
         let probed = tokio::time::timeout(patience, async {
             while right < RIGHT_PROBES {
-                match self.probe_once(&presenter, credentials.secret_version).await {
+                match self.probe_once(presenter, secret_version).await {
                     Ok(Shown::Right) => right += 1,
                     Ok(Shown::Unsupported) => return Ok(()),
                     Err(error @ ProbeError::BrokerAway(_)) => return Err(error),

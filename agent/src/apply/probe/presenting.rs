@@ -10,7 +10,8 @@ use crate::application::{Application, ApplicationError};
 use crate::apply::render::{Credential, Credentials};
 use crate::config::PublicUrl;
 use crate::conversation::Conversation;
-use crate::recipe::AppPath;
+use crate::provider::Provider;
+use crate::recipe::path::{CallbackPath, PathTemplate};
 use crate::recipe::probe::Probe;
 use crate::recipe::relying_party::{ClientAuthMethod, RelyingParty};
 
@@ -27,7 +28,7 @@ pub(super) enum Presenter<'a> {
         /// How its logins begin.
         steps: &'a Probe,
         /// Where they come back to.
-        callback: &'a AppPath,
+        callback: &'a CallbackPath,
         /// Where they go.
         issuer: &'a str,
     },
@@ -40,6 +41,8 @@ pub(super) enum Presenter<'a> {
         /// Where a login would come back to.
         redirect_uri: String,
     },
+    /// The agent, as the relying party that it is itself.
+    Gate(&'a Provider),
 }
 
 /// Why the broker has not seen the code.
@@ -49,7 +52,7 @@ pub(crate) enum NotPresented {
     #[error("the application does not answer {path} ({source}), where a login begins; start it")]
     NoAnswer {
         /// Where it was asked.
-        path: AppPath,
+        path: PathTemplate,
         /// What happened.
         #[source]
         source: ApplicationError,
@@ -60,7 +63,7 @@ pub(crate) enum NotPresented {
     )]
     NoRedirect {
         /// Where it was asked.
-        path: AppPath,
+        path: PathTemplate,
         /// What it answered.
         status: u16,
         /// Where it should lead.
@@ -72,7 +75,7 @@ pub(crate) enum NotPresented {
     )]
     NoCall {
         /// Where it was answered.
-        path: AppPath,
+        path: CallbackPath,
         /// Whom it should have called.
         issuer: String,
     },
@@ -122,6 +125,10 @@ impl<'a> Presenter<'a> {
                     NotPresented::NoTokenEndpoint { issuer: credentials.issuer.clone() }
                 })
             }
+            Self::Gate(provider) => provider.present(code).await.map_err(|error| {
+                tracing::warn!(%error, "the gate cannot reach the broker's public address");
+                NotPresented::NoTokenEndpoint { issuer: provider.registration().issuer.clone() }
+            }),
         }
     }
 
@@ -132,6 +139,7 @@ impl<'a> Presenter<'a> {
                 NotPresented::NoCall { path: (*callback).clone(), issuer: (*issuer).to_owned() }
             }
             Self::Agent { credentials, .. } => NotPresented::NoTokenEndpoint { issuer: credentials.issuer.clone() },
+            Self::Gate(provider) => NotPresented::NoTokenEndpoint { issuer: provider.registration().issuer.clone() },
         }
     }
 }
@@ -139,7 +147,7 @@ impl<'a> Presenter<'a> {
 async fn log_in(
     application: &Application,
     probe: &Probe,
-    (callback, issuer): (&AppPath, &str),
+    (callback, issuer): (&CallbackPath, &str),
     code: &str,
 ) -> Result<(), NotPresented> {
     let mut conversation = Conversation::begin(application, None);
@@ -154,9 +162,11 @@ async fn log_in(
         return Err(NotPresented::NoRedirect { path: path.clone(), status: answer.status, issuer: issuer.to_owned() });
     };
     // RFC 9207 2: an answer says whose it is.
-    let query = [("code", code), ("state", &state), ("iss", issuer)];
+    let own = callback.query();
+    let own = own.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let query: Vec<(&str, &str)> = own.chain([("code", code), ("state", state.as_str()), ("iss", issuer)]).collect();
     // The code is refused, so the application shows some error: which, is its own affair.
-    if let Err(error) = conversation.arrive(callback, &query).await {
+    if let Err(error) = conversation.arrive(&callback.path, &query).await {
         tracing::debug!(%error, path = %callback, "the application's answer to a probe");
     }
     Ok(())

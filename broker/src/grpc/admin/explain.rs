@@ -16,8 +16,8 @@ use crate::fleet::{AccountPreview, Inquiry, NoReply, Reply};
 use crate::grpc::admin::{Service, name};
 use crate::grpc::status::{self, Reason};
 use crate::registry::{
-    ClaimMapping, Client, ConsentPolicy, HomeStatus, Instance, Person, ReleaseTerms, Snapshot, TrustEdge, TrustEdgeId,
-    TrustError, VerifiedIdentity,
+    ClaimMapping, Client, ConsentPolicy, Home, HomeStatus, Person, ReleaseTerms, Snapshot, TrustEdge, TrustEdgeId,
+    TrustError, VerifiedIdentity, Way,
 };
 
 /// Longest login name that is asked about, in characters.
@@ -26,7 +26,7 @@ const MAX_USERNAME: usize = 150;
 /// A login that nobody tries.
 struct Case<'a> {
     id: TrustEdgeId,
-    home: &'a Instance,
+    home: Home<'a>,
     client: Client<'a>,
     /// As it is, or as it would be if it were allowed.
     edge: Arc<TrustEdge>,
@@ -47,7 +47,8 @@ impl Service {
         let id = TrustEdgeId { relying_party: name(&request.relying_party)?, home: name(&request.home)? };
         let snapshot = self.registry.snapshot();
         let case = self.case(id, &snapshot)?;
-        let mut problems = standing(&case, &snapshot, self.fleet.liveness().home_status(&case.id.home));
+        let home_status = case.home.status(self.fleet.liveness(), &self.registry.reachability);
+        let mut problems = standing(&case, &snapshot, home_status);
         let Some(Known { identity, source }) = self.identity(&case, username, &mut problems).await? else {
             return Ok(v1::ExplainTrustResponse { problems, ..v1::ExplainTrustResponse::default() });
         };
@@ -69,10 +70,10 @@ impl Service {
 
     fn case<'a>(&self, id: TrustEdgeId, snapshot: &'a Snapshot) -> Result<Case<'a>, Status> {
         let unknown = |name| status::trust(&TrustError::UnknownInstance(name));
-        let home = snapshot.instance(&id.home).ok_or_else(|| unknown(id.home.clone()))?;
-        if home.home.is_none() {
-            return Err(status::trust(&TrustError::NoHome(id.home)));
-        }
+        let home = snapshot.home(&id.home).ok_or_else(|| match snapshot.instance(&id.home) {
+            Some(_) => status::trust(&TrustError::NoHome(id.home.clone())),
+            None => unknown(id.home.clone()),
+        })?;
         // One that registered several clients has the same edges for all.
         let client = snapshot.clients().find(|client| *client.name == id.relying_party);
         let client = client.ok_or_else(|| match snapshot.instance(&id.relying_party) {
@@ -117,6 +118,9 @@ impl Service {
                 format!("{home}'s agent could not look {username} up: {detail}")
             }
             Ok(Reply::Account(_)) => format!("{home}'s agent answered something else"),
+            Err(_) if matches!(case.home.way, Way::Provider(_)) => {
+                format!("{home} has no agent that could be asked about {username}")
+            }
             Err(error) => format!("{home} could not be asked about {username}: {error}"),
         };
         let known = self.last_login(case, username).await?;
@@ -175,7 +179,7 @@ fn standing(case: &Case<'_>, snapshot: &Snapshot, home_status: HomeStatus) -> Ve
              --home {home}"
         ));
     }
-    for instance in [Some(case.home), snapshot.instance(relying_party).map(|it| &**it)].into_iter().flatten() {
+    for instance in [home, relying_party].into_iter().filter_map(|name| snapshot.instance(name)) {
         if !instance.is_active() {
             let name = &instance.name;
             problems.push(format!("{name} may take part in no login now: see homeward-broker instance show {name}"));

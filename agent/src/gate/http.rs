@@ -1,0 +1,280 @@
+//! The gate over HTTP, beside the portal: decode, call one method, encode. Pages have strict headers; errors are fixed
+//! sentences with a number, under which the log has the cause.
+
+use std::sync::Arc;
+
+use ::http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE,
+    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+};
+use ::http::{HeaderMap, HeaderValue, StatusCode};
+use askama::Template;
+use axum::Router;
+use axum::extract::{DefaultBodyLimit, RawQuery, State};
+use axum::middleware;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use cookie::time::Duration;
+use cookie::{Cookie, SameSite};
+use url::form_urlencoded;
+use uuid::Uuid;
+
+use super::return_path::ReturnPath;
+use super::simple_sso::{Request, RequestRefused, Server, TokenError};
+use super::{Gate, GateError, Present, identity_headers, pages};
+use crate::clock;
+use pages::{Failure, Frame, Logout};
+
+/// Largest signed request: an address, or a token and names of what else is asked.
+const LARGEST_BODY: usize = 16 * 1024;
+/// How long a login may take, as in [`crate::provider`].
+const LOGIN_COOKIE: Duration = Duration::minutes(30);
+/// How many logins of one browser may be under way: their cookies come with every request, and proxies refuse too many.
+const MOST_LOGINS: usize = 4;
+
+/// What every request needs.
+#[derive(Debug, Clone)]
+struct Served {
+    gate: Arc<Gate>,
+    frame: Arc<Frame>,
+}
+
+/// The cookies of a request.
+struct Cookies(Vec<(String, String)>);
+
+/// The addresses of a gate.
+pub(crate) fn router(gate: Gate) -> Router {
+    let path = gate.path.clone();
+    let form_action = if gate.public_url.is_https() { "'self' https:" } else { "'self' http: https:" };
+    let at = |rest: &str| format!("{path}{rest}");
+    let mut routes = Router::new()
+        .route(&at("gate/check"), get(check))
+        .route(&at("gate/login"), get(login))
+        .route(&at("gate/callback"), get(callback))
+        .route(&at("gate/logout"), get(ask_to_log_out).post(log_out))
+        .route(&at("gate/style.css"), get(style));
+    if gate.simple_sso.is_some() {
+        routes = routes
+            .route(&at("sso/request-token/"), post(request_token))
+            .route(&at("sso/authorize/"), get(authorize))
+            .route(&at("sso/verify/"), post(verify));
+    }
+    let frame = Arc::new(Frame { path: at("gate/") });
+    routes
+        .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(middleware::map_response(move |response| harden(response, form_action)))
+        .with_state(Served { gate: Arc::new(gate), frame })
+}
+
+/// nginx asks about a request of a browser.
+async fn check(State(Served { gate, .. }): State<Served>, headers: HeaderMap) -> Response {
+    let cookies = Cookies::of(&headers);
+    let Some(Present { session, renewed }) = gate.recognise(cookies.get(&session_cookie(&gate)), clock::now()) else {
+        return StatusCode::UNAUTHORIZED.into_response();
+    };
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    response.headers_mut().extend(identity_headers::of(&session));
+    if let Some(renewed) = renewed {
+        set_cookie(&mut response, &cookie(&gate, session_cookie(&gate), renewed, None));
+    }
+    response
+}
+
+async fn login(State(served): State<Served>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+    let next = ReturnPath::of_query(&query.unwrap_or_default(), &served.gate.public_url);
+    served.begin(&headers, next).await
+}
+
+async fn callback(State(served): State<Served>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+    let (gate, cookies) = (&served.gate, Cookies::of(&headers));
+    let query = query.unwrap_or_default();
+    let found = |label: &str| cookies.get(&login_cookie(gate, label));
+    match gate.finish(&query, found, clock::now()).await {
+        Ok(finished) => {
+            let mut response = redirect(&finished.next.address(&gate.public_url));
+            set_cookie(&mut response, &cookie(gate, session_cookie(gate), finished.sealed, None));
+            for name in cookies.logins(gate) {
+                set_cookie(&mut response, &cookie(gate, name.to_owned(), String::new(), Some(Duration::ZERO)));
+            }
+            response
+        }
+        Err(error) => served.failure(&error),
+    }
+}
+
+async fn ask_to_log_out(State(served): State<Served>) -> Response {
+    html(200, &Logout { frame: &served.frame, application: &served.gate.application })
+}
+
+/// The cookie is SameSite=Lax: another site's form logs nobody out.
+async fn log_out(State(served): State<Served>, headers: HeaderMap) -> Response {
+    let (gate, cookies) = (&served.gate, Cookies::of(&headers));
+    match gate.log_out(cookies.get(&session_cookie(gate)), clock::now()).await {
+        Ok(address) => {
+            let mut response = redirect(address.as_str());
+            set_cookie(&mut response, &cookie(gate, session_cookie(gate), String::new(), Some(Duration::ZERO)));
+            response
+        }
+        Err(error) => served.failure(&error),
+    }
+}
+
+async fn style() -> Response {
+    let headers = [(CONTENT_TYPE, "text/css; charset=utf-8"), (CACHE_CONTROL, "public, max-age=3600")];
+    (headers, pages::STYLE).into_response()
+}
+
+async fn request_token(State(served): State<Served>, headers: HeaderMap, body: String) -> Response {
+    served.answer_client(&headers, &body, |server, request| server.request_token(request, clock::now()))
+}
+
+async fn verify(State(served): State<Served>, headers: HeaderMap, body: String) -> Response {
+    served.answer_client(&headers, &body, |server, request| server.verify(request, clock::now()))
+}
+
+async fn authorize(State(served): State<Served>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
+    let (gate, now) = (&served.gate, clock::now());
+    let Some(server) = &gate.simple_sso else { return StatusCode::NOT_FOUND.into_response() };
+    let query = query.unwrap_or_default();
+    let token = form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == "token");
+    let visited = token.ok_or(TokenError::Missing).and_then(|(_, token)| server.visit(&token, now).map(|()| token));
+    let token = match visited {
+        Ok(token) => token,
+        Err(error) => return served.failure(&error.into()),
+    };
+    let Some(present) = gate.recognise(Cookies::of(&headers).get(&session_cookie(gate)), now) else {
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair("token", &token).finish();
+        let again = ReturnPath::own(format!("{}sso/authorize/?{query}", gate.path));
+        return served.begin(&headers, again).await;
+    };
+    match server.authorize(&token, present.session, now) {
+        Ok(address) => redirect(address.as_str()),
+        Err(error) => served.failure(&error.into()),
+    }
+}
+
+impl Served {
+    async fn begin(&self, headers: &HeaderMap, next: ReturnPath) -> Response {
+        // A script that is answered with a redirect to another site can only fail, and would leave a cookie for each try.
+        let mode = headers.get("sec-fetch-mode").map(HeaderValue::as_bytes);
+        if mode.is_some_and(|mode| mode != b"navigate") {
+            return self.failure(&GateError::NoNavigation);
+        }
+        let gate = &self.gate;
+        match gate.begin(next, clock::now()).await {
+            Ok(begun) => {
+                let mut response = redirect(begun.address.as_str());
+                let under_way = Cookies::of(headers);
+                let too_many = under_way.logins(gate).skip(MOST_LOGINS - 1);
+                for name in too_many {
+                    set_cookie(&mut response, &cookie(gate, name.to_owned(), String::new(), Some(Duration::ZERO)));
+                }
+                let name = login_cookie(gate, &begun.label);
+                set_cookie(&mut response, &cookie(gate, name, begun.sealed, Some(LOGIN_COOKIE)));
+                response
+            }
+            Err(error) => self.failure(&error),
+        }
+    }
+
+    fn answer_client(
+        &self,
+        headers: &HeaderMap,
+        body: &str,
+        answer: impl FnOnce(&Server, Request<'_>) -> Result<String, RequestRefused>,
+    ) -> Response {
+        let Some(server) = &self.gate.simple_sso else { return StatusCode::NOT_FOUND.into_response() };
+        let public_key = headers.get("x-services-public-key").and_then(|value| value.to_str().ok());
+        match answer(server, Request { public_key, signed: body.trim_end() }) {
+            Ok(signed) => ([(CONTENT_TYPE, "application/json")], signed).into_response(),
+            Err(error) => {
+                let client = public_key.unwrap_or_default();
+                tracing::warn!(client, %error, "a request of a client of django-simple-sso is refused");
+                let headers = [(CONTENT_TYPE, "text/plain; charset=utf-8")];
+                (StatusCode::BAD_REQUEST, headers, error.to_string()).into_response()
+            }
+        }
+    }
+
+    fn failure(&self, error: &GateError) -> Response {
+        let request_id = Uuid::new_v4().simple().to_string();
+        tracing::warn!(request = request_id, %error, "a login at the gate could not go on");
+        let (status, heading, sentence) = pages::public(error);
+        html(status, &Failure { frame: &self.frame, heading, sentence, request_id: &request_id })
+    }
+}
+
+impl Cookies {
+    fn of(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+        let cookies = values.flat_map(Cookie::split_parse).flatten();
+        Self(cookies.map(|cookie| (cookie.name().to_owned(), cookie.value().to_owned())).collect())
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Names of those of logins that are under way.
+    fn logins(&self, gate: &Gate) -> impl Iterator<Item = &str> {
+        let prefix = login_cookie(gate, "");
+        self.0.iter().map(|(name, _)| name.as_str()).filter(move |name| name.starts_with(&prefix))
+    }
+}
+
+/// `__Host-` binds a cookie to this very host over TLS (RFC 6265bis 4.1.3.2); over plain HTTP browsers refuse it.
+fn session_cookie(gate: &Gate) -> String {
+    let prefix = if gate.public_url.is_https() { "__Host-" } else { "" };
+    format!("{prefix}homeward-gate")
+}
+
+fn login_cookie(gate: &Gate, label: &str) -> String {
+    format!("{}-{label}", session_cookie(gate))
+}
+
+fn cookie(gate: &Gate, name: String, value: String, max_age: Option<Duration>) -> String {
+    let cookie = Cookie::build((name, value)).path("/").secure(gate.public_url.is_https()).http_only(true);
+    let mut cookie = cookie.same_site(SameSite::Lax).build();
+    cookie.set_max_age(max_age);
+    cookie.to_string()
+}
+
+fn set_cookie(response: &mut Response, cookie: &str) {
+    if let Ok(cookie) = HeaderValue::from_str(cookie) {
+        response.headers_mut().append(SET_COOKIE, cookie);
+    }
+}
+
+fn redirect(address: &str) -> Response {
+    match HeaderValue::from_str(address) {
+        Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+fn html(status: u16, page: &impl Template) -> Response {
+    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    match page.render() {
+        Ok(text) => (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a page could not be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// As the portal's pages. After the form, browsers are sent to the broker, which form-action must allow.
+async fn harden(mut response: Response, form_action: &str) -> Response {
+    let policy = format!(
+        "default-src 'none'; style-src 'self'; form-action {form_action}; frame-ancestors 'none'; base-uri 'none'"
+    );
+    let headers = response.headers_mut();
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        headers.insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}

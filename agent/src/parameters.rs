@@ -1,0 +1,190 @@
+//! What only the operator knows of this installation: `[app.parameters]`. Of a parameter `x_file` the file's content is
+//! the value of `${x}`. It is a secret, so it is read where it is used, refused if everybody on the machine can read it,
+//! overwritten when it has been used, and never printed.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::recipe::placeholders::name_of_content;
+
+/// No secret is longer.
+const LARGEST_FILE: u64 = 64 * 1024;
+
+/// What a recipe asks to know, and what the operator says.
+#[derive(Debug, Clone, Default)]
+pub struct Parameters {
+    /// Declared by the recipe; each with its value if there is one.
+    values: BTreeMap<String, Option<String>>,
+}
+
+/// Values for placeholders. Dropping them overwrites them.
+#[derive(Default)]
+pub(crate) struct Values(Vec<(String, Zeroizing<String>)>);
+
+/// Why a parameter has no value. No secret is in it.
+#[derive(Debug, Error)]
+pub enum ParameterError {
+    /// The operator has not given it.
+    #[error("[app.parameters] lacks {0}, which the recipe needs; `homeward-agent recipe show` says what it is")]
+    Missing(String),
+    /// The file.
+    #[error("[app.parameters] {name}: cannot read {path}: {source}", path = .path.display())]
+    Unreadable {
+        /// The parameter.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A secret that is none any more.
+    #[error("[app.parameters] {name}: everybody on this machine can read {path}; run: chmod o= {path}", path = .path.display())]
+    Open {
+        /// The parameter.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// Too long, or no text.
+    #[error("[app.parameters] {name}: {path} is no text of at most 64 KiB", path = .path.display())]
+    NoText {
+        /// The parameter.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+    },
+}
+
+impl Parameters {
+    /// Those that the recipe declares, with the values of the configuration.
+    pub fn new(declared: &BTreeMap<String, String>, given: &BTreeMap<String, String>) -> Self {
+        Self { values: declared.keys().map(|name| (name.clone(), given.get(name).cloned())).collect() }
+    }
+
+    /// What the operator says, where it is not the content of a file.
+    pub fn plain(&self, name: &str) -> Option<&str> {
+        self.values.get(name)?.as_deref()
+    }
+
+    /// Whether the operator has said what a placeholder of this name needs.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        let mut given = self.values.iter().filter(|(_, value)| value.is_some()).map(|(parameter, _)| parameter);
+        given.any(|parameter| parameter == name || name_of_content(parameter) == Some(name))
+    }
+
+    /// The values of those of these names that are parameters; others are somebody else's to fill.
+    pub(crate) fn values<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Values, ParameterError> {
+        let mut values = Values::default();
+        for name in names {
+            if let Some(value) = self.value(name)? {
+                values.0.push((name.to_owned(), value));
+            }
+        }
+        Ok(values)
+    }
+
+    /// The value of one; `None` if it is no parameter of the recipe.
+    pub(crate) fn value(&self, name: &str) -> Result<Option<Zeroizing<String>>, ParameterError> {
+        let missing = |name: &str| ParameterError::Missing(name.to_owned());
+        if let Some(value) = self.values.get(name) {
+            return value.clone().map(Zeroizing::new).ok_or_else(|| missing(name)).map(Some);
+        }
+        let file = self.values.iter().find(|(parameter, _)| name_of_content(parameter) == Some(name));
+        match file {
+            Some((parameter, path)) => {
+                let path = path.as_ref().ok_or_else(|| missing(parameter))?;
+                read(parameter, Path::new(path)).map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+}
+
+impl Values {
+    /// As placeholders are filled with.
+    pub(crate) fn pairs(&self) -> Vec<(&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+}
+
+fn read(name: &str, path: &Path) -> Result<Zeroizing<String>, ParameterError> {
+    let (name, path) = (name.to_owned(), path.to_owned());
+    let opened = if path.is_absolute() {
+        File::open(&path)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "the path must be absolute"))
+    };
+    let checked = opened.and_then(|file| {
+        let metadata = file.metadata()?;
+        Ok((file, metadata))
+    });
+    let (file, metadata) = match checked {
+        Ok(opened) => opened,
+        Err(source) => return Err(ParameterError::Unreadable { name, path, source }),
+    };
+    if metadata.permissions().mode() & 0o007 != 0 {
+        return Err(ParameterError::Open { name, path });
+    }
+    if metadata.len() > LARGEST_FILE {
+        return Err(ParameterError::NoText { name, path });
+    }
+    // With the whole length from the beginning, so that no half of it stays behind when it grows.
+    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1));
+    match file.take(LARGEST_FILE).read_to_string(&mut text) {
+        Ok(_) => Ok(Zeroizing::new(text.trim().to_owned())),
+        Err(source) if source.kind() == io::ErrorKind::InvalidData => Err(ParameterError::NoText { name, path }),
+        Err(source) => Err(ParameterError::Unreadable { name, path, source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::Permissions;
+
+    use super::*;
+
+    fn parameters(path: &Path) -> Parameters {
+        let declared =
+            ["database_url_file", "token_file", "python", "manage"].map(|name| (name.to_owned(), String::new()));
+        let given = [("database_url_file", path.to_str().unwrap()), ("python", "/usr/bin/python3")];
+        let given = given.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Parameters::new(&declared.into(), &given.into())
+    }
+
+    #[test]
+    fn the_content_of_a_file_is_read_when_it_is_used() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("url");
+        let parameters = parameters(&path);
+        assert!(matches!(parameters.value("database_url"), Err(ParameterError::Unreadable { .. })));
+        for text in ["one\n", " two \n"] {
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+            let values = parameters.values(["python", "database_url", "username"]).unwrap();
+            assert_eq!(values.pairs(), [("python", "/usr/bin/python3"), ("database_url", text.trim())]);
+        }
+        assert_eq!(parameters.plain("database_url_file"), path.to_str());
+        assert!(matches!(parameters.value("manage"), Err(ParameterError::Missing(name)) if name == "manage"));
+        assert!(matches!(parameters.value("token"), Err(ParameterError::Missing(name)) if name == "token_file"));
+    }
+
+    #[test]
+    fn a_secret_that_everybody_can_read_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("url");
+        std::fs::write(&path, "canary").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let error = parameters(&path).value("database_url").unwrap_err();
+        assert!(matches!(error, ParameterError::Open { .. }) && !format!("{error} {error:?}").contains("canary"));
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert!(matches!(parameters(&path).value("database_url"), Err(ParameterError::NoText { .. })));
+    }
+}
