@@ -44,8 +44,8 @@ use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
 pub use account_key::{AccountKey, AccountKeyConflict};
 pub use claims::{
-    Asked, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, GroupMap, GroupMapError, GroupMapping, Person,
-    ReleaseTerms, Scope, ScopeError, Scopes, UsernameTemplate, UsernameTemplateError,
+    Asked, ClaimMapping, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, GroupMap, GroupMapError,
+    GroupMapping, Person, ReleaseTerms, Scope, ScopeError, Scopes, UsernameTemplate, UsernameTemplateError,
 };
 pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,

@@ -1,7 +1,8 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
 //! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
-//! edges, in `trust`.
+//! edges, in `trust` and `explain`.
 
+mod explain;
 mod registration;
 mod rotation;
 mod session;
@@ -190,9 +191,9 @@ impl AdminService for Service {
 
     async fn explain_trust(
         &self,
-        _: Request<v1::ExplainTrustRequest>,
+        request: Request<v1::ExplainTrustRequest>,
     ) -> Result<Response<v1::ExplainTrustResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        Ok(Response::new(self.explain(&request.into_inner()).await?))
     }
 
     async fn put_upstream(
