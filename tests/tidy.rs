@@ -21,7 +21,7 @@ const RINGS: [&[&str]; 6] = [
     &["main"],
     &["lib"],
     &["oidc", "web", "grpc", "cli"],
-    &["enrolment", "login", "grants", "sessions", "fleet", "rotation"],
+    &["enrolment", "login", "grants", "sessions", "fleet", "rotation", "upstream"],
     &["registry", "keys", "authority", "audit", "foundations", "outbound"],
     &["storage", "clock", "secret", "rate_limit", "config"],
 ];

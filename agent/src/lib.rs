@@ -31,13 +31,16 @@ mod child;
 mod clock;
 mod conversation;
 mod database;
+mod doctor;
 mod gate;
 mod health;
 mod home;
 mod key_set;
 mod provider;
 mod random;
+mod reachability;
 mod recovery;
+mod rehearsal;
 mod renewal;
 mod session_end;
 mod sync;
@@ -155,7 +158,8 @@ pub async fn run(
     };
     let portal_side = Portal::new(config, &identity, broker.clone(), application, at_home.clone())?;
     let gate = Gate::open(config, &data, gate_client, gate_ended)?;
-    let pages = gate.map(gate::http::router).unwrap_or_default().merge(http::router(portal_side));
+    let own_page = reachability::routes(&config.portal, identity.reachability_key());
+    let pages = gate.map(gate::http::router).unwrap_or_default().merge(own_page).merge(http::router(portal_side));
 
     tracing::info!(instance = %identity.instance(), "the agent runs");
     let proving = tokio::spawn(prover.run(for_credentials.clone()));

@@ -5,7 +5,7 @@
 //! | ring | modules |
 //! |---|---|
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
-//! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`]: none calls another |
+//! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`upstream`]: none calls another |
 //! | ground | [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
 //! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], and [`config`] |
 //!
@@ -30,6 +30,7 @@ pub mod rotation;
 pub mod secret;
 pub mod sessions;
 pub mod storage;
+pub mod upstream;
 pub mod web;
 
 use std::sync::Arc;

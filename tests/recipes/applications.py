@@ -88,6 +88,16 @@ class InvenTree(DjangoSite):
         self.add(*accounts, further=[root | {"groups": [], "token": self.token}])
         public.behind["/"] = self.address
 
+    def _makes_database(self) -> None:
+        """Every fresh InvenTree has the same: the first of a run is copied."""
+        fresh, own = self.folder.parent / "fresh-inventree.sqlite3", self._data_dir / "db.sqlite3"
+        if not fresh.exists():
+            super()._makes_database()
+            shutil.copyfile(own, fresh)
+        shutil.copyfile(fresh, own)
+        if self.user:
+            shutil.chown(own, self.user, self.user)
+
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self._port}"

@@ -92,11 +92,14 @@ class DjangoSite(Site):
 
     def __init__(self, name: str, source: Path, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(name, source, folder, {"DJANGO_SETTINGS_MODULE": "settings", **environment})
-        self._django("migrate", "--verbosity", "0")
+        self._makes_database()
         # What an operator gives the agent to run: Python, as the site's user and with the site's environment.
         self.python = folder / "python"
         self.python.write_text(self._as_the_site(self.bin / "python"))
         self.python.chmod(0o755)
+
+    def _makes_database(self) -> None:
+        self._django("migrate", "--verbosity", "0")
 
     @property
     def reload_command(self) -> list[str]:

@@ -16,7 +16,7 @@ use super::render::RenderedFile;
 use crate::disk::sync_folder;
 
 /// The link.
-pub(super) const CURRENT: &str = "current";
+pub(crate) const CURRENT: &str = "current";
 /// The link that is about to become `current`.
 const NEXT: &str = ".current.next";
 

@@ -5,7 +5,10 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a command line is for")]
 
 mod config;
+mod doctor;
 mod enrol;
+mod layout;
+mod password;
 mod rebootstrap;
 mod recipe;
 mod report;
@@ -57,6 +60,8 @@ enum Verb {
     Run,
     /// Shows who this instance is and what it uses; exits 1 if its identity is dead.
     Status,
+    /// Looks for what would go wrong, and says what mends it; exits 1 if it finds an error. Changes nothing.
+    Doctor,
     /// Trusts another CA of the broker, by its pin.
     Rebootstrap(rebootstrap::Rebootstrap),
     /// Tells the broker that one of this home's users logged out or was disabled.
@@ -101,9 +106,10 @@ impl Command {
             Verb::Enrol(enrol) => enrol.carry_out(&self.config, report).await,
             Verb::Run => run::carry_out(&self.config).await,
             Verb::Status => status::carry_out(&self.config, report),
+            Verb::Doctor => doctor::carry_out(&self.config, report).await,
             Verb::Rebootstrap(rebootstrap) => rebootstrap.carry_out(&self.config, report).await,
             Verb::Report(verb) => verb.carry_out(&self.config, report).await,
-            Verb::Recipe(verb) => verb.carry_out(report),
+            Verb::Recipe(verb) => verb.carry_out(&self.config, report).await,
             Verb::Config(verb) => verb.carry_out(&self.config, report),
         }
     }

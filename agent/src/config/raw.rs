@@ -14,6 +14,7 @@ use super::{Config, HomeConfig, HomeMethod, PortalConfig, PublicUrl, RelyingPart
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
 use crate::recipe::Recipe;
+use crate::recipe::library::Library;
 use crate::recipe::way::Target;
 
 /// The file as it is written. `deploy/agent.toml` documents it.
@@ -26,9 +27,12 @@ pub struct RawConfig {
     display_name: Option<String>,
     /// Where the agent keeps what it must not lose.
     data_dir: PathBuf,
-    /// A recipe that comes with the agent.
+    /// A recipe by its name.
     recipe: Option<String>,
-    /// The operator's own recipe.
+    /// Folders with the operator's own recipes, which go before those that come with the agent.
+    #[serde(default)]
+    recipe_dirs: Vec<PathBuf>,
+    /// One recipe of the operator's own.
     recipe_file: Option<PathBuf>,
     /// The application.
     app: RawApp,
@@ -91,8 +95,11 @@ impl TryFrom<RawConfig> for Config {
         if raw.data_dir.is_relative() {
             return Err(ConfigError::RelativePath("data_dir"));
         }
+        if raw.recipe_dirs.iter().any(|folder| folder.is_relative()) {
+            return Err(ConfigError::RelativePath("recipe_dirs"));
+        }
         let recipe = match (&raw.recipe, &raw.recipe_file) {
-            (Some(name), None) => Recipe::embedded(name)?,
+            (Some(name), None) => Library::new(raw.recipe_dirs).find(name)?,
             (None, Some(path)) => Recipe::load(path)?,
             (None, None) | (Some(_), Some(_)) => return Err(ConfigError::OneRecipe),
         };

@@ -97,7 +97,13 @@ pub(super) fn enrolment(refusal: &EnrolmentError) -> Status {
         E::RecoverySignature => (Code::InvalidArgument, "RECOVERY_SIGNATURE_INVALID"),
         E::Csr(_) => (Code::InvalidArgument, "CSR_INVALID"),
         E::Profile(_) => (Code::InvalidArgument, "PROFILE_INVALID"),
-        E::NameTaken(_) | E::NameRegistered(_) | E::NameEnrolled(_) => (Code::AlreadyExists, "NAME_TAKEN"),
+        E::NameTaken(_) | E::NameRegistered(_) | E::NameEnrolled(_) | E::NameOfUpstream(_) => {
+            (Code::AlreadyExists, "NAME_TAKEN")
+        }
+        E::NameLooksAlike(_) => (Code::AlreadyExists, "NAME_LOOKS_ALIKE"),
+        E::Upstream(_) => (Code::InvalidArgument, "UPSTREAM_INVALID"),
+        E::UpstreamSecretMissing => (Code::InvalidArgument, "UPSTREAM_SECRET_MISSING"),
+        E::UpstreamUnknown(_) => (Code::NotFound, "UPSTREAM_UNKNOWN"),
         E::NameExpected(_) => (Code::FailedPrecondition, "NAME_EXPECTED"),
         E::RegistrationBounds => (Code::InvalidArgument, "REGISTRATION_BOUNDS"),
         E::RegistrationUnknown(_) => (Code::NotFound, "REGISTRATION_UNKNOWN"),
@@ -140,6 +146,7 @@ pub(super) fn login(refusal: &LoginError) -> Status {
         | E::HandleUsed
         | E::PushedRequestUnknown
         | E::SignedOut
+        | E::TakenBack
         | E::Internal(_) => return internal(refusal),
     };
     status(code, reason, &refusal.to_string())

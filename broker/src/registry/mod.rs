@@ -12,6 +12,8 @@ mod client;
 mod client_jwks;
 mod client_key;
 mod client_policy;
+mod home;
+mod home_user;
 mod identity;
 mod instance;
 mod liveness;
@@ -26,6 +28,7 @@ mod subject;
 pub(crate) mod tests;
 mod token_signer;
 mod trust;
+mod upstream;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -51,10 +54,12 @@ pub use client::{
 pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError, alg_name};
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use client_policy::{ClientPolicyChange, ClientPolicyError, PolicyConflict, sector};
+pub use home::{Failure, Home, Reachability, Way};
+pub use home_user::{CutOffs, Departure, HomeUser, HomeUsers, Standing};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
-    Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,
-    InstanceState, QuarantineCause, RecoveryPolicy, RecoveryPolicyError, RelyingParty, SigningKeyChoice,
+    Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Instance, InstanceId,
+    InstanceState, Portal, QuarantineCause, RecoveryPolicy, RecoveryPolicyError, RelyingParty, SigningKeyChoice,
 };
 pub use liveness::{Acknowledged, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError, RESPONSE_PARAMETERS, is_readable};
@@ -64,6 +69,9 @@ pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};
 pub use token_signer::TokenSigner;
 pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustEpoch, TrustError};
+pub use upstream::{
+    AddressRule, FIELDS, OauthDialect, TENANT, Upstream, UpstreamProtocol, UpstreamRuleError, UpstreamSecret,
+};
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.
 const TABLES: &str = "registry-";
@@ -88,6 +96,12 @@ pub struct Registry {
     pub registrations: Table<Registration>,
     /// For who registers clients of them.
     pub clients: Table<RegisteredClient>,
+    /// For who makes homes of providers without agent.
+    pub upstreams: Table<Upstream>,
+    /// Whether those providers answer.
+    pub reachability: Reachability,
+    /// For who completes logins, and for homes that take back their word.
+    pub home_users: HomeUsers,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     touched: broadcast::Sender<Arc<Touched>>,
 }
@@ -101,11 +115,14 @@ impl Registry {
         let instances = Table::new(store.clone());
         let edges = Table::new(store.clone());
         let (registrations, clients) = (Table::new(store.clone()), Table::new(store.clone()));
+        let (upstreams, reachability) = (Table::new(store.clone()), Reachability::default());
+        let home_users = HomeUsers::new(store.clone());
         // Begun before the tables are read, so that no change falls between.
         let changes = store.watch(TABLES);
         let (publish, snapshot) = watch::channel(Arc::default());
         let touched = broadcast::Sender::new(TOUCHED_BACKLOG);
-        let registry = Self { instances, edges, registrations, clients, snapshot, touched };
+        let registry =
+            Self { instances, edges, registrations, clients, upstreams, reachability, home_users, snapshot, touched };
         publish.send_replace(Arc::new(Snapshot::load(&registry).await?));
         Ok((registry.clone(), registry.follow(changes, publish)))
     }
@@ -180,7 +197,8 @@ impl Registry {
         if !registered && find(&edge.id.relying_party)?.relying_party.is_none() {
             return Err(TrustError::NoRelyingParty(edge.id.relying_party));
         }
-        if find(&edge.id.home)?.home.is_none() {
+        if snapshot.home(&edge.id.home).is_none() {
+            find(&edge.id.home)?;
             return Err(TrustError::NoHome(edge.id.home));
         }
         for key in snapshot.account_keys(&edge.id.relying_party) {

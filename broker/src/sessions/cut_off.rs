@@ -57,7 +57,9 @@ async fn cut_off(touched: &mut broadcast::Receiver<Arc<Touched>>, registry: &Reg
         match touched.recv().await.as_deref() {
             Ok(Touched::Agents(names)) => {
                 let snapshot = registry.snapshot();
-                if names.iter().any(|name| is_cut_off(&snapshot, name) || has_lost_home(before, &snapshot, name)) {
+                // A home without agent may have other users than before.
+                let others = |name| is_cut_off(&snapshot, name) || snapshot.upstream(name).is_some();
+                if names.iter().any(|name| others(name) || has_lost_home(before, &snapshot, name)) {
                     return true;
                 }
             }
@@ -93,7 +95,7 @@ async fn sweep(sessions: &Sessions, registry: &Registry, clock: &Clock) -> Resul
 
 /// An installation that is being enrolled anew under its old identity keeps its users' sessions.
 fn is_orphan(snapshot: &Snapshot, session: &Session) -> bool {
-    let another = snapshot.instance(&session.home).is_some_and(|home| home.id != session.home_id);
+    let another = snapshot.home_id(&session.home).is_some_and(|id| id != session.home_id);
     another || is_cut_off(snapshot, &session.home)
 }
 
@@ -104,5 +106,8 @@ fn has_lost_home(before: &Snapshot, now: &Snapshot, relying_party: &InstanceName
 }
 
 fn is_cut_off(snapshot: &Snapshot, name: &InstanceName) -> bool {
-    snapshot.instance(name).is_none_or(|instance| matches!(instance.state, InstanceState::Quarantined { .. }))
+    match snapshot.instance(name) {
+        Some(instance) => matches!(instance.state, InstanceState::Quarantined { .. }),
+        None => snapshot.upstream(name).is_none(),
+    }
 }

@@ -5,6 +5,7 @@ mod recovery;
 mod registration;
 mod renewal;
 mod standing;
+mod upstream;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};

@@ -1,10 +1,12 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
-//! what concerns clients, in `registration`; sessions and logouts, in `session`; trust edges, in `trust`.
+//! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
+//! edges, in `trust`.
 
 mod registration;
 mod rotation;
 mod session;
 mod trust;
+mod upstream;
 mod wire;
 
 use std::collections::{BTreeSet, HashMap};
@@ -20,6 +22,7 @@ use tonic::{Request, Response, Status};
 
 use crate::authority::{Authority, CaState};
 use crate::clock::{Clock, Timestamp};
+use crate::config::Issuer;
 use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
 use crate::fleet::Fleet;
 use crate::grpc::Services;
@@ -45,6 +48,7 @@ pub(super) struct Service {
     registry: Registry,
     rotations: Arc<Rotations>,
     users: Users,
+    issuer: Issuer,
     clock: Clock,
 }
 
@@ -57,6 +61,7 @@ impl Service {
             registry: services.registry.clone(),
             rotations: services.rotations.clone(),
             users: Users::new(services),
+            issuer: services.issuer.clone(),
             clock: services.clock.clone(),
         }
     }
@@ -189,23 +194,25 @@ impl AdminService for Service {
 
     async fn put_upstream(
         &self,
-        _: Request<v1::PutUpstreamRequest>,
+        request: Request<v1::PutUpstreamRequest>,
     ) -> Result<Response<v1::PutUpstreamResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        self.put(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_upstreams(
         &self,
-        _: Request<v1::ListUpstreamsRequest>,
+        request: Request<v1::ListUpstreamsRequest>,
     ) -> Result<Response<v1::ListUpstreamsResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        Ok(Response::new(self.upstreams(&request.into_inner())))
     }
 
     async fn remove_upstream(
         &self,
-        _: Request<v1::RemoveUpstreamRequest>,
+        request: Request<v1::RemoveUpstreamRequest>,
     ) -> Result<Response<v1::RemoveUpstreamResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let name = name(&request.into_inner().name)?;
+        self.enrolment.remove_upstream(&name).await.map_err(|error| status::enrolment(&error))?;
+        Ok(Response::new(v1::RemoveUpstreamResponse {}))
     }
 
     async fn list_trust_edges(

@@ -20,6 +20,8 @@ use crate::secret::KeyEncryptionKey;
 use crate::storage::sled::SledStore;
 use crate::storage::{Expect, Revision, Store, Write};
 
+pub(crate) use super::upstream::tests::upstream;
+
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
 pub(crate) fn name(text: &str) -> InstanceName {

@@ -121,9 +121,10 @@ ACCOUNT_EMAIL_VERIFICATION = "optional"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_PREVENT_ENUMERATION = True
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
-# Both per address: a few wrong passwords a minute lock everyone who comes from it.
-LOGIN_ATTEMPTS = setting("INVENTREE_LOGIN_ATTEMPTS", "login_attempts", 5)
-ACCOUNT_RATE_LIMITS = {"login_failed": f"{LOGIN_ATTEMPTS}/m,{LOGIN_ATTEMPTS}/m"}
+# InvenTree writes the limit down twice, and its allauth counts every failure for both: half of it locks an address, with
+# everybody behind it.
+LOGIN_ATTEMPTS = int(setting("INVENTREE_LOGIN_ATTEMPTS", "login_attempts", 5))
+ACCOUNT_RATE_LIMITS = {"login_failed": f"{(LOGIN_ATTEMPTS + 1) // 2}/m/ip"}
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 MFA_TRUST_ENABLED = True
 USERSESSIONS_TRACK_ACTIVITY = True
