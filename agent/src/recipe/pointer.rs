@@ -251,7 +251,8 @@ mod tests {
     fn a_value_selects_only_what_it_is() {
         let users = json!({"users": [{"name": "alice", "id": 1}, {"name": "x/id", "id": 2}, {"name": true, "id": 3}]});
         let pointer = Pointer::try_from("/users/?name=${username}/id".to_owned()).unwrap();
-        let find = |name: &str| pointer.filled(&[("username", name)]).select(&users).into_iter().cloned().collect::<Vec<_>>();
+        let find =
+            |name: &str| pointer.filled(&[("username", name)]).select(&users).into_iter().cloned().collect::<Vec<_>>();
         assert_eq!((find("alice"), find("x/id"), find("bob")), (vec![json!(1)], vec![json!(2)], vec![]));
         assert!(find("true").is_empty() && find("*").is_empty(), "a name is a text, whatever it looks like");
         assert!(pointer.select(&users).is_empty(), "unfilled it finds nobody");

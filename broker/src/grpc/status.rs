@@ -146,6 +146,7 @@ pub(super) fn login(refusal: &LoginError) -> Status {
         | E::HandleUsed
         | E::PushedRequestUnknown
         | E::SignedOut
+        | E::TakenBack
         | E::Internal(_) => return internal(refusal),
     };
     status(code, reason, &refusal.to_string())

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::login::Transaction;
-use crate::registry::{InstanceId, VerifiedIdentity};
+use crate::registry::{CutOffs, InstanceId, VerifiedIdentity};
 use crate::secret::SecretHash;
 use crate::storage::table::Record;
 
@@ -44,6 +44,9 @@ pub(super) struct CompletedLogin {
     pub(super) home: InstanceName,
     pub(super) home_id: InstanceId,
     pub(super) outcome: CheckedOutcome,
+    /// How often the home had taken back its word of the user by then.
+    #[serde(default)]
+    pub(super) cut_offs: CutOffs,
     pub(super) handle: SecretHash,
 }
 

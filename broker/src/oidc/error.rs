@@ -228,6 +228,11 @@ fn of_login(error: &LoginError) -> Problem {
             refused(StatusCode::BAD_REQUEST, "This login is over or was never begun", again)
         }
         LoginError::SignedOut => refused(StatusCode::FORBIDDEN, "You are not signed in any more", again),
+        LoginError::TakenBack => refused(
+            StatusCode::FORBIDDEN,
+            "Your account was disabled or removed at home",
+            "Ask whoever runs your home.",
+        ),
         LoginError::Expired => refused(StatusCode::BAD_REQUEST, "This login took too long", again),
         LoginError::OtherBrowser => refused(
             StatusCode::FORBIDDEN,

@@ -242,7 +242,7 @@ impl Provider {
             }
             None => Err(Refusal::HomeNotAccepted),
         };
-        let mut writes = vec![finish];
+        let mut writes = finish;
         let (identity, subject, edge) = match judged {
             Ok(judged) => judged,
             Err(refusal) => {

@@ -10,6 +10,7 @@ mod clients;
 mod code;
 mod consent;
 mod credentials;
+mod departures;
 mod device;
 mod discovery;
 mod dpop;
