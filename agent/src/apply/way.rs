@@ -11,12 +11,12 @@ use zeroize::Zeroizing;
 use super::files::{CURRENT, FileSet, FilesError, Swapped};
 use super::items::{ItemsEdit, ItemsError};
 use super::merge::{Edited, Merge, MergeError, Replaced};
-use super::render::{self, Credentials, RenderError, RenderedFile};
+use super::render::{self, Addresses, Credentials, RenderError, RenderedFile};
 use super::rows::{RowEdit, Rows, RowsError};
 use crate::application::{Application, ApplicationError};
 use crate::config::RelyingPartyConfig;
 use crate::identity::SecretBytes;
-use crate::parameters::{ParameterError, Parameters};
+use crate::parameters::{ParameterError, Parameters, Values};
 use crate::recipe::relying_party::RelyingParty;
 use crate::recipe::way::{CredentialFile, Items, Target};
 
@@ -133,8 +133,8 @@ impl Way {
     /// What must change for these credentials.
     pub(crate) async fn plan(&self, application: &Application, credentials: &Credentials) -> Result<Plan, WayError> {
         let parameters = self.parameters(application.parameters())?;
-        let mut values = credentials.values();
-        values.extend(parameters.pairs());
+        let addresses = Addresses::of(&credentials.issuer);
+        let values = [credentials.values(), addresses.values().collect(), parameters.pairs()].concat();
         Ok(match self {
             Self::Nothing => Plan::Nothing,
             Self::Files(files, set) => {
@@ -163,10 +163,10 @@ impl Way {
             (Self::Merge(merge), Plan::Merge(edited)) => merge.put(&edited)?,
             (Self::Rows(rows), Plan::Rows(edits)) => rows.put(application.parameters(), &edits).await?,
             (Self::Items(items), Plan::Items(edit)) => {
-                let parameters = self.parameters(application.parameters())?;
-                let mut values = credentials.values();
-                values.extend(parameters.pairs());
-                items.put(application, &edit, &values).await?;
+                items.put(application, &edit).await?;
+                if !self.plan(application, credentials).await?.is_empty() {
+                    return Err(ItemsError::NotTaken.into());
+                }
             }
             _ => {}
         }
@@ -197,7 +197,7 @@ impl Way {
     }
 
     /// The parameters that stand in what is written.
-    fn parameters(&self, parameters: &Parameters) -> Result<crate::parameters::Values, ParameterError> {
+    fn parameters(&self, parameters: &Parameters) -> Result<Values, ParameterError> {
         let names: Vec<&str> = match self {
             Self::Nothing => Vec::new(),
             Self::Files(files, _) => files.iter().flat_map(|file| file.content.placeholders()).collect(),

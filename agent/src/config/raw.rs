@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use url::Url;
 
 use super::error::ConfigError;
 use super::gate::RawGate;
-use super::{Config, HomeConfig, HomeMethod, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
+use super::home::RawHome;
+use super::{Config, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
 use crate::recipe::Recipe;
@@ -64,16 +64,6 @@ struct RawRelyingParty {
     group: Option<String>,
     #[serde(default)]
     reload: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawHome {
-    #[serde(default = "both_methods")]
-    methods: Vec<HomeMethod>,
-    /// Seconds.
-    #[serde(default = "each_minute")]
-    watch_every: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -139,7 +129,7 @@ impl RawRelyingParty {
         }
         let has_files = way.is_some_and(|way| matches!(way.target, Target::Files(_)));
         if has_files && self.credentials_dir.is_none() {
-            return Err(ConfigError::CredentialsDir);
+            return Err(ConfigError::NoCredentialsDir);
         }
         if self.credentials_dir.as_ref().is_some_and(|folder| folder.is_relative()) {
             return Err(ConfigError::RelativePath("[relying_party] credentials_dir"));
@@ -149,27 +139,6 @@ impl RawRelyingParty {
         }
         let owner = Owner::resolve(self.owner.as_deref(), self.group.as_deref())?;
         Ok(RelyingPartyConfig { way: self.way, credentials_dir: self.credentials_dir, owner, reload: self.reload })
-    }
-}
-
-impl RawHome {
-    fn check(self, recipe: &Recipe) -> Result<HomeConfig, ConfigError> {
-        let name = || recipe.name.clone();
-        let home = recipe.home.as_ref().ok_or_else(|| ConfigError::RoleNotInRecipe { recipe: name(), role: "home" })?;
-        match self.methods.as_slice() {
-            [_] => {}
-            [first, second] if first != second => {}
-            _ => return Err(ConfigError::Methods),
-        }
-        let unsupported = |method: &&HomeMethod| match method {
-            HomeMethod::Session => home.login.is_none(),
-            HomeMethod::Password => home.password.is_none(),
-        };
-        if let Some(method) = self.methods.iter().find(unsupported) {
-            return Err(ConfigError::MethodNotInRecipe { recipe: name(), method: *method });
-        }
-        let watch_every = (self.watch_every > 0).then(|| Duration::from_secs(self.watch_every.into()));
-        Ok(HomeConfig { methods: self.methods, watch_every })
     }
 }
 
@@ -195,14 +164,6 @@ impl Default for RawPortal {
     }
 }
 
-fn both_methods() -> Vec<HomeMethod> {
-    vec![HomeMethod::Session, HomeMethod::Password]
-}
-
-fn each_minute() -> u32 {
-    60
-}
-
 fn check_app_url(url: Url) -> Result<Url, ConfigError> {
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
     if url.scheme() == "http" && is_loopback(&url) && bare { Ok(url) } else { Err(ConfigError::AppUrl) }
@@ -210,6 +171,7 @@ fn check_app_url(url: Url) -> Result<Url, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::home::HomeMethod;
     use super::*;
     use crate::recipe::RecipeError;
 
@@ -285,6 +247,16 @@ mod tests {
     }
 
     #[test]
+    fn a_way_is_one_of_the_recipes_and_has_what_it_needs() {
+        let with = |lines: &str| parse(&GOOD.replace("credentials_dir = \"/var/lib/homeward-credentials\"", lines));
+        assert!(matches!(with(""), Err(ConfigError::NoCredentialsDir)));
+        let error = with("way = \"nonsense\"").unwrap_err();
+        assert!(matches!(error, ConfigError::UnknownWay { .. }) && error.to_string().contains("database"), "{error}");
+        let config = with("way = \"database\"").unwrap().relying_party.unwrap();
+        assert_eq!((config.way.as_deref(), config.credentials_dir), (Some("database"), None));
+    }
+
+    #[test]
     fn a_gate_needs_no_folder_and_its_clients_are_checked() {
         let with = |recipe: &str, gate: &str| {
             parse(&format!(
@@ -313,17 +285,7 @@ mod tests {
         assert!(matches!(stray, Err(ConfigError::Gate(_))));
         let none = with("django-allauth", "credentials_dir = '/srv/c'\n[gate]");
         assert!(matches!(none, Err(ConfigError::Gate(_))));
-        assert!(matches!(with("django-allauth", ""), Err(ConfigError::CredentialsDir)));
-    }
-
-    #[test]
-    fn a_way_is_one_of_the_recipes_and_has_what_it_needs() {
-        let with = |lines: &str| parse(&GOOD.replace("credentials_dir = \"/var/lib/homeward-credentials\"", lines));
-        assert!(matches!(with(""), Err(ConfigError::CredentialsDir)));
-        let error = with("way = \"nonsense\"").unwrap_err();
-        assert!(matches!(error, ConfigError::UnknownWay { .. }) && error.to_string().contains("database"), "{error}");
-        let config = with("way = \"database\"").unwrap().relying_party.unwrap();
-        assert_eq!((config.way.as_deref(), config.credentials_dir), (Some("database"), None));
+        assert!(matches!(with("django-allauth", ""), Err(ConfigError::NoCredentialsDir)));
     }
 
     #[test]

@@ -52,6 +52,7 @@ fn value(row: &MySqlRow, column: &MySqlColumn) -> Result<Value, DatabaseError> {
         return Ok(Value::Null);
     }
     let kind = column.type_info().name();
+    let unreadable = || DatabaseError::Unreadable { column: column.name().to_owned(), kind: kind.to_owned() };
     let read = match kind {
         "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => {
             row.try_get_unchecked::<i64, _>(index).map(Value::from)
@@ -64,11 +65,13 @@ fn value(row: &MySqlRow, column: &MySqlColumn) -> Result<Value, DatabaseError> {
         "CHAR" | "VARCHAR" | "ENUM" | "SET" | "JSON" | "DECIMAL" => {
             row.try_get_unchecked::<String, _>(index).map(Value::from)
         }
-        // MariaDB's JSON is a LONGTEXT with a binary collation, which looks like a BLOB. Bytes that are no text are refused.
-        _ if kind.ends_with("TEXT") || kind.ends_with("BLOB") => {
-            row.try_get_unchecked::<String, _>(index).map(Value::from)
+        _ if kind.ends_with("TEXT") => row.try_get_unchecked::<String, _>(index).map(Value::from),
+        // A text that is compared by its bytes is told as binary: MariaDB's JSON is one.
+        _ if kind.ends_with("BLOB") || kind.ends_with("BINARY") => {
+            let bytes: Vec<u8> = row.try_get_unchecked(index).map_err(DatabaseError::Refused)?;
+            return String::from_utf8(bytes).map(Value::from).map_err(|_| unreadable());
         }
-        _ => return Err(DatabaseError::Unreadable { column: column.name().to_owned(), kind: kind.to_owned() }),
+        _ => return Err(unreadable()),
     };
     read.map_err(DatabaseError::Refused)
 }
