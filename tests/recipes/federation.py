@@ -62,6 +62,10 @@ class Member(DjangoSite):
         }
         super().__init__(public.name, DJANGO_SITES, self.folder, settings | environment)
         public.behind["/"] = self.address
+        # For recipes that look into the database, whichever it is.
+        self.database_url_file = self.folder / "database.url"
+        self.database_url_file.touch(0o600)
+        self.database_url_file.write_text(environment.get("SITE_DATABASE_URL", f"sqlite://{self._data_dir}/db.sqlite3"))
 
     agent: Agent
 
@@ -72,7 +76,8 @@ class Member(DjangoSite):
     @property
     def parameters(self) -> dict[str, str]:
         """What its operator tells the recipe of it."""
-        return {"python": str(self.python), "manage": str(self.manage)}
+        commands = {"python": str(self.python), "manage": str(self.manage)}
+        return commands | {"database_url_file": str(self.database_url_file)}
 
     @property
     def app(self) -> dict[str, Any]:
