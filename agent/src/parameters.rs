@@ -73,6 +73,12 @@ impl Parameters {
         self.values.get(name)?.as_deref()
     }
 
+    /// Whether the operator has said what a placeholder of this name needs.
+    pub(crate) fn is_given(&self, name: &str) -> bool {
+        let mut given = self.values.iter().filter(|(_, value)| value.is_some()).map(|(parameter, _)| parameter);
+        given.any(|parameter| parameter == name || name_of_content(parameter) == Some(name))
+    }
+
     /// The values of those of these names that are parameters; others are somebody else's to fill.
     pub(crate) fn values<'n>(&self, names: impl IntoIterator<Item = &'n str>) -> Result<Values, ParameterError> {
         let mut values = Values::default();

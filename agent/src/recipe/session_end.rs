@@ -65,9 +65,10 @@ impl SessionEnd {
         }
     }
 
-    /// The parameters that the command needs.
+    /// The parameters that the command or the statements need.
     pub fn parameters(&self) -> impl Iterator<Item = &str> {
-        self.command.iter().filter_map(|argument| placeholder(argument))
+        let of_command = self.command.iter().filter_map(|argument| placeholder(argument));
+        of_command.chain(self.rows.iter().map(|rows| rows.database.name()))
     }
 }
 

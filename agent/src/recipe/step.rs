@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::RecipeError;
 use super::content::{Content, UnknownPlaceholder, check_text, placeholder};
-use super::home::OutcomeRule;
+use super::password::OutcomeRule;
 use super::path::PathTemplate;
 use super::placeholders::Placeholders;
 use super::pointer::Pointer;
@@ -92,6 +92,21 @@ pub enum NotAHeader {
 }
 
 impl Step {
+    /// One without anything else.
+    pub fn new(method: StepMethod, path: PathTemplate) -> Self {
+        Self {
+            method,
+            path,
+            headers: BTreeMap::new(),
+            query: BTreeMap::new(),
+            json: None,
+            form: None,
+            csrf: None,
+            capture: BTreeMap::new(),
+            outcomes: Vec::new(),
+        }
+    }
+
     /// A GET without anything.
     pub fn get(path: PathTemplate) -> Self {
         Self {

@@ -9,12 +9,14 @@ use thiserror::Error;
 use crate::application::{Application, ApplicationError};
 use crate::child::{self, Ended};
 use crate::conversation::Conversation;
+use crate::database::{Database, DatabaseError};
 use crate::disk::DiskError;
-use crate::parameters::Parameters;
+use crate::parameters::{ParameterError, Parameters};
 use crate::recipe::content::fill;
 use crate::recipe::path::PathTemplate;
 use crate::recipe::pointer::Pointer;
 use crate::recipe::session_end::SessionEnd;
+use crate::recipe::sql::Statements;
 use crate::recipe::step::Step;
 
 /// For one order: the next ones wait behind it.
@@ -27,6 +29,8 @@ pub(super) enum Means {
     None,
     /// Program and arguments.
     Command(Vec<String>),
+    /// Statements for the application's database.
+    Rows(Statements),
     /// Requests to the application.
     Steps {
         /// In this order.
@@ -65,6 +69,12 @@ pub(super) enum EndingError {
     /// The gate's own list.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The operator's parameters.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
+    /// The application's database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
     /// It took the request and did not do it.
     #[error(
         "the application answered the request to {path} with status {status} and ended no sessions; check the recipe"
@@ -81,7 +91,7 @@ impl Means {
     /// What the recipe says, with the operator's parameters in it.
     pub(super) fn of(role: &str, recipe: Option<&SessionEnd>, parameters: &Parameters) -> Self {
         let Some(recipe) = recipe else { return Self::None };
-        let missing: Vec<&str> = recipe.parameters().filter(|name| parameters.plain(name).is_none()).collect();
+        let missing: Vec<&str> = recipe.parameters().filter(|name| !parameters.is_given(name)).collect();
         if !missing.is_empty() {
             tracing::warn!(
                 role,
@@ -89,6 +99,9 @@ impl Means {
                 "sessions cannot be ended here: [app.parameters] lacks what the recipe needs"
             );
             return Self::None;
+        }
+        if let Some(rows) = &recipe.rows {
+            return Self::Rows(rows.clone());
         }
         if recipe.command.is_empty() {
             return Self::Steps { steps: recipe.steps.clone(), sessions: recipe.sessions.clone() };
@@ -98,7 +111,8 @@ impl Means {
         Self::Command(recipe.command.iter().map(|argument| fill(argument, &values).to_owned()).collect())
     }
 
-    /// Ends the sessions of whom these values name; how many, if that was said. `None` if nobody can.
+    /// Ends the sessions of whom these values name, the first of them alone; how many, if that was said. `None` if nobody
+    /// can.
     pub(super) async fn end(
         &self,
         application: &Application,
@@ -107,6 +121,12 @@ impl Means {
         match self {
             Self::None => Ok(None),
             Self::Command(argv) => command(argv, whose).await.map(Some),
+            Self::Rows(rows) => {
+                let url = application.parameters().value(rows.database.name())?.unwrap_or_default();
+                let arguments: Vec<&str> = whose.first().map(|(_, value)| *value).into_iter().collect();
+                let ended = Database::open(&url).await?.execute_all(&rows.execute, &arguments).await?;
+                Ok(Some(u32::try_from(ended).unwrap_or(u32::MAX)))
+            }
             Self::Steps { steps, sessions } => {
                 let asked = tokio::time::timeout(TIMEOUT, requests(application, steps, whose));
                 let answer = asked.await.map_err(|_| EndingError::TimedOut)??;

@@ -1,6 +1,8 @@
 //! Orders, from the queue to the answer.
 
+use std::fs::Permissions;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::post;
 use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::sqlite::SqliteConnectOptions;
 use tokio::net::TcpListener;
 
 use super::*;
@@ -39,7 +43,7 @@ impl World {
         tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
         let directory = folder.path().display().to_string();
         let recipe = format!(
-            "name = 'a'\ntitle = 'A'\ndescription = ''\nparameters = {{ where = 'a folder' }}\n[relying_party]\n\
+            "name = 'a'\ntitle = 'A'\ndescription = ''\nparameters = {{ where = 'a folder', database_url_file = 'a file' }}\n[relying_party]\n\
              callback_paths = ['/cb']\nclient_auth_method = 'client_secret_post'\nid_token_alg = 'ES256'\npkce = true\n\
              {of_party}\n[home]\nlogin = {{ path = '/', next_parameter = 'next' }}\n\
              who_am_i = [{{ name = 'me', path = '/me' }}]\nidentity = {{ home_user_id = 'me:/id', username = 'me:/n' }}\n\
@@ -55,6 +59,7 @@ impl World {
         let raw: RawConfig = toml::from_str(&text.replace("$D", &directory)).unwrap();
         let config = Config::try_from(raw).unwrap();
         let application = Application::new(config.app_url.clone(), &config.public_url).unwrap();
+        let application = application.with_parameters(config.parameters.clone());
         let authority = TestAuthority::new(clock::now());
         let identity = Arc::new(authority.enrol(&folder.path().join("identity"), "https://127.0.0.1:1".to_owned()));
         let watch = Watch::new(&config, application.clone(), Broker::new(identity).unwrap());
@@ -121,6 +126,31 @@ async fn a_command_that_fails_says_so_and_a_missing_parameter_is_no_support() {
     assert_eq!(nobody.outcome(), SessionsEndedOutcome::NotSupported);
     let world = World::start("[relying_party.session_end]\ncommand = ['echo', '${where}']", "", "").await;
     assert_eq!(world.order(alice("a")).await.outcome(), SessionsEndedOutcome::NotSupported);
+}
+
+#[tokio::test]
+async fn statements_end_sessions_in_the_applications_database() {
+    let rows =
+        "rows = { database = '${database_url}', execute = ['DELETE FROM s WHERE u = ?', 'DELETE FROM t WHERE u = ?'] }";
+    let (party, home) = (format!("[relying_party.session_end]\n{rows}"), format!("[home.session_end]\n{rows}"));
+    let world = World::start(&party, &home, "database_url_file = '$D/url'").await;
+    let missing = world.order(alice("7")).await;
+    assert!(missing.detail.contains("database_url_file"), "{}", missing.detail);
+    let path = world.folder.path().join("db.sqlite3");
+    let options = SqliteConnectOptions::new().filename(&path).create_if_missing(true);
+    let mut connection = options.connect().await.unwrap();
+    let tables = "CREATE TABLE s (u INTEGER); CREATE TABLE t (u TEXT); INSERT INTO s VALUES (7), (7), (8), (9);\
+                  INSERT INTO t VALUES ('7'), ('9');";
+    sqlx::raw_sql(tables).execute(&mut connection).await.unwrap();
+    let url = world.folder.path().join("url");
+    std::fs::write(&url, format!("sqlite://{}\n", path.display())).unwrap();
+    std::fs::set_permissions(&url, Permissions::from_mode(0o600)).unwrap();
+    for (user, sessions) in [(alice("7"), 3), (User::HomeUserId("9".to_owned()), 2), (alice("7"), 0)] {
+        let ended = world.order(user).await;
+        assert_eq!((ended.outcome(), ended.sessions), (SessionsEndedOutcome::Ended, sessions), "{}", ended.detail);
+    }
+    let without = World::start(&party, "", "").await;
+    assert_eq!(without.order(alice("7")).await.outcome(), SessionsEndedOutcome::NotSupported);
 }
 
 /// One order is under way and so many wait; the one after them is refused at once, and those whose stream is gone are
