@@ -16,11 +16,11 @@ use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
 use super::Alpha;
+use crate::application::Application;
 use crate::clock;
 use crate::config::Config;
 use crate::config::raw::RawConfig;
 use crate::connection::Broker;
-use crate::application::Application;
 use crate::disk::{self, PrivateDir};
 use crate::home::accounts::AccountWatch;
 use crate::home::directory::Directory;

@@ -192,7 +192,10 @@ async fn a_code_is_asked_for_and_continues_the_sign_in() {
     let (status, _) = login.code("123 456").await;
     assert_eq!(status, StatusCode::SEE_OTHER);
     let [Outcome::Identity(otto)] = &world.completed()[..] else { panic!("no identity") };
-    assert_eq!((otto.username.as_str(), otto.home_user_id.as_str(), &otto.amr[..]), ("otto", "4", &["pwd", "mfa"].map(str::to_owned)[..]));
+    assert_eq!(
+        (otto.username.as_str(), otto.home_user_id.as_str(), &otto.amr[..]),
+        ("otto", "4", &["pwd", "mfa"].map(str::to_owned)[..])
+    );
     assert_eq!(*site.codes.lock().unwrap(), ["", "000000", "123456"]);
     assert_eq!(site.sessions(), 0, "the session that checked the code is ended");
     let (_, page) = login.code("123456").await;
