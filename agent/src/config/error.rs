@@ -87,6 +87,9 @@ pub enum ConfigError {
     /// One without the other.
     #[error("[home] methods with \"{0}\" and the section [home.{0}] belong together: set both or neither")]
     MethodSection(HomeMethod),
+    /// The application as a provider of logins.
+    #[error("[home.{0}] {1}")]
+    Provider(HomeMethod, &'static str),
     /// Where passwords would leak, or fit anybody.
     #[error("[home.ldap] {0}")]
     Ldap(&'static str),

@@ -4,6 +4,7 @@
 pub mod error;
 pub mod gate;
 pub mod home;
+pub mod provider;
 pub mod raw;
 
 use std::net::{IpAddr, SocketAddr};
