@@ -72,8 +72,8 @@ fn missing_parameters(config: &Config) -> Vec<Finding> {
 fn needed(config: &Config) -> BTreeSet<&str> {
     let party = config.relying_party.as_ref().and(config.recipe.relying_party.as_ref());
     let home = config.home.as_ref().and(config.recipe.home.as_ref());
-    let chosen = config.relying_party.as_ref().and_then(|role| role.way.as_deref());
-    let of_way = party.and_then(|role| role.way(chosen)).into_iter().flat_map(|way| match &way.target {
+    let name = config.relying_party.as_ref().and_then(|role| role.way.as_deref());
+    let of_way = party.and_then(|role| role.way(name)).into_iter().flat_map(|way| match &way.target {
         Target::Files(_) => Vec::new(),
         Target::Merge(files) => files.iter().map(|file| file.file.name()).collect(),
         Target::Rows(rows) => rows.iter().map(|row| row.database.name()).collect(),
