@@ -46,6 +46,7 @@ use self::version::Version;
 /// The recipes that come with the agent: one a line, in the order of their names, which are their files' names.
 #[rustfmt::skip]
 const EMBEDDED: &[(&str, &str)] = &[
+    ("alist", include_str!("../../recipes/alist.toml")),
     ("allauth-idp", include_str!("../../recipes/allauth-idp.toml")),
     ("django-allauth", include_str!("../../recipes/django-allauth.toml")),
     ("django-oauth-toolkit", include_str!("../../recipes/django-oauth-toolkit.toml")),
@@ -53,8 +54,10 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("django-simple-sso", include_str!("../../recipes/django-simple-sso.toml")),
     ("django-social-auth", include_str!("../../recipes/django-social-auth.toml")),
     ("generic-oidc", include_str!("../../recipes/generic-oidc.toml")),
+    ("inventree", include_str!("../../recipes/inventree.toml")),
     ("mozilla-django-oidc", include_str!("../../recipes/mozilla-django-oidc.toml")),
     ("nginx-auth-request", include_str!("../../recipes/nginx-auth-request.toml")),
+    ("openlist", include_str!("../../recipes/openlist.toml")),
 ];
 
 /// What the agent knows of one application.
