@@ -13,6 +13,8 @@ use source::{Source, module_of};
 
 #[path = "tidy/conformance.rs"]
 mod conformance;
+#[path = "tidy/docs.rs"]
+mod docs;
 #[path = "tidy/source.rs"]
 mod source;
 
@@ -21,7 +23,7 @@ const RINGS: [&[&str]; 6] = [
     &["main"],
     &["lib"],
     &["oidc", "web", "grpc", "cli"],
-    &["enrolment", "login", "grants", "sessions", "fleet", "rotation"],
+    &["enrolment", "login", "grants", "sessions", "fleet", "rotation", "upstream"],
     &["registry", "keys", "authority", "audit", "foundations", "outbound"],
     &["storage", "clock", "secret", "rate_limit", "config"],
 ];

@@ -13,7 +13,7 @@ use crate::application::{Answer, Application, ApplicationError, Body, Question, 
 use crate::recipe::AppPath;
 use crate::recipe::content::fill;
 use crate::recipe::pointer::Pointer;
-use crate::recipe::step::{Step, StepMethod};
+use crate::recipe::step::{Csrf, Step, StepMethod};
 
 /// A conversation.
 pub(crate) struct Conversation {
@@ -65,7 +65,23 @@ impl Conversation {
 
     /// Takes a step. Its placeholders get these values, or what earlier steps captured, or the operator's parameters.
     pub(crate) async fn take(&mut self, step: &Step, values: &[(&str, &str)]) -> Result<Answer, ApplicationError> {
-        let Request { path, query, body, headers } = self.request(step, values)?;
+        if let (Some(Csrf { cookie, if_unset: Some(token), .. }), Cookies::Own(cookies)) =
+            (&step.csrf, &mut self.cookies)
+        {
+            cookies.entry(cookie.clone()).or_insert_with(|| token.clone());
+        }
+        let request = self.request(step, values)?;
+        self.send(step, request).await
+    }
+
+    /// Takes a step with this body, in which nothing is a placeholder.
+    pub(crate) async fn deliver(&mut self, step: &Step, body: Value) -> Result<Answer, ApplicationError> {
+        let request = Request { body: Some(Body::Json(body)), ..self.request(step, &[])? };
+        self.send(step, request).await
+    }
+
+    async fn send(&mut self, step: &Step, request: Request) -> Result<Answer, ApplicationError> {
+        let Request { path, query, body, headers } = request;
         let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
         let method = method(step.method);
         let answer = self.ask(Question { method, query: &query, headers, body, ..Question::get(&path) }).await?;

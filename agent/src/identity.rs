@@ -26,6 +26,7 @@ use zeroize::Zeroizing;
 use crate::backoff;
 use crate::disk::{DiskError, PrivateDir};
 use crate::random;
+use crate::reachability::ReachabilityKey;
 
 /// The file.
 const FILE: &str = "identity.json";
@@ -160,6 +161,11 @@ impl Identity {
     /// Signature by the key that outlives certificates.
     pub(crate) fn sign_by_recovery_key(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
         Ok(RecoveryKey::from_pkcs8(&self.record().recovery_key.0)?.sign(message))
+    }
+
+    /// For the proof that this instance's own agent answers, and no other.
+    pub(crate) fn reachability_key(&self) -> ReachabilityKey {
+        ReachabilityKey::derive(&self.record().recovery_key.0)
     }
 
     /// Whether the certificate can be shown: it has not expired, and its CA is still trusted.

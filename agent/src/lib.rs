@@ -31,13 +31,16 @@ mod child;
 mod clock;
 mod conversation;
 mod database;
+mod doctor;
 mod gate;
 mod health;
 mod home;
 mod key_set;
 mod provider;
 mod random;
+mod reachability;
 mod recovery;
+mod rehearsal;
 mod renewal;
 mod session_end;
 mod sync;
@@ -108,15 +111,15 @@ pub enum RunError {
     /// No randomness for the portal's form tokens.
     #[error("the operating system gives no randomness")]
     NoRandomness,
+    /// Who knows this home's users.
+    #[error(transparent)]
+    Directory(#[from] NoDirectory),
     /// The agent's own client of the broker.
     #[error(transparent)]
     GateClient(#[from] gate::client::OpenError),
     /// The gate's keys.
     #[error(transparent)]
     Gate(#[from] gate::GateNotOpened),
-    /// Who knows this home's users.
-    #[error(transparent)]
-    Directory(#[from] NoDirectory),
     /// The application's own provider of logins.
     #[error(transparent)]
     Elsewhere(#[from] NotOpened),
@@ -171,7 +174,8 @@ pub async fn run(
     let elsewhere = Elsewhere::open(config, &data)?;
     let portal_side = portal_side.map(|portal| portal.with_elsewhere(elsewhere));
     let gate = Gate::open(config, &data, gate_client, gate_ended)?;
-    let pages = gate.map(gate::http::router).unwrap_or_default().merge(http::router(portal_side));
+    let own_page = reachability::routes(&config.portal, identity.reachability_key());
+    let pages = gate.map(gate::http::router).unwrap_or_default().merge(own_page).merge(http::router(portal_side));
 
     tracing::info!(instance = %identity.instance(), "the agent runs");
     let proving = tokio::spawn(prover.run(for_credentials.clone()));

@@ -147,10 +147,14 @@ pub enum Purpose {
     Consent,
     /// A value that a client has to put into its proofs (RFC 9449 8).
     DpopNonce,
+    /// The broker's own client secret at an identity provider.
+    UpstreamSecret,
+    /// What a browser keeps of a login while it is at an identity provider.
+    UpstreamLogin,
 }
 
 impl Purpose {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 15] = [
         Self::AuthorityKey,
         Self::SigningKey,
         Self::SubjectKey,
@@ -164,6 +168,8 @@ impl Purpose {
         Self::RefreshToken,
         Self::Consent,
         Self::DpopNonce,
+        Self::UpstreamSecret,
+        Self::UpstreamLogin,
     ];
 
     const fn text(self) -> &'static str {
@@ -181,6 +187,8 @@ impl Purpose {
             Self::RefreshToken => "homeward refresh token 1",
             Self::Consent => "homeward consent 1",
             Self::DpopNonce => "homeward dpop nonce 1",
+            Self::UpstreamSecret => "homeward upstream secret 1",
+            Self::UpstreamLogin => "homeward upstream login 1",
         }
     }
 }

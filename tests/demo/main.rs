@@ -92,7 +92,7 @@ async fn check(federation: &Federation, alpha: &Instance, beta: &Instance) -> an
     println!("\nclaims that arrived at beta:\n{user}\n");
     let user: Value = serde_json::from_str(user)?;
     let expected = [
-        ("preferred_username", Value::from(ALICE.username)),
+        ("preferred_username", Value::from("alice@alpha")),
         ("name", Value::from(ALICE.name)),
         ("email", Value::from(ALICE.email)),
         ("email_verified", Value::from(true)),

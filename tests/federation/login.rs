@@ -97,7 +97,7 @@ async fn alice_signs_in_at_beta_with_her_session_at_alpha() {
     let town = town(&["session"]).await;
     let mut browser = Browser::new();
     let signed_in = user(&town.sign_in(&mut browser).await);
-    assert_eq!(signed_in["preferred_username"], "alice");
+    assert_eq!(signed_in["preferred_username"], "alice@alpha");
     assert_eq!(signed_in["name"], "Alice Archer");
     assert_eq!(signed_in["email"], "alice@alpha.example");
     assert_eq!(signed_in["email_verified"], true);
@@ -132,7 +132,7 @@ async fn alice_signs_in_at_beta_with_her_password_at_alpha() {
     // S11: nothing tells an unknown user from a wrong password.
     assert_eq!(sentence(&wrong), sentence(&unknown));
     let page = browser.submit(&unknown, &[("username", "alice"), ("password", PASSWORD)]).await.unwrap();
-    assert_eq!(user(&page)["preferred_username"], "alice");
+    assert_eq!(user(&page)["preferred_username"], "alice@alpha");
 
     // E1, E2: the password is nowhere but in alpha's memory: not in a file, not in a log at level trace.
     assert_eq!(files_with(town.federation.world.folder(), PASSWORD), [""; 0]);
@@ -264,7 +264,7 @@ async fn a_killed_broker_forgets_no_login_and_repeats_none() {
     let (status, tokens) = client.redeem(&answer["code"]).await;
     assert_eq!(status, 200, "{tokens}");
     let access_token = tokens["access_token"].as_str().unwrap();
-    assert_eq!(client.userinfo(access_token).await.1["preferred_username"], "alice");
+    assert_eq!(client.userinfo(access_token).await.1["preferred_username"], "alice@alpha");
 
     // Killed after the answer: the code is used, the token is good; the replay ends it.
     town.federation.kill_broker().await.unwrap();

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(150);
 impl Town {
     async fn alice_logs_in(&self) {
         let page = self.sign_in(&mut Browser::new()).await;
-        assert_eq!(user(&page)["preferred_username"], "alice", "{}", page.body);
+        assert_eq!(user(&page)["preferred_username"], "alice@alpha", "{}", page.body);
     }
 }
 

@@ -119,9 +119,9 @@ def is_alice_at_beta(visitor: Visitor, addresses: Addresses, beta_site: Website)
     """Signed in, as one and the same account however she came, with everything that alpha vouches for."""
     visitor.sees("Welcome")
     assert visitor.page.url == f"{addresses.beta.url}/"
-    visitor.reads("#who", ALICE.username)
+    visitor.reads("#who", f"{ALICE.username}@alpha")
     visitor.reads("#name", f"{ALICE.first_name} {ALICE.last_name}")
     users = beta_site.rows("SELECT username, first_name, last_name, email FROM auth_user")
-    assert users == [(ALICE.username, ALICE.first_name, ALICE.last_name, ALICE.email)]
+    assert users == [(f"{ALICE.username}@alpha", ALICE.first_name, ALICE.last_name, ALICE.email)]
     assert beta_site.rows('SELECT email, verified, "primary" FROM account_emailaddress') == [(ALICE.email, 1, 1)]
     assert beta_site.rows("SELECT provider FROM socialaccount_socialaccount") == [("homeward",)]

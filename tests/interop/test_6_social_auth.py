@@ -44,7 +44,7 @@ def test_alice_signs_in_agrees_and_her_tokens_are_refreshed(
     visitor.sees("Social Django asks for your consent")
     visitor.clicks("Agree")
     visitor.sees("Welcome")
-    visitor.reads("#who", ALICE.username)
+    visitor.reads("#who", f"{ALICE.username}@alpha")
     visitor.reads("#name", f"{ALICE.first_name} {ALICE.last_name}")
     assert site.rows("SELECT provider FROM social_auth_usersocialauth") == [("oidc",)]
 

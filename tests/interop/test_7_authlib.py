@@ -87,7 +87,7 @@ def test_nginx_lets_alice_in_and_nobody_else(guard: Site, addresses: Addresses, 
     alpha_asks(visitor, addresses)
     visitor.sees("Reports")
     assert visitor.page.url == f"{addresses.authlib.url}/reports", "where alice wanted to go"
-    visitor.reads("#who", ALICE.username)
+    visitor.reads("#who", f"{ALICE.username}@alpha")
 
     visitor.opens(f"{addresses.authlib.url}/logout", title="Goodbye")
     visitor.page.goto(f"{addresses.authlib.url}/reports")
@@ -153,7 +153,7 @@ def test_refresh_introspection_and_revocation(strangers: Strangers, addresses: A
     session.scope = "openid profile offline_access"
     token = client.logs_in(alice, prompt="consent")
     userinfo = session.get(provider["userinfo_endpoint"]).json()
-    assert userinfo["preferred_username"] == ALICE.username
+    assert userinfo["preferred_username"] == f"{ALICE.username}@alpha"
 
     turned = session.refresh_token(provider["token_endpoint"])
     assert turned["refresh_token"] != token["refresh_token"]

@@ -45,7 +45,7 @@ def test_when_ops_end_his_sessions_bob_is_out_everywhere(
     visitor.opens(f"{addresses.beta.url}/accounts/login/", title="Sign In")
     visitor.clicks("Homeward")
     visitor.sees("Welcome")
-    visitor.reads("#who", BOB.username)
+    visitor.reads("#who", f"{BOB.username}@alpha")
 
     code, ended = federation.tells("session", "end", "--user", f"{BOB.username}@alpha", "--wait", "20")
     assert code == 0, ended
@@ -65,4 +65,4 @@ def signs_in(visitor: Visitor, addresses: Addresses, account: Account = ALICE) -
     visitor.clicks("Alpha")
     alpha_asks(visitor, addresses, account)
     visitor.sees("Wiki")
-    visitor.reads("#who", account.username)
+    visitor.reads("#who", f"{account.username}@alpha")

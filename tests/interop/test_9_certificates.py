@@ -108,7 +108,7 @@ def test_alice_logs_in_at_an_application_that_has_no_secret(
     token = session.fetch_token(aliases["token_endpoint"], cert=certificate, verify=bundle, **redeemed)
     session.cert = certificate
     userinfo = session.get(aliases["userinfo_endpoint"]).json()
-    assert userinfo["preferred_username"] == ALICE.username
+    assert userinfo["preferred_username"] == f"{ALICE.username}@alpha"
 
     # Bound to the certificate (RFC 8705 3): a thief without its key has nothing.
     headers = {"Authorization": f"Bearer {token['access_token']}"}

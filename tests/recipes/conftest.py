@@ -15,7 +15,7 @@ from front import Front
 from homeward import Broker
 from visitor import DESKTOP, Visitor
 
-pytest_plugins = ["foundation"]
+pytest_plugins = ["foundation", "federation"]
 
 SITES = Path(__file__).parent / "sites"
 

@@ -102,9 +102,9 @@ class Agent:
         }
         self.config_file.write_text(as_toml(every | settings | {"portal": {"listen": self._portal}}))
 
-    def says(self, *arguments: str) -> str:
+    def says(self, *arguments: str, stdin: str = "") -> str:
         """Runs a command of the agent and returns what it prints."""
-        return _output(self._command(*arguments))
+        return _output(self._command(*arguments), stdin=stdin)
 
     def tells(self, *arguments: str) -> tuple[int, dict | list]:
         """Runs a command that may have bad news, and returns its exit code and its answer as JSON."""

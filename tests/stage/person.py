@@ -8,10 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urljoin, urlsplit
 
 import requests
+import requests.adapters
 
 if TYPE_CHECKING:
     from website import Account
@@ -85,6 +86,10 @@ class Person:
         # How often a password was typed.
         self.passwords = 0
 
+    def comes_from(self, address: str) -> None:
+        """From now on with this address of loopback: whoever counts tries by address counts this person's apart."""
+        self.http.mount("https://", _FromAddress(address))
+
     def opens(self, url: str, *, until: Callable[[str], bool] = lambda _: False, **request: object) -> Page | Arrival:
         """Asks for a page and follows redirects, up to an address that `until` accepts, which is not fetched."""
         method = str(request.pop("method", "GET"))
@@ -153,6 +158,15 @@ class Person:
         assert "text/html" in page.response.headers["Content-Type"]
         assert "Location" not in page.response.headers and not page.response.history
         return page
+
+
+class _FromAddress(requests.adapters.HTTPAdapter):
+    def __init__(self, address: str) -> None:
+        self._address = (address, 0)
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options, source_address=self._address)
 
 
 def _is_at(redirect_uri: str, url: str) -> bool:

@@ -4,6 +4,7 @@ import json
 import os
 import queue
 import shutil
+import signal
 import subprocess
 import threading
 from collections.abc import Mapping, Sequence
@@ -64,6 +65,9 @@ class Program:
     @property
     def pid(self) -> int:
         return self._process.pid
+
+    def signals(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     @property
     def running(self) -> bool:

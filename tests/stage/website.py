@@ -40,6 +40,9 @@ class Account:
 class Site:
     """Any folder of a part's sites: what its `wsgi.py` calls `application`."""
 
+    # Where its Python and its packages are; most sites share the tests' own.
+    bin = BIN
+
     def __init__(self, name: str, source: Path, folder: Path, environment: Mapping[str, str]) -> None:
         self.name = name
         self.user = application_user()
@@ -72,7 +75,7 @@ class Site:
         options = ["--bind", f"fd://{number}", "--workers", str(workers), "--no-control-socket"]
         self._gunicorn = Program(
             f"{self.name}-gunicorn",
-            [BIN / "gunicorn", *options, "wsgi:application"],
+            [self.bin / "gunicorn", *options, "wsgi:application"],
             env=self._environment,
             user=self.user,
             pass_fds=[number],
@@ -89,7 +92,19 @@ class DjangoSite(Site):
 
     def __init__(self, name: str, source: Path, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(name, source, folder, {"DJANGO_SETTINGS_MODULE": "settings", **environment})
+        self._makes_database()
+        # What an operator gives the agent to run: Python, as the site's user and with the site's environment.
+        self.python = folder / "python"
+        self.python.write_text(self._as_the_site(self.bin / "python"))
+        self.python.chmod(0o755)
+
+    def _makes_database(self) -> None:
         self._django("migrate", "--verbosity", "0")
+
+    @property
+    def reload_command(self) -> list[str]:
+        """What makes it read its settings again."""
+        return ["kill", "-HUP", str(self._gunicorn.pid)]
 
     def rows(self, query: str) -> list[tuple]:
         """Looks into its database, past everything that could make it look better than it is."""
@@ -103,7 +118,7 @@ class DjangoSite(Site):
 
     def _django(self, *arguments: str, stdin: str = "") -> None:
         subprocess.run(
-            [BIN / "django-admin", *arguments],
+            [self.bin / "django-admin", *arguments],
             input=stdin,
             text=True,
             check=True,
@@ -111,6 +126,11 @@ class DjangoSite(Site):
             cwd=os.sep,
             **identity(self.user),
         )
+
+    def _as_the_site(self, program: Path) -> str:
+        environment = [shlex.quote(f"{name}={value}") for name, value in self._environment.items()]
+        user = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"] if self.user else []
+        return f'#!/bin/sh\nexec {" ".join([*user, "env", *environment, str(program)])} "$@"\n'
 
 
 class Website(DjangoSite):
@@ -124,27 +144,13 @@ class Website(DjangoSite):
             "SITE_CREDENTIALS_DIR": str(self.credentials_dir),
         }
         super().__init__(name, WEBSITE, folder, environment)
-        self.python = folder / "python"
-        self.python.write_text(self._as_the_site(BIN / "python"))
-        self.python.chmod(0o755)
         self.runs(workers=2)
 
     @property
     def manage(self) -> Path:
         return WEBSITE / "manage.py"
 
-    @property
-    def reload_command(self) -> list[str]:
-        """What makes it read its settings again."""
-        return ["kill", "-HUP", str(self._gunicorn.pid)]
-
     def add(self, account: Account) -> None:
         """Registers a user whose email address is verified."""
         fields = [account.username, account.password, account.email, account.first_name, account.last_name]
         self._django("shell", "--verbosity", "0", "--command", _CREATE_USER, stdin="\n".join(fields))
-
-    def _as_the_site(self, program: Path) -> str:
-        """What an operator gives the agent to run: the program, as the site's user and with the site's environment."""
-        environment = [shlex.quote(f"{name}={value}") for name, value in self._environment.items()]
-        user = ["setpriv", f"--reuid={self.user}", f"--regid={self.user}", "--clear-groups"] if self.user else []
-        return f'#!/bin/sh\nexec {" ".join([*user, "env", *environment, str(program)])} "$@"\n'

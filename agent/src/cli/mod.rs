@@ -5,7 +5,10 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a command line is for")]
 
 mod config;
+mod doctor;
 mod enrol;
+mod layout;
+mod password;
 mod rebootstrap;
 mod recipe;
 mod report;
@@ -58,6 +61,8 @@ enum Verb {
     Run,
     /// Shows who this instance is and what it uses; exits 1 if its identity is dead.
     Status,
+    /// Looks for what would go wrong, and says what mends it; exits 1 if it finds an error. Changes nothing.
+    Doctor,
     /// Trusts another CA of the broker, by its pin.
     Rebootstrap(rebootstrap::Rebootstrap),
     /// Tells the broker that one of this home's users logged out, was disabled or removed.
@@ -105,10 +110,11 @@ impl Command {
             Verb::Enrol(enrol) => enrol.carry_out(&self.config, report).await,
             Verb::Run => run::carry_out(&self.config).await,
             Verb::Status => status::carry_out(&self.config, report),
+            Verb::Doctor => doctor::carry_out(&self.config, report).await,
             Verb::Rebootstrap(rebootstrap) => rebootstrap.carry_out(&self.config, report).await,
             Verb::Report(verb) => verb.carry_out(&self.config, report).await,
             Verb::User(verb) => verb.carry_out(&self.config, report),
-            Verb::Recipe(verb) => verb.carry_out(report),
+            Verb::Recipe(verb) => verb.carry_out(&self.config, report).await,
             Verb::Config(verb) => verb.carry_out(&self.config, report),
         }
     }

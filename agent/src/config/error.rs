@@ -101,6 +101,16 @@ pub enum ConfigError {
     /// No such user or group.
     #[error(transparent)]
     Owner(#[from] OwnerError),
+    /// No such way.
+    #[error("the recipe {recipe} has no way {way:?} of writing; its ways are: {}", known.join(", "))]
+    UnknownWay {
+        /// Its name.
+        recipe: String,
+        /// The way.
+        way: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
     /// The section [gate].
     #[error("[gate] {0}")]
     Gate(&'static str),

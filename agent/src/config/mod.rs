@@ -10,6 +10,7 @@ pub mod raw;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use url::{Host, Url};
 
 use self::error::ConfigError;
@@ -19,6 +20,7 @@ use self::raw::RawConfig;
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
 use crate::recipe::Recipe;
+use crate::recipe::library::Library;
 
 /// What the file comes to.
 #[derive(Debug, Clone)]
@@ -52,8 +54,10 @@ pub struct PublicUrl(Url);
 /// Where credentials go, for whom, and what to run then.
 #[derive(Debug, Clone)]
 pub struct RelyingPartyConfig {
-    /// `current` in here leads to the files.
-    pub credentials_dir: PathBuf,
+    /// The recipe's way of writing; its first if unset.
+    pub way: Option<String>,
+    /// `current` in here leads to the files; set if the way has files.
+    pub credentials_dir: Option<PathBuf>,
     /// Who may read them.
     pub owner: Owner,
     /// Program and arguments; nothing is run if empty.
@@ -72,6 +76,18 @@ pub struct PortalConfig {
 }
 
 impl Config {
+    /// The recipes that a file leads to. The rest of it is looked at by nobody: whoever chooses a recipe has not written
+    /// it yet, and without a file there are those that come with the agent.
+    pub fn library(path: &Path) -> Library {
+        #[derive(Deserialize)]
+        struct Folders {
+            #[serde(default)]
+            recipe_dirs: Vec<PathBuf>,
+        }
+        let folders = std::fs::read_to_string(path).ok().and_then(|text| toml::from_str::<Folders>(&text).ok());
+        Library::new(folders.map(|folders| folders.recipe_dirs).unwrap_or_default())
+    }
+
     /// Reads and checks a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path)
@@ -79,6 +95,12 @@ impl Config {
         let raw: RawConfig = toml::from_str(&text)
             .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })?;
         Self::try_from(raw)
+    }
+
+    /// Whether browsers are to reach the portal.
+    pub(crate) fn has_portal(&self) -> bool {
+        let role = self.relying_party.as_ref().and(self.recipe.relying_party.as_ref());
+        self.home.is_some() || role.is_some_and(|role| role.gate.is_some())
     }
 
     /// Where a login at this home starts, for the broker to send browsers to.
@@ -115,6 +137,11 @@ impl PublicUrl {
     pub fn authority(&self) -> String {
         let host = self.0.host_str().unwrap_or_default();
         self.0.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+    }
+
+    /// Host only: what cookies are for.
+    pub fn host(&self) -> String {
+        self.0.host_str().unwrap_or_default().to_owned()
     }
 
     /// `https`, or `http`.

@@ -55,7 +55,7 @@ struct Served {
 
 /// The peer of a connection.
 #[derive(Debug, Clone, Copy)]
-struct Peer(IpAddr);
+pub(crate) struct Peer(pub(crate) IpAddr);
 
 /// The number of a request, shown on error pages and in the log.
 #[derive(Debug, Clone)]

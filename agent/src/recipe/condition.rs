@@ -15,6 +15,9 @@ pub struct Condition {
     pub pointer: Option<Pointer>,
     /// What one of the values there must be; any value will do if unset.
     pub equals: Option<Value>,
+    /// Instead of that: whether one of the values there must be there twice. Empty texts do not count.
+    #[serde(default)]
+    pub repeated: bool,
 }
 
 impl Condition {
@@ -26,10 +29,16 @@ impl Condition {
         let Some(pointer) = &self.pointer else { return true };
         let found = pointer.select(body);
         match &self.equals {
+            _ if self.repeated => is_repeated(&found),
             Some(wanted) => found.contains(&wanted),
             None => !found.is_empty(),
         }
     }
+}
+
+fn is_repeated(found: &[&Value]) -> bool {
+    let said: Vec<&&Value> = found.iter().filter(|value| value.as_str() != Some("")).collect();
+    said.iter().enumerate().any(|(at, value)| said[..at].contains(value))
 }
 
 #[cfg(test)]
@@ -44,6 +53,7 @@ mod tests {
             status: Some(401),
             pointer: Some(Pointer::try_from("/flows/?id=mfa/is_pending".to_owned()).unwrap()),
             equals: Some(json!(true)),
+            repeated: false,
         };
         assert!(pending.holds(401, &json!({"flows": [{"id": "x"}, {"id": "mfa", "is_pending": true}]})));
         assert!(!pending.holds(401, &json!({"flows": [{"id": "mfa", "is_pending": false}]})));
@@ -51,5 +61,17 @@ mod tests {
         assert!(!pending.holds(200, &json!({"flows": [{"id": "mfa", "is_pending": true}]})));
         assert!(Condition::default().holds(200, &Value::Null));
         assert!(!Condition::default().holds(302, &Value::Null));
+    }
+
+    #[test]
+    fn what_is_there_twice_is_found() {
+        let twice = Condition {
+            pointer: Some(Pointer::try_from("/users/*/id".to_owned()).unwrap()),
+            repeated: true,
+            ..Condition::default()
+        };
+        assert!(twice.holds(200, &json!({"users": [{"id": "a"}, {"id": ""}, {"id": "b"}, {"id": "a"}]})));
+        assert!(!twice.holds(200, &json!({"users": [{"id": "a"}, {"id": ""}, {"id": ""}, {"id": "b"}]})));
+        assert!(!twice.holds(200, &Value::Null));
     }
 }

@@ -15,7 +15,7 @@ use super::step::Step;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Accounts {
-    /// In the database, by the home user id: no row is removed; of the first column false, 0 and NULL are disabled.
+    /// In the database, by the home user id: no row is removed; a column that is false, 0 or NULL is disabled.
     pub rows: Option<Query>,
     /// Or by a request, with `${home_user_id}`.
     pub step: Option<Step>,

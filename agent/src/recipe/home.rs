@@ -13,7 +13,7 @@ use super::placeholders::Placeholders;
 use super::pointer::Selector;
 use super::provider::{OidcHome, SimpleSsoHome};
 use super::session_end::SessionEnd;
-use super::step::{HeaderField, HeaderText, Step, StepMethod};
+use super::step::{HeaderField, HeaderText, Step};
 use super::{AppPath, RecipeError};
 
 /// The application as home. Nothing is known of one whose users the application does not know.
@@ -215,7 +215,7 @@ impl Home {
 impl WhoAmI {
     /// The request.
     pub fn step(&self) -> Step {
-        Step { headers: self.headers.clone(), ..Step::new(StepMethod::Get, self.path.clone()) }
+        Step { headers: self.headers.clone(), ..Step::get(self.path.clone()) }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod content;
 pub mod directory;
 pub mod home;
 pub mod key_set;
+pub mod library;
 pub mod password;
 pub mod path;
 pub mod placeholders;
@@ -50,6 +51,9 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("django-oauth-toolkit", include_str!("../../recipes/django-oauth-toolkit.toml")),
     ("django-oidc-provider", include_str!("../../recipes/django-oidc-provider.toml")),
     ("django-simple-sso", include_str!("../../recipes/django-simple-sso.toml")),
+    ("django-social-auth", include_str!("../../recipes/django-social-auth.toml")),
+    ("generic-oidc", include_str!("../../recipes/generic-oidc.toml")),
+    ("mozilla-django-oidc", include_str!("../../recipes/mozilla-django-oidc.toml")),
     ("nginx-auth-request", include_str!("../../recipes/nginx-auth-request.toml")),
 ];
 
@@ -84,7 +88,7 @@ pub struct Recipe {
 pub enum RecipeError {
     /// No recipe of that name comes with the agent.
     #[error(
-        "there is no recipe {0:?}; `homeward-agent recipe list` names those there are, recipe_file takes one of your own"
+        "there is no recipe {0:?}; `homeward-agent recipe list` names those there are, recipe_dirs and recipe_file take your own"
     )]
     Unknown(String),
     /// The file cannot be read.
@@ -95,6 +99,14 @@ pub enum RecipeError {
         /// Why not.
         #[source]
         source: std::io::Error,
+    },
+    /// It would be found by one name and shown by another.
+    #[error("{path} calls itself {name:?}: give file and recipe the same name", path = .path.display())]
+    OtherName {
+        /// The file.
+        path: PathBuf,
+        /// What stands in it.
+        name: String,
     },
     /// It is no TOML, or no recipe.
     #[error("the recipe does not parse: {0}")]
@@ -182,11 +194,6 @@ impl Recipe {
         Self::parse(Self::embedded_text(name)?)
     }
 
-    /// Those that come with the agent.
-    pub fn all_embedded() -> Result<Vec<Self>, RecipeError> {
-        EMBEDDED.iter().map(|(_, text)| Self::parse(text)).collect()
-    }
-
     /// The text of one that comes with the agent: its comments are its documentation.
     pub fn embedded_text(name: &str) -> Result<&'static str, RecipeError> {
         let found = EMBEDDED.iter().find(|(known, _)| *known == name);
@@ -195,9 +202,7 @@ impl Recipe {
 
     /// The operator's own.
     pub fn load(path: &Path) -> Result<Self, RecipeError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| RecipeError::Unreadable { path: path.to_owned(), source })?;
-        Self::parse(&text)
+        Self::parse(&library::text_of(path)?)
     }
 }
 

@@ -89,6 +89,12 @@ impl TryFrom<String> for PathTemplate {
     }
 }
 
+impl From<&AppPath> for PathTemplate {
+    fn from(path: &AppPath) -> Self {
+        Self(path.as_str().to_owned())
+    }
+}
+
 impl PathTemplate {
     /// The names of the values in it.
     pub fn placeholders(&self) -> impl Iterator<Item = &str> {

@@ -3,13 +3,16 @@
 //! * `*` is every element of an array (or member of an object);
 //! * `?key=value` is those elements whose member `key` has that value (JSON, or else a string).
 //!
-//! So `/data/?primary=true/email` is the address of the entry that is called primary.
+//! So `/data/?primary=true/email` is the address of the entry that is called primary. Where a recipe says so, a value may be
+//! a placeholder: `/users/?name=${username}/id`.
 
 use std::fmt;
 
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
+
+use super::content::placeholder;
 
 /// Where values are in a document.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -58,6 +61,14 @@ impl Pointer {
         self.0
             .iter()
             .fold(vec![document], |found, segment| found.into_iter().flat_map(|value| segment.step(value)).collect())
+    }
+}
+
+impl Pointer {
+    /// With these values for placeholders, each as the text that it is: what a user is called selects nothing else.
+    #[must_use]
+    pub fn filled(&self, values: &[(&str, &str)]) -> Self {
+        Self(self.0.iter().map(|segment| segment.filled(values)).collect())
     }
 }
 
@@ -130,6 +141,16 @@ impl Segment {
         let value = unescape(value);
         let value = serde_json::from_str(&value).unwrap_or(Value::String(value));
         Ok(Self::Where { key: unescape(key), value })
+    }
+
+    fn filled(&self, values: &[(&str, &str)]) -> Self {
+        if let Self::Where { key, value: Value::String(text) } = self
+            && let Some(name) = placeholder(text)
+            && let Some((_, value)) = values.iter().find(|(known, _)| *known == name)
+        {
+            return Self::Where { key: key.clone(), value: Value::String((*value).to_owned()) };
+        }
+        self.clone()
     }
 
     fn step<'a>(&self, value: &'a Value) -> Vec<&'a Value> {
@@ -224,5 +245,16 @@ mod tests {
         for text in ["", "/a/b~1c/*/?primary=true/x~0"] {
             assert_eq!(Pointer::try_from(text.to_owned()).unwrap().to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_value_selects_only_what_it_is() {
+        let users = json!({"users": [{"name": "alice", "id": 1}, {"name": "x/id", "id": 2}, {"name": true, "id": 3}]});
+        let pointer = Pointer::try_from("/users/?name=${username}/id".to_owned()).unwrap();
+        let find =
+            |name: &str| pointer.filled(&[("username", name)]).select(&users).into_iter().cloned().collect::<Vec<_>>();
+        assert_eq!((find("alice"), find("x/id"), find("bob")), (vec![json!(1)], vec![json!(2)], vec![]));
+        assert!(find("true").is_empty() && find("*").is_empty(), "a name is a text, whatever it looks like");
+        assert!(pointer.select(&users).is_empty(), "unfilled it finds nobody");
     }
 }

@@ -21,8 +21,9 @@ use super::{AppPath, RecipeError};
 const WITH_SECRET: [&str; 1] = ["client_secret"];
 /// And for one that has a key instead. One that shows its certificate at the TLS handshake has neither.
 const WITH_KEY: [&str; 2] = ["client_private_key_pem", "client_private_key_jwk"];
-/// For each of them.
-const CLIENT: [&str; 2] = ["issuer", "client_id"];
+/// For each of them. The four addresses are for applications that do not look them up (OpenID Connect Discovery 1.0).
+const CLIENT: [&str; 6] =
+    ["issuer", "client_id", "authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri"];
 
 /// The application as relying party.
 #[derive(Debug, Clone, Deserialize)]

@@ -65,6 +65,9 @@ pub struct Csrf {
     pub cookie: String,
     /// The header that wants it.
     pub header: String,
+    /// What the cookie is, if the application has set none: for one that only compares the two. Nobody's secret, since the
+    /// conversation is the agent's own.
+    pub if_unset: Option<String>,
 }
 
 /// The name of a header that a recipe may set.
@@ -92,21 +95,6 @@ pub enum NotAHeader {
 }
 
 impl Step {
-    /// One without anything else.
-    pub fn new(method: StepMethod, path: PathTemplate) -> Self {
-        Self {
-            method,
-            path,
-            headers: BTreeMap::new(),
-            query: BTreeMap::new(),
-            json: None,
-            form: None,
-            csrf: None,
-            capture: BTreeMap::new(),
-            outcomes: Vec::new(),
-        }
-    }
-
     /// A GET without anything.
     pub fn get(path: PathTemplate) -> Self {
         Self {

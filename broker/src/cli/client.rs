@@ -42,6 +42,9 @@ pub(super) struct Demands {
     /// Whether other relying parties know its users by other subjects.
     #[arg(long, value_name = "TYPE", value_parser = ["public", "pairwise"])]
     subject_type: Option<String>,
+    /// By what it finds the account of a user who comes again. What it goes by must be one user's for ever.
+    #[arg(long, value_name = "CLAIM", value_parser = ["subject", "email", "username"])]
+    account_key: Option<String>,
     /// How its ID tokens are signed.
     #[arg(long, value_name = "ALG", value_parser = ["RS256", "ES256"])]
     id_token_alg: Option<String>,
@@ -60,6 +63,7 @@ impl From<Demands> for v1::ClientPolicy {
             grant_types: policy.grant_types,
             subject_type: policy.subject_type,
             id_token_alg: policy.id_token_alg,
+            account_key: policy.account_key,
             claims_in_id_token: policy.claims_in_id_token,
         }
     }

@@ -7,6 +7,7 @@ mod admin;
 mod ca;
 mod client;
 mod config;
+mod explanation;
 mod healthcheck;
 mod init;
 mod instance;
@@ -19,6 +20,7 @@ mod serve;
 mod session;
 mod token;
 mod trust;
+mod upstream;
 
 use std::path::PathBuf;
 
@@ -58,6 +60,9 @@ enum Command {
     /// Who accepts whose users.
     #[command(subcommand)]
     Trust(trust::Command),
+    /// Homes without agent: identity providers whose client this broker is.
+    #[command(subcommand)]
+    Upstream(upstream::Command),
     /// Relying parties without agent: applications that register themselves.
     #[command(subcommand)]
     Registration(registration::Command),
@@ -106,6 +111,7 @@ async fn run(command: Command, config: &Config, output: Output) -> anyhow::Resul
         Command::Token(command) => token::run(command, config, output).await,
         Command::Instance(command) => instance::run(command, config, output).await,
         Command::Trust(command) => trust::run(command, config, output).await,
+        Command::Upstream(command) => upstream::run(command, config, output).await,
         Command::Registration(command) => registration::run(command, config, output).await,
         Command::Client(command) => client::run(command, config, output).await,
         Command::Ca(command) => ca::run(command, config, output).await,

@@ -152,13 +152,23 @@ impl Row for v1::Instance {
             "acknowledged_key_ids": self.acknowledged_key_ids,
             "trust_bundle_version": self.trust_bundle_version,
             "secret_version": self.secret_version,
+            "account_key": self.account_key,
+            "trust_problems": self.trust_problems,
         })
     }
 }
 
 impl Row for v1::TrustEdge {
-    const COLUMNS: &'static [&'static str] =
-        &["RELYING PARTY", "ACCEPTS HOME", "VERIFIED EMAIL DOMAINS", "CONSENT", "API", "CHANGED"];
+    const COLUMNS: &'static [&'static str] = &[
+        "RELYING PARTY",
+        "ACCEPTS HOME",
+        "USER NAME",
+        "GROUPS",
+        "VERIFIED EMAIL DOMAINS",
+        "CONSENT",
+        "API",
+        "CHANGED",
+    ];
 
     fn cells(&self) -> Vec<String> {
         let (changed, api) = (time(self.update_time.as_ref()), if self.api_access { "yes" } else { "" });
@@ -166,6 +176,8 @@ impl Row for v1::TrustEdge {
         vec![
             self.relying_party.clone(),
             self.home.clone(),
+            self.username_template.clone(),
+            group_lines(self).join(", "),
             self.email_domains.join(", "),
             consent,
             api.to_owned(),
@@ -177,6 +189,8 @@ impl Row for v1::TrustEdge {
         json!({
             "relying_party": self.relying_party,
             "home": self.home,
+            "username_template": self.username_template,
+            "groups": group_lines(self),
             "email_domains": self.email_domains,
             "consent": consent(self.consent()),
             "api_access": self.api_access,
@@ -249,8 +263,14 @@ impl Row for v1::Client {
             "subject_type": policy.subject_type(),
             "id_token_alg": policy.id_token_alg(),
             "claims_in_id_token": policy.claims_in_id_token(),
+            "account_key": policy.account_key(),
         })
     }
+}
+
+/// As `trust allow` takes them.
+fn group_lines(edge: &v1::TrustEdge) -> Vec<String> {
+    edge.groups.iter().map(|line| format!("{}={}", line.home_group, line.relying_party_group)).collect()
 }
 
 /// As `trust allow` takes it.

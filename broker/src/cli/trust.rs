@@ -1,35 +1,112 @@
 //! `homeward-broker trust`.
 
-use clap::{Subcommand, ValueEnum};
+use anyhow::anyhow;
+use clap::{Args, Subcommand, ValueEnum};
 use homeward_proto::v1;
+use serde_json::json;
 
 use crate::cli::admin::{all_pages, connect, refusal};
+use crate::cli::explanation;
 use crate::cli::output::{Output, Row};
 use crate::config::Config;
+use crate::registry::{GroupMapping, UsernameTemplate};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Let a relying party accept a home's users. Said again, it replaces what was said before.
-    Allow {
+    Allow(Box<Allow>),
+    /// Let a relying party accept a home's users no more. Their tokens and sessions there end.
+    Deny {
         /// The instance that accepts.
         #[arg(long)]
         relying_party: String,
         /// The instance whose users are accepted.
         #[arg(long)]
         home: String,
-        /// A domain whose email addresses this home may call verified. May be repeated; without it the relying party
-        /// sees every address of this home as unverified.
-        #[arg(long = "email-domain", value_name = "DOMAIN")]
-        email_domains: Vec<String>,
-        /// Whether users are asked before the relying party learns anything of them.
-        #[arg(long, value_name = "WHEN", value_enum, default_value_t = Consent::None)]
-        consent: Consent,
-        /// The relying party may call the home's API in the name of users whom the home knows (token exchange).
-        #[arg(long)]
-        api: bool,
     },
     /// List who accepts whom.
     List,
+    /// Say what a relying party would learn of a user, and what its application would make of it, before anybody tries.
+    Explain(Explain),
+}
+
+/// Whose login where.
+#[derive(Args, Debug)]
+pub(super) struct Explain {
+    /// The relying party.
+    #[arg(long, visible_alias = "rp")]
+    relying_party: String,
+    /// The user, as login name @ home.
+    #[arg(long, value_name = "NAME@HOME", required_unless_present_all = ["home", "username"])]
+    user: Option<String>,
+    /// The home, in place of --user.
+    #[arg(long, conflicts_with = "user", requires = "username")]
+    home: Option<String>,
+    /// The login name at the home, in place of --user.
+    #[arg(long, conflicts_with = "user", requires = "home")]
+    username: Option<String>,
+}
+
+impl TryFrom<Explain> for v1::ExplainTrustRequest {
+    type Error = anyhow::Error;
+
+    fn try_from(asked: Explain) -> anyhow::Result<Self> {
+        let named = asked.user.as_deref().map(|user| {
+            // The home is what follows the last @, for user names are often addresses.
+            let parts = user.rsplit_once('@').map(|(username, home)| (username.to_owned(), home.to_owned()));
+            parts.ok_or_else(|| anyhow!("write the user as name@home, for example alice@alpha"))
+        });
+        let named = named.transpose()?;
+        let (username, home) = named.or(asked.username.zip(asked.home)).unwrap_or_default();
+        Ok(Self { relying_party: asked.relying_party, home, username })
+    }
+}
+
+/// An edge as it is to be.
+#[derive(Args, Debug)]
+pub(super) struct Allow {
+    /// The instance that accepts.
+    #[arg(long)]
+    relying_party: String,
+    /// The instance whose users are accepted.
+    #[arg(long)]
+    home: String,
+    /// A domain whose email addresses this home may call verified. May be repeated; without it the relying party sees
+    /// every address of this home as unverified.
+    #[arg(long = "email-domain", value_name = "DOMAIN")]
+    email_domains: Vec<String>,
+    /// How the relying party's name of a user is made, of {username}, {email} or {local_part}, and {home}.
+    #[arg(long, value_name = "TEMPLATE", default_value_t = UsernameTemplate::default())]
+    username_template: UsernameTemplate,
+    /// A group of the home that the relying party learns of, and its name there; '*=*' for all by their own names. May be
+    /// repeated; without it the relying party learns of no groups.
+    #[arg(long = "group", value_name = "HOME=RELYING PARTY")]
+    groups: Vec<GroupMapping>,
+    /// Whether users are asked before the relying party learns anything of them.
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t = Consent::None)]
+    consent: Consent,
+    /// The relying party may call the home's API in the name of users whom the home knows (token exchange).
+    #[arg(long)]
+    api: bool,
+}
+
+impl From<Allow> for v1::TrustEdge {
+    fn from(wanted: Allow) -> Self {
+        let groups = wanted.groups.iter().map(|mapping| {
+            let (home_group, relying_party_group) = mapping.names();
+            v1::GroupMapping { home_group: home_group.to_owned(), relying_party_group: relying_party_group.to_owned() }
+        });
+        Self {
+            relying_party: wanted.relying_party,
+            home: wanted.home,
+            email_domains: wanted.email_domains,
+            update_time: None,
+            consent: v1::ConsentPolicy::from(wanted.consent).into(),
+            api_access: wanted.api,
+            username_template: wanted.username_template.to_string(),
+            groups: groups.collect(),
+        }
+    }
 }
 
 /// Whether users are asked.
@@ -56,14 +133,22 @@ impl From<Consent> for v1::ConsentPolicy {
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
     let mut admin = connect(config).await?;
     match command {
-        Command::Allow { relying_party, home, email_domains, consent, api: api_access } => {
-            let consent = v1::ConsentPolicy::from(consent).into();
-            let edge =
-                v1::TrustEdge { relying_party, home, email_domains, consent, api_access, ..v1::TrustEdge::default() };
-            let request = v1::AllowTrustRequest { trust_edge: Some(edge) };
+        Command::Allow(wanted) => {
+            let request = v1::AllowTrustRequest { trust_edge: Some((*wanted).into()) };
             let allowed = admin.allow_trust(request).await.map_err(|status| refusal(&status))?.into_inner();
             let edge = allowed.trust_edge.unwrap_or_default();
             output.say(&format!("{} accepts users of {}.", edge.relying_party, edge.home), &edge.json());
+        }
+        Command::Explain(asked) => {
+            let request = v1::ExplainTrustRequest::try_from(asked)?;
+            let explained = admin.explain_trust(request.clone()).await.map_err(|status| refusal(&status))?;
+            explanation::print(output, &request, &explained.into_inner());
+        }
+        Command::Deny { relying_party, home } => {
+            let request = v1::DenyTrustRequest { relying_party: relying_party.clone(), home: home.clone() };
+            admin.deny_trust(request).await.map_err(|status| refusal(&status))?;
+            let sentence = format!("{relying_party} accepts no users of {home} any more; theirs are logged out there.");
+            output.say(&sentence, &json!({"relying_party": relying_party, "home": home, "denied": true}));
         }
         Command::List => {
             let all = all_pages(async |page_token| {

@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::authority::CaError;
 use crate::enrolment::recovery::RecoveryRefusal;
-use crate::registry::ProfileError;
+use crate::registry::{ProfileError, UpstreamRuleError};
 use crate::secret::SecretError;
 use crate::storage::StoreError;
 
@@ -58,6 +58,21 @@ pub enum EnrolmentError {
     /// Somebody may enrol under the name at any moment.
     #[error("a join token for {0} can still be used: `homeward-broker token revoke` it first, or take another name")]
     NameExpected(InstanceName),
+    /// The name belongs to a home without agent.
+    #[error("{0} is a home without agent: `homeward-broker upstream remove {0}` first, or take another name")]
+    NameOfUpstream(InstanceName),
+    /// Users could not tell the two apart.
+    #[error("on the home picker this would look like {0}: take another name or display name")]
+    NameLooksAlike(InstanceName),
+    /// The definition of a home without agent breaks a rule.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamRuleError),
+    /// A new home without agent has no client secret.
+    #[error("a new home needs a client secret: --client-secret-file says where it is")]
+    UpstreamSecretMissing,
+    /// No home without agent has this name; said to ops only.
+    #[error("there is no home {0} without agent: see `upstream list`")]
+    UpstreamUnknown(InstanceName),
     /// Out of bounds.
     #[error("an initial access token may live from 1 minute to 30 days, and register from 1 to 1000 clients")]
     RegistrationBounds,

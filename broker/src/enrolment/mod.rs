@@ -29,6 +29,7 @@ mod renewal;
 mod standing;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -50,8 +51,8 @@ use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
 use crate::foundations::Foundations;
 use crate::registry::{
-    Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientSecret, Home, Instance, InstanceId,
-    InstanceState, Liveness, Profile, Registry, RelyingParty,
+    Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientPolicy, ClientSecret, Instance, InstanceId,
+    InstanceState, Liveness, Portal, Profile, Registry, RelyingParty,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
@@ -65,6 +66,7 @@ pub use recovery::{RecoveryRefusal, RecoveryRequest};
 pub use registration::{Closed, RegistrationOrder};
 pub use renewal::{GenerationProof, RenewalRequest};
 pub use standing::{Evicted, PolicyChange};
+pub use upstream::UpstreamOrder;
 
 /// How often a request whose commit somebody else got in the way of is judged again.
 const TRIES: usize = 4;
@@ -206,6 +208,9 @@ impl Enrolment {
         if snapshot.registration(name).is_some() {
             return Err(EnrolmentError::NameRegistered(name.clone()));
         }
+        if snapshot.upstream(name).is_some() {
+            return Err(EnrolmentError::NameOfUpstream(name.clone()));
+        }
         match snapshot.instance(name).map(|instance| &instance.state) {
             None | Some(InstanceState::Claimed { .. }) => Ok(()),
             Some(_) if replace => Ok(()),
@@ -231,6 +236,9 @@ impl Enrolment {
             return Err(if moved { StoreError::Conflict.into() } else { taken });
         }
         let profile = request.profile.clone().check(&name)?;
+        if let Some(twin) = self.registry.snapshot().upstream_twin(&name, &profile.display_name) {
+            return Err(EnrolmentError::NameLooksAlike(twin.clone()));
+        }
         let ca = self.authority.state();
         let order = CertificateOrder { request_id: request.request_id, generation: 1 };
         let certificate = self.certify(&ca, &name, key, order, now)?;
@@ -247,7 +255,7 @@ impl Enrolment {
             certificate,
             pending_certificate: None,
             relying_party,
-            home: profile.portal_url.map(|portal_url| Home { portal_url }),
+            home: profile.portal_url.map(|portal_url| Portal { portal_url }),
             recovery: old.map(|old| old.recovery).unwrap_or_default(),
             name,
         };
@@ -260,6 +268,8 @@ impl Enrolment {
             self.registry.instances.put(instance.name.as_str(), &instance, expect)?,
             // Nobody opens a relying party without agent under the name in this moment.
             self.registry.registrations.delete(instance.name.as_str(), Expect::Absent),
+            // Nor makes a home without agent of it.
+            self.registry.upstreams.delete(instance.name.as_str(), Expect::Absent),
         ];
         let revision = self.tokens.commit(writes).await?;
         self.registry.reached(revision).await?;
@@ -310,7 +320,10 @@ impl Enrolment {
             auth_method: profile.auth_method,
             id_token_alg: profile.id_token_alg,
             pkce_required: profile.pkce,
-            policy: old.map(|old| old.policy.clone()).unwrap_or_default(),
+            policy: ClientPolicy {
+                account_key: profile.account_key,
+                ..old.map(|old| old.policy.clone()).unwrap_or_default()
+            },
             logout: profile.logout.clone(),
             keys: None,
             request_uris: Vec::new(),

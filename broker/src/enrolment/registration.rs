@@ -67,6 +67,12 @@ impl Enrolment {
         if self.registry.instances.get(name.as_str()).await?.is_some() {
             return Err(EnrolmentError::NameEnrolled(name.clone()));
         }
+        if self.registry.upstreams.get(name.as_str()).await?.is_some() {
+            return Err(EnrolmentError::NameOfUpstream(name.clone()));
+        }
+        if let Some(twin) = self.registry.snapshot().upstream_twin(name, name.as_str()) {
+            return Err(EnrolmentError::NameLooksAlike(twin.clone()));
+        }
         if self.expects(name, now).await? {
             return Err(EnrolmentError::NameExpected(name.clone()));
         }
@@ -83,6 +89,7 @@ impl Enrolment {
             self.registry.registrations.put(name.as_str(), &registration, expect)?,
             // Nobody enrols under the name in this moment.
             self.registry.instances.delete(name.as_str(), Expect::Absent),
+            self.registry.upstreams.delete(name.as_str(), Expect::Absent),
         ];
         self.registry.reached(self.registry.registrations.commit(writes).await?).await?;
         Ok(registration)
@@ -114,7 +121,7 @@ impl Enrolment {
     }
 
     /// Whether somebody holds a join token for a name that can still be used.
-    async fn expects(&self, name: &InstanceName, now: Timestamp) -> Result<bool, EnrolmentError> {
+    pub(super) async fn expects(&self, name: &InstanceName, now: Timestamp) -> Result<bool, EnrolmentError> {
         let tokens = self.tokens.all().await?;
         Ok(tokens.iter().any(|(_, stored)| {
             let token = &stored.record;

@@ -65,14 +65,14 @@ pub struct HomeEntry {
 /// The homes that a relying party accepts, in the order of the home directory.
 pub(super) fn homes(name: &InstanceName, snapshot: &Snapshot) -> Vec<HomeEntry> {
     let homes = snapshot.homes_for(name).into_iter();
-    homes.map(|home| HomeEntry { name: home.name.to_string(), display_name: home.display_name.clone() }).collect()
+    homes.map(|home| HomeEntry { name: home.name.to_string(), display_name: home.display_name.to_owned() }).collect()
 }
 
 /// The versions of an agent's own resources. An instance that is no relying party has none.
 pub(super) fn versions(instance: &Instance, snapshot: &Snapshot, issuer: &Issuer) -> Versions {
     let Some(party) = &instance.relying_party else { return Versions::default() };
     let homes = snapshot.homes_for(&instance.name).into_iter();
-    let lines = homes.flat_map(|home| [home.name.as_str(), home.display_name.as_str()]);
+    let lines = homes.flat_map(|home| [home.name.as_str(), home.display_name]);
     Versions::of(&[
         (Resource::ClientCredentials, credential_version(party, party.wanted_credential(), issuer)),
         (Resource::Homes, versions::of_texts(lines)),

@@ -12,7 +12,9 @@ use crate::grants::id_token::IdToken;
 use crate::grants::jwt_access_token::{Audience, JwtAccessToken};
 use crate::grants::record::{Family, Grant, GrantId};
 use crate::grants::sealed::{AccessTokenContents, Bearer, RefreshTokenContents, SealedToken as _, Serial};
-use crate::registry::{Asked, Claims, Client, GrantType, Person, Scope, Scopes, Snapshot, VerifiedIdentity};
+use crate::registry::{
+    Asked, Claims, Client, GrantType, Person, ReleaseTerms, Scope, Scopes, Snapshot, VerifiedIdentity,
+};
 
 /// To whom tokens are issued, and on what terms. The client is authenticated, and what they are bound to was shown.
 #[derive(Clone)]
@@ -142,7 +144,8 @@ impl Grants {
         let (_, edge) = vouching.ok_or(TokenError::TrustWithdrawn)?;
         let person = Person { identity: person, subject: &grant.subject };
         let asked = Asked { scopes, claims: &grant.claims };
-        let claims = Claims::for_id_token(person, edge, asked, &terms.client.relying_party.policy);
+        let release = ReleaseTerms { edge, policy: &terms.client.relying_party.policy };
+        let claims = Claims::for_id_token(person, release, asked);
         let times = (now, now + self.lifetimes.id_token);
         let id_token = IdToken::of(grant, &claims, &self.issuer, access_token, times)?;
         let id_token = match issue.occasion {

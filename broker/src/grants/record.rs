@@ -13,7 +13,7 @@ use crate::config::Lifetimes;
 use crate::grants::binding::Binding;
 use crate::grants::sealed::Serial;
 use crate::registry::{
-    ClaimsRequest, ClientId, InstanceId, Scopes, SessionId, Snapshot, Subject, UserId, VerifiedIdentity,
+    ClaimsRequest, ClientId, InstanceId, Scopes, SessionId, Snapshot, Subject, TrustEpoch, UserId, VerifiedIdentity,
 };
 use crate::secret::{SecretError, random};
 use crate::storage::table::Record;
@@ -38,6 +38,9 @@ pub struct Grant {
     pub subject: Subject,
     /// The session that it came of.
     pub session: SessionId,
+    /// The life of the trust edge that it rests on.
+    #[serde(default)]
+    pub trust: TrustEpoch,
     /// Set once tokens are made, if it outlives the session (OpenID Connect Core 11): what the home said of the user. A
     /// code does not carry it: it travels in an address, and a user may be in a hundred groups.
     pub offline: Option<Box<VerifiedIdentity>>,
@@ -61,7 +64,8 @@ impl Grant {
     /// Whether relying party and home are still what they were to each other when the grant was made.
     pub fn is_trusted(&self, snapshot: &Snapshot) -> bool {
         let client = snapshot.client(self.client_id.as_str()).is_some();
-        client && snapshot.vouching(&self.relying_party, &self.home, self.home_id).is_some()
+        let vouching = snapshot.vouching(&self.relying_party, &self.home, self.home_id);
+        client && vouching.is_some_and(|(_, edge)| edge.epoch == self.trust)
     }
 }
 

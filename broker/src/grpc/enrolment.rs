@@ -16,7 +16,7 @@ use crate::grpc::authorization::{Caller, Peer};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::{Services, wire_bundle, wire_time};
 use crate::keys::SigningAlgorithm;
-use crate::registry::{ClientAuthMethod, LogoutAddresses, Profile, PublicJwk};
+use crate::registry::{AccountKey, ClientAuthMethod, LogoutAddresses, Profile, PublicJwk};
 
 /// The service.
 #[derive(Debug)]
@@ -154,6 +154,11 @@ fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Sta
         v1::SigningAlgorithm::Unspecified | v1::SigningAlgorithm::Rs256 => SigningAlgorithm::Rs256,
         v1::SigningAlgorithm::Es256 => SigningAlgorithm::Es256,
     };
+    let account_key = match profile.account_key() {
+        v1::AccountKey::Unspecified | v1::AccountKey::Subject => AccountKey::Subject,
+        v1::AccountKey::Email => AccountKey::Email,
+        v1::AccountKey::Username => AccountKey::Username,
+    };
     let client_key = Some(&profile.client_key).filter(|jwk| !jwk.is_empty()).map(|jwk| PublicJwk::read(jwk));
     let client_key = client_key.transpose().map_err(|error| status::invalid(&error))?;
     Ok(EnrolmentRequest {
@@ -174,6 +179,7 @@ fn decode(request: v1::EnrolRequest, peer: Peer) -> Result<EnrolmentRequest, Sta
             id_token_alg,
             pkce: profile.pkce,
             client_key,
+            account_key,
             logout: LogoutAddresses {
                 backchannel: some(profile.backchannel_logout_uri),
                 frontchannel: some(profile.frontchannel_logout_uri),

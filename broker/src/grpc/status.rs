@@ -14,10 +14,11 @@ use crate::authority::CaError;
 use crate::enrolment::EnrolmentError;
 use crate::grants::{ProbeError, TokenError};
 use crate::login::LoginError;
-use crate::registry::{ClientKeyError, ClientPolicyError, PolicyConflict, TrustError};
+use crate::registry::{AccountKeyConflict, ClientKeyError, ClientPolicyError, PolicyConflict, TrustError};
 use crate::rotation::RotationError;
 use crate::sessions::{OutboxError, SessionError};
 use crate::storage::StoreError;
+use crate::upstream::UpstreamError;
 
 /// Domain of every ErrorInfo.
 const DOMAIN: &str = "homeward";
@@ -97,7 +98,13 @@ pub(super) fn enrolment(refusal: &EnrolmentError) -> Status {
         E::RecoverySignature => (Code::InvalidArgument, "RECOVERY_SIGNATURE_INVALID"),
         E::Csr(_) => (Code::InvalidArgument, "CSR_INVALID"),
         E::Profile(_) => (Code::InvalidArgument, "PROFILE_INVALID"),
-        E::NameTaken(_) | E::NameRegistered(_) | E::NameEnrolled(_) => (Code::AlreadyExists, "NAME_TAKEN"),
+        E::NameTaken(_) | E::NameRegistered(_) | E::NameEnrolled(_) | E::NameOfUpstream(_) => {
+            (Code::AlreadyExists, "NAME_TAKEN")
+        }
+        E::NameLooksAlike(_) => (Code::AlreadyExists, "NAME_LOOKS_ALIKE"),
+        E::Upstream(_) => (Code::InvalidArgument, "UPSTREAM_INVALID"),
+        E::UpstreamSecretMissing => (Code::InvalidArgument, "UPSTREAM_SECRET_MISSING"),
+        E::UpstreamUnknown(_) => (Code::NotFound, "UPSTREAM_UNKNOWN"),
         E::NameExpected(_) => (Code::FailedPrecondition, "NAME_EXPECTED"),
         E::RegistrationBounds => (Code::InvalidArgument, "REGISTRATION_BOUNDS"),
         E::RegistrationUnknown(_) => (Code::NotFound, "REGISTRATION_UNKNOWN"),
@@ -140,6 +147,7 @@ pub(super) fn login(refusal: &LoginError) -> Status {
         | E::HandleUsed
         | E::PushedRequestUnknown
         | E::SignedOut
+        | E::TakenBack
         | E::Internal(_) => return internal(refusal),
     };
     status(code, reason, &refusal.to_string())
@@ -186,9 +194,25 @@ pub(super) fn trust(refusal: &TrustError) -> Status {
         TrustError::UnknownInstance(_) => "INSTANCE_UNKNOWN",
         TrustError::NoRelyingParty(_) => "NO_RELYING_PARTY",
         TrustError::NoHome(_) => "NO_HOME",
+        TrustError::NoEdge(_) => "TRUST_EDGE_UNKNOWN",
+        TrustError::AccountKey(AccountKeyConflict::NoAuthority(_)) => "EMAIL_AUTHORITY_MISSING",
+        TrustError::AccountKey(AccountKeyConflict::SharedDomain { .. }) => "EMAIL_AUTHORITY_SHARED",
+        TrustError::AccountKey(AccountKeyConflict::NamesMeet(_)) => "USERNAMES_MEET",
         TrustError::Store(error) => return store(error),
     };
     status(Code::FailedPrecondition, reason, &refusal.to_string())
+}
+
+/// The status for an identity provider that does not answer as it should. Ops have asked: they are told all of it.
+pub(super) fn upstream(refusal: &UpstreamError) -> Status {
+    let UpstreamError::Internal(_) = refusal else {
+        let sentence = format!(
+            "the provider cannot be used: {}. Correct the definition or the provider; --no-check stores it all the same",
+            chain(refusal)
+        );
+        return status(Code::FailedPrecondition, "UPSTREAM_UNUSABLE", &sentence);
+    };
+    internal(refusal)
 }
 
 /// The status for a refused rotation.

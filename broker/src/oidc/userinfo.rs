@@ -18,7 +18,7 @@ use crate::oidc::dpop::Purported;
 use crate::oidc::error::UserinfoError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::{Provider, path};
-use crate::registry::{Asked, Claims, ClientId, Person, Scope};
+use crate::registry::{Asked, Claims, ClientId, Person, ReleaseTerms, Scope};
 
 /// Both methods.
 pub(super) async fn serve(
@@ -94,8 +94,9 @@ impl Provider {
         let vouching = snapshot.vouching(&grant.relying_party, &grant.home, grant.home_id);
         let (_, edge) = vouching.ok_or(TokenError::TrustWithdrawn)?;
         let person = Person { identity: person, subject: &grant.subject };
-        let claims = Claims::for_userinfo(person, edge, Asked { scopes: &token.scopes, claims: &grant.claims });
         let client = snapshot.client(grant.client_id.as_str()).ok_or(TokenError::TrustWithdrawn)?;
+        let terms = ReleaseTerms { edge, policy: &client.relying_party.policy };
+        let claims = Claims::for_userinfo(person, terms, Asked { scopes: &token.scopes, claims: &grant.claims });
         let Some(algorithm) = client.relying_party.policy.userinfo_signing_alg else { return Ok(Said::Plain(claims)) };
         let signed = SignedClaims { iss: &self.issuer, aud: &grant.client_id, iat: now, claims: &claims };
         let jwt = self.signer.sign_typed(client, ("JWT", algorithm), &signed).map_err(TokenError::from)?;

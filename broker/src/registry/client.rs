@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::clock::Timestamp;
 use crate::keys::SigningAlgorithm;
-use crate::registry::{ClientId, ClientPolicyChange, Instance, RelyingParty, Snapshot, SubjectType};
+use crate::registry::{AccountKey, ClientId, ClientPolicyChange, Instance, RelyingParty, Snapshot, SubjectType};
 use crate::secret::SecretHash;
 use crate::storage::table::Record;
 
@@ -121,6 +121,8 @@ pub struct ClientPolicy {
     pub require_signed_request: bool,
     /// What it may ask tokens for.
     pub grant_types: BTreeSet<GrantType>,
+    /// By what it finds the account of a user who comes again.
+    pub account_key: AccountKey,
     /// By which subjects it knows users.
     pub subject_type: SubjectType,
     /// Whether the ID token carries the claims of userinfo too: not what OpenID Connect Core 5.4 says, but what many
@@ -149,6 +151,7 @@ impl Default for ClientPolicy {
             require_certificate_binding: false,
             require_signed_request: false,
             grant_types: [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
+            account_key: AccountKey::Subject,
             subject_type: SubjectType::Public,
             claims_in_id_token: true,
             userinfo_signing_alg: None,

@@ -7,8 +7,8 @@ use url::Url;
 
 use crate::keys::SigningAlgorithm;
 use crate::registry::{
-    Client, ClientAuthMethod, ClientId, GrantType, RegisteredClient, Registry, RelyingParty, SecurityProfile, Snapshot,
-    SubjectType,
+    AccountKey, Client, ClientAuthMethod, ClientId, GrantType, RegisteredClient, Registry, RelyingParty,
+    SecurityProfile, Snapshot, SubjectType,
 };
 use crate::storage::{Revision, StoreError};
 
@@ -26,6 +26,8 @@ pub struct ClientPolicyChange {
     pub require_dpop: Option<bool>,
     /// What it may ask tokens for.
     pub grant_types: Option<Vec<GrantType>>,
+    /// By what it finds the account of a user who comes again.
+    pub account_key: Option<AccountKey>,
     /// Whether other relying parties know its users by other subjects.
     pub pairwise: Option<bool>,
     /// How its ID tokens are signed.
@@ -123,6 +125,7 @@ impl ClientPolicyChange {
         }
         let policy = &mut party.policy;
         policy.profile = self.profile.unwrap_or(policy.profile);
+        policy.account_key = self.account_key.unwrap_or(policy.account_key);
         policy.require_par = self.require_par.unwrap_or(policy.require_par);
         policy.require_dpop = self.require_dpop.unwrap_or(policy.require_dpop);
         policy.claims_in_id_token = self.claims_in_id_token.unwrap_or(policy.claims_in_id_token);
@@ -144,6 +147,7 @@ impl ClientPolicyChange {
             require_pkce: later.require_pkce.or(self.require_pkce),
             require_dpop: later.require_dpop.or(self.require_dpop),
             grant_types: later.grant_types.clone().or_else(|| self.grant_types.clone()),
+            account_key: later.account_key.or(self.account_key),
             pairwise: later.pairwise.or(self.pairwise),
             id_token_alg: later.id_token_alg.or(self.id_token_alg),
             claims_in_id_token: later.claims_in_id_token.or(self.claims_in_id_token),

@@ -43,7 +43,7 @@ pub struct Instance {
     /// Set when it is a relying party.
     pub relying_party: Option<RelyingParty>,
     /// Set when it is a home.
-    pub home: Option<Home>,
+    pub home: Option<Portal>,
     /// Whether it may come back by its recovery key after its certificate has expired.
     #[serde(default)]
     pub recovery: RecoveryPolicy,
@@ -432,7 +432,7 @@ impl ClientAuthMethod {
 
 /// An instance in its role of authenticating its own users.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Home {
+pub struct Portal {
     /// Where its agent's portal starts a login.
     pub portal_url: String,
 }

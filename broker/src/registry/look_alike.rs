@@ -3,18 +3,40 @@
 
 use unicode_security::confusable_detection::skeleton;
 
-use crate::registry::{Instance, Snapshot};
+use homeward_certs::identity::InstanceName;
+
+use crate::registry::Snapshot;
 
 impl Snapshot {
-    /// An instance whose name, to the eye, is this one: whatever its case, spaces, punctuation and look-alike letters.
-    pub fn look_alike(&self, name: &str) -> Option<&Instance> {
+    /// The instance or home whose name, to the eye, is this one or has it in it: whatever its case, spaces, punctuation
+    /// and look-alike letters.
+    pub fn look_alike(&self, name: &str) -> Option<&InstanceName> {
         let wanted = seen(name);
         let alike = |own: &str| {
             let own = seen(own);
             wanted.iter().any(|form| !form.is_empty() && own.contains(form))
         };
-        let found = self.instances().find(|instance| alike(&instance.display_name) || alike(instance.name.as_str()));
-        found.map(|instance| &**instance)
+        self.known_names().find(|(name, shown)| alike(shown) || alike(name.as_str())).map(|(name, _)| name)
+    }
+
+    /// The other instance or home that users could not tell from one of this name. Ops choose both, so that a name may
+    /// hold another one; but two that look the same on the home picker are one too many.
+    pub fn twin(&self, own: &InstanceName, display_name: &str) -> Option<&InstanceName> {
+        let wanted: Vec<String> = [own.as_str(), display_name].into_iter().flat_map(seen).collect();
+        let same = |other: &str| seen(other).iter().any(|form| !form.is_empty() && wanted.contains(form));
+        let others = self.known_names().filter(|(name, _)| *name != own);
+        others.into_iter().find(|(name, shown)| same(shown) || same(name.as_str())).map(|(name, _)| name)
+    }
+
+    /// The home without agent that users could not tell from an instance of this name.
+    pub fn upstream_twin(&self, own: &InstanceName, display_name: &str) -> Option<&InstanceName> {
+        self.twin(own, display_name).filter(|name| self.upstream(name).is_some())
+    }
+
+    /// All that users see on the home picker, by name and as they see it.
+    fn known_names(&self) -> impl Iterator<Item = (&InstanceName, &str)> {
+        let instances = self.instances().map(|instance| (&instance.name, instance.display_name.as_str()));
+        instances.chain(self.upstreams().map(|upstream| (&upstream.name, upstream.display_name.as_str())))
     }
 }
 

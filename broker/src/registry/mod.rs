@@ -6,11 +6,14 @@
 //!
 //! Beside it, [`Liveness`] has what agents said over their streams: who is there and what its application uses.
 
+mod account_key;
 mod claims;
 mod client;
 mod client_jwks;
 mod client_key;
 mod client_policy;
+mod home;
+mod home_user;
 mod identity;
 mod instance;
 mod liveness;
@@ -25,6 +28,7 @@ mod subject;
 pub(crate) mod tests;
 mod token_signer;
 mod trust;
+mod upstream;
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -38,8 +42,10 @@ use tracing::{error, info};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
+pub use account_key::{AccountKey, AccountKeyConflict};
 pub use claims::{
-    Asked, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, Person, Scope, ScopeError, Scopes,
+    Asked, ClaimMapping, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, GroupMap, GroupMapError,
+    GroupMapping, Person, ReleaseTerms, Scope, ScopeError, Scopes, UsernameTemplate, UsernameTemplateError,
 };
 pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
@@ -48,10 +54,12 @@ pub use client::{
 pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError, alg_name};
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use client_policy::{ClientPolicyChange, ClientPolicyError, PolicyConflict, sector};
+pub use home::{Failure, Home, Reachability, Way};
+pub use home_user::{CutOffs, Departure, HomeUser, HomeUsers, Standing};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
-    Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Home, Instance, InstanceId,
-    InstanceState, QuarantineCause, RecoveryPolicy, RecoveryPolicyError, RelyingParty, SigningKeyChoice,
+    Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Instance, InstanceId,
+    InstanceState, Portal, QuarantineCause, RecoveryPolicy, RecoveryPolicyError, RelyingParty, SigningKeyChoice,
 };
 pub use liveness::{Acknowledged, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError, RESPONSE_PARAMETERS, is_readable};
@@ -60,7 +68,11 @@ pub use session_id::SessionId;
 pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};
 pub use token_signer::TokenSigner;
-pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustError};
+pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustEpoch, TrustError};
+pub use upstream::{
+    AddressRule, FIELDS, OauthDialect, TENANT, Upstream, UpstreamProtocol, UpstreamRuleError, UpstreamSecret,
+    check_address,
+};
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.
 const TABLES: &str = "registry-";
@@ -85,6 +97,12 @@ pub struct Registry {
     pub registrations: Table<Registration>,
     /// For who registers clients of them.
     pub clients: Table<RegisteredClient>,
+    /// For who makes homes of providers without agent.
+    pub upstreams: Table<Upstream>,
+    /// Whether those providers answer.
+    pub reachability: Reachability,
+    /// For who completes logins, and for homes that take back their word.
+    pub home_users: HomeUsers,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     touched: broadcast::Sender<Arc<Touched>>,
 }
@@ -98,11 +116,14 @@ impl Registry {
         let instances = Table::new(store.clone());
         let edges = Table::new(store.clone());
         let (registrations, clients) = (Table::new(store.clone()), Table::new(store.clone()));
+        let (upstreams, reachability) = (Table::new(store.clone()), Reachability::default());
+        let home_users = HomeUsers::new(store.clone());
         // Begun before the tables are read, so that no change falls between.
         let changes = store.watch(TABLES);
         let (publish, snapshot) = watch::channel(Arc::default());
         let touched = broadcast::Sender::new(TOUCHED_BACKLOG);
-        let registry = Self { instances, edges, registrations, clients, snapshot, touched };
+        let registry =
+            Self { instances, edges, registrations, clients, upstreams, reachability, home_users, snapshot, touched };
         publish.send_replace(Arc::new(Snapshot::load(&registry).await?));
         Ok((registry.clone(), registry.follow(changes, publish)))
     }
@@ -167,7 +188,7 @@ impl Registry {
     /// Lets a relying party accept a home's users, or changes what that home may vouch for.
     ///
     /// # Errors
-    /// When one of the two is not enrolled or has not the role.
+    /// When one of the two is not enrolled or has not the role, or the relying party could take two users for one.
     pub async fn allow_trust(&self, edge: TrustEdge) -> Result<TrustEdge, TrustError> {
         let snapshot = self.snapshot();
         let find = |name: &InstanceName| {
@@ -177,14 +198,34 @@ impl Registry {
         if !registered && find(&edge.id.relying_party)?.relying_party.is_none() {
             return Err(TrustError::NoRelyingParty(edge.id.relying_party));
         }
-        if find(&edge.id.home)?.home.is_none() {
+        if snapshot.home(&edge.id.home).is_none() {
+            find(&edge.id.home)?;
             return Err(TrustError::NoHome(edge.id.home));
         }
-        let write = self.edges.put(&edge.id.key(), &edge, Expect::Any)?;
-        let revision = self.edges.commit(vec![write]).await?;
+        for key in snapshot.account_keys(&edge.id.relying_party) {
+            key.check(&edge, snapshot.edges_of(&edge.id.relying_party))?;
+        }
+        // Tokens that rest on it go on: only one that is allowed anew begins another life.
+        let changed = |old: Option<TrustEdge>| {
+            let epoch = old.map_or(edge.epoch, |old| old.epoch);
+            Ok::<_, StoreError>(TrustEdge { epoch, ..edge.clone() })
+        };
+        let revision = self.edges.update(&edge.id.key(), changed).await?;
         self.reached(revision).await?;
         info!(relying_party = %edge.id.relying_party, home = %edge.id.home, domains = ?edge.email_domains, "trust allowed");
         Ok(edge)
+    }
+
+    /// Takes an edge away: what rests on it is dead by that.
+    ///
+    /// # Errors
+    /// When there is none.
+    pub async fn deny_trust(&self, id: &TrustEdgeId) -> Result<(), TrustError> {
+        let stored = self.edges.get(&id.key()).await?.ok_or_else(|| TrustError::NoEdge(id.clone()))?;
+        let write = self.edges.delete(&id.key(), Expect::Version(stored.version));
+        self.reached(self.edges.commit(vec![write]).await?).await?;
+        info!(relying_party = %id.relying_party, home = %id.home, "trust denied");
+        Ok(())
     }
 
     /// Waits until the snapshot contains the commit of this revision.

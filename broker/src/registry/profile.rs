@@ -6,7 +6,7 @@ use homeward_certs::identity::InstanceName;
 use url::Url;
 
 use crate::keys::SigningAlgorithm;
-use crate::registry::{ClientAuthMethod, LogoutAddresses, PublicJwk};
+use crate::registry::{AccountKey, ClientAuthMethod, LogoutAddresses, PublicJwk};
 
 /// Most callback addresses of one relying party.
 const MAX_REDIRECT_URIS: usize = 8;
@@ -36,6 +36,8 @@ pub struct Profile {
     pub pkce: bool,
     /// The application's first key, if it authenticates by one.
     pub client_key: Option<PublicJwk>,
+    /// By what the application finds the account of a user who comes again.
+    pub account_key: AccountKey,
     /// Where it wants to hear of logouts, and where the browser may go afterwards: below `public_url`.
     pub logout: LogoutAddresses,
     /// Where a third party may begin a login: below `public_url`.
@@ -157,6 +159,7 @@ mod tests {
             id_token_alg: SigningAlgorithm::Rs256,
             pkce: true,
             client_key: None,
+            account_key: AccountKey::Subject,
             logout: LogoutAddresses::default(),
             initiate_login: None,
         }

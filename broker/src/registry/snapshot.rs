@@ -11,7 +11,8 @@ use homeward_certs::identity::InstanceName;
 use rpds::HashTrieMapSync;
 
 use crate::registry::{
-    Client, ClientId, Instance, InstanceId, RegisteredClient, Registration, Registry, TrustEdge, TrustEdgeId,
+    AccountKey, Client, ClientId, Home, Instance, InstanceId, RegisteredClient, Registration, Registry, TrustEdge,
+    TrustEdgeId, Upstream,
 };
 use crate::storage::table::{self, Record};
 use crate::storage::{Key, Revision, StoreError};
@@ -25,6 +26,8 @@ pub struct Snapshot {
     /// Clients of relying parties without agent.
     registered: HashTrieMapSync<ClientId, Arc<RegisteredClient>>,
     registrations: HashTrieMapSync<InstanceName, Arc<Registration>>,
+    /// Homes without agent.
+    upstreams: HashTrieMapSync<InstanceName, Arc<Upstream>>,
     /// By relying party, then by home.
     accepted: HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, Arc<TrustEdge>>>,
     /// By home, then by relying party: whom a change of the home concerns.
@@ -50,7 +53,7 @@ pub enum Touched {
 impl Snapshot {
     /// Reads the whole registry.
     pub(super) async fn load(registry: &Registry) -> Result<Self, StoreError> {
-        let Registry { instances, edges, registrations, clients, .. } = registry;
+        let Registry { instances, edges, registrations, clients, upstreams, .. } = registry;
         // An empty commit changes nothing and tells where the store is.
         let mut snapshot = Self { revision: Some(instances.commit(Vec::new()).await?), ..Self::default() };
         // Nobody has been told anything yet.
@@ -66,6 +69,9 @@ impl Snapshot {
         }
         for (_, stored) in clients.all().await? {
             snapshot.put_registered(stored.record);
+        }
+        for (_, stored) in upstreams.all().await? {
+            snapshot.put_upstream(stored.record, &mut touched);
         }
         Ok(snapshot)
     }
@@ -168,17 +174,55 @@ impl Snapshot {
         self.accepted.get(relying_party)?.get(home)
     }
 
+    /// All edges from a relying party, in no order.
+    pub fn edges_of(&self, relying_party: &InstanceName) -> impl Iterator<Item = &TrustEdge> {
+        self.accepted.get(relying_party).into_iter().flat_map(HashTrieMapSync::values).map(|edge| &**edge)
+    }
+
+    /// By what the clients of a relying party find accounts.
+    pub fn account_keys(&self, relying_party: &InstanceName) -> HashSet<AccountKey> {
+        let clients = self.clients().filter(|client| client.name == relying_party);
+        clients.map(|client| client.relying_party.policy.account_key).collect()
+    }
+
     /// All edges, in no order.
     pub fn edges(&self) -> impl Iterator<Item = &Arc<TrustEdge>> {
         self.accepted.values().flat_map(HashTrieMapSync::values)
     }
 
+    /// A home without agent.
+    pub fn upstream(&self, name: &InstanceName) -> Option<&Arc<Upstream>> {
+        self.upstreams.get(name)
+    }
+
+    /// All homes without agent, in no order.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        self.upstreams.values()
+    }
+
+    /// A home by name, in whatever state it is.
+    pub fn home(&self, name: &InstanceName) -> Option<Home<'_>> {
+        let of_upstream = || self.upstream(name).map(|upstream| Home::of_upstream(upstream));
+        self.instance(name).and_then(|instance| Home::of_instance(instance)).or_else(of_upstream)
+    }
+
+    /// The installation or provider of this name, whatever it is: what a home's users belong to.
+    pub fn home_id(&self, name: &InstanceName) -> Option<InstanceId> {
+        let of_upstream = || self.upstream(name).map(|upstream| upstream.id);
+        self.instance(name).map(|instance| instance.id).or_else(of_upstream)
+    }
+
+    /// A home by name, if it may vouch now.
+    fn vouching_home(&self, name: &InstanceName) -> Option<Home<'_>> {
+        let cut_off = self.instance(name).is_some_and(|instance| listed_as(instance).is_none());
+        self.home(name).filter(|_| !cut_off)
+    }
+
     /// The homes that a relying party accepts and that may vouch now, by display name.
-    pub fn homes_for(&self, relying_party: &InstanceName) -> Vec<&Arc<Instance>> {
+    pub fn homes_for(&self, relying_party: &InstanceName) -> Vec<Home<'_>> {
         let accepted = self.accepted.get(relying_party).into_iter().flat_map(HashTrieMapSync::keys);
-        let homes = accepted.filter_map(|home| self.instance(home));
-        let mut homes: Vec<_> = homes.filter(|home| listed_as(home).is_some()).collect();
-        homes.sort_by(|a, b| (&a.display_name, &a.name).cmp(&(&b.display_name, &b.name)));
+        let mut homes: Vec<_> = accepted.filter_map(|home| self.vouching_home(home)).collect();
+        homes.sort_by_key(|home| (home.display_name, home.name));
         homes
     }
 
@@ -189,9 +233,9 @@ impl Snapshot {
         relying_party: &InstanceName,
         home: &InstanceName,
         id: InstanceId,
-    ) -> Option<(&Arc<Instance>, &Arc<TrustEdge>)> {
+    ) -> Option<(Home<'_>, &Arc<TrustEdge>)> {
         let edge = self.edge(relying_party, home)?;
-        let home = self.instance(home).filter(|home| listed_as(home).is_some() && home.id == id)?;
+        let home = self.vouching_home(home).filter(|home| home.id == id)?;
         Some((home, edge))
     }
 
@@ -229,6 +273,12 @@ impl Snapshot {
             }
             (RegisteredClient::TABLE, Some(value)) => self.put_registered(table::decode(value)?),
             (RegisteredClient::TABLE, None) => drop(self.registered.remove_mut(key.id())),
+            (Upstream::TABLE, Some(value)) => self.put_upstream(table::decode(value)?, touched),
+            (Upstream::TABLE, None) => {
+                if let Ok(name) = key.id().parse() {
+                    self.remove_upstream(&name, touched);
+                }
+            }
             _ => {}
         }
         Ok(())
@@ -273,6 +323,25 @@ impl Snapshot {
         self.registered.insert_mut(client.relying_party.client_id.clone(), Arc::new(client));
     }
 
+    fn put_upstream(&mut self, upstream: Upstream, touched: &mut HashSet<InstanceName>) {
+        let name = upstream.name.clone();
+        let old = self.upstreams.get(&name).cloned();
+        let listed_alike = old.is_some_and(|old| (&old.display_name, old.id) == (&upstream.display_name, upstream.id));
+        self.upstreams.insert_mut(name.clone(), Arc::new(upstream));
+        if !listed_alike {
+            // It has no agent; but who follows its users' sessions looks at this.
+            touched.insert(name.clone());
+            self.touch_relying_parties_of(&name, touched);
+        }
+    }
+
+    fn remove_upstream(&mut self, name: &InstanceName, touched: &mut HashSet<InstanceName>) {
+        if self.upstreams.remove_mut(name) {
+            touched.insert(name.clone());
+            self.touch_relying_parties_of(name, touched);
+        }
+    }
+
     fn put_edge(&mut self, edge: TrustEdge, touched: &mut HashSet<InstanceName>) {
         let TrustEdgeId { relying_party, home } = edge.id.clone();
         let mut homes = self.accepted.get(&relying_party).cloned().unwrap_or_default();
@@ -297,6 +366,8 @@ impl Snapshot {
         remove_inner(&mut self.accepted, relying_party, home);
         remove_inner(&mut self.released, home, relying_party);
         self.touch(relying_party, touched);
+        // Also one without agent: its sessions end.
+        touched.insert(relying_party.clone());
     }
 
     fn touch_relying_parties_of(&mut self, home: &InstanceName, touched: &mut HashSet<InstanceName>) {

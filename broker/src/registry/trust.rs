@@ -7,6 +7,8 @@ use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::registry::{AccountKeyConflict, GroupMap, UsernameTemplate};
+use crate::secret::{SecretError, random};
 use crate::storage::StoreError;
 use crate::storage::table::Record;
 
@@ -25,11 +27,37 @@ pub struct TrustEdge {
     /// own, and those of homes that it accepts as a relying party.
     #[serde(default)]
     pub api_access: bool,
+    /// How the relying party's name of a user is made. An edge of the first release goes on as it was.
+    #[serde(default = "UsernameTemplate::name_at_home")]
+    pub username_template: UsernameTemplate,
+    /// Which groups the relying party learns of. An edge of the first release goes on as it was.
+    #[serde(default = "GroupMap::everything")]
+    pub groups: GroupMap,
+    /// Which life of the edge this is.
+    #[serde(default)]
+    pub epoch: TrustEpoch,
     /// When it was last changed.
     pub updated_at: Timestamp,
 }
 
 impl TrustEdge {
+    /// One that says nothing beyond who accepts whom: the home is an authority for nothing, and no group is told.
+    ///
+    /// # Errors
+    /// When the machine has no randomness to give.
+    pub fn new(id: TrustEdgeId, now: Timestamp) -> Result<Self, SecretError> {
+        Ok(Self {
+            id,
+            email_domains: Vec::new(),
+            consent: ConsentPolicy::None,
+            api_access: false,
+            username_template: UsernameTemplate::default(),
+            groups: GroupMap::default(),
+            epoch: TrustEpoch::generate()?,
+            updated_at: now,
+        })
+    }
+
     /// Whether the home is an authority for an email address.
     pub fn vouches_for(&self, email: &str) -> bool {
         let domain = email.rsplit_once('@').and_then(|(_, domain)| domain.parse::<EmailDomain>().ok());
@@ -39,6 +67,18 @@ impl TrustEdge {
 
 impl Record for TrustEdge {
     const TABLE: &'static str = "registry-trust-edge";
+}
+
+/// Which life of an edge it is: one that was taken away and allowed again has another one, so that no token that died
+/// with the first comes back with the second. Edges of the first release, and the grants that rest on them, share one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct TrustEpoch(u64);
+
+impl TrustEpoch {
+    fn generate() -> Result<Self, SecretError> {
+        Ok(Self(u64::from_be_bytes(random()?)))
+    }
 }
 
 /// Whether users are asked before a relying party learns anything of them.
@@ -115,6 +155,12 @@ pub enum TrustError {
     /// It vouches for nobody.
     #[error("{0} is not a home: its agent has no [home]")]
     NoHome(InstanceName),
+    /// Nobody allowed it.
+    #[error("{} does not accept users of {}: there is nothing to take away", .0.relying_party, .0.home)]
+    NoEdge(TrustEdgeId),
+    /// Two users would be one at the relying party.
+    #[error(transparent)]
+    AccountKey(#[from] AccountKeyConflict),
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -128,13 +174,7 @@ mod tests {
     fn a_home_is_an_authority_for_its_domains_only() {
         let id = TrustEdgeId { relying_party: "beta".parse().unwrap(), home: "alpha".parse().unwrap() };
         let email_domains = vec!["Alpha.example".parse().unwrap()];
-        let edge = TrustEdge {
-            id,
-            email_domains,
-            consent: ConsentPolicy::None,
-            api_access: false,
-            updated_at: Timestamp::from_secs(0),
-        };
+        let edge = TrustEdge { email_domains, ..TrustEdge::new(id, Timestamp::from_secs(0)).unwrap() };
         assert!(edge.vouches_for("alice@alpha.example") && edge.vouches_for("alice@ALPHA.example"));
         for other in [
             "alice@beta.example",
@@ -147,5 +187,13 @@ mod tests {
         ] {
             assert!(!edge.vouches_for(other), "{other:?}");
         }
+    }
+
+    #[test]
+    fn an_edge_of_the_first_release_goes_on_as_it_was() {
+        let stored = r#"{"id": {"relying_party": "beta", "home": "alpha"}, "email_domains": [], "updated_at": 0}"#;
+        let edge: TrustEdge = serde_json::from_str(stored).unwrap();
+        assert_eq!(edge.username_template.to_string(), "{username}");
+        assert_eq!((edge.groups, edge.epoch), (GroupMap::everything(), TrustEpoch::default()));
     }
 }

@@ -1,7 +1,8 @@
-//! A home that is cut off takes its users' sessions with it: everywhere, and for good.
+//! A home that is cut off takes its users' sessions with it: everywhere, and for good. A trust edge that is taken away
+//! logs them out at that one relying party.
 //!
-//! Sign-on and tokens ask the registry whether the home may vouch, so they end with the change that cuts it off. This loop
-//! follows behind: it ends the records, so that every application hears of it, and nothing comes back with a home that is
+//! Sign-on and tokens ask the registry whether the home may vouch, so they end with the change itself. This loop follows
+//! behind: it ends the records, so that every application hears of it, and nothing comes back with a home that is
 //! released. What a broker that died has left is found at the next start.
 
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::registry::{InstanceState, Registry, SessionId, Snapshot, Touched};
+use crate::registry::{InstanceState, Registry, SessionId, Snapshot, Touched, TrustEdge};
 use crate::sessions::{Session, SessionError, Sessions, TellHome};
+use crate::storage::table::Stored;
 
 /// Sessions that are looked at in one step.
 const STEP: usize = 128;
@@ -31,6 +33,8 @@ pub fn follow(sessions: Sessions, registry: Registry, clock: Clock) -> impl Futu
     let mut touched = registry.touched();
     async move {
         loop {
+            // What is lost from here on is seen when the next change is looked at.
+            let before = registry.snapshot();
             match sweep(&sessions, &registry, &clock).await {
                 Ok(0) => {}
                 Ok(ended) => info!(ended, "sessions of homes that are cut off have ended"),
@@ -40,7 +44,7 @@ pub fn follow(sessions: Sessions, registry: Registry, clock: Clock) -> impl Futu
                     continue;
                 }
             }
-            if !cut_off(&mut touched, &registry).await {
+            if !cut_off(&mut touched, &registry, &before).await {
                 return;
             }
         }
@@ -48,12 +52,14 @@ pub fn follow(sessions: Sessions, registry: Registry, clock: Clock) -> impl Futu
 }
 
 /// Waits until somebody may have been cut off; says whether anybody still can be.
-async fn cut_off(touched: &mut broadcast::Receiver<Arc<Touched>>, registry: &Registry) -> bool {
+async fn cut_off(touched: &mut broadcast::Receiver<Arc<Touched>>, registry: &Registry, before: &Snapshot) -> bool {
     loop {
         match touched.recv().await.as_deref() {
             Ok(Touched::Agents(names)) => {
                 let snapshot = registry.snapshot();
-                if names.iter().any(|name| is_cut_off(&snapshot, name)) {
+                // A home without agent may have other users than before.
+                let others = |name| is_cut_off(&snapshot, name) || snapshot.upstream(name).is_some();
+                if names.iter().any(|name| others(name) || has_lost_home(before, &snapshot, name)) {
                     return true;
                 }
             }
@@ -70,8 +76,15 @@ async fn sweep(sessions: &Sessions, registry: &Registry, clock: &Clock) -> Resul
         let ended = page.len() < STEP;
         after = page.last().map(|(id, _)| id.clone());
         let snapshot = registry.snapshot();
-        let orphans = page.into_iter().filter(|(_, stored)| is_orphan(&snapshot, &stored.record));
-        let orphans: Vec<SessionId> = orphans.filter_map(|(id, _)| id.parse().ok()).collect();
+        let mut orphans = Vec::new();
+        for (id, Stored { record: session, .. }) in page {
+            let Ok(id) = id.parse::<SessionId>() else { continue };
+            if is_orphan(&snapshot, &session) {
+                orphans.push(id);
+            } else if session.opened.values().any(|opened| opened.is_closed(&session.home, &snapshot)) {
+                sessions.leave_closed(&id, &snapshot, clock.now()).await?;
+            }
+        }
         count += sessions.end(&orphans, TellHome::No, &snapshot, clock.now()).await?.sessions.len();
         if ended {
             return Ok(count);
@@ -82,10 +95,19 @@ async fn sweep(sessions: &Sessions, registry: &Registry, clock: &Clock) -> Resul
 
 /// An installation that is being enrolled anew under its old identity keeps its users' sessions.
 fn is_orphan(snapshot: &Snapshot, session: &Session) -> bool {
-    let another = snapshot.instance(&session.home).is_some_and(|home| home.id != session.home_id);
+    let another = snapshot.home_id(&session.home).is_some_and(|id| id != session.home_id);
     another || is_cut_off(snapshot, &session.home)
 }
 
+/// Whether a relying party has taken an edge away since, whatever it has done after that.
+fn has_lost_home(before: &Snapshot, now: &Snapshot, relying_party: &InstanceName) -> bool {
+    let lost = |edge: &TrustEdge| now.edge(relying_party, &edge.id.home).is_none_or(|now| now.epoch != edge.epoch);
+    before.edges_of(relying_party).any(lost)
+}
+
 fn is_cut_off(snapshot: &Snapshot, name: &InstanceName) -> bool {
-    snapshot.instance(name).is_none_or(|instance| matches!(instance.state, InstanceState::Quarantined { .. }))
+    match snapshot.instance(name) {
+        Some(instance) => matches!(instance.state, InstanceState::Quarantined { .. }),
+        None => snapshot.upstream(name).is_none(),
+    }
 }

@@ -93,6 +93,38 @@ impl Sessions {
         Ok(all)
     }
 
+    /// Logs a session out of the clients whose relying party accepts its home no more. It goes on at all others.
+    ///
+    /// # Errors
+    /// As [`Sessions::end`].
+    pub(super) async fn leave_closed(
+        &self,
+        id: &SessionId,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<(), SessionError> {
+        for _ in 0..TRIES {
+            let Some(Stored { record, version }) = self.table.get(id.as_str()).await? else { return Ok(()) };
+            let home = record.home.clone();
+            let (closed, opened) = record.opened.into_iter().partition(|(_, opened)| opened.is_closed(&home, snapshot));
+            let session = Session { opened: closed, ..record };
+            let mut writes = Vec::new();
+            for (id, logout) in logouts_of(id, &session, snapshot, now)? {
+                writes.extend(self.outbox.write(&id, &logout)?);
+            }
+            writes.push(self.table.put(id.as_str(), &Session { opened, ..session }, Expect::Version(version))?);
+            match self.table.commit(writes).await {
+                Err(StoreError::Conflict) => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => {
+                    info!(session = %id, %home, "a session was logged out where its home is not accepted any more");
+                    return Ok(());
+                }
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
     /// The sessions of a user that somebody can sign on with, or that have living tokens still.
     ///
     /// # Errors
@@ -159,20 +191,32 @@ impl Sessions {
     ) -> Result<Vec<(LogoutId, StoredLogout)>, SessionError> {
         let (mut logouts, mut at_home) = (Vec::new(), BTreeSet::new());
         for (id, Stored { record: session, .. }) in found {
-            for (client_id, opened) in &session.opened {
-                let Some((message, state)) = message(snapshot, (client_id, opened), (id, session)) else { continue };
-                let logout = logout((session, state), (opened.relying_party.clone(), message), now);
-                logouts.push((LogoutId::generate(now)?, logout));
-            }
+            logouts.extend(logouts_of(id, session, snapshot, now)?);
             let home = snapshot.instance(&session.home).filter(|home| home.id == session.home_id);
             if tell_home == TellHome::Yes && home.is_some() && at_home.insert(&session.user) {
-                let message = Message::Home { home_user_id: session.identity.home_user_id.clone() };
+                let message = Message::Home { home_user_id: session.identity.id_at_home().to_owned() };
                 let logout = logout((session, LogoutState::Pending), (session.home.clone(), message), now);
                 logouts.push((LogoutId::generate(now)?, logout));
             }
         }
         Ok(logouts)
     }
+}
+
+/// What the clients that were entered with a session are told.
+fn logouts_of(
+    id: &SessionId,
+    session: &Session,
+    snapshot: &Snapshot,
+    now: Timestamp,
+) -> Result<Vec<(LogoutId, StoredLogout)>, SessionError> {
+    let mut logouts = Vec::new();
+    for (client_id, opened) in &session.opened {
+        let Some((message, state)) = message(snapshot, (client_id, opened), (id, session)) else { continue };
+        let logout = logout((session, state), (opened.relying_party.clone(), message), now);
+        logouts.push((LogoutId::generate(now)?, logout));
+    }
+    Ok(logouts)
 }
 
 /// What a client is told, and how: by its back channel if it has one, else by its agent if it has one. Nothing if it is
@@ -187,7 +231,7 @@ fn message(
         client_id: client_id.clone(),
         subject: opened.subject.clone(),
         session: id.clone(),
-        username: session.identity.username.clone(),
+        username: opened.username.clone().unwrap_or_else(|| session.identity.username.clone()),
     };
     Some(match (&client.relying_party.logout.backchannel, client.enrolled) {
         (Some(_), _) => (Message::Back(entered), LogoutState::Pending),

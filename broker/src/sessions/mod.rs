@@ -213,11 +213,13 @@ impl Sessions {
         now: Timestamp,
     ) -> Result<Option<Write>, SessionError> {
         let FoundSession { id, mut session, version } = found;
-        let known = session.opened.get(&client).is_some_and(|known| known.subject == opened.subject);
+        let since = session.opened.get(&client).map_or(opened.since, |known| known.since);
+        let opened = Opened { since, ..opened };
+        let known = session.opened.get(&client) == Some(&opened);
         if known && now.since(session.last_login_at) < self.idle / TOUCH_EVERY {
             return Ok(None);
         }
-        session.opened.entry(client).or_insert(opened);
+        session.opened.insert(client, opened);
         self.use_at(&mut session, now);
         Ok(Some(self.table.put(id.as_str(), &session, Expect::Version(version))?))
     }

@@ -7,7 +7,7 @@ use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::registry::{ClientId, InstanceId, SessionId, Subject, UserId, VerifiedIdentity};
+use crate::registry::{ClientId, InstanceId, SessionId, Snapshot, Subject, TrustEpoch, UserId, VerifiedIdentity};
 use crate::secret::SecretHash;
 use crate::storage::table::Record;
 
@@ -45,14 +45,27 @@ impl Record for Session {
 }
 
 /// What a session opened at a client.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Opened {
     /// The relying party.
     pub relying_party: InstanceName,
     /// The user as it knows him.
     pub subject: Subject,
+    /// The name by which it knows him; none if a broker of the first release wrote this, or it is told none.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The life of the trust edge that it was entered by.
+    #[serde(default)]
+    pub trust: TrustEpoch,
     /// When it was entered first.
     pub since: Timestamp,
+}
+
+impl Opened {
+    /// Whether the relying party accepts this home's users no more, or does so anew.
+    pub(super) fn is_closed(&self, home: &InstanceName, snapshot: &Snapshot) -> bool {
+        snapshot.edge(&self.relying_party, home).is_none_or(|edge| edge.epoch != self.trust)
+    }
 }
 
 /// That a session is a user's: under both.

@@ -5,6 +5,7 @@ mod recovery;
 mod registration;
 mod renewal;
 mod standing;
+mod upstream;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,7 +22,7 @@ use crate::authority::CaStep;
 use crate::clock::{Clock, ManualClock};
 use crate::keys::SigningAlgorithm;
 use crate::registry::{
-    ClientAuthMethod, ConsentPolicy, LogoutAddresses, QuarantineCause, RecoveryPolicy, SigningKeyChoice, TrustEdge,
+    AccountKey, ClientAuthMethod, LogoutAddresses, QuarantineCause, RecoveryPolicy, SigningKeyChoice, TrustEdge,
     TrustEdgeId,
 };
 use crate::storage::Store;
@@ -134,6 +135,7 @@ fn profile(name: &str) -> Profile {
         auth_method: ClientAuthMethod::ClientSecretBasic,
         id_token_alg: SigningAlgorithm::Rs256,
         pkce: false,
+        account_key: AccountKey::Subject,
         client_key: None,
         logout: LogoutAddresses::default(),
         initiate_login: None,

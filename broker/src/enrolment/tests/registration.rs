@@ -106,13 +106,7 @@ async fn closing_takes_clients_and_trust_edges_with_it() {
     let token = world.open("shop").await.unwrap();
     let clients = [world.register("shop", &token).await.unwrap(), world.register("shop", &token).await.unwrap()];
     let id = TrustEdgeId { relying_party: "shop".parse().unwrap(), home: "alpha".parse().unwrap() };
-    let edge = TrustEdge {
-        id: id.clone(),
-        email_domains: Vec::new(),
-        consent: ConsentPolicy::Always,
-        api_access: false,
-        updated_at: world.now(),
-    };
+    let edge = TrustEdge::new(id.clone(), world.now()).unwrap();
     world.registry.allow_trust(edge).await.unwrap();
     let closed = world.enrolment.close_registration(&id.relying_party).await.unwrap();
     assert_eq!(closed, Closed { clients: 2 });

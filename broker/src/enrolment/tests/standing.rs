@@ -47,17 +47,7 @@ async fn an_evicted_instance_leaves_nothing_behind() {
     }
     for (relying_party, home) in [("alpha", "beta"), ("beta", "alpha"), ("beta", "gamma")] {
         let id = TrustEdgeId { relying_party: relying_party.parse().unwrap(), home: home.parse().unwrap() };
-        world
-            .registry
-            .allow_trust(TrustEdge {
-                id,
-                email_domains: Vec::new(),
-                consent: ConsentPolicy::None,
-                api_access: false,
-                updated_at: START,
-            })
-            .await
-            .unwrap();
+        world.registry.allow_trust(TrustEdge::new(id, START).unwrap()).await.unwrap();
     }
     world.token("alpha", true).await;
     let id = world.instance("alpha").id;

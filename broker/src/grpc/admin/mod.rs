@@ -1,9 +1,13 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
-//! what concerns clients, in `registration`; sessions and logouts, in `session`.
+//! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
+//! edges, in `trust` and `explain`.
 
+mod explain;
 mod registration;
 mod rotation;
 mod session;
+mod trust;
+mod upstream;
 mod wire;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,16 +23,16 @@ use tonic::{Request, Response, Status};
 
 use crate::authority::{Authority, CaState};
 use crate::clock::{Clock, Timestamp};
+use crate::config::Issuer;
 use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
 use crate::fleet::Fleet;
 use crate::grpc::Services;
 use crate::grpc::authorization::OpsUser;
 use crate::grpc::status::{self, Reason};
 use crate::grpc::users::Users;
-use crate::registry::{
-    ConsentPolicy, EmailDomain, Instance, RecoveryPolicyError, Registry, SigningKeyChoice, TrustEdge, TrustEdgeId,
-};
+use crate::registry::{Instance, RecoveryPolicyError, Registry, SigningKeyChoice};
 use crate::rotation::{Rotations, StoredRotation};
+use crate::upstream::Upstreams;
 use rotation::Order;
 
 /// How long a join token lives if nobody says otherwise.
@@ -46,6 +50,8 @@ pub(super) struct Service {
     registry: Registry,
     rotations: Arc<Rotations>,
     users: Users,
+    upstreams: Upstreams,
+    issuer: Issuer,
     clock: Clock,
 }
 
@@ -58,6 +64,8 @@ impl Service {
             registry: services.registry.clone(),
             rotations: services.rotations.clone(),
             users: Users::new(services),
+            upstreams: services.upstreams.clone(),
+            issuer: services.issuer.clone(),
             clock: services.clock.clone(),
         }
     }
@@ -70,8 +78,8 @@ impl Service {
 
     fn find(&self, name: &InstanceName) -> Result<v1::Instance, Status> {
         let snapshot = self.registry.snapshot();
-        let found = snapshot.instance(name).map(|instance| self.instance(instance));
-        found.ok_or_else(|| status::refused(Reason::InstanceUnknown))
+        let found = snapshot.instance(name).ok_or_else(|| status::refused(Reason::InstanceUnknown))?;
+        Ok(v1::Instance { trust_problems: trust::problems(found, &snapshot), ..self.instance(found) })
     }
 
     /// How many instances hold a good certificate of which CA.
@@ -170,64 +178,52 @@ impl AdminService for Service {
         request: Request<v1::AllowTrustRequest>,
     ) -> Result<Response<v1::AllowTrustResponse>, Status> {
         let wanted = request.into_inner().trust_edge.unwrap_or_default();
-        let domains = wanted.email_domains.iter().map(|domain| domain.parse::<EmailDomain>());
-        let edge = TrustEdge {
-            id: TrustEdgeId { relying_party: name(&wanted.relying_party)?, home: name(&wanted.home)? },
-            email_domains: domains.collect::<Result<_, _>>().map_err(|error| status::invalid(&error))?,
-            consent: match wanted.consent() {
-                v1::ConsentPolicy::Unspecified | v1::ConsentPolicy::None => ConsentPolicy::None,
-                v1::ConsentPolicy::FirstTime => ConsentPolicy::FirstTime,
-                v1::ConsentPolicy::Always => ConsentPolicy::Always,
-            },
-            api_access: wanted.api_access,
-            updated_at: self.clock.now(),
-        };
-        let edge = self.registry.allow_trust(edge).await.map_err(|error| status::trust(&error))?;
-        Ok(Response::new(v1::AllowTrustResponse { trust_edge: Some(wire::trust_edge(&edge)) }))
+        Ok(Response::new(v1::AllowTrustResponse { trust_edge: Some(self.allow(&wanted).await?) }))
     }
 
-    async fn deny_trust(&self, _: Request<v1::DenyTrustRequest>) -> Result<Response<v1::DenyTrustResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn deny_trust(
+        &self,
+        request: Request<v1::DenyTrustRequest>,
+    ) -> Result<Response<v1::DenyTrustResponse>, Status> {
+        self.deny(&request.into_inner()).await?;
+        Ok(Response::new(v1::DenyTrustResponse {}))
     }
 
     async fn explain_trust(
         &self,
-        _: Request<v1::ExplainTrustRequest>,
+        request: Request<v1::ExplainTrustRequest>,
     ) -> Result<Response<v1::ExplainTrustResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        Ok(Response::new(self.explain(&request.into_inner()).await?))
     }
 
     async fn put_upstream(
         &self,
-        _: Request<v1::PutUpstreamRequest>,
+        request: Request<v1::PutUpstreamRequest>,
     ) -> Result<Response<v1::PutUpstreamResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        self.put(request.into_inner()).await.map(Response::new)
     }
 
     async fn list_upstreams(
         &self,
-        _: Request<v1::ListUpstreamsRequest>,
+        request: Request<v1::ListUpstreamsRequest>,
     ) -> Result<Response<v1::ListUpstreamsResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        Ok(Response::new(self.list_of_upstreams(&request.into_inner())))
     }
 
     async fn remove_upstream(
         &self,
-        _: Request<v1::RemoveUpstreamRequest>,
+        request: Request<v1::RemoveUpstreamRequest>,
     ) -> Result<Response<v1::RemoveUpstreamResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        let name = name(&request.into_inner().name)?;
+        self.enrolment.remove_upstream(&name).await.map_err(|error| status::enrolment(&error))?;
+        Ok(Response::new(v1::RemoveUpstreamResponse {}))
     }
 
     async fn list_trust_edges(
         &self,
         request: Request<v1::ListTrustEdgesRequest>,
     ) -> Result<Response<v1::ListTrustEdgesResponse>, Status> {
-        let request = request.into_inner();
-        let snapshot = self.registry.snapshot();
-        let mut all: Vec<_> = snapshot.edges().map(|edge| (edge.id.key(), wire::trust_edge(edge))).collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        let (trust_edges, next_page_token) = page(all, request.page_size, &request.page_token);
-        Ok(Response::new(v1::ListTrustEdgesResponse { trust_edges, next_page_token }))
+        Ok(Response::new(self.trust_edges(&request.into_inner())))
     }
 
     async fn quarantine_instance(

@@ -11,7 +11,9 @@ use crate::grpc::admin::{Service, name, page};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_time;
 use crate::keys::SigningAlgorithm;
-use crate::registry::{Client, ClientPolicyChange, GrantType, Registration, SecurityProfile, Snapshot, SubjectType};
+use crate::registry::{
+    AccountKey, Client, ClientPolicyChange, GrantType, Registration, SecurityProfile, Snapshot, SubjectType,
+};
 
 /// How long an initial access token lives if nobody says otherwise.
 const LIFETIME: Duration = Duration::from_secs(60 * 60);
@@ -106,6 +108,7 @@ fn client(client: Client<'_>) -> v1::Client {
         subject_type: Some(if policy.subject_type == SubjectType::Public { PUBLIC } else { PAIRWISE }.to_owned()),
         id_token_alg: Some(party.id_token_alg.as_str().to_owned()),
         claims_in_id_token: Some(policy.claims_in_id_token),
+        account_key: Some(policy.account_key.as_str().to_owned()),
     };
     v1::Client {
         client_id: party.client_id.to_string(),
@@ -134,6 +137,7 @@ fn change(wanted: v1::ClientPolicy) -> Result<ClientPolicyChange, Status> {
         PAIRWISE => Ok(true),
         _ => Err(invalid("subject_type")),
     });
+    let account_key = wanted.account_key.map(|key| AccountKey::named(&key).ok_or_else(|| invalid("account_key")));
     let id_token_alg = wanted.id_token_alg.map(|alg| {
         let known = [SigningAlgorithm::Rs256, SigningAlgorithm::Es256].into_iter().find(|known| known.as_str() == alg);
         known.ok_or_else(|| invalid("id_token_alg"))
@@ -147,5 +151,6 @@ fn change(wanted: v1::ClientPolicy) -> Result<ClientPolicyChange, Status> {
         pairwise: pairwise.transpose()?,
         id_token_alg: id_token_alg.transpose()?,
         claims_in_id_token: wanted.claims_in_id_token,
+        account_key: account_key.transpose()?,
     })
 }

@@ -8,7 +8,7 @@ use crate::authority::ListedCa;
 use crate::clock::Timestamp;
 use crate::enrolment::{JoinTokenState, ListedJoinToken};
 use crate::grpc::wire_time;
-use crate::registry::{ConsentPolicy, Instance, InstanceState, Sighting, SigningKeyChoice, TrustEdge};
+use crate::registry::{Instance, InstanceState, Sighting, SigningKeyChoice};
 
 /// An instance, and what was last heard of its agent.
 pub(super) fn instance(instance: &Instance, seen: Option<Sighting>) -> v1::Instance {
@@ -38,6 +38,7 @@ pub(super) fn instance(instance: &Instance, seen: Option<Sighting>) -> v1::Insta
         quarantine_reason,
         certificate_generation: instance.certificate.generation,
         policy: Some(policy),
+        account_key: party.map(|party| party.policy.account_key.as_str().to_owned()).unwrap_or_default(),
         ..v1::Instance::default()
     };
     if let Some(seen) = seen {
@@ -73,25 +74,6 @@ pub(super) fn join_token(listed: &ListedJoinToken, now: Timestamp) -> v1::JoinTo
         state: state.into(),
         creator: token.creator.clone(),
         note: token.note.clone(),
-    }
-}
-
-/// A trust edge.
-pub(super) fn trust_edge(edge: &TrustEdge) -> v1::TrustEdge {
-    v1::TrustEdge {
-        username_template: String::new(),
-        groups: Vec::new(),
-        relying_party: edge.id.relying_party.to_string(),
-        home: edge.id.home.to_string(),
-        email_domains: edge.email_domains.iter().map(ToString::to_string).collect(),
-        update_time: Some(wire_time(edge.updated_at)),
-        consent: match edge.consent {
-            ConsentPolicy::None => v1::ConsentPolicy::None,
-            ConsentPolicy::FirstTime => v1::ConsentPolicy::FirstTime,
-            ConsentPolicy::Always => v1::ConsentPolicy::Always,
-        }
-        .into(),
-        api_access: edge.api_access,
     }
 }
 

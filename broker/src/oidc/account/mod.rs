@@ -98,12 +98,12 @@ impl Provider {
             // Whoever writes an id into the address learns of his own logouts only.
             logouts.extend(logout.filter(|logout| logout.user == own.session.user));
         }
-        let home = snapshot.instance(&own.session.home);
+        let home = snapshot.home(&own.session.home);
         let page = AccountPage {
             name: own.session.identity.name.clone(),
             username: own.session.identity.username.clone(),
-            home: home.map_or_else(|| own.session.home.to_string(), |home| home.display_name.clone()),
-            home_host: home.map(|home| host(&home.public_url)).unwrap_or_default(),
+            home: home.map_or_else(|| own.session.home.to_string(), |home| home.display_name.to_owned()),
+            home_host: home.map(|home| host(&home.public_url())).unwrap_or_default(),
             action: path::ACCOUNT,
             form_token: token.as_str().to_owned(),
             sessions: rows.collect(),

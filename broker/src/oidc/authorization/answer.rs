@@ -11,7 +11,10 @@ use crate::oidc::authorization::{Next, Onward};
 use crate::oidc::error::{self, BrowserError, OAuthError};
 use crate::oidc::request::{self, Callback};
 use crate::oidc::response;
-use crate::registry::{Client, ClientId, InstanceId, SessionId, Snapshot, Subject, UserId, VerifiedIdentity};
+use crate::registry::{
+    Claims, Client, ClientId, InstanceId, Person as Described, ReleaseTerms, SessionId, Snapshot, Subject, TrustEpoch,
+    UserId, VerifiedIdentity,
+};
 use crate::sessions::Opened;
 use crate::storage::Write;
 use crate::web::FormPostPage;
@@ -23,12 +26,19 @@ pub(super) struct Person<'a> {
     pub(super) user: UserId,
     pub(super) session: SessionId,
     pub(super) subject: Subject,
+    pub(super) trust: TrustEpoch,
 }
 
 /// What a session notes of the client that is entered.
-pub(super) fn opened(request: &AuthorizationRequest, subject: &Subject, now: Timestamp) -> (ClientId, Opened) {
-    let opened = Opened { relying_party: request.relying_party.clone(), subject: subject.clone(), since: now };
-    (request.client_id.clone(), opened)
+pub(super) fn opened(
+    request: &AuthorizationRequest,
+    who: Described<'_>,
+    terms: ReleaseTerms<'_>,
+    now: Timestamp,
+) -> (ClientId, Opened) {
+    let username = Claims::username(who, terms);
+    let (relying_party, subject) = (request.relying_party.clone(), who.subject.clone());
+    (request.client_id.clone(), Opened { relying_party, subject, username, trust: terms.edge.epoch, since: now })
 }
 
 /// The client of a request, if it still has the callback that the answer goes to.
@@ -120,7 +130,7 @@ impl Provider {
 
 /// What the relying party holds from now on. Whether the user agrees, or ops have answered for it, is settled.
 fn grant(request: &AuthorizationRequest, person: Person<'_>) -> Grant {
-    let Person { home: (home, home_id), identity, user, session, subject } = person;
+    let Person { home: (home, home_id), identity, user, session, subject, trust } = person;
     Grant {
         client_id: request.client_id.clone(),
         relying_party: request.relying_party.clone(),
@@ -129,6 +139,7 @@ fn grant(request: &AuthorizationRequest, person: Person<'_>) -> Grant {
         user,
         subject,
         session,
+        trust,
         offline: None,
         scopes: request.scopes.clone(),
         claims: request.claims.clone(),

@@ -22,7 +22,7 @@ use crate::oidc::error::BrowserError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
-use crate::registry::{Asked, Claims, Client, Person as Described, Scope, Snapshot, Subject};
+use crate::registry::{Asked, Claims, Client, Person as Described, ReleaseTerms, Scope, Snapshot, Subject};
 use crate::sessions::FoundSession;
 use crate::storage::StoreError;
 use crate::web::{ConsentPage, Visitor};
@@ -120,18 +120,18 @@ impl Provider {
             let (transaction, session) = (&asking.question.transaction, &asking.found.session);
             let request = &transaction.request;
             let vouching = snapshot.vouching(&request.relying_party, &session.home, session.home_id);
-            let refusal = match meets_demands(request, &session.identity, &asking.subject) {
-                _ if vouching.is_none() => Some(Refusal::HomeNotAccepted),
-                Err(refusal) => Some(refusal),
-                Ok(()) => None,
+            let judged = match (vouching, meets_demands(request, &session.identity, &asking.subject)) {
+                (None, _) => Err(Refusal::HomeNotAccepted),
+                (Some(_), Err(refusal)) => Err(refusal),
+                (Some((_, edge)), Ok(())) => Ok(ReleaseTerms { edge, policy: &client.relying_party.policy }),
             };
-            let ended = match (refusal, answer) {
-                (Some(refusal), _) => self.refuse(request, refusal, Vec::new()).await,
-                (None, Answer::Refuse) => self.refuse(request, Refusal::ConsentRefused, Vec::new()).await,
-                (None, Answer::Nothing) if !asking.is_answered() => {
+            let ended = match (judged, answer) {
+                (Err(refusal), _) => self.refuse(request, refusal, Vec::new()).await,
+                (Ok(_), Answer::Refuse) => self.refuse(request, Refusal::ConsentRefused, Vec::new()).await,
+                (Ok(_), Answer::Nothing) if !asking.is_answered() => {
                     return Ok(self.consent_page(&asking, client, &snapshot)?.into());
                 }
-                (None, Answer::Agree | Answer::Nothing) => self.agree(asking, now).await,
+                (Ok(terms), Answer::Agree | Answer::Nothing) => self.agree(asking, terms, now).await,
             };
             match ended {
                 // Another tab used the session, or answered: look again.
@@ -167,7 +167,7 @@ impl Provider {
     }
 
     /// Ends the login with the user's yes, which is written with it.
-    async fn agree(&self, asking: Asking<'_>, now: Timestamp) -> Result<Next, BrowserError> {
+    async fn agree(&self, asking: Asking<'_>, terms: ReleaseTerms<'_>, now: Timestamp) -> Result<Next, BrowserError> {
         let answered = asking.is_answered();
         let Asking { question: Question { transaction, session: id }, found, subject, earlier, .. } = asking;
         let (request, session) = (&transaction.request, found.session.clone());
@@ -176,9 +176,11 @@ impl Provider {
         if !answered {
             writes.push(self.consents.give(&session.user, request, transaction.id, earlier, now)?);
         }
-        writes.extend(self.sessions.enter(found, opened(request, &subject, now), now)?);
+        let who = Described { identity: &session.identity, subject: &subject };
+        writes.extend(self.sessions.enter(found, opened(request, who, terms, now), now)?);
         let home = (&session.home, session.home_id);
-        let person = Person { home, identity: &session.identity, user: session.user, session: id, subject };
+        let (identity, user, trust) = (&session.identity, session.user, terms.edge.epoch);
+        let person = Person { home, identity, user, session: id, subject, trust };
         self.give(request, person, writes, now).await
     }
 
@@ -189,6 +191,7 @@ impl Provider {
         let (home, edge) = vouching.ok_or(LoginError::HomeNotAccepted)?;
         let person = Described { identity: &session.identity, subject: &asking.subject };
         let asked = Asked { scopes: &request.scopes, claims: &request.claims };
+        let terms = ReleaseTerms { edge, policy: &client.relying_party.policy };
         let apis = request.resources.iter().map(|resource| released::api(resource, snapshot));
         let (callback, device) = match &request.reply {
             Reply::Callback { redirect_uri, .. } => (redirect_uri.as_str(), false),
@@ -201,9 +204,9 @@ impl Provider {
             self_registered: !client.enrolled,
             device,
             username: session.identity.username.clone(),
-            home: home.display_name.clone(),
-            home_host: host(&home.public_url),
-            released: released::lines(&Claims::in_all(person, edge, asked)),
+            home: home.display_name.to_owned(),
+            home_host: host(&home.public_url()),
+            released: released::lines(&Claims::in_all(person, terms, asked)),
             offline: request.scopes.has(Scope::OfflineAccess),
             apis: apis.collect(),
             policy: client.relying_party.pages.policy.clone(),

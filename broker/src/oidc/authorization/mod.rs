@@ -4,7 +4,8 @@
 //! the home has spoken, [`Provider::answer_question`] when the user was asked for consent. Each of them can be the end:
 //! `answer.rs` makes it in one commit.
 //!
-//! The endpoints are in the order of that way `par.rs`, `authorize.rs`, `choice.rs`, `comeback.rs` and `consent.rs`.
+//! The endpoints are in the order of that way `par.rs`, `authorize.rs`, `choice.rs`, `provider.rs`, `comeback.rs` and
+//! `consent.rs`.
 
 mod answer;
 pub(super) mod authorize;
@@ -13,6 +14,7 @@ pub(super) mod comeback;
 pub(super) mod consent;
 mod device;
 pub(super) mod par;
+pub(super) mod provider;
 mod released;
 
 use homeward_certs::identity::InstanceName;
@@ -27,11 +29,11 @@ use crate::oidc::error::{self, BrowserError};
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::{self, CallbackError, Channel, Refused};
 use crate::oidc::{Provider, path};
-use crate::registry::{Client, ConsentPolicy, SessionId, Snapshot, UserId};
+use crate::registry::{Client, ConsentPolicy, Person as Described, ReleaseTerms, SessionId, Snapshot, UserId};
 use crate::secret::{OpaqueSecret, SecretHash};
 use crate::sessions::{FoundSession, Vouched};
 use crate::storage::StoreError;
-use crate::web::{ConsentPage, FormPostPage, PickerPage, Visitor};
+use crate::web::{ConsentPage, FormPostPage, PickerPage, UpstreamCookie, Visitor};
 
 use answer::{Person, opened};
 
@@ -67,6 +69,8 @@ pub(super) struct NewCookies {
     pub(super) session: Option<String>,
     /// The home that was chosen.
     pub(super) home: Option<InstanceName>,
+    /// Of logins that go to identity providers, or come back.
+    pub(super) upstreams: Vec<UpstreamCookie>,
 }
 
 impl From<Onward> for Next {
@@ -145,9 +149,7 @@ impl Provider {
             info!(transaction = %transaction.id, relying_party = %request.relying_party, ?step, "next step of a login");
             let ended = match (step, found) {
                 (Step::ChooseHome, _) => return Ok(self.ask(transaction, visitor, snapshot)?.into()),
-                (Step::GoHome(home), _) => {
-                    return Ok(Onward::Address(self.login.ticket_address(transaction, &home)?).into());
-                }
+                (Step::GoHome(home), _) => return self.go_home(transaction, &home, visitor, now).await,
                 (Step::AskConsent, Some((found, _))) => {
                     return Ok(self.question(transaction.clone(), found.id)?.into());
                 }
@@ -191,15 +193,12 @@ impl Provider {
         let home: InstanceName =
             field("home")?.and_then(|name| name.parse().ok()).ok_or(LoginError::HomeNotAccepted)?;
         info!(transaction = %transaction.id, %home, "the user chose a home");
-        match self.login.ticket_address(&transaction, &home) {
-            Ok(to) => {
-                let cookies = NewCookies { home: Some(home), ..NewCookies::default() };
-                Ok(Next { onward: Onward::Address(to), cookies })
-            }
-            // It went away while the user was reading: the picker says so.
-            Err(LoginError::HomeNotReady) => Ok(self.ask(&transaction, visitor, &self.registry.snapshot())?.into()),
-            Err(error) => Err(error.into()),
+        // If it went away while the user was reading, the picker says so.
+        let mut next = self.go_home(&transaction, &home, visitor, now).await?;
+        if matches!(next.onward, Onward::Address(_)) {
+            next.cookies.home = Some(home);
         }
+        Ok(next)
     }
 
     /// Ends a login with what the home said, or asks the user for consent. All that comes of it is one commit.
@@ -238,12 +237,12 @@ impl Provider {
         let judged = match snapshot.vouching(&request.relying_party, &home, id) {
             Some((_, edge)) => {
                 judge(request, outcome, |who| self.subjects.subject_for(subject_type, id, &who.home_user_id))
-                    .map(|(identity, subject)| (identity, subject, edge.consent))
+                    .map(|(identity, subject)| (identity, subject, edge))
             }
             None => Err(Refusal::HomeNotAccepted),
         };
-        let mut writes = vec![finish];
-        let (identity, subject, consent) = match judged {
+        let mut writes = finish;
+        let (identity, subject, edge) = match judged {
             Ok(judged) => judged,
             Err(refusal) => {
                 info!(transaction = %transaction.id, ?refusal, "the home's answer is no login");
@@ -251,19 +250,22 @@ impl Provider {
             }
         };
         let user = self.subjects.user(id, &identity.home_user_id);
-        let agreement = self.agreement(request, &user, consent).await?;
+        let agreement = self.agreement(request, &user, edge.consent).await?;
         let current = match &visitor.session {
             Some(cookie) => self.sessions.find(cookie, now).await?,
             None => None,
         };
         let vouched = Vouched { home: home.clone(), home_id: id, user: user.clone(), identity: identity.clone() };
         // A client that learns nothing yet was not entered: no logout is ever told to it.
-        let entered = (agreement == Agreement::Given).then(|| opened(request, &subject, now));
+        let terms = ReleaseTerms { edge, policy: &client.relying_party.policy };
+        let who = Described { identity: &identity, subject: &subject };
+        let entered = (agreement == Agreement::Given).then(|| opened(request, who, terms, now));
         let begun = self.sessions.begin(current, vouched, entered, now)?;
         writes.extend(begun.writes);
         let mut next = match agreement {
             Agreement::Given => {
-                let person = Person { home: (&home, id), identity: &identity, user, session: begun.id, subject };
+                let (home, session, trust) = ((&home, id), begun.id, edge.epoch);
+                let person = Person { home, identity: &identity, user, session, subject, trust };
                 self.give(request, person, writes, now).await?
             }
             Agreement::Wanted => {
@@ -310,16 +312,19 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
         let session = found.session.clone();
-        if snapshot.vouching(&request.relying_party, &session.home, session.home_id).is_none() {
-            return Err(LoginError::HomeNotAccepted.into());
-        }
-        let entered = opened(request, &subject, now);
+        let vouching = snapshot.vouching(&request.relying_party, &session.home, session.home_id);
+        let (_, edge) = vouching.ok_or(LoginError::HomeNotAccepted)?;
+        let client = self.check_callback(request, snapshot)?;
+        let terms = ReleaseTerms { edge, policy: &client.relying_party.policy };
+        let who = Described { identity: &session.identity, subject: &subject };
+        let entered = opened(request, who, terms, now);
         let person = Person {
             home: (&session.home, session.home_id),
             identity: &session.identity,
             user: session.user.clone(),
             session: found.id.clone(),
             subject,
+            trust: edge.epoch,
         };
         let writes = self.sessions.enter(found, entered, now)?;
         self.give(request, person, writes.into_iter().collect(), now).await

@@ -143,7 +143,7 @@ fn confirmation(
     snapshot: &Snapshot,
 ) -> SignOutPage {
     let session = &found.session;
-    let home = snapshot.instance(&session.home).map_or(session.home.as_str(), |home| home.display_name.as_str());
+    let home = snapshot.home(&session.home).map_or(session.home.as_str(), |home| home.display_name);
     let asks = back.as_ref().and_then(|back| snapshot.client(back.client.as_str()));
     SignOutPage {
         user: session.identity.username.clone(),

@@ -151,7 +151,7 @@ impl Provider {
         let metadata = ClientMetadata::read(object, AddressRules::new(&self.issuer))?;
         let snapshot = self.registry.snapshot();
         if let Some(alike) = metadata.name.as_deref().and_then(|name| snapshot.look_alike(name)) {
-            info!(instance = %alike.name, "a client's name looks like this instance's");
+            info!(instance = %alike, "a client's name looks like this instance's");
             return Err(MetadataError::Member("client_name", Fault::LookAlike));
         }
         if let Some(uri) = &metadata.sector_identifier_uri {

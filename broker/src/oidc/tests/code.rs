@@ -139,7 +139,10 @@ async fn a_code_dies_with_the_trust_it_rests_on() {
     let code = world.sign_in(&mut Browser::default(), &[]).await;
     world.deny("beta", "alpha").await;
     world.redeem(&code, &[]).await.assert_token_error(400, "invalid_grant");
+    // What died with one edge does not come back with another.
     world.allow("beta", "alpha").await;
+    world.redeem(&code, &[]).await.assert_token_error(400, "invalid_grant");
+    let code = world.sign_in(&mut Browser::default(), &[]).await;
     let token = world.redeem(&code, &[]).await.json()["access_token"].as_str().unwrap().to_owned();
     let code = world.sign_in(&mut Browser::default(), &[]).await;
     world.quarantine("alpha").await;

@@ -131,7 +131,10 @@ async fn what_its_user_agreed_to_a_device_gets_once() {
     assert_eq!((answer.status.as_u16(), answer.header("cache-control")), (200, "no-store"), "{}", answer.text());
     let tokens = answer.json();
     let id_token = claims(tokens["id_token"].as_str().unwrap());
-    assert_eq!((&id_token["aud"], &id_token["preferred_username"]), (&json!(world.client_id("beta")), &json!("alice")));
+    assert_eq!(
+        (&id_token["aud"], &id_token["preferred_username"]),
+        (&json!(world.client_id("beta")), &json!("alice@alpha"))
+    );
     assert_eq!(id_token["sid"], browser.session().unwrap().split_once('.').unwrap().0);
     let token = tokens["access_token"].as_str().unwrap();
     assert_eq!(world.userinfo(token).await.status.as_u16(), 200);

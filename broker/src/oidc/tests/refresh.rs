@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::grants::{CodeBinding, Grant};
 use crate::oidc::tests::world::{Answer, Browser, CALLBACK, CHALLENGE, World, alice, claims};
-use crate::registry::{ClientAuthMethod, GrantType, SecurityProfile, UserId};
+use crate::registry::{ClientAuthMethod, GrantType, GroupMap, SecurityProfile, UserId};
 
 /// As the world has them.
 const IDLE: Duration = Duration::from_secs(30 * 86_400);
@@ -59,6 +59,7 @@ pub(super) fn text(tokens: &Value, name: &str) -> String {
 #[tokio::test]
 async fn a_code_is_short_whoever_the_user_is() {
     let world = World::new().await;
+    world.change_edge("beta", "alpha", |edge| edge.groups = GroupMap::everything()).await;
     let mut browser = Browser::default();
     let portal = world.authorize(&mut browser, &[("scope", "openid groups offline_access")]).await.location();
     let mut identity = alice(world.time.now());
@@ -201,7 +202,10 @@ async fn refresh_tokens_end_with_the_trust_they_rest_on() {
     let token = text(&world.offline_tokens().await, "refresh_token");
     world.deny("beta", "alpha").await;
     world.refresh(&token, &[]).await.assert_token_error(400, "invalid_grant");
+    // What died with one edge does not come back with another.
     world.allow("beta", "alpha").await;
+    world.refresh(&token, &[]).await.assert_token_error(400, "invalid_grant");
+    let token = text(&world.offline_tokens().await, "refresh_token");
     world.quarantine("alpha").await;
     world.refresh(&token, &[]).await.assert_token_error(400, "invalid_grant");
     world.change("alpha", |alpha| alpha.state = crate::registry::InstanceState::Confirmed).await;

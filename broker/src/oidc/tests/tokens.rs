@@ -34,7 +34,7 @@ async fn an_id_token_says_what_it_must() {
     assert_eq!(claims["aud"], world.client_id("beta"));
     assert_eq!((&claims["nonce"], &claims["iat"]), (&json!("nonce"), &json!(NOW)));
     assert_eq!((&claims["exp"], &claims["auth_time"]), (&json!(NOW + Duration::from_secs(600)), &json!(NOW)));
-    assert_eq!((&claims["amr"], &claims["preferred_username"]), (&json!(["pwd"]), &json!("alice")));
+    assert_eq!((&claims["amr"], &claims["preferred_username"]), (&json!(["pwd"]), &json!("alice@alpha")));
     assert_eq!((&claims["email"], &claims["email_verified"]), (&json!("alice@alpha.example"), &json!(true)));
     assert_eq!((&claims["homeward_name"], &claims["groups"]), (&json!("alice@alpha"), &json!(["staff"])));
     assert!(claims.get("azp").is_none());

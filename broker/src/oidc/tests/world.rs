@@ -27,14 +27,15 @@ use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
 use crate::oidc::{Foundations, Provider, Publication, router};
 use crate::outbound::{self, Outbound};
 use crate::registry::{
-    self, AssertedIdentity, ClientAuthMethod, ClientPolicy, ClientSecret, ConsentPolicy, GrantType, Instance,
-    InstanceId, InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
+    self, AssertedIdentity, ClientAuthMethod, ClientPolicy, ClientSecret, GrantType, GroupMap, Instance, InstanceId,
+    InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::sessions::{Session, Sessions};
 use crate::storage::sled::SledStore;
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store};
+use crate::upstream::Upstreams;
 use crate::web::Boundary;
 
 pub(super) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -102,10 +103,12 @@ impl World {
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
         let sessions = Sessions::new(store.clone(), &LIFETIMES);
+        let outbound = Outbound::new(outbound, registry.clone(), time.clone()).unwrap();
         let foundations = Foundations {
             store,
             kek: kek.clone(),
-            outbound: Outbound::new(outbound, registry.clone(), time.clone()).unwrap(),
+            upstreams: Upstreams::new(kek.clone(), registry.clone(), outbound.clone(), issuer.clone()),
+            outbound,
             registry: registry.clone(),
             liveness: liveness.clone(),
             keys: keys.clone(),
@@ -173,8 +176,11 @@ impl World {
     pub(super) async fn allow_with(&self, relying_party: &str, home: &str, change: impl FnOnce(&mut TrustEdge)) {
         let id = TrustEdgeId { relying_party: relying_party.parse().unwrap(), home: home.parse().unwrap() };
         let email_domains = vec![format!("{home}.example").parse().unwrap()];
-        let mut edge =
-            TrustEdge { id, email_domains, consent: ConsentPolicy::None, api_access: false, updated_at: NOW };
+        let groups = GroupMap::of(["staff=staff".parse().unwrap()]).unwrap();
+        let mut edge = TrustEdge { email_domains, groups, ..TrustEdge::new(id, NOW).unwrap() };
+        if let Some(old) = self.registry.snapshot().edge(&edge.id.relying_party, &edge.id.home) {
+            edge.epoch = old.epoch;
+        }
         change(&mut edge);
         let write = self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap();
         self.registry.reached(self.store.commit(vec![write]).await.unwrap()).await.unwrap();

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::registry::{Subject, TrustEdge, VerifiedIdentity};
+use crate::registry::claims::username::with_piece;
+use crate::registry::{AccountKey, Person, ReleaseTerms, Subject};
 
 /// Members of an address (5.1.1).
 const ADDRESS: [&str; 6] = ["formatted", "street_address", "locality", "region", "postal_code", "country"];
@@ -38,21 +39,20 @@ pub(super) const ORDER: [&str; 21] = [
 ];
 
 /// The value of a claim, if the home has said anything of it that can be passed on.
-pub(super) fn value(name: &str, identity: &VerifiedIdentity, subject: &Subject, edge: &TrustEdge) -> Option<Value> {
+pub(super) fn value(name: &str, person: Person<'_>, terms: ReleaseTerms<'_>) -> Option<Value> {
+    let (Person { identity, subject }, edge) = (person, terms.edge);
     let text = |text: &str| (!text.is_empty()).then(|| Value::from(text));
     let said = |name: &str| identity.attributes.get(name).map(String::as_str).filter(|value| !value.is_empty());
     match name {
-        "preferred_username" => text(&identity.username),
+        "preferred_username" => username(person, terms).map(Value::from),
         "homeward_name" => Some(format!("{}@{}", safe_name(&identity.username, subject), edge.id.home).into()),
         "name" => text(&identity.name),
         "given_name" => text(&identity.given_name),
         "family_name" => text(&identity.family_name),
-        "email" => text(&identity.email),
+        "email" => email(person, terms).map(Value::from),
         // Only here does an address become verified: applications match accounts by it.
-        "email_verified" => {
-            text(&identity.email).map(|_| Value::from(identity.email_verified && edge.vouches_for(&identity.email)))
-        }
-        "groups" => Some(json!(identity.groups)),
+        "email_verified" => email(person, terms).map(|_| Value::from(has_own_email(person, terms))),
+        "groups" => edge.groups.claim(&identity.groups).map(|groups| json!(groups)),
         "address" => address(said),
         // No home is an authority for telephone numbers: what it says of one is its own word.
         "phone_number_verified" => said("phone_number").map(|_| Value::from(said(name) == Some("true"))),
@@ -65,6 +65,27 @@ pub(super) fn value(name: &str, identity: &VerifiedIdentity, subject: &Subject, 
         "middle_name" | "nickname" | "gender" | "zoneinfo" | "locale" | "phone_number" => said(name).map(Value::from),
         _ => None,
     }
+}
+
+/// The name of a user at the relying party. An application that finds accounts by it is told no name that is made of an
+/// address for which the home does not answer.
+pub(super) fn username(person: Person<'_>, terms: ReleaseTerms<'_>) -> Option<String> {
+    let ReleaseTerms { edge, policy } = terms;
+    let template = &edge.username_template;
+    let unsure = policy.account_key == AccountKey::Username && template.is_email() && !has_own_email(person, terms);
+    if unsure { None } else { template.name(person.identity, person.subject, &edge.id.home) }
+}
+
+/// The address that is told. An application that finds accounts by it gets only those that are verified by an authority:
+/// else whoever types somebody's address into his profile at home would get that account.
+fn email<'a>(person: Person<'a>, terms: ReleaseTerms<'_>) -> Option<&'a str> {
+    let told = terms.policy.account_key != AccountKey::Email || has_own_email(person, terms);
+    Some(person.identity.email.as_str()).filter(|email| told && !email.is_empty())
+}
+
+/// Whether the address is the user's by the word of a home that is an authority for it.
+fn has_own_email(Person { identity, .. }: Person<'_>, terms: ReleaseTerms<'_>) -> bool {
+    identity.email_verified && terms.edge.vouches_for(&identity.email)
 }
 
 fn address<'a>(said: impl Fn(&str) -> Option<&'a str>) -> Option<Value> {
@@ -86,7 +107,5 @@ fn safe_name(username: &str, subject: &Subject) -> String {
     if username.chars().all(safe) {
         return username.to_owned();
     }
-    let spelt: String = username.chars().map(|c| if safe(c) { c } else { '_' }).collect();
-    let piece: String = subject.to_string().chars().take(12).collect();
-    format!("{spelt}+{piece}")
+    with_piece(username.chars().map(|c| if safe(c) { c } else { '_' }), subject)
 }

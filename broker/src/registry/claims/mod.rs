@@ -7,8 +7,11 @@
 //! policy says so.
 
 mod attribute;
+mod group_map;
+mod mapping;
 mod request;
 mod scope;
+mod username;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,8 +20,11 @@ use serde_json::Value;
 
 use crate::registry::{ClientPolicy, Subject, TrustEdge, VerifiedIdentity};
 
+pub use group_map::{GroupMap, GroupMapError, GroupMapping};
+pub use mapping::ClaimMapping;
 pub use request::{ClaimsParameter, ClaimsParameterError, ClaimsRequest};
 pub use scope::{Scope, ScopeError, Scopes};
+pub use username::{UsernameTemplate, UsernameTemplateError};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +44,15 @@ pub struct Person<'a> {
     pub subject: &'a Subject,
 }
 
+/// On what terms a relying party learns of a home's users.
+#[derive(Clone, Copy, Debug)]
+pub struct ReleaseTerms<'a> {
+    /// What the home may vouch for, and what is told of it.
+    pub edge: &'a TrustEdge,
+    /// What the client is like.
+    pub policy: &'a ClientPolicy,
+}
+
 /// What a relying party learns.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Claims {
@@ -49,24 +64,29 @@ pub struct Claims {
 
 impl Claims {
     /// For userinfo: what the scopes stand for, and what was asked for there.
-    pub fn for_userinfo(person: Person<'_>, edge: &TrustEdge, asked: Asked<'_>) -> Self {
-        Self::release(person, edge, &(&of_scopes(asked.scopes) | &names(&asked.claims.userinfo)))
+    pub fn for_userinfo(person: Person<'_>, terms: ReleaseTerms<'_>, asked: Asked<'_>) -> Self {
+        Self::release(person, terms, &(&of_scopes(asked.scopes) | &names(&asked.claims.userinfo)))
     }
 
     /// For the ID token: what was asked for there, and all the rest for clients that look nowhere else.
-    pub fn for_id_token(person: Person<'_>, edge: &TrustEdge, asked: Asked<'_>, policy: &ClientPolicy) -> Self {
-        if policy.claims_in_id_token {
-            Self::in_all(person, edge, asked)
+    pub fn for_id_token(person: Person<'_>, terms: ReleaseTerms<'_>, asked: Asked<'_>) -> Self {
+        if terms.policy.claims_in_id_token {
+            Self::in_all(person, terms, asked)
         } else {
-            Self::release(person, edge, &names(&asked.claims.id_token))
+            Self::release(person, terms, &names(&asked.claims.id_token))
         }
     }
 
     /// All that the relying party learns, wherever: what users are asked to agree to.
-    pub fn in_all(person: Person<'_>, edge: &TrustEdge, asked: Asked<'_>) -> Self {
+    pub fn in_all(person: Person<'_>, terms: ReleaseTerms<'_>, asked: Asked<'_>) -> Self {
         let Asked { scopes, claims } = asked;
         let all = &(&of_scopes(scopes) | &names(&claims.userinfo)) | &names(&claims.id_token);
-        Self::release(person, edge, &all)
+        Self::release(person, terms, &all)
+    }
+
+    /// The name by which the relying party knows the user, if it is told one.
+    pub fn username(person: Person<'_>, terms: ReleaseTerms<'_>) -> Option<String> {
+        attribute::username(person, terms)
     }
 
     /// What was released, by name, in an order for people.
@@ -74,10 +94,10 @@ impl Claims {
         attribute::ORDER.into_iter().filter_map(|name| Some((name, self.released.get(name)?)))
     }
 
-    fn release(Person { identity, subject }: Person<'_>, edge: &TrustEdge, names: &BTreeSet<&str>) -> Self {
+    fn release(person: Person<'_>, terms: ReleaseTerms<'_>, names: &BTreeSet<&str>) -> Self {
         let known = attribute::ORDER.into_iter().filter(|name| names.contains(name));
-        let released = known.filter_map(|name| Some((name, attribute::value(name, identity, subject, edge)?)));
-        Self { sub: subject.clone(), released: released.collect() }
+        let released = known.filter_map(|name| Some((name, attribute::value(name, person, terms)?)));
+        Self { sub: person.subject.clone(), released: released.collect() }
     }
 }
 

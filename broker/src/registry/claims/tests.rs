@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use crate::clock::Timestamp;
 use crate::registry::claims::{Asked, Claims, ClaimsParameter, ClaimsRequest, Person};
 use crate::registry::{
-    AssertedIdentity, ClientPolicy, ConsentPolicy, Subject, TrustEdge, TrustEdgeId, VerifiedIdentity,
+    AccountKey, AssertedIdentity, ClientPolicy, GroupMap, ReleaseTerms, Subject, TrustEdge, TrustEdgeId,
+    VerifiedIdentity,
 };
 
 const SUB: &str = "s-u_b3456789abcdef";
@@ -30,12 +31,11 @@ fn alice(change: impl FnOnce(&mut AssertedIdentity)) -> VerifiedIdentity {
 }
 
 fn edge() -> TrustEdge {
+    let id = TrustEdgeId { relying_party: "beta".parse().unwrap(), home: "alpha".parse().unwrap() };
     TrustEdge {
-        id: TrustEdgeId { relying_party: "beta".parse().unwrap(), home: "alpha".parse().unwrap() },
         email_domains: vec!["alpha.example".parse().unwrap()],
-        consent: ConsentPolicy::None,
-        api_access: false,
-        updated_at: Timestamp::from_secs(0),
+        groups: GroupMap::of(["staff=staff".parse().unwrap()]).unwrap(),
+        ..TrustEdge::new(id, Timestamp::from_secs(0)).unwrap()
     }
 }
 
@@ -45,8 +45,9 @@ fn released(identity: &VerifiedIdentity, scope: &str, claims: &ClaimsRequest) ->
     let (person, scopes) = (Person { identity, subject: &subject }, scope.parse().unwrap());
     let asked = Asked { scopes: &scopes, claims };
     let policy = ClientPolicy { claims_in_id_token: false, ..ClientPolicy::default() };
-    let userinfo = Claims::for_userinfo(person, &edge(), asked);
-    let id_token = Claims::for_id_token(person, &edge(), asked, &policy);
+    let terms = ReleaseTerms { edge: &edge(), policy: &policy };
+    let userinfo = Claims::for_userinfo(person, terms, asked);
+    let id_token = Claims::for_id_token(person, terms, asked);
     (serde_json::to_value(userinfo).unwrap(), serde_json::to_value(id_token).unwrap())
 }
 
@@ -63,7 +64,7 @@ fn scopes_decide_what_is_released() {
         ("email openid", json!({"sub": SUB, "email": "alice@alpha.example", "email_verified": true})),
         (
             "openid profile address phone x",
-            json!({"sub": SUB, "preferred_username": "alice", "homeward_name": "alice@alpha",
+            json!({"sub": SUB, "preferred_username": "alice@alpha", "homeward_name": "alice@alpha",
                 "name": "Alice Archer", "given_name": "Alice", "groups": ["staff"]}),
         ),
     ] {
@@ -138,7 +139,8 @@ fn scopes_reach_the_id_token_only_where_the_policy_says_so() {
     let person = Person { identity: &identity, subject: &subject };
     let scopes = "openid email".parse().unwrap();
     let asked = Asked { scopes: &scopes, claims: &ClaimsRequest::default() };
-    let all = Claims::for_id_token(person, &edge(), asked, &ClientPolicy::default());
+    let terms = ReleaseTerms { edge: &edge(), policy: &ClientPolicy::default() };
+    let all = Claims::for_id_token(person, terms, asked);
     assert_eq!(
         serde_json::to_value(&all).unwrap(),
         json!({"sub": SUB, "email": "alice@alpha.example", "email_verified": true})
@@ -164,4 +166,38 @@ fn federation_names_never_collide() {
     assert_eq!(name("a b"), "a_b+s-u_b3456789@alpha");
     assert_eq!(name("alice@beta"), "alice_beta+s-u_b3456789@alpha");
     assert_eq!(name("a+b"), "a_b+s-u_b3456789@alpha");
+}
+
+/// What an application that goes by this is told under these terms.
+fn told(key: AccountKey, template: &str, change: impl FnOnce(&mut AssertedIdentity)) -> Value {
+    let subject: Subject = serde_json::from_value(json!(SUB)).unwrap();
+    let identity = alice(change);
+    let policy = ClientPolicy { account_key: key, ..ClientPolicy::default() };
+    let edge = TrustEdge { username_template: template.parse().unwrap(), ..edge() };
+    let terms = ReleaseTerms { edge: &edge, policy: &policy };
+    let scopes = "openid profile email".parse().unwrap();
+    let asked = Asked { scopes: &scopes, claims: &ClaimsRequest::default() };
+    serde_json::to_value(Claims::for_userinfo(Person { identity: &identity, subject: &subject }, terms, asked)).unwrap()
+}
+
+#[test]
+fn who_finds_accounts_by_email_is_told_only_what_an_authority_has_verified() {
+    let email = |key, email: &str, verified| {
+        let claims = told(key, "{username}", |i| (i.email, i.email_verified) = (email.into(), verified));
+        (claims["email"].as_str().map(str::to_owned), claims["email_verified"].as_bool())
+    };
+    let own = "alice@alpha.example";
+    let foreign = "admin@beta.example";
+    assert_eq!(email(AccountKey::Email, own, true), (Some(own.to_owned()), Some(true)));
+    assert_eq!(email(AccountKey::Email, own, false), (None, None));
+    assert_eq!(email(AccountKey::Email, foreign, true), (None, None));
+    assert_eq!(email(AccountKey::Subject, foreign, true), (Some(foreign.to_owned()), Some(false)));
+}
+
+#[test]
+fn who_finds_accounts_by_name_is_told_no_name_made_of_a_foreign_address() {
+    let name = |key, email: &str| told(key, "{email}", |i| i.email = email.into())["preferred_username"].clone();
+    assert_eq!(name(AccountKey::Username, "alice@alpha.example"), "alice@alpha.example");
+    assert_eq!(name(AccountKey::Username, "admin@beta.example"), Value::Null);
+    assert_eq!(name(AccountKey::Subject, "admin@beta.example"), "admin@beta.example");
 }

@@ -13,12 +13,14 @@ use tokio::sync::broadcast;
 
 use crate::clock::Timestamp;
 use crate::registry::{
-    ClientCredential, ClientId, ClientSecret, ConsentPolicy, Instance, InstanceId, InstanceState, QuarantineCause,
-    Registry, Touched, TrustEdge, TrustEdgeId,
+    AccountKey, AccountKeyConflict, ClientCredential, ClientId, ClientSecret, Instance, InstanceId, InstanceState,
+    QuarantineCause, Registry, Touched, TrustEdge, TrustEdgeId, TrustError,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::sled::SledStore;
 use crate::storage::{Expect, Revision, Store, Write};
+
+pub(crate) use super::upstream::tests::upstream;
 
 pub(crate) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 
@@ -92,7 +94,7 @@ impl World {
     pub(crate) async fn allow(&self, relying_party: &str, home: &str, domains: &[&str]) {
         let id = TrustEdgeId { relying_party: name(relying_party), home: name(home) };
         let email_domains = domains.iter().map(|domain| domain.parse().unwrap()).collect();
-        let edge = TrustEdge { id, email_domains, consent: ConsentPolicy::None, api_access: false, updated_at: NOW };
+        let edge = TrustEdge { email_domains, ..TrustEdge::new(id, NOW).unwrap() };
         self.commit(vec![self.registry.edges.put(&edge.id.key(), &edge, Expect::Any).unwrap()]).await;
     }
 
@@ -219,4 +221,37 @@ async fn a_registry_that_was_opened_anew_shows_the_same() {
     assert_eq!(new.homes_for(&name("beta")).len(), 1);
     assert!(new.edge(&name("beta"), &name("alpha")).unwrap().vouches_for("alice@alpha.example"));
     assert!(new.told_at(&name("beta")) >= old.told_at(&name("beta")));
+}
+
+#[tokio::test]
+async fn an_edge_lives_until_it_is_taken_away() {
+    let world = World::new().await;
+    for one in ["alpha", "beta", "gamma"] {
+        world.enrol(one).await;
+    }
+    let registry = &world.registry;
+    let edge = |home: &str, template: &str| {
+        let id = TrustEdgeId { relying_party: name("beta"), home: name(home) };
+        TrustEdge { username_template: template.parse().unwrap(), ..TrustEdge::new(id, NOW).unwrap() }
+    };
+    let epoch = || registry.snapshot().edge(&name("beta"), &name("alpha")).unwrap().epoch;
+    registry.allow_trust(edge("alpha", "{username}")).await.unwrap();
+    let first = epoch();
+    registry.allow_trust(edge("alpha", "{email}")).await.unwrap();
+    assert_eq!(epoch(), first, "what rests on an edge survives its changes");
+    registry.deny_trust(&edge("alpha", "{email}").id).await.unwrap();
+    assert!(matches!(registry.deny_trust(&edge("alpha", "{email}").id).await, Err(TrustError::NoEdge(_))));
+    registry.allow_trust(edge("alpha", "{username}")).await.unwrap();
+    assert_ne!(epoch(), first);
+
+    // An application that finds accounts by user name has no two homes with an alice.
+    let by_name = AccountKey::Username;
+    world.change("beta", |beta| beta.relying_party.as_mut().unwrap().policy.account_key = by_name).await;
+    registry.allow_trust(edge("alpha", "{username}")).await.unwrap();
+    let refused = registry.allow_trust(edge("gamma", "{username}@{home}")).await;
+    assert!(
+        matches!(refused, Err(TrustError::AccountKey(AccountKeyConflict::NamesMeet(id))) if id.home == name("alpha"))
+    );
+    registry.allow_trust(edge("alpha", "{username}@{home}")).await.unwrap();
+    registry.allow_trust(edge("gamma", "{username}@{home}")).await.unwrap();
 }

@@ -163,7 +163,7 @@ async fn agents_get_one_order_at_a_time_and_again_until_they_answer() {
     world.log_out(&["beta"]).await;
     let mut orders = outbox.orders(name("beta"), world.clock.clone());
     let first = orders.next().await;
-    assert!(matches!(&first.message, Message::Agent(entered) if entered.username == "alice"));
+    assert!(matches!(&first.message, Message::Agent(entered) if entered.username == "alice@alpha"));
     // The stream breaks; the next one begins with the same order.
     drop(orders);
     let mut orders = outbox.orders(name("beta"), world.clock.clone());

@@ -5,15 +5,27 @@ use std::time::Duration;
 use proptest::prelude::{Strategy as _, any, prop_assert};
 use proptest::test_runner::TestCaseError;
 
-use super::World;
-use crate::registry::LogoutAddresses;
-use crate::registry::tests::{NOW, name};
-use crate::sessions::{LogoutState, Message, TellHome, follow_cut_off_homes};
+use homeward_certs::identity::InstanceName;
+
+use super::{World, identity};
+use crate::registry::tests::{NOW, name, upstream};
+use crate::registry::{InstanceId, LogoutAddresses, Upstream};
+use crate::sessions::{LogoutState, Message, TellHome, Vouched, follow_cut_off_homes};
+use crate::storage::{Expect, Store as _};
 
 impl World {
     pub(super) async fn takes_tokens(&self, party: &str, address: &str) {
         let logout = LogoutAddresses { backchannel: Some(address.to_owned()), ..LogoutAddresses::default() };
         self.registry.change(party, |instance| instance.relying_party.as_mut().unwrap().logout = logout).await;
+    }
+
+    /// A user of alpha is signed in by another home.
+    async fn sign_in_from(&self, (home, home_id): (InstanceName, InstanceId), user: &str, party: &str) {
+        let identity = identity(user).verify(NOW).unwrap();
+        let vouched = Vouched { home, home_id, user: self.user(user), identity };
+        let entered = (self.client(party), self.opened(home_id, user, party));
+        let begun = self.sessions.begin(None, vouched, Some(entered), self.clock.now()).unwrap();
+        self.registry.store.commit(begun.writes).await.unwrap();
     }
 
     async fn sessions_left(&self, user: &str) -> usize {
@@ -36,7 +48,7 @@ async fn the_end_is_one_commit_that_reaches_everybody_who_was_entered() {
     assert_eq!(world.sessions_left("alice").await, 0);
     let logouts = world.logouts().await;
     assert!(matches!(&logouts["beta"].1.message, Message::Back(entered) if entered.session == id));
-    assert!(matches!(&logouts["gamma"].1.message, Message::Agent(entered) if entered.username == "alice"));
+    assert!(matches!(&logouts["gamma"].1.message, Message::Agent(entered) if entered.username == "alice@alpha"));
     assert_eq!(logouts["alpha"].1.message, Message::Home { home_user_id: "alice".into() });
     assert!(logouts.values().all(|(_, logout)| logout.user_name == "alice@alpha"));
     // What has ended ends no second time.
@@ -138,4 +150,55 @@ async fn a_home_that_is_cut_off_takes_its_sessions_with_it() {
     }
     follow.abort();
     assert!(world.registry.registry.snapshot().instance(&name("alpha")).is_some());
+}
+
+#[tokio::test]
+async fn a_home_without_agent_that_is_removed_or_becomes_another_takes_its_sessions_with_it() {
+    let world = World::new().await;
+    let (registry, kek) = (world.registry.registry.clone(), &world.registry.kek);
+    let staff = upstream("staff", "https://id.example", kek);
+    let put = |staff: &Upstream| registry.upstreams.put("staff", staff, Expect::Any).unwrap();
+    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry.clone(), world.clock.clone()));
+    let none_left = async || {
+        while world.sessions_left("alice").await > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    let another = upstream("staff", "https://other.example", kek);
+    for end in [put(&another), registry.upstreams.delete("staff", Expect::Any)] {
+        world.registry.commit(vec![put(&staff)]).await;
+        world.sign_in_from((name("staff"), staff.id), "alice", "beta").await;
+        assert_eq!(world.sessions_left("alice").await, 1);
+        world.registry.commit(vec![end]).await;
+        tokio::time::timeout(Duration::from_secs(10), none_left()).await.unwrap();
+    }
+    follow.abort();
+}
+
+#[tokio::test]
+async fn who_accepts_a_home_no_more_hears_of_its_users_and_they_stay_signed_in_elsewhere() {
+    let world = World::new().await;
+    let registry = world.registry.registry.clone();
+    for party in ["beta", "gamma"] {
+        world.registry.allow(party, "alpha", &[]).await;
+    }
+    let (id, cookie) = world.sign_in("alice", "beta", None).await;
+    let (_, cookie) = world.sign_in("alice", "gamma", Some(&cookie)).await;
+    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry, world.clock.clone()));
+    world.registry.deny("beta", "alpha").await;
+    // Allowed again at once, it is another edge: nobody slips through.
+    world.registry.allow("beta", "alpha", &[]).await;
+    let told = async {
+        while !world.logouts().await.contains_key("beta") {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), told).await.unwrap();
+    let logouts = world.logouts().await;
+    assert!(matches!(&logouts["beta"].1.message, Message::Agent(entered) if entered.username == "alice@alpha"));
+    assert!(!logouts.contains_key("gamma") && !logouts.contains_key("alpha"));
+    assert!(world.sessions.find(&cookie, NOW).await.unwrap().is_some());
+    let opened = world.sessions.get(&id, NOW).await.unwrap().unwrap().opened;
+    assert_eq!(opened.keys().collect::<Vec<_>>(), [&world.client("gamma")]);
+    follow.abort();
 }

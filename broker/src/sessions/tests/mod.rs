@@ -113,7 +113,15 @@ impl World {
 
     fn opened(&self, home_id: InstanceId, user: &str, party: &str) -> Opened {
         let subject = self.subjects.subject_for(&SubjectType::Public, home_id, user);
-        Opened { relying_party: name(party), subject, since: self.clock.now() }
+        let snapshot = self.registry.registry.snapshot();
+        let trust = snapshot.edge(&name(party), &name("alpha")).map(|edge| edge.epoch).unwrap_or_default();
+        Opened {
+            relying_party: name(party),
+            subject,
+            username: Some(format!("{user}@alpha")),
+            trust,
+            since: self.clock.now(),
+        }
     }
 
     pub(super) fn user(&self, user: &str) -> UserId {

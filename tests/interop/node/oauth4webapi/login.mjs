@@ -89,6 +89,6 @@ export async function areAlices(as, client, tokens, options = {}) {
   const { sub } = oauth.getValidatedIdTokenClaims(tokens)
   const response = await oauth.userInfoRequest(as, client, tokens.access_token, options)
   const userinfo = await oauth.processUserInfoResponse(as, client, sub, response)
-  assert.equal(userinfo.preferred_username, 'alice')
+  assert.equal(userinfo.preferred_username, 'alice@alpha')
   return response
 }

@@ -43,7 +43,7 @@ export async function tokensOf(config, parameters = {}, options = undefined) {
 export async function areAlices(config, tokens, options = undefined) {
   const { sub } = tokens.claims()
   const userinfo = await client.fetchUserInfo(config, tokens.access_token, sub, options)
-  assert.equal(userinfo.preferred_username, 'alice')
+  assert.equal(userinfo.preferred_username, 'alice@alpha')
   assert.equal(userinfo.email, 'alice@alpha.example')
   assert.equal(userinfo.email_verified, true)
   return userinfo

@@ -22,6 +22,9 @@ ACCOUNT_EMAIL_VERIFICATION = "optional"
 ACCOUNT_LOGIN_METHODS = {"username"}
 ACCOUNT_SIGNUP_FIELDS = ["username*", "email", "password1*", "password2*"]
 ALLAUTH_TRUSTED_PROXY_COUNT = 1
+# It counts logins by address, and all the people of a test have the same.
+ACCOUNT_RATE_LIMITS = False
+HEADLESS_ADAPTER = "headless_names.NamedUserAdapter"
 HEADLESS_CLIENTS = ("browser",)
 SOCIALACCOUNT_LOGIN_ON_GET = True
 

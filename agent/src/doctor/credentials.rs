@@ -1,0 +1,107 @@
+//! What the application holds as relying party: whether the files are there, closed to others and its own, and whether it
+//! has shown that it uses what is in them. What is in them is looked at by nobody.
+
+use std::fs::Metadata;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+
+use super::finding::Finding;
+use super::{Enrolled, Patient};
+use crate::application::Application;
+use crate::apply::files::CURRENT;
+use crate::config::RelyingPartyConfig;
+use crate::conversation::Conversation;
+use crate::recipe::relying_party::Proof;
+use crate::recipe::way::Target;
+use crate::resources::applied::Applied;
+
+const ABOUT: &str = "credentials";
+
+/// What is in place, and what the running application shows of it.
+pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
+    let config = patient.config;
+    let (Some(role), Some(recipe)) = (&config.relying_party, &config.recipe.relying_party) else { return Vec::new() };
+    let Some(Enrolled { applied, identity }) = &patient.enrolled else { return Vec::new() };
+    let mut findings = vec![in_effect(applied, &config.recipe.title)];
+    let Some(client_id) = &applied.client_id else { return findings };
+    let target = recipe.way(role.way.as_deref()).map(|way| &way.target);
+    if let (Some(Target::Files(files)), Some(folder)) = (target, &role.credentials_dir) {
+        let current = folder.join(CURRENT);
+        findings.extend(files.iter().filter_map(|file| file_problem(&current.join(&file.name), role)));
+    }
+    let issuer = identity.issuer();
+    let values = [("issuer", issuer.as_str()), ("client_id", client_id)];
+    for proof in &recipe.proof.0 {
+        findings.extend(not_shown(&patient.application, proof, &values).await);
+    }
+    findings
+}
+
+/// Whether the application still shows what it was seen to use: somebody may have changed it since by hand.
+async fn not_shown(application: &Application, proof: &Proof, values: &[(&str, &str)]) -> Option<Finding> {
+    // That it does not answer is said elsewhere.
+    let answer = Conversation::begin(application, None).take(&proof.request, values).await.ok()?;
+    let wanted = proof.equals.render(values);
+    (!proof.pointer.select(&answer.body).contains(&&wanted)).then(|| {
+        let path = &proof.request.path;
+        let sentence =
+            format!("The application answers {path} with {}, and does not show the client there.", answer.status);
+        let remedy =
+            "restart the agent, which writes its credentials again; homeward-agent recipe test shows the answer";
+        Finding::error(ABOUT, sentence, remedy)
+    })
+}
+
+fn in_effect(applied: &Applied, title: &str) -> Finding {
+    match &applied.client_id {
+        None => {
+            let remedy = "start the agent, and ask ops whether the instance is enrolled as a relying party: homeward-broker instance show NAME";
+            Finding::warning(ABOUT, "The agent has received no client credentials yet.", remedy)
+        }
+        Some(client_id) if applied.proved => {
+            Finding::ok(ABOUT, format!("{title} has shown that it uses the client {client_id}."))
+        }
+        Some(client_id) => {
+            let sentence = format!("{title} has not shown that it uses the client {client_id}.");
+            let remedy = "look at the agent's log for why; homeward-agent recipe test shows it step by step";
+            Finding::warning(ABOUT, sentence, remedy)
+        }
+    }
+}
+
+fn file_problem(path: &Path, role: &RelyingPartyConfig) -> Option<Finding> {
+    let shown = path.display();
+    let metadata = match path.metadata() {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            let remedy = "restart the agent, which writes it again; see that it may write there";
+            return Some(Finding::error(ABOUT, format!("{shown} cannot be read ({error})."), remedy));
+        }
+    };
+    let mode = metadata.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        let sentence = format!("{shown} has mode {mode:04o}: others can read or change the client's secret.");
+        return Some(Finding::error(
+            ABOUT,
+            sentence,
+            format!("run: chmod 600 {shown}; then ask ops for a new secret: homeward-broker secret rotate"),
+        ));
+    }
+    (!is_owned(&metadata, role)).then(|| {
+        let sentence = format!(
+            "{shown} belongs to user {} and group {}, not to [relying_party] owner and group.",
+            metadata.uid(),
+            metadata.gid()
+        );
+        Finding::error(
+            ABOUT,
+            sentence,
+            "restart the agent, which writes it again for that user; see that it may change owners",
+        )
+    })
+}
+
+fn is_owned(metadata: &Metadata, role: &RelyingPartyConfig) -> bool {
+    let user = role.owner.user.is_none_or(|user| user.as_raw() == metadata.uid());
+    user && role.owner.group.is_none_or(|group| group.as_raw() == metadata.gid())
+}

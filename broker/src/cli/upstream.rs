@@ -1,0 +1,223 @@
+//! `homeward-broker upstream`.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow, bail};
+use clap::{Args, Subcommand};
+use homeward_proto::v1;
+use homeward_proto::v1::admin_service_client::AdminServiceClient;
+use homeward_proto::v1::upstream::Protocol;
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use crate::cli::admin::{all_pages, connect, refusal};
+use crate::cli::output::{Output, Row, time};
+use crate::config::Config;
+use crate::registry::UpstreamProtocol;
+use crate::upstream::{ANY, Preset};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make a home of an identity provider that has no agent, or change one. Its page /upstream/NAME/setup on the broker
+    /// says what to paste where, before and after.
+    Add(Box<Add>),
+    /// List homes without agent.
+    List,
+    /// Show one.
+    Show {
+        /// Its name.
+        name: String,
+    },
+    /// Ask its provider for its metadata and keys now.
+    Check {
+        /// Its name.
+        name: String,
+    },
+    /// Remove one, with its trust edges and its users' sessions.
+    Remove {
+        /// Its name.
+        name: String,
+    },
+}
+
+#[derive(Args, Debug)]
+pub(super) struct Add {
+    /// Name of the home, for `trust allow --home`: 1 to 63 of a-z, 0-9 and -.
+    name: String,
+    /// Which provider it is.
+    #[arg(long, default_value = ANY, value_parser = clap::builder::PossibleValuesParser::new(Preset::names()))]
+    preset: String,
+    /// Its issuer, to the letter. May be left out where all have the same.
+    #[arg(long, value_name = "URL")]
+    issuer: Option<String>,
+    /// The client id that the provider gave.
+    #[arg(long, value_name = "ID")]
+    client_id: String,
+    /// File with the client secret that the provider gave; the stored one stays if this is left out.
+    #[arg(long, value_name = "FILE")]
+    client_secret_file: Option<PathBuf>,
+    /// The name people read on the home picker; what the preset says otherwise.
+    #[arg(long, value_name = "TEXT")]
+    display_name: Option<String>,
+    /// What is asked for beside openid, in place of what the preset says. May be repeated.
+    #[arg(long = "scope", value_name = "SCOPE")]
+    scopes: Vec<String>,
+    /// Where something stands in what the provider says of a user: username=/login. May be repeated.
+    #[arg(long = "field", value_name = "NAME=/POINTER", value_parser = pair)]
+    fields: Vec<(String, String)>,
+    /// What every user must have: /owner=my-company. May be repeated.
+    #[arg(long = "require", value_name = "/POINTER=VALUE", value_parser = pair)]
+    required: Vec<(String, String)>,
+    /// Store it even if the provider does not answer now.
+    #[arg(long)]
+    no_check: bool,
+}
+
+pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
+    match command {
+        Command::Add(add) => {
+            let (preset, check) = (add.preset.clone(), !add.no_check);
+            let wanted = definition(*add)?;
+            let mut put = put(&mut connect(config).await?, wanted, check).await?;
+            put.setup_url = format!("{}?provider={preset}", put.setup_url);
+            let (name, callback) = (&put.name, &put.callback_url);
+            let sentence = format!(
+                "{name} is a home. Its callback, to be registered there: {callback}\nWhat to paste where: {}\nNow say who \
+                 accepts it: homeward-broker trust allow --relying-party RP --home {name}",
+                put.setup_url
+            );
+            output.say(&sentence, &put.json());
+        }
+        Command::List => output.list(&all(&connect(config).await?).await?),
+        Command::Show { name } => output.show(&find(&connect(config).await?, &name).await?.json()),
+        Command::Check { name } => {
+            let mut admin = connect(config).await?;
+            // As it is stored, secret included: nothing changes.
+            let stored = find(&admin, &name).await?;
+            let checked = put(&mut admin, stored, true).await?;
+            output.say(&format!("{name} answers as it should."), &checked.json());
+        }
+        Command::Remove { name } => {
+            let mut admin = connect(config).await?;
+            let request = v1::RemoveUpstreamRequest { name: name.clone() };
+            admin.remove_upstream(request).await.map_err(|status| refusal(&status))?;
+            output.say(&format!("{name} is gone, and its users' sessions with it."), &json!({"name": name}));
+        }
+    }
+    Ok(())
+}
+
+/// What the preset says, and in its place what the command line says.
+fn definition(add: Add) -> anyhow::Result<v1::Upstream> {
+    let preset = Preset::named(&add.preset).ok_or_else(|| anyhow!("there is no preset {}", add.preset))?;
+    let protocol = match preset.protocol(add.issuer)? {
+        UpstreamProtocol::OpenId { issuer, discovery_url } => {
+            Protocol::Openid(v1::OpenIdUpstream { issuer, discovery_url: discovery_url.unwrap_or_default() })
+        }
+        UpstreamProtocol::Oauth { authorization_url, token_url, user_url, dialect } => {
+            let dialect = dialect.as_str().to_owned();
+            Protocol::Oauth(v1::OauthUpstream { authorization_url, token_url, user_url, dialect })
+        }
+    };
+    let own_title = (add.preset != ANY).then(|| preset.title.clone());
+    let mut fields = preset.fields;
+    fields.extend(add.fields);
+    Ok(v1::Upstream {
+        name: add.name,
+        display_name: add.display_name.or(own_title).unwrap_or_default(),
+        protocol: Some(protocol),
+        client_id: add.client_id,
+        client_secret: add.client_secret_file.as_deref().map(secret).transpose()?.unwrap_or_default(),
+        scopes: if add.scopes.is_empty() { preset.scopes } else { add.scopes },
+        fields: fields.into_iter().collect(),
+        required: add.required.into_iter().collect(),
+        ..v1::Upstream::default()
+    })
+}
+
+/// What stands in a file, without the line's end.
+fn secret(path: &Path) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    match text.trim() {
+        "" => bail!("{} is empty: put the client secret into it", path.display()),
+        secret => Ok(secret.to_owned()),
+    }
+}
+
+async fn put(
+    admin: &mut AdminServiceClient<Channel>,
+    upstream: v1::Upstream,
+    check: bool,
+) -> anyhow::Result<v1::Upstream> {
+    let request = v1::PutUpstreamRequest { upstream: Some(upstream), check };
+    let put = admin.put_upstream(request).await.map_err(|status| refusal(&status))?.into_inner();
+    Ok(put.upstream.unwrap_or_default())
+}
+
+async fn all(admin: &AdminServiceClient<Channel>) -> anyhow::Result<Vec<v1::Upstream>> {
+    all_pages(async |page_token| {
+        let request = v1::ListUpstreamsRequest { page_size: 0, page_token };
+        let page = admin.clone().list_upstreams(request).await?.into_inner();
+        Ok((page.upstreams, page.next_page_token))
+    })
+    .await
+}
+
+async fn find(admin: &AdminServiceClient<Channel>, name: &str) -> anyhow::Result<v1::Upstream> {
+    let found = all(admin).await?.into_iter().find(|upstream| upstream.name == name);
+    found.ok_or_else(|| anyhow!("there is no home {name} without agent: see `upstream list`"))
+}
+
+/// `name=value`; a value may hold further `=`.
+fn pair(text: &str) -> Result<(String, String), String> {
+    let halves = text.split_once('=').filter(|(name, value)| !name.is_empty() && !value.is_empty());
+    let (name, value) = halves.ok_or("write it as NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// Where the provider is.
+fn provider(upstream: &v1::Upstream) -> &str {
+    match &upstream.protocol {
+        Some(Protocol::Openid(openid)) => &openid.issuer,
+        Some(Protocol::Oauth(oauth)) => &oauth.authorization_url,
+        None => "",
+    }
+}
+
+impl Row for v1::Upstream {
+    const COLUMNS: &'static [&'static str] = &["NAME", "DISPLAY NAME", "PROVIDER", "CLIENT ID", "PROBLEM"];
+
+    fn cells(&self) -> Vec<String> {
+        let texts = [&self.name, &self.display_name, provider(self), &self.client_id, &self.problem];
+        texts.into_iter().map(ToOwned::to_owned).collect()
+    }
+
+    fn json(&self) -> Value {
+        let protocol = match &self.protocol {
+            Some(Protocol::Openid(openid)) => {
+                json!({"kind": "openid", "issuer": openid.issuer, "discovery_url": openid.discovery_url})
+            }
+            Some(Protocol::Oauth(oauth)) => json!({
+                "kind": "oauth",
+                "authorization_url": oauth.authorization_url,
+                "token_url": oauth.token_url,
+                "user_url": oauth.user_url,
+                "dialect": oauth.dialect,
+            }),
+            None => Value::Null,
+        };
+        json!({
+            "name": self.name,
+            "display_name": self.display_name,
+            "protocol": protocol,
+            "client_id": self.client_id,
+            "scopes": self.scopes,
+            "fields": self.fields,
+            "required": self.required,
+            "callback_url": self.callback_url,
+            "setup_url": self.setup_url,
+            "problem": self.problem,
+            "update_time": time(self.update_time.as_ref()),
+        })
+    }
+}

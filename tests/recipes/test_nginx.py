@@ -1,0 +1,137 @@
+"""Any application behind nginx: the agent answers auth_request, with the configuration that is in deploy/."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import requests
+
+from certificates import ThrowAwayAuthority
+from conftest import SITES
+from federation import ALICE, Member, accepts, chooses, eventually, is_let_through, joins, shown, signs_in_at_home, who
+from front import Front, PublicAddress
+from homeward import Agent, Broker
+from person import Page, Person
+from processes import REPOSITORY
+from visitor import Visitor
+from website import Site
+
+SNIPPET = REPOSITORY / "deploy" / "nginx-auth-request.conf"
+
+
+@pytest.fixture(scope="module")
+def ledger(
+    folder: Path, front: Front, authority: ThrowAwayAuthority, broker: Broker, alpha: Agent
+) -> Iterator[PublicAddress]:
+    """An application that knows no login at all."""
+    public = front.address("ledger")
+    site = Site("ledger", SITES / "plain", folder / "ledger", {})
+    site.runs()
+    settings = {
+        "recipe": "nginx-auth-request",
+        "app": {"url": f"http://{site.address}"},
+        "relying_party": {},
+        "gate": {"ca_file": str(authority.file)},
+    }
+    agent = joins(broker, front, public, folder, settings)
+    accepts(broker, "ledger", "alpha", "--email-domain", "alpha.example", "--group", "*=*")
+    # What an operator does with the file of deploy/: where the agent and the application are, and into the server block.
+    portal = public.behind.pop("/homeward/")
+    agents = SNIPPET.read_text().replace("127.0.0.1:9811", portal)
+    public.locations = f"set $homeward_application http://{site.address};\n{agents}"
+    front.start()
+    broker.awaits_acknowledgement("ledger")
+    yield public
+    agent.stop()
+    site.stop()
+
+
+def test_nobody_gets_in_without_a_login(ledger: PublicAddress, alice: Person) -> None:
+    page = alice.opens(f"{ledger.url}/books/2026?page=2")
+    assert page.url.startswith("https://") and 'id="path"' not in page.text
+    assert "Log in" in page.title
+
+
+def test_alice_signs_in_and_comes_back_to_the_page_she_asked_for(ledger: PublicAddress, visitor: Visitor) -> None:
+    visitor.page.goto(f"{ledger.url}/books/2026?page=2&sort=name")
+    chooses(visitor, "Alpha")
+    signs_in_at_home(visitor, ALICE)
+    visitor.sees("Ledger")
+    visitor.reads("#who", "alice@alpha")
+    visitor.reads("#path", "/books/2026?page=2&sort=name")
+    visitor.reads("#email", ALICE.email)
+    visitor.reads("#name", "Alice Archer")
+
+
+def test_forged_headers_are_taken_off(ledger: PublicAddress, alice: Person, authority: ThrowAwayAuthority) -> None:
+    forged = {"X-Homeward-User": "root", "X-Homeward-Groups": "admins", "X-Homeward-Email": "root@ledger.example"}
+    stranger = requests.get(f"{ledger.url}/", headers=forged, verify=str(authority.file), allow_redirects=False, timeout=30)
+    assert stranger.status_code in (302, 303), "no header makes anybody somebody"
+    page = enters(alice, ledger)
+    assert who(page) == "alice@alpha"
+    page = alice.opens(f"{ledger.url}/", headers=forged)
+    assert who(page) == "alice@alpha"
+    assert "admins" not in page.text and "root@" not in page.text
+    # What nginx does not know by its name alone, and what Python takes for the same header.
+    page = alice.opens(f"{ledger.url}/", headers={"X_Homeward_User": "root", "x-homeward-user": "root"})
+    assert who(page) == "alice@alpha"
+
+
+def test_the_check_is_for_nginx_alone(ledger: PublicAddress, authority: ThrowAwayAuthority) -> None:
+    """From outside, it is no oracle: nobody reads identity headers there."""
+    answer = requests.get(f"{ledger.url}/homeward/gate/check", verify=str(authority.file), allow_redirects=False, timeout=30)
+    assert answer.status_code in (401, 403, 404)
+    assert not any(name.lower().startswith("x-homeward") for name in answer.headers)
+
+
+@pytest.mark.parametrize(
+    "next", ["https://thief.example/", "//thief.example/", "/\\thief.example/", "javascript:alert(1)", "/%0d%0aSet-Cookie: a=b"]
+)
+def test_next_leads_nowhere_else(ledger: PublicAddress, alice: Person, next: str) -> None:
+    page = is_let_through(alice, alice.opens(f"{ledger.url}/homeward/gate/login?next={quote(next, safe='')}"))
+    assert re.fullmatch(rf"{re.escape(ledger.url)}/[^/\\]*.*", page.url)
+    assert "thief.example" not in page.url.split("/", 3)[2]
+
+
+def test_a_changed_cookie_is_nobodys(ledger: PublicAddress, alice: Person) -> None:
+    enters(alice, ledger)
+    for cookie in alice.http.cookies:
+        if ledger.host in (cookie.domain or "") and len(cookie.value or "") > 20:
+            cookie.value = cookie.value[:-4] + ("AAAA" if not cookie.value.endswith("AAAA") else "BBBB")
+    answer = alice.http.get(f"{ledger.url}/", allow_redirects=False, timeout=30)
+    assert answer.status_code in (302, 303)
+
+
+def test_logout_ends_it_here(ledger: PublicAddress, alice: Person, authority: ThrowAwayAuthority) -> None:
+    enters(alice, ledger)
+    stolen = alice.http.cookies.copy()
+    page = alice.opens(f"{ledger.url}/homeward/gate/logout")
+    if page.forms:
+        alice.sends(page.forms[0], page.forms[0].fields)
+    answer = alice.http.get(f"{ledger.url}/", allow_redirects=False, timeout=30)
+    assert answer.status_code in (302, 303)
+    thief = Person(authority.file, ALICE)
+    thief.http.cookies.update(stolen)
+    answer = thief.http.get(f"{ledger.url}/", allow_redirects=False, timeout=30)
+    assert answer.status_code in (302, 303), "a copy of the cookie has ended too"
+
+
+def test_signing_out_everywhere_ends_it_here(ledger: PublicAddress, broker: Broker, alice: Person) -> None:
+    enters(alice, ledger)
+    alice.opens(f"{broker.public.url}/account")
+    alice.presses("Sign out everywhere")
+    eventually("the gate is closed again", lambda: _is_out(alice, ledger))
+
+
+def _is_out(person: Person, ledger: PublicAddress) -> bool:
+    return person.http.get(f"{ledger.url}/", allow_redirects=False, timeout=30).status_code in (302, 303)
+
+
+def enters(person: Person, ledger: PublicAddress) -> Page:
+    page = is_let_through(person, person.opens(f"{ledger.url}/"))
+    assert shown(page, "path") == "/"
+    return page
