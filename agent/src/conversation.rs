@@ -1,6 +1,7 @@
 //! A few requests to the application with cookies in common, which live as long as the conversation.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use cookie::Cookie;
@@ -15,15 +16,22 @@ use crate::recipe::pointer::Pointer;
 use crate::recipe::step::{Csrf, Step, StepMethod};
 
 /// A conversation.
-#[derive(Debug)]
-pub(crate) struct Conversation<'a> {
-    application: &'a Application,
+pub(crate) struct Conversation {
+    application: Application,
     /// The browser that it is held for, if there is one.
     source: Option<IpAddr>,
-    /// By hand: the application marks its cookies Secure, and this is plain HTTP on loopback, so no jar would send them.
-    cookies: BTreeMap<String, String>,
+    cookies: Cookies,
     /// What steps took from answers for later ones.
     captured: BTreeMap<String, SecretString>,
+}
+
+/// Cookies of a conversation.
+enum Cookies {
+    /// What the application has set in it. By hand: the application marks its cookies Secure, and this is plain HTTP on
+    /// loopback, so no jar would send them.
+    Own(BTreeMap<String, String>),
+    /// What a browser brought. What the application sets meanwhile, the browser does not get.
+    OfBrowser(HeaderValue),
 }
 
 /// A step with its values.
@@ -34,21 +42,33 @@ struct Request {
     headers: HeaderMap,
 }
 
-impl<'a> Conversation<'a> {
+impl Conversation {
     /// Without cookies.
-    pub(crate) fn begin(application: &'a Application, source: Option<IpAddr>) -> Self {
-        Self { application, source, cookies: BTreeMap::new(), captured: BTreeMap::new() }
+    pub(crate) fn begin(application: &Application, source: Option<IpAddr>) -> Self {
+        let cookies = Cookies::Own(BTreeMap::new());
+        Self { application: application.clone(), source, cookies, captured: BTreeMap::new() }
     }
 
-    /// With whom.
-    pub(crate) fn application(&self) -> &Application {
-        self.application
+    /// With the cookies of a browser, for the application and for nobody else.
+    pub(crate) fn of_browser(application: &Application, source: IpAddr, cookies: HeaderValue) -> Self {
+        let cookies = Cookies::OfBrowser(cookies);
+        Self { application: application.clone(), source: Some(source), cookies, captured: BTreeMap::new() }
+    }
+
+    /// Whether a step that needs no values but captured ones and parameters can be taken here.
+    pub(crate) fn can_take(&self, step: &Step) -> bool {
+        let parameters = self.application.parameters();
+        // One that cannot be read is one all the same.
+        let is_known = |name: &str| self.captured.contains_key(name) || !matches!(parameters.value(name), Ok(None));
+        step.placeholders().all(is_known)
     }
 
     /// Takes a step. Its placeholders get these values, or what earlier steps captured, or the operator's parameters.
     pub(crate) async fn take(&mut self, step: &Step, values: &[(&str, &str)]) -> Result<Answer, ApplicationError> {
-        if let Some(Csrf { cookie, if_unset: Some(token), .. }) = &step.csrf {
-            self.cookies.entry(cookie.clone()).or_insert_with(|| token.clone());
+        if let (Some(Csrf { cookie, if_unset: Some(token), .. }), Cookies::Own(cookies)) =
+            (&step.csrf, &mut self.cookies)
+        {
+            cookies.entry(cookie.clone()).or_insert_with(|| token.clone());
         }
         let request = self.request(step, values)?;
         self.send(step, request).await
@@ -98,7 +118,7 @@ impl<'a> Conversation<'a> {
         }
         let csrf = step.csrf.as_ref().and_then(|csrf| {
             // The newest: applications change it when somebody signs in.
-            let token = HeaderValue::from_str(self.cookies.get(&csrf.cookie)?).ok()?;
+            let token = HeaderValue::from_str(&self.cookies.value(&csrf.cookie)?).ok()?;
             Some((HeaderName::try_from(&csrf.header).ok()?, token))
         });
         headers.extend(csrf);
@@ -125,22 +145,44 @@ impl<'a> Conversation<'a> {
         self.ask(Question { query, ..Question::get(path) }).await
     }
 
-    /// The cookies, for a request outside the conversation.
-    pub(crate) fn cookie_header(&self) -> Option<HeaderValue> {
-        if self.cookies.is_empty() {
-            return None;
+    async fn ask(&mut self, question: Question<'_>) -> Result<Answer, ApplicationError> {
+        let question = Question { cookies: self.cookies.header(), client_address: self.source, ..question };
+        let answer = self.application.ask(question).await?;
+        if let Cookies::Own(cookies) = &mut self.cookies {
+            keep(cookies, &answer.set_cookies);
         }
-        let pairs: Vec<String> = self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Ok(answer)
+    }
+}
+
+impl Cookies {
+    fn header(&self) -> Option<HeaderValue> {
+        let cookies = match self {
+            Self::OfBrowser(header) => return Some(header.clone()),
+            Self::Own(cookies) if cookies.is_empty() => return None,
+            Self::Own(cookies) => cookies,
+        };
+        let pairs: Vec<String> = cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut header = HeaderValue::from_str(&pairs.join("; ")).ok()?;
         header.set_sensitive(true);
         Some(header)
     }
 
-    async fn ask(&mut self, question: Question<'_>) -> Result<Answer, ApplicationError> {
-        let question = Question { cookies: self.cookie_header(), client_address: self.source, ..question };
-        let answer = self.application.ask(question).await?;
-        keep(&mut self.cookies, &answer.set_cookies);
-        Ok(answer)
+    fn value(&self, name: &str) -> Option<String> {
+        match self {
+            Self::Own(cookies) => cookies.get(name).cloned(),
+            Self::OfBrowser(header) => {
+                let mut cookies = Cookie::split_parse(header.to_str().ok()?).flatten();
+                cookies.find(|cookie| cookie.name() == name).map(|cookie| cookie.value().to_owned())
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Conversation {
+    /// Cookies and tokens are not for logs.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Conversation").field("source", &self.source).finish_non_exhaustive()
     }
 }
 

@@ -49,9 +49,6 @@ pub enum DiskError {
         /// The data directory.
         path: PathBuf,
     },
-    /// No randomness for a name.
-    #[error("the operating system gives no randomness")]
-    NoRandomness,
 }
 
 /// A folder that only the agent can read.
@@ -121,16 +118,7 @@ impl PrivateDir {
         let path = self.path.join(name);
         let bytes = serde_json::to_vec(contents).map_err(|source| DiskError::Damaged { path: path.clone(), source })?;
         let bytes = Zeroizing::new(bytes);
-        let suffix = crate::random::bytes::<8>().map_err(|_| DiskError::NoRandomness)?;
-        let temporary = self.path.join(format!(".{name}.{:016x}", u64::from_be_bytes(suffix)));
-        let written = write_new(&temporary, &bytes)
-            .and_then(|()| std::fs::rename(&temporary, &path))
-            .and_then(|()| sync_folder(&self.path));
-        written.map_err(|source| {
-            // Nothing to be done if it stays: the next write takes another name.
-            let _ = std::fs::remove_file(&temporary);
-            DiskError::Failed { action: "write", path, source }
-        })
+        replace_private(&path, &bytes).map_err(|source| DiskError::Failed { action: "write", path, source })
     }
 
     /// Removes a file, if there is one.
@@ -147,6 +135,22 @@ impl PrivateDir {
 /// Makes what was renamed, linked or removed in a folder durable.
 pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
+}
+
+/// Replaces a file with one that only its owner can read. When this returns, the new contents survive a power cut.
+pub(crate) fn replace_private(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let suffix = crate::random::bytes::<8>().map_err(io::Error::other)?;
+    let temporary = folder.join(format!(".{name}.{:016x}", u64::from_be_bytes(suffix)));
+    let written = write_new(&temporary, bytes)
+        .and_then(|()| std::fs::rename(&temporary, path))
+        .and_then(|()| sync_folder(folder));
+    if written.is_err() {
+        // Nothing to be done if it stays: the next write takes another name.
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written
 }
 
 fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {

@@ -15,18 +15,34 @@ const LONGEST_PROBLEM: usize = 256;
 pub(crate) struct Health {
     application: Application,
     path: Option<AppPath>,
-    is_home: bool,
+    home: HomeReadiness,
+}
+
+/// When logins at this home are possible.
+#[derive(Debug, Clone, Copy)]
+enum HomeReadiness {
+    /// Never: it is none.
+    NoHome,
+    /// While the application answers.
+    WithApplication,
+    /// Always: the application does not know its users.
+    Always,
 }
 
 impl Health {
     /// Of the application that is configured.
     pub(crate) fn new(config: &Config, application: Application) -> Self {
         let home = config.recipe.home.as_ref().filter(|_| config.home.is_some());
-        let who_am_i = home.and_then(|home| home.who_am_i.first()).map(|request| request.path.clone());
+        let who_am_i = home.and_then(|home| home.who_am_i.first()).and_then(|request| request.path.fill(&[]).ok());
         let proof = config.recipe.relying_party.as_ref().and_then(|role| role.proof.0.first());
         // Any answer will do, so the proof's own headers are not needed.
         let path = who_am_i.or_else(|| proof.and_then(|proof| proof.request.path.fill(&[]).ok()));
-        Self { application, path, is_home: home.is_some() }
+        let home = match &config.home {
+            None => HomeReadiness::NoHome,
+            Some(home) if home.ldap.is_some() || home.users_file.is_some() => HomeReadiness::Always,
+            Some(_) => HomeReadiness::WithApplication,
+        };
+        Self { application, path, home }
     }
 
     /// Now.
@@ -40,6 +56,11 @@ impl Health {
             Some(refusal) => refusal.detail.chars().take(LONGEST_PROBLEM).collect(),
             None => String::new(),
         };
-        AgentState { application_healthy: healthy, home_ready: healthy && self.is_home, problem }
+        let home_ready = match self.home {
+            HomeReadiness::NoHome => false,
+            HomeReadiness::WithApplication => healthy,
+            HomeReadiness::Always => true,
+        };
+        AgentState { application_healthy: healthy, home_ready, problem }
     }
 }

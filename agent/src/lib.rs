@@ -67,8 +67,10 @@ use crate::gate::Gate;
 use crate::gate::client::GateClient;
 use crate::gate::ended::EndedSessions;
 use crate::health::Health;
+use crate::home::accounts::AccountWatch;
+use crate::home::directory::{Directory, NoDirectory};
 use crate::home::watch::Watch;
-use crate::home::{Portal, http};
+use crate::home::{Portal, Watches, http};
 use crate::identity::{Identity, IdentityError};
 use crate::key_set::{KeySetProver, Means};
 use crate::random::NoRandomness;
@@ -106,6 +108,9 @@ pub enum RunError {
     /// No randomness for the portal's form tokens.
     #[error("the operating system gives no randomness")]
     NoRandomness,
+    /// Who knows this home's users.
+    #[error(transparent)]
+    Directory(#[from] NoDirectory),
     /// The agent's own client of the broker.
     #[error(transparent)]
     GateClient(#[from] gate::client::OpenError),
@@ -156,7 +161,10 @@ pub async fn run(
         wanted,
         session_ends,
     };
-    let portal_side = Portal::new(config, &identity, broker.clone(), application, at_home.clone())?;
+    let directory = Directory::new(config, &application)?.map(Arc::new);
+    let accounts = AccountWatch::open(config, data.clone(), broker.clone(), directory.clone())?;
+    let watches = Watches { sessions: at_home.clone(), accounts: accounts.clone() };
+    let portal_side = Portal::new(config, &identity, broker.clone(), application, (directory, watches))?;
     let gate = Gate::open(config, &data, gate_client, gate_ended)?;
     let own_page = reachability::routes(&config.portal, identity.reachability_key());
     let pages = gate.map(gate::http::router).unwrap_or_default().merge(own_page).merge(http::router(portal_side));
@@ -167,12 +175,13 @@ pub async fn run(
     let renewing = tokio::spawn(renewal::run(data, identity, broker, orders));
     let ending = tokio::spawn(ender.run(orders_to_end));
     let watching = tokio::spawn(at_home.run());
+    let asking = tokio::spawn(accounts.run());
     usable();
     let ended = tokio::select! {
         dismissal = sync.run() => Err(dismissal.into()),
         served = http::serve(portal, pages, shutdown) => served.map_err(RunError::Portal),
     };
-    for task in [renewing, proving, ending, watching] {
+    for task in [renewing, proving, ending, watching, asking] {
         task.abort();
     }
     // A reload that is under way is not cut: what it began, it may finish or roll back.

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from playwright.sync_api import expect
 
 from certificates import ThrowAwayAuthority
@@ -82,6 +83,11 @@ class Member(DjangoSite):
     def written_files(self) -> dict[str, Any]:
         """The section [relying_party] of its agent, if that writes files."""
         return self.owner | {"credentials_dir": str(self.credentials_dir), "reload": self.reload_command}
+
+    def runs(self, *, workers: int = 1) -> None:
+        """And answers: an agent that starts before its application says for half a minute that nobody can log in there."""
+        super().runs(workers=workers)
+        requests.get(f"http://{self.address}/", headers={"Host": self.public.host}, timeout=PATIENCE_S)
 
     def add(self, account: Account, *groups: str) -> None:
         names = {"first_name": account.first_name, "last_name": account.last_name}

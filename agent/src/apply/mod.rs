@@ -42,7 +42,7 @@ use self::client_key::{ClientKey, ClientKeyError, ClientKeys, Registration};
 use self::probe::{ProbeError, Prober};
 use self::proof::ProofFailure;
 use self::reload::ReloadError;
-use self::render::{Credential, Credentials};
+use self::render::{Addresses, Credential, Credentials};
 use self::way::{Glance, Plan, Undo, Way, WayError};
 use crate::application::{Application, ApplicationError};
 use crate::config::{Config, RelyingPartyConfig};
@@ -367,6 +367,7 @@ impl Role {
         };
         Ok(Credentials {
             issuer: wanted.issuer.clone(),
+            addresses: Addresses::of(&wanted.issuer),
             client_id: wanted.client_id.clone(),
             secret_version: wanted.secret_version,
             credential,

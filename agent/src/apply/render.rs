@@ -14,6 +14,8 @@ use crate::recipe::way::{CredentialFile, FileFormat, MergeFormat};
 pub(crate) struct Credentials {
     /// Issuer.
     pub(crate) issuer: String,
+    /// Its endpoints.
+    pub(crate) addresses: Addresses,
     /// OAuth client id.
     pub(crate) client_id: String,
     /// Version of the credential.
@@ -40,6 +42,7 @@ pub(crate) enum Credential {
 
 /// Where the broker's endpoints are, by their names in its metadata (OpenID Connect Discovery 1.0 3), for applications
 /// that do not look them up.
+#[derive(Debug)]
 pub(crate) struct Addresses([(&'static str, String); 4]);
 
 /// One file as it will be.
@@ -63,6 +66,7 @@ impl Credentials {
     pub(crate) fn values(&self) -> Vec<(&str, &str)> {
         let mut values = self.credential.values();
         values.extend([("issuer", self.issuer.as_str()), ("client_id", self.client_id.as_str())]);
+        values.extend(self.addresses.values());
         values
     }
 }
@@ -162,6 +166,7 @@ pub(super) mod tests {
     fn credentials(secret: &str) -> Credentials {
         Credentials {
             issuer: "https://login.example".to_owned(),
+            addresses: Addresses::of("https://login.example"),
             client_id: "beta".to_owned(),
             secret_version: 1,
             credential: Credential::Secret(secret.into()),

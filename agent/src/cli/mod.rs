@@ -14,6 +14,7 @@ mod recipe;
 mod report;
 mod run;
 mod status;
+mod user;
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -64,8 +65,11 @@ enum Verb {
     Doctor,
     /// Trusts another CA of the broker, by its pin.
     Rebootstrap(rebootstrap::Rebootstrap),
-    /// Tells the broker that one of this home's users logged out or was disabled.
+    /// Tells the broker that one of this home's users logged out, was disabled or removed.
     Report(report::Report),
+    /// Users of a home that has a file of them.
+    #[command(subcommand)]
+    User(user::User),
     /// Recipes: what the agent knows of applications.
     #[command(subcommand)]
     Recipe(recipe::Recipe),
@@ -109,6 +113,7 @@ impl Command {
             Verb::Doctor => doctor::carry_out(&self.config, report).await,
             Verb::Rebootstrap(rebootstrap) => rebootstrap.carry_out(&self.config, report).await,
             Verb::Report(verb) => verb.carry_out(&self.config, report).await,
+            Verb::User(verb) => verb.carry_out(&self.config, report),
             Verb::Recipe(verb) => verb.carry_out(&self.config, report).await,
             Verb::Config(verb) => verb.carry_out(&self.config, report),
         }

@@ -31,8 +31,10 @@ pub(super) struct Report {
 enum Event {
     /// Logged out here: the user's sessions elsewhere end.
     LoggedOut,
-    /// Disabled or deleted here: tokens that outlive a logout end too.
+    /// Disabled here: tokens that outlive a logout end too.
     Disabled,
+    /// Deleted here: as disabled, and whoever gets this identifier next is somebody else.
+    Removed,
 }
 
 /// Why the broker did not hear of it.
@@ -57,6 +59,7 @@ impl Report {
         let event = match self.event {
             Event::LoggedOut => UserEvent::LoggedOut,
             Event::Disabled => UserEvent::Disabled,
+            Event::Removed => UserEvent::Removed,
         };
         let ended = report::report(channel, &self.home_user_id, event).await;
         let sessions = ended.map_err(|status| Failure::refused(ReportError::Refused(Box::new(status))))?;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-use super::HomeMethod;
+use super::home::HomeMethod;
 use crate::apply::owner::OwnerError;
 use crate::recipe::RecipeError;
 
@@ -57,7 +57,7 @@ pub enum ConfigError {
         role: &'static str,
     },
     /// The recipe does not know that method.
-    #[error("the recipe {recipe} does not support the home method {method:?}")]
+    #[error("the recipe {recipe} does not support the home method {method}")]
     MethodNotInRecipe {
         /// Its name.
         recipe: String,
@@ -75,8 +75,21 @@ pub enum ConfigError {
         parameter: String,
     },
     /// None, or one twice.
-    #[error("[home] methods must name \"session\", \"password\" or both, each once")]
+    #[error(
+        "[home] methods must name at least one method, and each once; \"session\" and \"password\" are the usual ones"
+    )]
     Methods,
+    /// Users of two kinds.
+    #[error(
+        "[home] methods: \"{0}\" must stand alone: its users are others than the application's, and each needs one identifier"
+    )]
+    MethodAlone(HomeMethod),
+    /// One without the other.
+    #[error("[home] methods with \"{0}\" and the section [home.{0}] belong together: set both or neither")]
+    MethodSection(HomeMethod),
+    /// Where passwords would leak, or fit anybody.
+    #[error("[home.ldap] {0}")]
+    Ldap(&'static str),
     /// Not a path.
     #[error(
         "[portal] path must begin and end with a slash and use a-z, A-Z, 0-9, -, _ and . only, for example /homeward/"

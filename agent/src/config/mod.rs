@@ -3,17 +3,18 @@
 
 pub mod error;
 pub mod gate;
+pub mod home;
 pub mod raw;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use url::{Host, Url};
 
 use self::error::ConfigError;
 use self::gate::GateConfig;
+use self::home::HomeConfig;
 use self::raw::RawConfig;
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
@@ -60,25 +61,6 @@ pub struct RelyingPartyConfig {
     pub owner: Owner,
     /// Program and arguments; nothing is run if empty.
     pub reload: Vec<String>,
-}
-
-/// How users are recognised.
-#[derive(Debug, Clone)]
-pub struct HomeConfig {
-    /// Tried in this order; at least one, none twice.
-    pub methods: Vec<HomeMethod>,
-    /// How often the application is asked whether those whom this home vouched for are still signed in; never if unset.
-    pub watch_every: Option<Duration>,
-}
-
-/// A way to recognise a user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HomeMethod {
-    /// Signed in at the application, or signing in on its own page.
-    Session,
-    /// With name and password on the agent's page.
-    Password,
 }
 
 /// The agent's portal.

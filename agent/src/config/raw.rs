@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use serde::Deserialize;
 use url::Url;
 
 use super::error::ConfigError;
 use super::gate::RawGate;
-use super::{Config, HomeConfig, HomeMethod, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
+use super::home::RawHome;
+use super::{Config, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
 use crate::recipe::Recipe;
@@ -64,16 +64,6 @@ struct RawRelyingParty {
     group: Option<String>,
     #[serde(default)]
     reload: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawHome {
-    #[serde(default = "both_methods")]
-    methods: Vec<HomeMethod>,
-    /// Seconds.
-    #[serde(default = "each_minute")]
-    watch_every: u32,
 }
 
 #[derive(Debug, Deserialize)]
@@ -152,27 +142,6 @@ impl RawRelyingParty {
     }
 }
 
-impl RawHome {
-    fn check(self, recipe: &Recipe) -> Result<HomeConfig, ConfigError> {
-        let name = || recipe.name.clone();
-        let home = recipe.home.as_ref().ok_or_else(|| ConfigError::RoleNotInRecipe { recipe: name(), role: "home" })?;
-        match self.methods.as_slice() {
-            [_] => {}
-            [first, second] if first != second => {}
-            _ => return Err(ConfigError::Methods),
-        }
-        let unsupported = |method: &&HomeMethod| match method {
-            HomeMethod::Session => home.login.is_none(),
-            HomeMethod::Password => home.password.is_none(),
-        };
-        if let Some(method) = self.methods.iter().find(unsupported) {
-            return Err(ConfigError::MethodNotInRecipe { recipe: name(), method: *method });
-        }
-        let watch_every = (self.watch_every > 0).then(|| Duration::from_secs(self.watch_every.into()));
-        Ok(HomeConfig { methods: self.methods, watch_every })
-    }
-}
-
 impl RawPortal {
     fn check(self) -> Result<PortalConfig, ConfigError> {
         let legal = |c: char| c.is_ascii_alphanumeric() || "/-_.".contains(c);
@@ -195,14 +164,6 @@ impl Default for RawPortal {
     }
 }
 
-fn both_methods() -> Vec<HomeMethod> {
-    vec![HomeMethod::Session, HomeMethod::Password]
-}
-
-fn each_minute() -> u32 {
-    60
-}
-
 fn check_app_url(url: Url) -> Result<Url, ConfigError> {
     let bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
     if url.scheme() == "http" && is_loopback(&url) && bare { Ok(url) } else { Err(ConfigError::AppUrl) }
@@ -210,6 +171,7 @@ fn check_app_url(url: Url) -> Result<Url, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::home::HomeMethod;
     use super::*;
     use crate::recipe::RecipeError;
 

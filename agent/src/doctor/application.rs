@@ -18,8 +18,8 @@ pub(super) async fn check(config: &Config, application: &Application) -> (bool, 
 
 /// Something that the application answers to anybody.
 pub(super) fn path(config: &Config) -> AppPath {
-    let who_am_i = config.recipe.home.as_ref().filter(|_| config.home.is_some());
-    let who_am_i = who_am_i.and_then(|home| home.who_am_i.first()).map(|request| request.path.clone());
+    let home = config.recipe.home.as_ref().filter(|_| config.home.is_some());
+    let who_am_i = home.and_then(|home| home.who_am_i.first()).and_then(|request| request.path.fill(&[]).ok());
     who_am_i.unwrap_or_else(AppPath::root)
 }
 

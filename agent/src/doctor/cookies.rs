@@ -8,7 +8,8 @@ use cookie::{Cookie, SameSite};
 
 use super::finding::Finding;
 use crate::application::{Application, Question};
-use crate::config::{Config, HomeMethod};
+use crate::config::Config;
+use crate::config::home::HomeMethod;
 
 const ABOUT: &str = "cookies";
 
@@ -16,10 +17,11 @@ const ABOUT: &str = "cookies";
 pub(super) async fn check(config: &Config, application: &Application) -> Vec<Finding> {
     let by_session = config.home.as_ref().is_some_and(|home| home.methods.contains(&HomeMethod::Session));
     let Some(home) = config.recipe.home.as_ref().filter(|_| by_session) else { return Vec::new() };
-    let login = home.login.iter().map(|page| &page.path);
+    let login = home.login.iter().map(|page| page.path.clone());
+    let who_am_i = home.who_am_i.iter().take(1).filter_map(|request| request.path.fill(&[]).ok());
     let mut found = Vec::new();
-    for path in login.chain(home.who_am_i.iter().take(1).map(|request| &request.path)) {
-        let Ok(answer) = application.ask(Question::get(path)).await else { continue };
+    for path in login.chain(who_am_i) {
+        let Ok(answer) = application.ask(Question::get(&path)).await else { continue };
         found.extend(answer.set_cookies.iter().filter_map(|value| value.to_str().ok().map(str::to_owned)));
     }
     let mut findings: Vec<Finding> = found.iter().flat_map(|set| judge(set, config)).collect();

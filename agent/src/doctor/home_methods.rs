@@ -1,17 +1,39 @@
 //! Whether the ways in which this home recognises its users can be used at all, without any user.
 
 use super::finding::Finding;
-use crate::config::{Config, HomeMethod};
+use crate::application::Application;
+use crate::config::Config;
+use crate::config::home::HomeMethod;
+use crate::home::directory::Directory;
+
+const ABOUT: &str = "home method";
 
 /// What can be said of each configured method.
-pub(super) async fn check(config: &Config) -> Vec<Finding> {
+pub(super) async fn check(config: &Config, application: &Application) -> Vec<Finding> {
     let Some(home) = &config.home else { return Vec::new() };
     let mut findings = Vec::new();
     for method in &home.methods {
         findings.extend(match method {
             // The application's own answers decide these, and it has been asked.
             HomeMethod::Session | HomeMethod::Password => None,
+            HomeMethod::Ldap => Some(directory(config, application, "the directory server can be asked").await),
+            HomeMethod::File => Some(directory(config, application, "the file of users can be read").await),
         });
     }
     findings
+}
+
+async fn directory(config: &Config, application: &Application, good: &str) -> Finding {
+    let problem = match Directory::new(config, application) {
+        Ok(Some(directory)) => directory.check().await.err().map(|error| error.to_string()),
+        Ok(None) => None,
+        Err(error) => Some(error.to_string()),
+    };
+    match problem {
+        None => Finding::ok(ABOUT, format!("Passwords can be judged: {good}.")),
+        Some(problem) => {
+            let remedy = "mend [home.ldap] or [home.file]; until then nobody can log in from here";
+            Finding::error(ABOUT, format!("Nobody's password can be judged: {problem}."), remedy)
+        }
+    }
 }

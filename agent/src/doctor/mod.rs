@@ -93,7 +93,7 @@ pub(crate) async fn examine(path: &Path, now: OffsetDateTime, progress: &impl Fn
         let asked = patiently("asking what the recipe asks …", progress, recipe_checks::check(&patient));
         findings.extend(asked.await);
     }
-    let tried = patiently("trying the home methods …", progress, home_methods::check(&config));
+    let tried = patiently("trying the home methods …", progress, home_methods::check(&config, &patient.application));
     findings.extend(tried.await);
     findings
 }

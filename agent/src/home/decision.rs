@@ -7,8 +7,9 @@ use time::OffsetDateTime;
 use super::session::Recognised;
 use super::vouching;
 use crate::clock;
-use crate::config::HomeMethod;
-use crate::recipe::home::{Home, PasswordOutcome};
+use crate::config::home::HomeMethod;
+use crate::recipe::home::{Home, Otherwise};
+use crate::recipe::password::PasswordOutcome;
 
 /// What the relying party asks.
 #[derive(Debug, Clone, Copy)]
@@ -42,8 +43,8 @@ pub(crate) enum Seen {
     Unavailable,
     /// Nobody is signed in.
     Nobody,
-    /// Somebody is, by a session that is not this home's to vouch for.
-    Foreign,
+    /// Somebody is, whom this home does not vouch for, and why not.
+    Refused(Note),
     /// Somebody is, who authenticated then, if that is known, in a login of that class.
     Somebody(Option<OffsetDateTime>, Class),
 }
@@ -80,8 +81,18 @@ pub(crate) enum Note {
     ApplicationDown,
     /// Name or password.
     Wrong,
-    /// The application wants a second factor.
+    /// The application wants a second factor, and the recipe does not say how it is asked.
     SecondFactorNeeded,
+    /// The application wants a second factor to be set up first.
+    SecondFactorMissing,
+    /// Not that code.
+    CodeWrong,
+    /// Not that code either, nor the one before.
+    CodesUsedUp,
+    /// The sign-in that the code belongs to is over.
+    CodeTooLate,
+    /// An account that everybody may use.
+    Guest,
     /// The application has locked the account, for a while.
     Locked,
     /// The account may not log in.
@@ -92,8 +103,8 @@ pub(crate) enum Note {
 
 /// Decides. `returned`: the browser comes back from the application's login page in this login.
 pub(crate) fn decide(ask: &Ask, methods: &[HomeMethod], seen: &Seen, returned: bool) -> Step {
-    let password = methods.contains(&HomeMethod::Password);
-    let password_is_better = password && ask.by_password == Class::Wanted;
+    let form = methods.iter().any(|method| method.has_form());
+    let password_is_better = form && ask.by_password == Class::Wanted;
     if let Seen::Somebody(auth_time, class) = seen
         && is_fresh(ask.min_auth_time, *auth_time)
         && (*class == Class::Wanted || !password_is_better || ask.silent)
@@ -108,16 +119,18 @@ pub(crate) fn decide(ask: &Ask, methods: &[HomeMethod], seen: &Seen, returned: b
         _ => prefers_session(ask, methods),
     };
     // A page of the application that sends the browser straight back must not be asked twice: that would go on for ever.
-    let ask_the_user = |note| if password { Step::Form(Some(note)) } else { Step::Explain(note) };
+    let ask_the_user = |note| if form { Step::Form(Some(note)) } else { Step::Explain(note) };
     match seen {
         // The form would not help: the application is what checks the password.
         Seen::Unavailable => Step::Explain(Note::ApplicationDown),
-        Seen::Foreign if prefers_session || !password => ask_the_user(Note::Foreign),
+        // Nor here: it would come to the same.
+        Seen::Refused(note @ Note::SecondFactorMissing) if prefers_session || !form => Step::Explain(*note),
+        Seen::Refused(note) if prefers_session || !form => ask_the_user(*note),
         _ if !prefers_session => Step::Form(None),
         Seen::Nobody if returned => ask_the_user(Note::StillNobody),
         Seen::Somebody(..) if returned => ask_the_user(Note::StillTooOld),
         Seen::Somebody(..) => Step::Reauthenticate,
-        Seen::Nobody | Seen::NotAsked | Seen::Foreign => Step::LogIn,
+        Seen::Nobody | Seen::NotAsked | Seen::Refused(_) => Step::LogIn,
     }
 }
 
@@ -125,7 +138,7 @@ pub(crate) fn decide(ask: &Ask, methods: &[HomeMethod], seen: &Seen, returned: b
 fn prefers_session(ask: &Ask, methods: &[HomeMethod]) -> bool {
     let on = |method| methods.contains(&method);
     match (ask.by_session, ask.by_password) {
-        (Class::Other, Class::Wanted) if on(HomeMethod::Password) => false,
+        (Class::Other, Class::Wanted) if methods.iter().any(|method| method.has_form()) => false,
         (Class::Wanted, Class::Other) if on(HomeMethod::Session) => true,
         _ => methods.first() == Some(&HomeMethod::Session),
     }
@@ -171,7 +184,7 @@ impl Seen {
             Recognised::NotAsked => Self::NotAsked,
             Recognised::Unavailable => Self::Unavailable,
             Recognised::Nobody => Self::Nobody,
-            Recognised::Foreign => Self::Foreign,
+            Recognised::Refused(note) => Self::Refused(*note),
             Recognised::Somebody(answers) => {
                 let acr = vouching::acr(recipe, answers, HomeMethod::Session);
                 Self::Somebody(answers.auth_time(), Class::of(acr.as_deref(), wanted))
@@ -186,8 +199,20 @@ impl From<PasswordOutcome> for Note {
             // Somebody who is signed in without an identity is nobody.
             PasswordOutcome::Ok | PasswordOutcome::Wrong => Self::Wrong,
             PasswordOutcome::SecondFactorNeeded => Self::SecondFactorNeeded,
+            PasswordOutcome::CodeWrong => Self::CodesUsedUp,
             PasswordOutcome::Locked => Self::Locked,
             PasswordOutcome::Disabled => Self::Disabled,
+            PasswordOutcome::Guest => Self::Guest,
+        }
+    }
+}
+
+impl From<Otherwise> for Note {
+    fn from(meaning: Otherwise) -> Self {
+        match meaning {
+            Otherwise::SecondFactorMissing => Self::SecondFactorMissing,
+            Otherwise::Disabled => Self::Disabled,
+            Otherwise::Guest => Self::Guest,
         }
     }
 }
@@ -229,7 +254,7 @@ mod tests {
     fn a_silent_login_shows_nothing() {
         let silent = Ask { silent: true, ..ANY_TIME };
         for methods in [&[Session][..], &[Password], &[Session, Password], &[Password, Session]] {
-            for seen in [Seen::NotAsked, Seen::Nobody, Seen::Foreign] {
+            for seen in [Seen::NotAsked, Seen::Nobody, Seen::Refused(Note::Foreign)] {
                 assert_eq!(decide(&silent, methods, &seen, false), Step::LoginRequired, "{methods:?} {seen:?}");
             }
             assert_eq!(decide(&silent, methods, &Seen::Unavailable, false), Step::Unavailable);
@@ -240,26 +265,33 @@ mod tests {
     #[test]
     fn every_other_case_has_one_next_step() {
         let old = somebody(Some(EARLIER));
-        let form = |note| Step::Form(Some(note));
+        let (form, missing) = (|note| Step::Form(Some(note)), Note::SecondFactorMissing);
         for (methods, seen, returned, step) in [
             (&[Session][..], Seen::Nobody, false, Step::LogIn),
             (&[Session], Seen::Nobody, true, Step::Explain(Note::StillNobody)),
             (&[Session], old, false, Step::Reauthenticate),
             (&[Session], old, true, Step::Explain(Note::StillTooOld)),
-            (&[Session], Seen::Foreign, false, Step::Explain(Note::Foreign)),
+            (&[Session], Seen::Refused(Note::Foreign), false, Step::Explain(Note::Foreign)),
             (&[Session], Seen::Unavailable, false, Step::Explain(Note::ApplicationDown)),
             (&[Session, Password], Seen::Nobody, false, Step::LogIn),
             (&[Session, Password], Seen::Nobody, true, form(Note::StillNobody)),
             (&[Session, Password], old, false, Step::Reauthenticate),
             (&[Session, Password], old, true, form(Note::StillTooOld)),
-            (&[Session, Password], Seen::Foreign, false, form(Note::Foreign)),
+            (&[Session, Password], Seen::Refused(Note::Foreign), false, form(Note::Foreign)),
             (&[Password, Session], Seen::Nobody, false, Step::Form(None)),
             (&[Password, Session], Seen::Nobody, true, Step::Form(None)),
             (&[Password, Session], old, false, Step::Form(None)),
-            (&[Password, Session], Seen::Foreign, false, Step::Form(None)),
+            (&[Password, Session], Seen::Refused(Note::Foreign), false, Step::Form(None)),
             (&[Password, Session], Seen::Unavailable, false, Step::Explain(Note::ApplicationDown)),
             (&[Password], Seen::NotAsked, false, Step::Form(None)),
             (&[Password], Seen::NotAsked, true, Step::Form(None)),
+            (&[HomeMethod::Ldap], Seen::NotAsked, false, Step::Form(None)),
+            (&[HomeMethod::File], Seen::NotAsked, true, Step::Form(None)),
+            (&[Session, Password], Seen::Refused(Note::Disabled), false, form(Note::Disabled)),
+            (&[Session], Seen::Refused(Note::Guest), false, Step::Explain(Note::Guest)),
+            // Another login here would end at the same place.
+            (&[Session, Password], Seen::Refused(missing), true, Step::Explain(missing)),
+            (&[Password, Session], Seen::Refused(missing), false, Step::Form(None)),
         ] {
             assert_eq!(decide(&fresh(false), methods, &seen, returned), step, "{methods:?} {seen:?} {returned}");
         }

@@ -30,10 +30,12 @@ use url::form_urlencoded;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::decision::Note;
 use super::form_token::Browser;
-use super::pages::{self, Explanation, Failure, Form, Frame};
+use super::pages::{self, Code, Explanation, Failure, Form, Frame};
+use super::reply::Reply;
 use super::source::client_address;
-use super::{Portal, PortalError, Reply, TypedCredentials, Visit};
+use super::{Portal, PortalError, TypedCredentials, Visit};
 
 /// Largest form.
 const LARGEST_BODY: usize = 16 * 1024;
@@ -71,6 +73,7 @@ pub(crate) fn router(portal: Option<Portal>) -> Router {
         None => Router::new(),
         Some(_) => Router::new()
             .route(&format!("{path}login"), only(on(MethodFilter::GET, begin).on(MethodFilter::POST, sign_in)))
+            .route(&format!("{path}code"), on(MethodFilter::POST, give_code))
             .route(&format!("{path}cancel"), on(MethodFilter::POST, cancel))
             .route(&format!("{path}style.css"), only(on(MethodFilter::GET, style))),
     };
@@ -162,6 +165,24 @@ async fn sign_in(
         .await
 }
 
+async fn give_code(
+    State(served): State<Served>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
+    served
+        .answer(&id, async |portal| {
+            let form = Fields::parse_form(&headers, body)?;
+            let visit = visit(portal, &headers, peer, &form)?;
+            let code = SecretString::from(form.one("code").ok_or(PortalError::BadForm)?);
+            let reply = portal.give_code(&visit, &code, form.one("form_token").unwrap_or_default()).await?;
+            Ok((visit, reply))
+        })
+        .await
+}
+
 async fn cancel(
     State(served): State<Served>,
     Extension(Peer(peer)): Extension<Peer>,
@@ -221,9 +242,12 @@ impl Served {
         let response = match reply {
             Reply::Redirect(address) => return redirect(&address),
             Reply::Form(page) => {
-                let status = if page.note == Some(super::Note::TooManyTries) { 429 } else { 200 };
-                let note = page.note.map(pages::sentence);
+                let (status, note) = (status(page.note), page.note.map(pages::sentence));
                 html(status, &Form { frame: &self.frame, page, note, ticket })
+            }
+            Reply::Code(page) => {
+                let (status, note) = (status(page.note), page.note.map(pages::sentence));
+                html(status, &Code { frame: &self.frame, page, note, ticket })
             }
             Reply::Explanation(page) => {
                 let note = pages::sentence(page.note);
@@ -316,6 +340,10 @@ fn with_cookie(mut response: Response, cookie: String) -> Response {
         response.headers_mut().append(SET_COOKIE, cookie);
     }
     response
+}
+
+fn status(note: Option<Note>) -> u16 {
+    if note == Some(Note::TooManyTries) { 429 } else { 200 }
 }
 
 /// 303 also after a form: the password must not travel on (RFC 9700 4.12).

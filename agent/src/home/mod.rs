@@ -5,27 +5,33 @@
 //! 2. The application is asked who this browser is ([`session`]), with the browser's own cookies, if that method is on.
 //! 3. [`decision`] says what is next, and nothing else does: vouch, send the browser to the application's own login page
 //!    and back, show the form, or explain why there is no way on.
-//! 4. The form's name and password ([`Portal::sign_in`]) are checked by the application ([`password`]) and go nowhere else.
+//! 4. The form's name and password ([`Portal::sign_in`]) are judged by who knows this home's users ([`directory`]) and go
+//!    nowhere else. If that asks for a code, the sign-in waits ([`second_factor`]) until it comes
+//!    ([`Portal::give_code`]): a second factor is never skipped.
 //! 5. The ticket is used up with a verified identity or a reason, and the browser goes back to the broker.
 //! 6. Who was signed in at the application is asked about again later ([`watch`]): when that session has ended, the broker
-//!    hears of it ([`report`]).
+//!    hears of it ([`report`]). So it does when somebody may not log in any more ([`accounts`]).
 //!
 //! A stranger without a ticket of a login that is under way can try no password here; one with a ticket is slowed down
 //! by [`limits`]. Every form carries a token that is bound to the browser and the ticket ([`form_token`]).
 
+pub(crate) mod accounts;
 pub(crate) mod decision;
+pub(crate) mod directory;
 pub(crate) mod form_token;
 pub(crate) mod http;
 pub(crate) mod limits;
 pub(crate) mod pages;
-pub(crate) mod password;
+pub(crate) mod reply;
 pub(crate) mod report;
+pub(crate) mod second_factor;
 pub(crate) mod session;
 pub(crate) mod source;
 pub(crate) mod ticket;
 pub(crate) mod vouching;
 pub(crate) mod watch;
 
+mod vouched;
 mod watchlist;
 
 use std::net::IpAddr;
@@ -34,19 +40,25 @@ use std::sync::Arc;
 use ::http::HeaderValue;
 use homeward_proto::v1::complete_ticket_request::Outcome;
 use homeward_proto::v1::{LoginFailure, OpenTicketResponse, VerifiedIdentity};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
+use tokio::time::Instant;
 use url::form_urlencoded;
 
+use self::accounts::AccountWatch;
 use self::decision::{Ask, Note, Seen, Step};
+use self::directory::password::SignIn;
+use self::directory::{Directory, Verdict};
 use self::form_token::{Browser, FormTokens};
-use self::limits::Limits;
-use self::password::Verdict;
+use self::limits::{Limits, Try};
+use self::reply::{CodePage, ExplanationPage, FormPage, Reply};
+use self::second_factor::PendingSignIns;
 use self::session::Recognised;
 use self::ticket::{Ticket, Tickets};
 use self::watch::Watch;
 use crate::application::Application;
-use crate::config::{Config, HomeMethod, PublicUrl};
+use crate::config::home::HomeMethod;
+use crate::config::{Config, PublicUrl};
 use crate::connection::Broker;
 use crate::identity::Identity;
 use crate::random::NoRandomness;
@@ -66,7 +78,18 @@ pub(crate) struct Portal {
     tickets: Tickets,
     form_tokens: FormTokens,
     limits: Limits,
-    watch: Arc<Watch>,
+    directory: Arc<Directory>,
+    pending: PendingSignIns,
+    watches: Watches,
+}
+
+/// Who notices later that somebody who was vouched for has logged out, or may not log in any more.
+#[derive(Debug, Clone)]
+pub(crate) struct Watches {
+    /// Sessions at the application.
+    pub(crate) sessions: Arc<Watch>,
+    /// Accounts.
+    pub(crate) accounts: Arc<AccountWatch>,
 }
 
 /// One request of one browser about one ticket.
@@ -91,45 +114,6 @@ pub(crate) struct TypedCredentials {
     pub(crate) username: String,
     /// Password.
     pub(crate) password: SecretString,
-}
-
-/// What the browser gets.
-#[derive(Debug)]
-pub(crate) enum Reply {
-    /// It goes on.
-    Redirect(String),
-    /// A form for name and password.
-    Form(FormPage),
-    /// What to do, and a way to give up.
-    Explanation(ExplanationPage),
-}
-
-/// The form.
-#[derive(Debug)]
-pub(crate) struct FormPage {
-    /// Where the user logs in, for the heading.
-    pub(crate) relying_party: String,
-    /// What the name field begins with.
-    pub(crate) username: String,
-    /// What went wrong before.
-    pub(crate) note: Option<Note>,
-    /// The application's own login page, if that is another way.
-    pub(crate) application_login: Option<String>,
-    /// Against forged forms.
-    pub(crate) form_token: String,
-}
-
-/// Why there is no way on.
-#[derive(Debug)]
-pub(crate) struct ExplanationPage {
-    /// Where the user logs in.
-    pub(crate) relying_party: String,
-    /// Why.
-    pub(crate) note: Note,
-    /// The application's own login page.
-    pub(crate) application_login: Option<String>,
-    /// Against forged forms.
-    pub(crate) form_token: String,
 }
 
 /// Why the browser gets none of these.
@@ -176,16 +160,19 @@ pub(crate) enum PortalError {
 }
 
 impl Portal {
-    /// The portal, if the instance is a home.
+    /// The portal, if the instance is a home, and so has users.
     pub(crate) fn new(
         config: &Config,
         identity: &Identity,
         broker: Arc<Broker>,
         application: Application,
-        watch: Arc<Watch>,
+        (directory, watches): (Option<Arc<Directory>>, Watches),
     ) -> Result<Option<Self>, NoRandomness> {
-        let Some((home, recipe)) = config.home.as_ref().zip(config.recipe.home.clone()) else { return Ok(None) };
+        let Some((home, directory)) = config.home.as_ref().zip(directory) else { return Ok(None) };
         let named = Some(config.display_name.clone()).filter(|name| !name.is_empty());
+        // A home whose users the application does not know needs no recipe for them.
+        let recipe = config.recipe.home.clone().unwrap_or_default();
+        let per_minute = recipe.password.as_ref().and_then(|password| password.tries.per_minute);
         Ok(Some(Self {
             recipe,
             methods: home.methods.clone(),
@@ -196,8 +183,10 @@ impl Portal {
             application,
             tickets: Tickets::new(broker),
             form_tokens: FormTokens::new()?,
-            limits: Limits::new(),
-            watch,
+            limits: Limits::new(per_minute),
+            directory,
+            pending: PendingSignIns::default(),
+            watches,
         }))
     }
 
@@ -235,39 +224,44 @@ impl Portal {
         typed: TypedCredentials,
         form_token: &str,
     ) -> Result<Reply, PortalError> {
-        if !self.methods.contains(&HomeMethod::Password) {
-            return Err(PortalError::NotFound);
-        }
-        if !self.form_tokens.verify(&visit.browser, &visit.ticket, form_token) {
-            return Err(PortalError::ForgedForm);
-        }
-        let ticket = self.tickets.open(&visit.ticket).await?;
+        let ticket = self.open_for_form(visit, form_token).await?;
         if ticket.silent {
             return self.fail(visit, LoginFailure::LoginRequired).await;
         }
         // Before the application hears of it: its own limit may lock the user out, or everybody behind this agent.
-        if !self.limits.allow(visit.source, &typed.username) {
+        let Some(charged) = self.limits.begin(visit.source, &typed.username, Instant::now()) else {
             tracing::warn!(source = %visit.source, "too many password tries");
             return Ok(self.form(visit, &ticket, typed.username, Some(Note::TooManyTries)));
-        }
-        let verdict = password::check(&self.application, &self.recipe, &typed, visit.source).await;
-        tracing::info!(relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a password was tried");
-        let note = match verdict {
-            Verdict::Ok(answers) => {
-                let mut identity = vouching::identity(&self.recipe, &answers, HomeMethod::Password, clock::now())?;
-                // The password was judged this moment, whatever the application remembers of it.
-                identity.auth_time = Some(clock::timestamp(clock::now()));
-                if identity.amr.is_empty() {
-                    identity.amr.push("pwd".to_owned());
-                }
-                self.watch.settle(&identity.home_user_id, None).await;
-                return self.vouch(visit, identity).await;
-            }
-            Verdict::Refused(outcome) => Note::from(outcome),
-            Verdict::Foreign => Note::Foreign,
-            Verdict::Unavailable => Note::ApplicationDown,
         };
-        Ok(self.form(visit, &ticket, typed.username, Some(note)))
+        let username = typed.username.clone();
+        let verdict = self.directory.judge(typed, visit.source).await?;
+        tracing::info!(relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a password was tried");
+        self.answer(visit, &ticket, (verdict, charged), username).await
+    }
+
+    /// A browser sends a code.
+    pub(crate) async fn give_code(
+        &self,
+        visit: &Visit,
+        code: &SecretString,
+        form_token: &str,
+    ) -> Result<Reply, PortalError> {
+        let ticket = self.open_for_form(visit, form_token).await?;
+        let now = Instant::now();
+        let Some(sign_in) = self.pending.take(&visit.browser, &visit.ticket, now) else {
+            return Ok(self.form(visit, &ticket, ticket.login_hint.clone(), Some(Note::CodeTooLate)));
+        };
+        let Some(charged) = self.limits.begin(visit.source, sign_in.username(), now) else {
+            tracing::warn!(source = %visit.source, "too many tries of codes");
+            let page = self.code(visit, &ticket, &sign_in, Some(Note::TooManyTries));
+            self.pending.keep((&visit.browser, &visit.ticket), sign_in, now);
+            return Ok(page);
+        };
+        let username = sign_in.username().to_owned();
+        let code = SecretString::from(code.expose_secret().split_whitespace().collect::<String>());
+        let verdict = sign_in.give_code(&code).await?;
+        tracing::info!(relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a code was tried");
+        self.answer(visit, &ticket, (verdict, charged), username).await
     }
 
     /// The user gives up.
@@ -275,20 +269,79 @@ impl Portal {
         if !self.form_tokens.verify(&visit.browser, &visit.ticket, form_token) {
             return Err(PortalError::ForgedForm);
         }
+        if let Some(sign_in) = self.pending.take(&visit.browser, &visit.ticket, Instant::now()) {
+            sign_in.end().await;
+        }
         self.fail(visit, LoginFailure::Cancelled).await
+    }
+
+    /// The ticket of a form that this portal gave to this browser.
+    async fn open_for_form(&self, visit: &Visit, form_token: &str) -> Result<OpenTicketResponse, PortalError> {
+        if !self.methods.iter().any(|method| method.has_form()) {
+            return Err(PortalError::NotFound);
+        }
+        if !self.form_tokens.verify(&visit.browser, &visit.ticket, form_token) {
+            return Err(PortalError::ForgedForm);
+        }
+        self.tickets.open(&visit.ticket).await
+    }
+
+    /// What a verdict comes to for the browser, and for the one who tried.
+    async fn answer(
+        &self,
+        visit: &Visit,
+        ticket: &OpenTicketResponse,
+        (verdict, charged): (Verdict, Try),
+        username: String,
+    ) -> Result<Reply, PortalError> {
+        match verdict {
+            Verdict::Ok(identity) => {
+                charged.pay_back();
+                self.vouch_for_password(visit, *identity).await
+            }
+            Verdict::CodeNeeded(sign_in) => {
+                let note = sign_in.was_wrong().then_some(Note::CodeWrong);
+                if note.is_none() {
+                    charged.pay_back();
+                }
+                let page = self.code(visit, ticket, &sign_in, note);
+                self.pending.keep((&visit.browser, &visit.ticket), sign_in, Instant::now());
+                Ok(page)
+            }
+            Verdict::Refused(note) => {
+                if note == Note::ApplicationDown {
+                    charged.pay_back();
+                }
+                match note {
+                    Note::SecondFactorMissing => Ok(self.explain(visit, ticket, note)),
+                    note => Ok(self.form(visit, ticket, username, Some(note))),
+                }
+            }
+        }
+    }
+
+    /// Somebody whose password was judged this moment, whatever the application remembers of it.
+    async fn vouch_for_password(&self, visit: &Visit, mut identity: VerifiedIdentity) -> Result<Reply, PortalError> {
+        identity.auth_time = Some(clock::timestamp(clock::now()));
+        if !identity.amr.iter().any(|method| method == "pwd") {
+            identity.amr.insert(0, "pwd".to_owned());
+        }
+        self.watches.sessions.settle(&identity.home_user_id, None).await;
+        self.vouch(visit, identity).await
     }
 
     /// Somebody who is signed in at the application: when that ends, the broker is told.
     async fn vouch_for_session(&self, visit: &Visit, identity: VerifiedIdentity) -> Result<Reply, PortalError> {
         let Some(cookies) = &visit.cookies else { return self.vouch(visit, identity).await };
         let home_user_id = identity.home_user_id.clone();
-        self.watch.settle(&home_user_id, Some(cookies)).await;
+        self.watches.sessions.settle(&home_user_id, Some(cookies)).await;
         let reply = self.vouch(visit, identity).await?;
-        self.watch.remember(&home_user_id, cookies, visit.source);
+        self.watches.sessions.remember(&home_user_id, cookies, visit.source);
         Ok(reply)
     }
 
     async fn vouch(&self, visit: &Visit, identity: VerifiedIdentity) -> Result<Reply, PortalError> {
+        self.watches.accounts.vouched(&identity.home_user_id, clock::now());
         self.tickets.complete(&visit.ticket, Outcome::Identity(identity)).await.map(Reply::Redirect)
     }
 
@@ -306,11 +359,22 @@ impl Portal {
         })
     }
 
+    fn code(&self, visit: &Visit, ticket: &OpenTicketResponse, sign_in: &SignIn, note: Option<Note>) -> Reply {
+        Reply::Code(CodePage {
+            relying_party: relying_party(ticket),
+            username: sign_in.username().to_owned(),
+            kind: sign_in.code_kind(),
+            note,
+            form_token: self.form_tokens.issue(&visit.browser, &visit.ticket),
+        })
+    }
+
     fn explain(&self, visit: &Visit, ticket: &OpenTicketResponse, note: Note) -> Reply {
         Reply::Explanation(ExplanationPage {
             relying_party: relying_party(ticket),
             note,
             application_login: self.application_login(visit),
+            application: (note == Note::SecondFactorMissing).then(|| format!("{}/", self.public_url.origin())),
             form_token: self.form_tokens.issue(&visit.browser, &visit.ticket),
         })
     }

@@ -3,8 +3,10 @@
 
 use askama::Template;
 
+use super::PortalError;
 use super::decision::Note;
-use super::{ExplanationPage, FormPage, PortalError};
+use super::reply::{CodePage, ExplanationPage, FormPage};
+use crate::recipe::password::CodeKind;
 
 /// The style sheet of all pages.
 pub(super) const STYLE: &str = include_str!("templates/style.css");
@@ -24,6 +26,16 @@ pub(super) struct Frame {
 pub(super) struct Form<'a> {
     pub(super) frame: &'a Frame,
     pub(super) page: FormPage,
+    pub(super) note: Option<&'static str>,
+    pub(super) ticket: &'a str,
+}
+
+/// The form for a code.
+#[derive(Debug, Template)]
+#[template(path = "code.html")]
+pub(super) struct Code<'a> {
+    pub(super) frame: &'a Frame,
+    pub(super) page: CodePage,
     pub(super) note: Option<&'static str>,
     pub(super) ticket: &'a str,
 }
@@ -64,6 +76,15 @@ pub(super) fn sentence(note: Note) -> &'static str {
         Note::Wrong => "User name or password is wrong.",
         Note::SecondFactorNeeded => {
             "Your account needs a second step to log in, which this form cannot ask for. Sign in on the site itself first, then come back to this login."
+        }
+        Note::SecondFactorMissing => {
+            "This site wants you to set up a second factor first. Sign in on the site itself, set it up, then come back to this login and try again."
+        }
+        Note::CodeWrong => "That code is wrong. Try the next one that you see.",
+        Note::CodesUsedUp => "The codes were wrong. Log in again, and check that the clock of your device is right.",
+        Note::CodeTooLate => "The login took too long. Log in again.",
+        Note::Guest => {
+            "This account is for everybody who visits this site, so nobody can be logged in elsewhere with it. Use an account of your own."
         }
         Note::Locked => {
             "Too many failed logins: the account is locked for a while. Try again later, or ask the people who run this site."

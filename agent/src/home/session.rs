@@ -1,17 +1,23 @@
-//! Home method `session`: the application says whose browser this is, by the browser's own cookies.
+//! Home method `session`: the application says whose browser this is, by the browser's own cookies. After a sign-in with a
+//! password the same questions are asked, in the conversation of that sign-in.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use http::HeaderValue;
 use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::Visit;
+use super::decision::Note;
 use super::vouching::{self, auth_time};
-use crate::application::{Application, ApplicationError, Question};
+use crate::application::{Application, ApplicationError};
 use crate::clock;
-use crate::recipe::home::Home;
-use std::net::IpAddr;
+use crate::conversation::Conversation;
+use crate::recipe::home::{Home, WhoAmI};
+
+/// RFC 6585 4.
+const TOO_MANY_REQUESTS: u16 = 429;
 
 /// What the application says of a browser.
 #[derive(Debug)]
@@ -22,8 +28,8 @@ pub(crate) enum Recognised {
     Unavailable,
     /// Nobody is signed in.
     Nobody,
-    /// Somebody is, whom this home does not vouch for.
-    Foreign,
+    /// Somebody is, whom this home does not vouch for, and why not.
+    Refused(Note),
     /// Somebody is.
     Somebody(Answers),
 }
@@ -58,18 +64,30 @@ impl Answers {
     }
 }
 
+/// What came before the question.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum After {
+    /// Nothing: the browser brought these cookies.
+    Nothing,
+    /// A sign-in in the same conversation, which the application says has succeeded.
+    SignIn,
+}
+
 /// Asks who the browser is.
 pub(crate) async fn recognise(application: &Application, recipe: &Home, visit: &Visit) -> Recognised {
     match visit.cookies.clone() {
-        Some(cookies) => ask(application, recipe, cookies, visit.source).await,
+        Some(cookies) => {
+            let mut conversation = Conversation::of_browser(application, visit.source, cookies);
+            ask(&mut conversation, recipe, After::Nothing).await
+        }
         // Without cookies it is nobody; whether the application is up, its login page will show.
         None => Recognised::Nobody,
     }
 }
 
-/// Asks whose cookies these are.
-pub(super) async fn ask(application: &Application, recipe: &Home, cookies: HeaderValue, source: IpAddr) -> Recognised {
-    match ask_all(application, recipe, &cookies, source).await {
+/// Asks whose conversation this is.
+pub(super) async fn ask(conversation: &mut Conversation, recipe: &Home, after: After) -> Recognised {
+    match ask_all(conversation, recipe, after).await {
         Ok(recognised) => recognised,
         Err(error) => {
             tracing::warn!(%error, "the application cannot say who is signed in");
@@ -96,9 +114,9 @@ pub(super) async fn still(
     (cookies, source): (HeaderValue, IpAddr),
     home_user_id: &str,
 ) -> Still {
-    let Some(request) = recipe.who_am_i.first() else { return Still::Unknown };
-    let question = Question { cookies: Some(cookies), client_address: Some(source), ..Question::get(&request.path) };
-    match application.ask(question).await {
+    let mut conversation = Conversation::of_browser(application, source, cookies);
+    let Some(request) = askable(recipe, &conversation).next() else { return Still::Unknown };
+    match conversation.take(&request.step(), &[]).await {
         Ok(answer) if request.when.holds(answer.status, &answer.body) => {
             let documents = BTreeMap::from([(request.name.clone(), answer.body)]);
             // Some recipes learn who it is only from a later request.
@@ -107,31 +125,34 @@ pub(super) async fn still(
                 Some(_) | None => Still::There,
             }
         }
-        // A limit on requests is no logout (RFC 6585 4).
-        Ok(answer) if answer.status == 429 => Still::Unknown,
+        // A limit on requests is no logout.
+        Ok(answer) if answer.status == TOO_MANY_REQUESTS => Still::Unknown,
         Ok(_) => Still::Gone,
         Err(_) => Still::Unknown,
     }
 }
 
-async fn ask_all(
-    application: &Application,
-    recipe: &Home,
-    cookies: &HeaderValue,
-    source: IpAddr,
-) -> Result<Recognised, ApplicationError> {
+async fn ask_all(conversation: &mut Conversation, recipe: &Home, after: After) -> Result<Recognised, ApplicationError> {
     let mut documents = BTreeMap::new();
-    for (position, request) in recipe.who_am_i.iter().enumerate() {
-        let question =
-            Question { cookies: Some(cookies.clone()), client_address: Some(source), ..Question::get(&request.path) };
-        let answer = application.ask(question).await?;
-        let holds = request.when.holds(answer.status, &answer.body);
-        if position == 0 && !holds {
-            return Ok(Recognised::Nobody);
-        }
-        if holds {
+    let requests: Vec<&WhoAmI> = askable(recipe, conversation).collect();
+    for (position, request) in requests.into_iter().enumerate() {
+        let answer = conversation.take(&request.step(), &[]).await?;
+        let decides = position == 0;
+        if request.when.holds(answer.status, &answer.body) {
             documents.insert(request.name.clone(), answer.body);
+            continue;
         }
+        match request.otherwise {
+            // A limit on requests says nothing of the user.
+            _ if answer.status == TOO_MANY_REQUESTS => return Ok(Recognised::Unavailable),
+            // Somebody was signed in a moment ago: that the application shows nobody has this meaning.
+            Some(meaning) if !decides || after == After::SignIn => return Ok(Recognised::Refused(meaning.into())),
+            _ if decides => return Ok(Recognised::Nobody),
+            Some(_) | None => {}
+        }
+    }
+    if documents.is_empty() {
+        return Ok(Recognised::Nobody);
     }
     let foreign = recipe.refuse_when.iter().any(|refusal| {
         // Answers are kept only when they were good; 200 unless the recipe says otherwise.
@@ -139,7 +160,12 @@ async fn ask_all(
         documents.get(&refusal.answer).is_some_and(|document| refusal.when.holds(status, document))
     });
     if foreign {
-        return Ok(Recognised::Foreign);
+        return Ok(Recognised::Refused(Note::Foreign));
     }
     Ok(Recognised::Somebody(Answers::new(recipe, documents, clock::now())))
+}
+
+/// The requests that can be made in this conversation: some need what only a sign-in brings.
+fn askable<'a>(recipe: &'a Home, conversation: &Conversation) -> impl Iterator<Item = &'a WhoAmI> {
+    recipe.who_am_i.iter().filter(|request| conversation.can_take(&request.step()))
 }

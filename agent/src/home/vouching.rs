@@ -11,7 +11,7 @@ use url::Url;
 use super::PortalError;
 use super::session::Answers;
 use crate::clock;
-use crate::config::HomeMethod;
+use crate::config::home::HomeMethod;
 use crate::recipe::home::{Home, Selectors};
 
 /// Longest name, address or group that goes to the broker, in characters.
@@ -32,21 +32,41 @@ pub(crate) fn identity(
     let map = &recipe.identity;
     let documents = answers.documents();
     let text = |selectors: &Selectors| first(selectors, documents, as_text).unwrap_or_default();
-    let home_user_id = text(&map.home_user_id);
+    checked(VerifiedIdentity {
+        home_user_id: text(&map.home_user_id),
+        username: text(&map.username),
+        name: text(&map.name),
+        given_name: text(&map.given_name),
+        family_name: text(&map.family_name),
+        email: text(&map.email),
+        email_verified: first(&map.email_verified, documents, Value::as_bool) == Some(true),
+        groups: all(&map.groups, documents, as_text),
+        auth_time: answers.auth_time().map(|at| clock::timestamp(at.min(now))),
+        amr: amr(recipe, documents),
+        acr: acr(recipe, answers, method).unwrap_or_default(),
+        attributes: attributes(recipe, documents),
+    })
+}
+
+/// What somebody says of a user, as the contract allows it: texts that say nothing or too much are left out, and without
+/// an identifier and a name there is no user.
+pub(super) fn checked(said: VerifiedIdentity) -> Result<VerifiedIdentity, PortalError> {
+    let text = |text: String| fitting(&text).map(str::to_owned).unwrap_or_default();
+    let home_user_id = text(said.home_user_id);
     if home_user_id.is_empty() || home_user_id.len() > 255 {
         return Err(PortalError::IdentityIncomplete("home_user_id"));
     }
-    let username = text(&map.username);
+    let username = text(said.username);
     if username.is_empty() || username.chars().count() > 150 {
         return Err(PortalError::IdentityIncomplete("username"));
     }
-    let (given_name, family_name) = (text(&map.given_name), text(&map.family_name));
+    let (given_name, family_name) = (text(said.given_name), text(said.family_name));
     // Applications that know no full name show the login name in its place.
-    let name = Some(text(&map.name)).filter(|name| !name.is_empty() && *name != username);
+    let name = Some(text(said.name)).filter(|name| !name.is_empty() && *name != username);
     let name = name.unwrap_or_else(|| format!("{given_name} {family_name}").trim().to_owned());
-    let email = text(&map.email);
-    let email_verified = !email.is_empty() && first(&map.email_verified, documents, Value::as_bool) == Some(true);
-    let auth_time = answers.auth_time().map(|at| clock::timestamp(at.min(now)));
+    let email = text(said.email);
+    let email_verified = said.email_verified && !email.is_empty();
+    let groups = said.groups.into_iter().map(text).filter(|group| !group.is_empty()).take(MOST_GROUPS).collect();
     Ok(VerifiedIdentity {
         home_user_id,
         username,
@@ -55,21 +75,19 @@ pub(crate) fn identity(
         family_name,
         email,
         email_verified,
-        groups: all(&map.groups, documents, as_text).into_iter().take(MOST_GROUPS).collect(),
-        auth_time,
-        amr: amr(recipe, documents),
-        acr: acr(recipe, answers, method).unwrap_or_default(),
-        attributes: attributes(recipe, documents),
+        groups,
+        ..said
     })
 }
 
 /// The authentication context class of this login: as the application says, or else what every login by this method has.
 pub(super) fn acr(recipe: &Home, answers: &Answers, method: HomeMethod) -> Option<String> {
     let of_method = match method {
-        HomeMethod::Session => &recipe.acr.session,
-        HomeMethod::Password => &recipe.acr.password,
+        HomeMethod::Session => recipe.acr.session.clone(),
+        HomeMethod::Password => recipe.acr.password.clone(),
+        HomeMethod::Ldap | HomeMethod::File => None,
     };
-    first(&recipe.identity.acr, answers.documents(), as_text).or_else(|| of_method.clone())
+    first(&recipe.identity.acr, answers.documents(), as_text).or(of_method)
 }
 
 /// Further claims that the application knows. An address of a page that is none is left out: relying parties show it as a
@@ -128,16 +146,19 @@ fn all<T>(selectors: &Selectors, documents: &BTreeMap<String, Value>, read: impl
 }
 
 /// A text that says something, or a whole number: what an identifier may be.
-fn as_text(value: &Value) -> Option<String> {
+pub(super) fn as_text(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => {
-            let text = text.trim();
-            let fits = !text.is_empty() && text.chars().count() <= LONGEST_TEXT && !text.chars().any(char::is_control);
-            fits.then(|| text.to_owned())
-        }
+        Value::String(text) => fitting(text).map(str::to_owned),
         Value::Number(number) if number.is_i64() || number.is_u64() => Some(number.to_string()),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
     }
+}
+
+/// A text that says something, without the space around it.
+fn fitting(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let fits = !text.is_empty() && text.chars().count() <= LONGEST_TEXT && !text.chars().any(char::is_control);
+    fits.then_some(text)
 }
 
 #[cfg(test)]

@@ -16,17 +16,16 @@ use std::time::Duration;
 
 use homeward_proto::v1::UserEvent;
 use http::HeaderValue;
-use thiserror::Error;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use tonic::Status;
 
-use super::report::report;
+use super::report::{ReportError, report};
 use super::session::{self, Still};
 use super::watchlist::{Browser, Cookies, Known, Watchlist};
 use crate::application::Application;
-use crate::config::{Config, HomeMethod};
-use crate::connection::{Broker, DialError};
+use crate::config::Config;
+use crate::config::home::HomeMethod;
+use crate::connection::Broker;
 use crate::recipe::home::Home;
 use crate::{backoff, random};
 
@@ -48,15 +47,6 @@ pub(crate) struct Watch {
 struct Terms {
     recipe: Home,
     every: Duration,
-}
-
-/// Why a logout is not reported yet.
-#[derive(Debug, Error)]
-enum ReportError {
-    #[error(transparent)]
-    Dial(#[from] DialError),
-    #[error("the broker did not take it ({code:?}: {message})", code = .0.code(), message = .0.message())]
-    Refused(#[from] Box<Status>),
 }
 
 impl Watch {

@@ -1,42 +1,47 @@
-//! The application as home: how to ask it who is signed in, how to sign somebody in with a password, and what its answers
-//! mean.
+//! The application as home: how to ask it who is signed in, and what its answers mean. How it judges a password is in
+//! [`password`](super::password), what it says of its users without a login in [`directory`](super::directory).
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use super::condition::Condition;
+use super::directory::{Accounts, DirectoryLookup};
+use super::password::Password;
+use super::path::PathTemplate;
 use super::placeholders::Placeholders;
 use super::pointer::Selector;
 use super::session_end::SessionEnd;
-use super::step::{Step, check_conversation};
+use super::step::{HeaderField, HeaderText, Step};
 use super::{AppPath, RecipeError};
 
-/// The application as home.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The application as home. Nothing is known of one whose users the application does not know.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Home {
     /// Where a user signs in; needed by the home method `session`.
     pub login: Option<Page>,
     /// Where a user who is signed in proves it again; [`Home::login`] if unset.
     pub reauthenticate: Option<Page>,
-    /// Asked with a user's cookies, in this order. The first decides whether anybody is signed in.
+    /// Asked with a user's cookies, or after a password sign-in, in this order. The first decides whether anybody is signed
+    /// in.
     pub who_am_i: Vec<WhoAmI>,
     /// Sessions that this home does not vouch for, although somebody is signed in.
-    #[serde(default)]
     pub refuse_when: Vec<Refusal>,
     /// Where in the answers the user is.
     pub identity: IdentityMap,
     /// What the application's names of authentication methods are in RFC 8176; others are left out.
-    #[serde(default)]
     pub amr_values: BTreeMap<String, String>,
     /// How to check a password; needed by the home method `password`.
     pub password: Option<Password>,
     /// The authentication context class of each home method, where it has one that always holds.
-    #[serde(default)]
     pub acr: MethodAcr,
     /// How the agent ends a user's sessions here.
     pub session_end: Option<SessionEnd>,
+    /// Whether a user may still log in.
+    pub accounts: Option<Accounts>,
+    /// What this home would say of a user, without a login.
+    pub directory: Option<DirectoryLookup>,
 }
 
 /// The values of an order that the steps of [`Home::session_end`] may use.
@@ -70,10 +75,28 @@ pub struct WhoAmI {
     /// How selectors name the answer.
     pub name: String,
     /// Where to ask.
-    pub path: AppPath,
+    pub path: PathTemplate,
+    /// Further headers. A request that needs what only password steps capture is left out where there were none.
+    #[serde(default)]
+    pub headers: BTreeMap<HeaderField, HeaderText>,
     /// When the answer means that somebody is signed in (first request) or is of use (others): status 200 if unset.
     #[serde(default)]
     pub when: Condition,
+    /// What it means otherwise; the answer is just not used if unset. Of the first request that counts only after a password
+    /// sign-in: else nobody is signed in.
+    pub otherwise: Option<Otherwise>,
+}
+
+/// Why a user who is signed in is not vouched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Otherwise {
+    /// The application lets users in only to set up a second factor.
+    SecondFactorMissing,
+    /// The user may not log in.
+    Disabled,
+    /// The account belongs to nobody.
+    Guest,
 }
 
 /// An answer that shows a session which is not this home's to vouch for.
@@ -87,42 +110,32 @@ pub struct Refusal {
 }
 
 /// Where the user is. Of several selectors the first that finds something counts.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct IdentityMap {
     /// The application's own stable identifier: a string or a number.
     pub home_user_id: Selectors,
     /// The login name.
     pub username: Selectors,
     /// The full name; left out where it only repeats the login name.
-    #[serde(default)]
     pub name: Selectors,
     /// Given name.
-    #[serde(default)]
     pub given_name: Selectors,
     /// Family name.
-    #[serde(default)]
     pub family_name: Selectors,
     /// Email address.
-    #[serde(default)]
     pub email: Selectors,
     /// Whether the application has verified it: counts only if it is `true`.
-    #[serde(default)]
     pub email_verified: Selectors,
     /// Names of groups.
-    #[serde(default)]
     pub groups: Selectors,
     /// Seconds since 1970 at which the user authenticated; the latest counts.
-    #[serde(default)]
     pub auth_time: Selectors,
     /// How the user authenticated.
-    #[serde(default)]
     pub amr: Selectors,
     /// Authentication context class of this very login; stands before what [`Home::acr`] says of the method.
-    #[serde(default)]
     pub acr: Selectors,
     /// Further standard claims, by name; [`ATTRIBUTES`] are those there are.
-    #[serde(default)]
     pub attributes: BTreeMap<String, Selectors>,
 }
 
@@ -159,45 +172,10 @@ enum OneOrMore {
     More(Vec<Selector>),
 }
 
-/// How to check a password.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Password {
-    /// Requests with cookies of their own, in this order. The last decides.
-    pub steps: Vec<Step>,
-    /// Ends the session that the steps made.
-    pub sign_out: Option<Step>,
-}
-
-/// What an answer means.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OutcomeRule {
-    /// The answer.
-    pub when: Condition,
-    /// Its meaning.
-    pub outcome: PasswordOutcome,
-}
-
-/// How the application judged a name and a password.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PasswordOutcome {
-    /// Signed in.
-    Ok,
-    /// No such user, or another password: never told apart.
-    Wrong,
-    /// The password is right, and a second factor is asked for.
-    SecondFactorNeeded,
-    /// Too many tries.
-    Locked,
-    /// The user may not sign in.
-    Disabled,
-}
-
 impl Home {
     pub(super) fn check(&self, parameters: &Placeholders<'_>) -> Result<(), RecipeError> {
-        if self.who_am_i.is_empty() {
+        let signs_in = self.login.is_some() || self.password.is_some();
+        if signs_in && self.who_am_i.is_empty() {
             return Err(RecipeError::Incomplete("home needs at least one who_am_i request"));
         }
         let used = self.identity.selectors().map(|selector| &selector.answer);
@@ -205,7 +183,7 @@ impl Home {
         if let Some(unknown) = used.find(|used| !self.who_am_i.iter().any(|request| request.name == **used)) {
             return Err(RecipeError::UnknownAnswer(unknown.clone()));
         }
-        if self.identity.home_user_id.0.is_empty() || self.identity.username.0.is_empty() {
+        if signs_in && (self.identity.home_user_id.0.is_empty() || self.identity.username.0.is_empty()) {
             return Err(RecipeError::Incomplete("home.identity needs home_user_id and username"));
         }
         if let Some(name) = self.identity.attributes.keys().find(|name| !ATTRIBUTES.contains(&name.as_str())) {
@@ -214,7 +192,22 @@ impl Home {
         if let Some(session_end) = &self.session_end {
             session_end.check("home.session_end", &parameters.clone().with(&ORDER_VALUES))?;
         }
-        self.password.as_ref().map_or(Ok(()), |password| password.check(parameters))
+        if let Some(accounts) = &self.accounts {
+            accounts.check(parameters)?;
+        }
+        if let Some(directory) = &self.directory {
+            directory.check(parameters)?;
+        }
+        let known = self.password.as_ref().map(|password| password.check(parameters)).transpose()?;
+        let known = known.unwrap_or_else(|| parameters.clone());
+        self.who_am_i.iter().try_for_each(|request| request.step().check_plain("home.who_am_i", &known))
+    }
+}
+
+impl WhoAmI {
+    /// The request.
+    pub fn step(&self) -> Step {
+        Step { headers: self.headers.clone(), ..Step::get(self.path.clone()) }
     }
 }
 
@@ -245,19 +238,6 @@ impl From<OneOrMore> for Selectors {
             OneOrMore::One(selector) => Self(vec![selector]),
             OneOrMore::More(selectors) => Self(selectors),
         }
-    }
-}
-
-impl Password {
-    fn check(&self, parameters: &Placeholders<'_>) -> Result<(), RecipeError> {
-        let decides =
-            self.steps.last().is_some_and(|step| step.outcomes.iter().any(|rule| rule.outcome == PasswordOutcome::Ok));
-        if !decides {
-            return Err(RecipeError::Incomplete("home.password.steps needs a last step that can have the outcome ok"));
-        }
-        let known = parameters.clone().with(&["username"]).with_secret(&["password"]);
-        let known = check_conversation(&self.steps, "home.password", known)?;
-        self.sign_out.as_ref().map_or(Ok(()), |step| step.check("home.password.sign_out", &known))
     }
 }
 

@@ -11,9 +11,11 @@ pub mod account;
 pub mod check;
 pub mod condition;
 pub mod content;
+pub mod directory;
 pub mod home;
 pub mod key_set;
 pub mod library;
+pub mod password;
 pub mod path;
 pub mod placeholders;
 pub mod pointer;
@@ -46,6 +48,7 @@ const EMBEDDED: &[(&str, &str)] = &[
     ("django-allauth", include_str!("../../recipes/django-allauth.toml")),
     ("django-simple-sso", include_str!("../../recipes/django-simple-sso.toml")),
     ("django-social-auth", include_str!("../../recipes/django-social-auth.toml")),
+    ("generic-oidc", include_str!("../../recipes/generic-oidc.toml")),
     ("mozilla-django-oidc", include_str!("../../recipes/mozilla-django-oidc.toml")),
     ("nginx-auth-request", include_str!("../../recipes/nginx-auth-request.toml")),
 ];

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::RecipeError;
 use super::content::{Content, UnknownPlaceholder, check_text, placeholder};
-use super::home::OutcomeRule;
+use super::password::OutcomeRule;
 use super::path::PathTemplate;
 use super::placeholders::Placeholders;
 use super::pointer::Pointer;

@@ -12,8 +12,8 @@ use crate::config::Config;
 use crate::conversation::Conversation;
 use crate::doctor::cookies;
 use crate::doctor::finding::Verdict;
-use crate::recipe::home::{Home, PasswordOutcome, Selectors};
-use crate::recipe::path::PathTemplate;
+use crate::recipe::home::{Home, Otherwise, Selectors};
+use crate::recipe::password::PasswordOutcome;
 use crate::recipe::step::Step;
 
 /// Tries what needs nobody, and a sign-in if somebody typed a password.
@@ -35,9 +35,10 @@ pub(super) async fn rehearse(config: &Config, application: &Application, typed: 
 /// Without cookies there must be nobody: else everybody would be vouched for as the same user.
 async fn nobody(recipe: &Home, application: &Application) -> Option<Act> {
     const PART: &str = "who_am_i";
-    let request = recipe.who_am_i.first()?;
-    let step = Step::get(PathTemplate::from(&request.path));
-    Some(match Conversation::begin(application, None).take(&step, &[]).await {
+    let mut conversation = Conversation::begin(application, None);
+    let request = recipe.who_am_i.iter().find(|request| conversation.can_take(&request.step()))?;
+    let step = request.step();
+    Some(match conversation.take(&step, &[]).await {
         Ok(answer) if request.when.holds(answer.status, &answer.body) => {
             let meaning = "somebody is signed in without any cookie: the recipe's `when` holds for everybody";
             Act::answered(PART, &step, answer.status, Verdict::Error, meaning)
@@ -111,12 +112,12 @@ fn cookies_of(config: &Config, answer: &Answer) -> Vec<Act> {
 }
 
 /// The requests that say who signed in, and where in their answers the user is.
-async fn who_it_is(recipe: &Home, conversation: &mut Conversation<'_>) -> Vec<Act> {
+async fn who_it_is(recipe: &Home, conversation: &mut Conversation) -> Vec<Act> {
     const PART: &str = "who_am_i";
     let mut acts = Vec::new();
     let mut documents = BTreeMap::new();
     for request in &recipe.who_am_i {
-        let step = Step::get(PathTemplate::from(&request.path));
+        let step = request.step();
         match conversation.take(&step, &[]).await {
             Ok(answer) if request.when.holds(answer.status, &answer.body) => {
                 acts.push(Act::answered(
@@ -129,7 +130,10 @@ async fn who_it_is(recipe: &Home, conversation: &mut Conversation<'_>) -> Vec<Ac
                 documents.insert(request.name.clone(), answer.body);
             }
             Ok(answer) => {
-                let meaning = format!("the condition of {:?} does not hold", request.name);
+                let meaning = match request.otherwise {
+                    Some(otherwise) => format!("{:?} does not hold: {}", request.name, meant(otherwise)),
+                    None => format!("the condition of {:?} does not hold", request.name),
+                };
                 acts.push(Act::answered(PART, &step, answer.status, Verdict::Warning, meaning));
             }
             Err(error) => acts.push(Act::failed(PART, &step, &error)),
@@ -182,11 +186,21 @@ fn identity(recipe: &Home, documents: &BTreeMap<String, Value>) -> Vec<Act> {
         .collect()
 }
 
+fn meant(otherwise: Otherwise) -> &'static str {
+    match otherwise {
+        Otherwise::SecondFactorMissing => "a second factor is to be set up first",
+        Otherwise::Disabled => "the user may not log in",
+        Otherwise::Guest => "the account belongs to nobody",
+    }
+}
+
 fn name(outcome: PasswordOutcome) -> &'static str {
     match outcome {
         PasswordOutcome::Ok => "ok",
         PasswordOutcome::Wrong => "wrong",
         PasswordOutcome::SecondFactorNeeded => "second_factor_needed",
+        PasswordOutcome::CodeWrong => "code_wrong",
+        PasswordOutcome::Guest => "guest",
         PasswordOutcome::Locked => "locked",
         PasswordOutcome::Disabled => "disabled",
     }
@@ -197,6 +211,8 @@ fn told(outcome: PasswordOutcome) -> &'static str {
         PasswordOutcome::Ok => "signed in",
         PasswordOutcome::Wrong => "name or password is wrong",
         PasswordOutcome::SecondFactorNeeded => "the password is right, and a code is asked for",
+        PasswordOutcome::CodeWrong => "not that code",
+        PasswordOutcome::Guest => "signed in, with an account that belongs to nobody",
         PasswordOutcome::Locked => "too many tries",
         PasswordOutcome::Disabled => "the user may not sign in",
     }

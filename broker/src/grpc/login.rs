@@ -97,7 +97,8 @@ impl LoginService for Service {
     }
 }
 
-fn asserted(identity: v1::VerifiedIdentity) -> AssertedIdentity {
+/// What an agent says of a user, unchecked.
+pub(super) fn asserted(identity: v1::VerifiedIdentity) -> AssertedIdentity {
     AssertedIdentity {
         home_user_id: identity.home_user_id,
         username: identity.username,

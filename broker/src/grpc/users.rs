@@ -14,7 +14,7 @@ pub(super) struct Users {
     pub(super) sessions: Sessions,
     grants: Grants,
     registry: Registry,
-    subjects: SubjectKey,
+    pub(super) subjects: SubjectKey,
     clock: Clock,
 }
 

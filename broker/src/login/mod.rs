@@ -3,6 +3,7 @@
 //! 1. [`Login::begin`] makes a [`Transaction`] of a request, bound to one browser. [`decide`] says what comes next.
 //! 2. A home is chosen; if the user does it, the transaction is in the page meanwhile, [sealed](Login::seal).
 //!    [`Login::ticket_address`] sends the browser there with a ticket. Nothing is stored so far.
+//!    A home without agent gets none: the broker asks its provider, and brings the ticket back [itself](Login::claim_ticket).
 //! 3. The home's agent reads the ticket ([`Login::open_ticket`]) and uses it up ([`Login::complete_ticket`]) with an
 //!    identity or a failure: the first commit.
 //! 4. The browser comes back with a one-time handle. [`Login::read_return`] checks handle and browser and hands over what
@@ -15,6 +16,7 @@
 //! browser that began; nothing that a home says is believed beyond its limits, or once it has taken it back.
 
 mod consent;
+mod errand;
 mod error;
 mod pushed;
 mod record;
@@ -37,6 +39,7 @@ use crate::storage::table::Table;
 use crate::storage::{Expect, Store, StoreError, Write};
 
 pub use consent::{Agreement, Consent, Consents, FoundConsent};
+pub use errand::ClaimedTicket;
 pub use error::LoginError;
 pub use pushed::{Pushed, PushedId, PushedRequest, PushedRequests};
 pub use record::{CheckedOutcome, LoginFailure, LoginRecord};
@@ -52,6 +55,7 @@ pub const RETURN_PATH: &str = "/login/return";
 pub struct Login {
     kek: Arc<KeyEncryptionKey>,
     records: Table<LoginRecord>,
+    claimed: Table<ClaimedTicket>,
     registry: Registry,
     liveness: Liveness,
     issuer: Issuer,
@@ -132,7 +136,15 @@ impl Login {
         liveness: Liveness,
         LoginTerms { issuer, lifetime }: LoginTerms,
     ) -> Self {
-        Self { kek, records: Table::new(store), registry, liveness, issuer, lifetime }
+        Self {
+            kek,
+            records: Table::new(store.clone()),
+            claimed: Table::new(store),
+            registry,
+            liveness,
+            issuer,
+            lifetime,
+        }
     }
 
     /// The homes that a relying party accepts, with their health.
@@ -188,11 +200,11 @@ impl Login {
         Question::open(&self.kek, sealed, browser, now)
     }
 
-    /// The address that takes the browser to a home with a ticket.
+    /// A ticket for a home.
     ///
     /// # Errors
     /// When the relying party does not accept the home, or it cannot log anybody in now.
-    pub fn ticket_address(&self, transaction: &Transaction, home: &InstanceName) -> Result<String, LoginError> {
+    pub fn ticket(&self, transaction: &Transaction, home: &InstanceName) -> Result<String, LoginError> {
         let snapshot = self.registry.snapshot();
         let relying_party = &transaction.request.relying_party;
         let accepted = self.homes(&snapshot, relying_party).into_iter().find(|choice| choice.name == *home);
@@ -200,8 +212,16 @@ impl Login {
         if status != HomeStatus::Ready {
             return Err(LoginError::HomeNotReady);
         }
+        Ticket { home: home.clone(), transaction: transaction.clone() }.seal(&self.kek)
+    }
+
+    /// The address that takes the browser to a home's portal with a ticket.
+    ///
+    /// # Errors
+    /// As [`Login::ticket`].
+    pub fn ticket_address(&self, transaction: &Transaction, home: &InstanceName) -> Result<String, LoginError> {
+        let (ticket, snapshot) = (self.ticket(transaction, home)?, self.registry.snapshot());
         let portal = snapshot.instance(home).and_then(|home| home.home.as_ref()).ok_or(LoginError::HomeNotAccepted)?;
-        let ticket = Ticket { home: home.clone(), transaction: transaction.clone() }.seal(&self.kek)?;
         Ok(format!("{}?ticket={ticket}", portal.portal_url))
     }
 

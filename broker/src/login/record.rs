@@ -12,7 +12,7 @@ use crate::secret::SecretHash;
 use crate::storage::table::Record;
 
 /// How much longer than its ticket a record is kept, so that a clock that is set back revives no ticket.
-const KEPT_BEHIND_END: Duration = Duration::from_secs(3600);
+pub(super) const KEPT_BEHIND_END: Duration = Duration::from_secs(3600);
 
 /// A login whose ticket is used up, under the transaction's id.
 #[derive(Serialize, Deserialize)]

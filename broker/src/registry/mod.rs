@@ -44,8 +44,8 @@ use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
 pub use account_key::{AccountKey, AccountKeyConflict};
 pub use claims::{
-    Asked, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, GroupMap, GroupMapError, GroupMapping, Person,
-    ReleaseTerms, Scope, ScopeError, Scopes, UsernameTemplate, UsernameTemplateError,
+    Asked, ClaimMapping, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, GroupMap, GroupMapError,
+    GroupMapping, Person, ReleaseTerms, Scope, ScopeError, Scopes, UsernameTemplate, UsernameTemplateError,
 };
 pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
@@ -71,6 +71,7 @@ pub use token_signer::TokenSigner;
 pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustEpoch, TrustError};
 pub use upstream::{
     AddressRule, FIELDS, OauthDialect, TENANT, Upstream, UpstreamProtocol, UpstreamRuleError, UpstreamSecret,
+    check_address,
 };
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.

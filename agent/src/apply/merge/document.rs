@@ -60,10 +60,10 @@ impl Wishes<'_> {
             return;
         }
         for wanted in wanted {
-            let same = |element: &Value| match key {
-                Some(key) => element.get(key).is_some() && element.get(key) == wanted.get(key),
-                None => element == wanted,
+            let named = |element: &Value| {
+                key.and_then(|key| Some((element.get(key)?, wanted.get(key)?))).is_some_and(|(a, b)| a == b)
             };
+            let same = |element: &Value| element == wanted || named(element);
             match elements.iter().position(same) {
                 Some(index) => self.merge(&mut elements[index], wanted, place),
                 None => elements.push(wanted.clone()),

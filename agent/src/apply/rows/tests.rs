@@ -1,4 +1,4 @@
-//! Rows in an SQLite file that looks like a Django site's. With `HOMEWARD_TEST_DATABASES` (addresses with commas between
+//! Rows in an SQLite file that looks like a Django site's. With `DATABASES_UNDER_TEST` (addresses with commas between
 //! them) the same in other databases.
 
 use std::os::unix::fs::PermissionsExt as _;
@@ -125,7 +125,7 @@ async fn a_row_comes_changes_and_goes_in_sqlite() {
 
 #[tokio::test]
 async fn a_row_comes_changes_and_goes_in_other_databases() {
-    for url in std::env::var("HOMEWARD_TEST_DATABASES").unwrap_or_default().split(',').filter(|url| !url.is_empty()) {
+    for url in std::env::var("DATABASES_UNDER_TEST").unwrap_or_default().split(',').filter(|url| !url.is_empty()) {
         a_row_comes_changes_and_goes(&World::at(Some(url), WAY).await).await;
     }
 }

@@ -2,6 +2,7 @@
 //! check, its Secure cookies, its status codes.
 
 mod portal;
+mod token_site;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -15,9 +16,11 @@ use axum::{Json, Router};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::directory::password::SignIn;
+use super::session::After;
 use super::*;
+use crate::conversation::Conversation;
 use crate::recipe::Recipe;
-use crate::recipe::home::PasswordOutcome;
 
 const SESSION: &str = "/_allauth/browser/v1/auth/session";
 const LOGIN: &str = "/_allauth/browser/v1/auth/login";
@@ -61,12 +64,14 @@ impl Alpha {
 
     async fn recognise(&self, cookies: &'static str) -> Recognised {
         let cookies = HeaderValue::from_static(cookies);
-        session::ask(&self.application, &self.recipe, cookies, [203, 0, 113, 9].into()).await
+        let mut conversation = Conversation::of_browser(&self.application, [203, 0, 113, 9].into(), cookies);
+        session::ask(&mut conversation, &self.recipe, After::Nothing).await
     }
 
     async fn try_password(&self, username: &str, password: &str) -> Verdict {
         let typed = TypedCredentials { username: username.to_owned(), password: password.into() };
-        password::check(&self.application, &self.recipe, &typed, [203, 0, 113, 9].into()).await
+        let recipe = Arc::new(self.recipe.clone());
+        SignIn::begin((&self.application, recipe), typed, [203, 0, 113, 9].into()).await.unwrap()
     }
 }
 
@@ -179,7 +184,7 @@ async fn a_browser_is_recognised_by_its_cookies() {
 async fn a_session_that_homeward_made_is_not_vouched_for() {
     let alpha = Alpha::start().await;
     alpha.sign_in("theirs", json!([{"method": "socialaccount", "provider": "homeward", "uid": "x", "at": 1.0}]));
-    assert!(matches!(alpha.recognise("sessionid=theirs").await, Recognised::Foreign));
+    assert!(matches!(alpha.recognise("sessionid=theirs").await, Recognised::Refused(Note::Foreign)));
     alpha.sign_in("github", json!([{"method": "socialaccount", "provider": "github", "uid": "x", "at": 1.0}]));
     assert!(matches!(alpha.recognise("sessionid=github").await, Recognised::Somebody(_)));
 }
@@ -187,31 +192,31 @@ async fn a_session_that_homeward_made_is_not_vouched_for() {
 #[tokio::test]
 async fn a_right_password_gives_an_identity_and_leaves_no_session() {
     let alpha = Alpha::start().await;
-    let Verdict::Ok(answers) = alpha.try_password("alice", "right").await else { panic!("refused") };
-    assert_eq!(
-        vouching::identity(&alpha.recipe, &answers, HomeMethod::Session, clock::now()).unwrap().username,
-        "alice"
-    );
+    let Verdict::Ok(alice) = alpha.try_password("alice", "right").await else { panic!("refused") };
+    assert_eq!(alice.username, "alice");
     assert!(alpha.site.sessions.lock().unwrap().is_empty(), "the session that checked the password is ended");
 }
 
 #[tokio::test]
 async fn every_refusal_of_the_application_has_its_meaning() {
     let alpha = Alpha::start().await;
-    for (username, password, outcome) in [
-        ("alice", "wrong", PasswordOutcome::Wrong),
-        ("stranger", "right", PasswordOutcome::Wrong),
-        ("mallory", "right", PasswordOutcome::Disabled),
-        ("mallory", "wrong", PasswordOutcome::Wrong),
-        ("otto", "right", PasswordOutcome::SecondFactorNeeded),
-        ("locked", "right", PasswordOutcome::Locked),
-        ("busy", "right", PasswordOutcome::Locked),
+    for (username, password, note) in [
+        ("alice", "wrong", Note::Wrong),
+        ("stranger", "right", Note::Wrong),
+        ("mallory", "right", Note::Disabled),
+        ("mallory", "wrong", Note::Wrong),
+        ("otto", "right", Note::SecondFactorNeeded),
+        ("locked", "right", Note::Locked),
+        ("busy", "right", Note::Locked),
     ] {
         let verdict = alpha.try_password(username, password).await;
-        assert!(matches!(&verdict, Verdict::Refused(it) if *it == outcome), "{username} {password}: {verdict:?}");
+        assert!(matches!(&verdict, Verdict::Refused(it) if *it == note), "{username} {password}: {verdict:?}");
     }
     for username in ["broken", "odd"] {
-        assert!(matches!(alpha.try_password(username, "right").await, Verdict::Unavailable), "{username}");
+        assert!(
+            matches!(alpha.try_password(username, "right").await, Verdict::Refused(Note::ApplicationDown)),
+            "{username}"
+        );
     }
     assert!(alpha.site.sessions.lock().unwrap().is_empty(), "a half-finished login is ended too");
 }
@@ -222,5 +227,5 @@ async fn an_application_that_is_down_is_no_refusal() {
     let public_url = PublicUrl::try_from("https://alpha.example".parse::<url::Url>().unwrap()).unwrap();
     alpha.application = Application::new("http://127.0.0.1:1".parse().unwrap(), &public_url).unwrap();
     assert!(matches!(alpha.recognise("sessionid=good").await, Recognised::Unavailable));
-    assert!(matches!(alpha.try_password("alice", "right").await, Verdict::Unavailable));
+    assert!(matches!(alpha.try_password("alice", "right").await, Verdict::Refused(Note::ApplicationDown)));
 }

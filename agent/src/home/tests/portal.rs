@@ -16,12 +16,17 @@ use tokio::net::TcpListener;
 use tonic::{Request, Response, Status};
 
 use super::Alpha;
+use crate::application::Application;
 use crate::clock;
 use crate::config::Config;
 use crate::config::raw::RawConfig;
 use crate::connection::Broker;
+use crate::disk::{self, PrivateDir};
+use crate::home::accounts::AccountWatch;
+use crate::home::directory::Directory;
 use crate::home::watch::Watch;
-use crate::home::{Outcome, Portal, http};
+use crate::home::{Outcome, Portal, Watches, http};
+use crate::recipe::Recipe;
 use crate::test_authority::TestAuthority;
 
 /// A broker that knows the tickets `any`, `fresh` (as of now) and `silent`.
@@ -69,17 +74,26 @@ impl LoginService for Tickets {
 }
 
 /// Everything that a browser at alpha meets.
-struct World {
-    alpha: Alpha,
+pub(super) struct World {
+    alpha: Option<Alpha>,
     tickets: Tickets,
     portal: String,
     browser: reqwest::Client,
+    pub(super) directory: Arc<Directory>,
     _data: tempfile::TempDir,
 }
 
 impl World {
+    /// In front of a site with django-allauth.
     async fn start(methods: &str) -> Self {
         let alpha = Alpha::start().await;
+        let url = alpha.url.clone();
+        let home = format!("methods = {methods}\nwatch_every = 1");
+        Self { alpha: Some(alpha), ..Self::of(&url, Recipe::embedded_text("django-allauth").unwrap(), &home).await }
+    }
+
+    /// In front of the application at `url`.
+    pub(super) async fn of(url: &str, recipe: &str, home: &str) -> Self {
         let tickets = Tickets::default();
         let data = tempfile::tempdir().unwrap();
         let authority = TestAuthority::new(clock::now());
@@ -87,35 +101,42 @@ impl World {
         let server = tonic::transport::Server::builder().add_service(LoginServiceServer::new(tickets.clone()));
         tokio::spawn(server.serve_with_incoming(incoming));
         let identity = Arc::new(authority.enrol(data.path(), agent_url));
+        let recipe_file = data.path().join("recipe.toml");
+        disk::replace_private(&recipe_file, recipe.as_bytes()).unwrap();
         let text = format!(
-            "public_url = 'https://alpha.example'\ndata_dir = '{}'\nrecipe = 'django-allauth'\n[app]\nurl = '{}'\n\
-             [home]\nwatch_every = 1\nmethods = {methods}",
+            "public_url = 'https://alpha.example'\ndata_dir = '{}'\nrecipe_file = '{}'\n[app]\nurl = '{url}'\n[home]\n{home}",
             data.path().display(),
-            alpha.url,
+            recipe_file.display(),
         );
         let config = Config::try_from(toml::from_str::<RawConfig>(&text).unwrap()).unwrap();
+        let application = Application::new(config.app_url.clone(), &config.public_url).unwrap();
         let broker = Broker::new(identity.clone()).unwrap();
-        let watch = Watch::new(&config, alpha.application.clone(), broker.clone());
-        tokio::spawn(watch.clone().run());
-        let portal = Portal::new(&config, &identity, broker, alpha.application.clone(), watch).unwrap();
+        let sessions = Watch::new(&config, application.clone(), broker.clone());
+        tokio::spawn(sessions.clone().run());
+        let directory = Arc::new(Directory::new(&config, &application).unwrap().unwrap());
+        let private = PrivateDir::open(&data.path().join("own")).unwrap();
+        let accounts = AccountWatch::open(&config, private, broker.clone(), Some(directory.clone())).unwrap();
+        tokio::spawn(accounts.clone().run());
+        let who = (Some(directory.clone()), Watches { sessions, accounts });
+        let portal = Portal::new(&config, &identity, broker, application, who).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(http::serve(listener, http::router(portal), std::future::pending()));
         let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
-        Self { alpha, tickets, portal: address, browser, _data: data }
+        Self { alpha: None, tickets, portal: address, browser, directory, _data: data }
     }
 
     async fn get(&self, path: &str, cookies: &str) -> Page {
         self.browser.get(format!("{}{path}", self.portal)).header("cookie", cookies).send().await.unwrap()
     }
 
-    async fn post(&self, path: &str, cookies: &str, fields: &[(&str, &str)]) -> Page {
+    pub(super) async fn post(&self, path: &str, cookies: &str, fields: &[(&str, &str)]) -> Page {
         let request = self.browser.post(format!("{}{path}", self.portal)).header("cookie", cookies);
         request.form(fields).send().await.unwrap()
     }
 
     /// Opens the form: the browser's cookie, and the form's token.
-    async fn open_form(&self, ticket: &str) -> (String, String) {
+    pub(super) async fn open_form(&self, ticket: &str) -> (String, String) {
         let page = self.get(&format!("/homeward/login?ticket={ticket}"), "").await;
         let cookie = page.headers()[SET_COOKIE].to_str().unwrap().to_owned();
         assert!(
@@ -128,22 +149,32 @@ impl World {
 
     /// Who is reported next, within a few seconds.
     async fn reported(&self) -> Option<String> {
+        let (home_user_id, event) = self.heard().await?;
+        assert_eq!(event, UserEvent::LoggedOut);
+        Some(home_user_id)
+    }
+
+    /// What the broker hears next, within a few seconds.
+    pub(super) async fn heard(&self) -> Option<(String, UserEvent)> {
         for _ in 0..60 {
             let reported = self.tickets.reported.lock().unwrap().pop();
             if let Some(report) = reported {
-                assert_eq!(report.event(), UserEvent::LoggedOut);
-                return Some(report.home_user_id);
+                return Some((report.home_user_id.clone(), report.event()));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         None
     }
 
-    fn sign_out(&self, session: &str) {
-        self.alpha.site.sessions.lock().unwrap().remove(session);
+    fn alpha(&self) -> &Alpha {
+        self.alpha.as_ref().unwrap()
     }
 
-    fn completed(&self) -> Vec<Outcome> {
+    fn sign_out(&self, session: &str) {
+        self.alpha().site.sessions.lock().unwrap().remove(session);
+    }
+
+    pub(super) fn completed(&self) -> Vec<Outcome> {
         self.tickets.completed.lock().unwrap().clone()
     }
 }
@@ -151,7 +182,7 @@ impl World {
 #[tokio::test]
 async fn who_is_signed_in_at_the_application_goes_straight_back_to_the_broker() {
     let world = World::start("['session']").await;
-    world.alpha.sign_in("good", json!([{"method": "password", "at": 1000.0}]));
+    world.alpha().sign_in("good", json!([{"method": "password", "at": 1000.0}]));
     let page = world.get("/homeward/login?ticket=any", "sessionid=good").await;
     assert_eq!(
         (page.status(), &page.headers()[LOCATION]),
@@ -166,7 +197,7 @@ async fn who_is_signed_in_at_the_application_goes_straight_back_to_the_broker() 
 async fn who_signs_out_at_the_application_is_reported_until_the_broker_has_heard() {
     let world = World::start("['session']").await;
     *world.tickets.deaf.lock().unwrap() = 1;
-    world.alpha.sign_in("good", json!([{"method": "password", "at": 1000.0}]));
+    world.alpha().sign_in("good", json!([{"method": "password", "at": 1000.0}]));
     world.get("/homeward/login?ticket=any", "sessionid=good").await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     assert!(world.tickets.reported.lock().unwrap().is_empty(), "still signed in");
@@ -178,10 +209,10 @@ async fn who_signs_out_at_the_application_is_reported_until_the_broker_has_heard
 #[tokio::test]
 async fn a_logout_is_reported_before_the_next_login_and_does_not_end_it() {
     let world = World::start("['session']").await;
-    world.alpha.sign_in("first", json!([{"method": "password", "at": 1000.0}]));
+    world.alpha().sign_in("first", json!([{"method": "password", "at": 1000.0}]));
     world.get("/homeward/login?ticket=any", "sessionid=first").await;
     world.sign_out("first");
-    world.alpha.sign_in("second", json!([{"method": "password", "at": 2000.0}]));
+    world.alpha().sign_in("second", json!([{"method": "password", "at": 2000.0}]));
     let page = world.get("/homeward/login?ticket=any", "sessionid=second").await;
     assert_eq!(page.status(), StatusCode::SEE_OTHER);
     assert_eq!(world.tickets.reported.lock().unwrap().pop().unwrap().home_user_id, "1", "before the answer");
@@ -199,7 +230,7 @@ async fn who_is_not_goes_to_the_applications_login_page_once() {
     let text = page.text().await.unwrap();
     assert!(text.contains("You are not signed in here") && text.contains("Beta &#60;b&#62;"), "{text}");
     // A session that is too old goes to the page that asks again.
-    world.alpha.sign_in("old", json!([{"method": "password", "at": 1000.0}]));
+    world.alpha().sign_in("old", json!([{"method": "password", "at": 1000.0}]));
     let page = world.get("/homeward/login?ticket=fresh", "sessionid=old").await;
     assert!(
         page.headers()[LOCATION].to_str().unwrap().starts_with("https://alpha.example/accounts/reauthenticate/?next=")

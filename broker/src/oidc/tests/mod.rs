@@ -30,4 +30,5 @@ mod request_objects;
 mod session;
 mod strangers;
 mod tokens;
+mod upstream;
 mod world;

@@ -1,0 +1,146 @@
+//! `homeward-agent user`: the users of a home that has a file of them (home method `file`). What is changed counts at once:
+//! an agent that runs reads the file again.
+
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use secrecy::SecretString;
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use super::{Failure, Report, load};
+use crate::home::directory::users_file::{self, Disabled, NewUser, UsersFile};
+
+/// Users.
+#[derive(Debug, Subcommand)]
+pub(super) enum User {
+    /// Adds a user; the password comes from a file or from standard input.
+    Add(Add),
+    /// Lists all users.
+    List,
+    /// Lets a user log in no more; sessions elsewhere end within [home] watch_every.
+    Disable {
+        /// The login name.
+        username: String,
+    },
+    /// Lets a disabled user log in again.
+    Enable {
+        /// The login name.
+        username: String,
+    },
+    /// Gives a user another password.
+    Password {
+        /// The login name.
+        username: String,
+        #[command(flatten)]
+        password: PasswordSource,
+    },
+    /// Removes a user; whoever gets the name later is somebody else everywhere.
+    Remove {
+        /// The login name.
+        username: String,
+    },
+}
+
+/// A user to be added.
+#[derive(Debug, Args)]
+pub(super) struct Add {
+    /// The login name.
+    username: String,
+    /// Address; this home vouches for it.
+    #[arg(long, value_name = "ADDRESS")]
+    email: Option<String>,
+    /// Full name.
+    #[arg(long)]
+    name: Option<String>,
+    /// A group; may be repeated.
+    #[arg(long = "group", value_name = "GROUP")]
+    groups: Vec<String>,
+    #[command(flatten)]
+    password: PasswordSource,
+}
+
+/// Where a password comes from. Never from an argument: everybody on the machine can read those.
+#[derive(Debug, Args)]
+pub(super) struct PasswordSource {
+    /// File with the password in its first line; standard input if unset.
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+}
+
+/// Why the file is not changed.
+#[derive(Debug, thiserror::Error)]
+enum UserError {
+    #[error("this agent has no file of users: set [home] methods = [\"file\"] and [home.file] users_file")]
+    NoFile,
+    #[error("cannot read the password: {0}")]
+    Unreadable(#[source] std::io::Error),
+}
+
+impl User {
+    pub(super) fn carry_out(self, config: &Path, report: Report) -> Result<(), Failure> {
+        let config = load(config)?;
+        let path = config.home.and_then(|home| home.users_file).ok_or(UserError::NoFile).map_err(Failure::refused)?;
+        match self {
+            Self::List => return list(&path, report),
+            Self::Add(add) => return add.carry_out(&path, report),
+            Self::Disable { username } => users_file::set_disabled(&path, &username, Disabled::Yes),
+            Self::Enable { username } => users_file::set_disabled(&path, &username, Disabled::No),
+            Self::Password { username, password } => {
+                let password = password.read().map_err(Failure::refused)?;
+                users_file::set_password(&path, &username, &password)
+            }
+            Self::Remove { username } => users_file::remove(&path, &username),
+        }
+        .map_err(Failure::refused)
+    }
+}
+
+impl Add {
+    fn carry_out(self, path: &Path, report: Report) -> Result<(), Failure> {
+        let Self { username, email, name, groups, password } = self;
+        let password = password.read().map_err(Failure::refused)?;
+        let user = NewUser { username, password, email, name, groups };
+        let id = users_file::add(path, &user).map_err(Failure::refused)?;
+        report.one(&[("username", json!(user.username)), ("id", json!(id))]);
+        Ok(())
+    }
+}
+
+impl PasswordSource {
+    fn read(&self) -> Result<SecretString, UserError> {
+        let mut text = Zeroizing::new(String::new());
+        match &self.password_file {
+            Some(path) => {
+                let file = std::fs::File::open(path).map_err(UserError::Unreadable)?;
+                file.take(64 * 1024).read_to_string(&mut text).map_err(UserError::Unreadable)?;
+            }
+            None => {
+                if std::io::stdin().is_terminal() {
+                    eprintln!("Password (it will be seen; --password-file hides it):");
+                }
+                std::io::stdin().read_line(&mut text).map_err(UserError::Unreadable)?;
+            }
+        }
+        Ok(text.lines().next().unwrap_or_default().into())
+    }
+}
+
+fn list(path: &Path, report: Report) -> Result<(), Failure> {
+    let (file, _) = UsersFile::load(path).map_err(Failure::refused)?;
+    let row = |user: &users_file::User| {
+        let optional = |text: &str| if text.is_empty() { json!(null) } else { json!(text) };
+        vec![
+            json!(user.username),
+            optional(&user.name),
+            optional(&user.email),
+            json!(user.groups),
+            json!(user.disabled),
+            json!(user.id),
+        ]
+    };
+    let rows: Vec<_> = file.users.iter().map(row).collect();
+    report.many(&["username", "name", "email", "groups", "disabled", "id"], &rows);
+    Ok(())
+}
