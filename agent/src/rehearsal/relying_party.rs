@@ -4,7 +4,7 @@ use secrecy::SecretString;
 
 use super::act::{Act, shortened};
 use crate::application::Application;
-use crate::apply::render::{Credential, Credentials};
+use crate::apply::render::{Addresses, Credential, Credentials};
 use crate::apply::way::Way;
 use crate::config::Config;
 use crate::conversation::Conversation;
@@ -54,8 +54,10 @@ async fn plan(config: &Config, recipe: &RelyingParty, application: &Application,
     let Some(chosen) = recipe.way(role.way.as_deref()) else { return Vec::new() };
     let part = format!("way {}", chosen.name);
     let unknown = || SecretString::from("a secret that is not known here");
+    let issuer = client.issuer.clone().unwrap_or_else(|| "https://login.example".to_owned());
     let credentials = Credentials {
-        issuer: client.issuer.clone().unwrap_or_else(|| "https://login.example".to_owned()),
+        addresses: Addresses::of(&issuer),
+        issuer,
         client_id: client.client_id.clone().unwrap_or_else(|| "not-enrolled".to_owned()),
         secret_version: 0,
         credential: match recipe.client_auth_method {
