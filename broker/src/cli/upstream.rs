@@ -50,6 +50,9 @@ pub(super) struct Add {
     /// Its issuer, to the letter. May be left out where all have the same.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
+    /// Where its discovery document is, if not below the issuer.
+    #[arg(long, value_name = "URL", requires = "issuer")]
+    discovery_url: Option<String>,
     /// The client id that the provider gave.
     #[arg(long, value_name = "ID")]
     client_id: String,
@@ -112,7 +115,8 @@ fn definition(add: Add) -> anyhow::Result<v1::Upstream> {
     let preset = Preset::named(&add.preset).ok_or_else(|| anyhow!("there is no preset {}", add.preset))?;
     let protocol = match preset.protocol(add.issuer)? {
         UpstreamProtocol::OpenId { issuer, discovery_url } => {
-            Protocol::Openid(v1::OpenIdUpstream { issuer, discovery_url: discovery_url.unwrap_or_default() })
+            let discovery_url = add.discovery_url.or(discovery_url).unwrap_or_default();
+            Protocol::Openid(v1::OpenIdUpstream { issuer, discovery_url })
         }
         UpstreamProtocol::Oauth { authorization_url, token_url, user_url, dialect } => {
             let dialect = dialect.as_str().to_owned();
