@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use url::Url;
 
 use crate::registry::{OauthDialect, UpstreamProtocol};
 
@@ -70,9 +71,9 @@ pub enum PresetError {
     /// It is somebody's own.
     #[error("this provider needs --issuer")]
     IssuerMissing,
-    /// It has none.
-    #[error("this is no OpenID provider: leave --issuer out")]
-    IssuerUnexpected,
+    /// Not an address.
+    #[error("--issuer must be the address of the server, such as https://git.example.org")]
+    IssuerNotAnAddress,
 }
 
 impl Preset {
@@ -88,19 +89,22 @@ impl Preset {
         toml::from_str(text).ok()
     }
 
-    /// What the provider speaks, at this issuer if it is somebody's own.
+    /// What the provider speaks, at this issuer if it is somebody's own. Of a server that only speaks OAuth it is the
+    /// origin: its paths are the same.
     ///
     /// # Errors
-    /// When the issuer is missing, or one is given where there is none.
+    /// When the issuer is missing, or no address.
     pub fn protocol(&self, issuer: Option<String>) -> Result<UpstreamProtocol, PresetError> {
         match (&self.oauth, issuer, &self.issuer) {
-            (Some(_), Some(_), _) => Err(PresetError::IssuerUnexpected),
-            (Some(oauth), None, _) => Ok(UpstreamProtocol::Oauth {
-                authorization_url: oauth.authorization_url.clone(),
-                token_url: oauth.token_url.clone(),
-                user_url: oauth.user_url.clone(),
-                dialect: oauth.dialect,
-            }),
+            (Some(oauth), issuer, _) => {
+                let at = |address: &str| moved(address, issuer.as_deref());
+                Ok(UpstreamProtocol::Oauth {
+                    authorization_url: at(&oauth.authorization_url)?,
+                    token_url: at(&oauth.token_url)?,
+                    user_url: at(&oauth.user_url)?,
+                    dialect: oauth.dialect,
+                })
+            }
             // One that is somebody's own has its document below itself.
             (None, Some(issuer), _) => Ok(UpstreamProtocol::OpenId { issuer, discovery_url: None }),
             (None, None, Some(issuer)) => {
@@ -109,6 +113,17 @@ impl Preset {
             (None, None, None) => Err(PresetError::IssuerMissing),
         }
     }
+}
+
+/// An address at another origin.
+fn moved(address: &str, origin: Option<&str>) -> Result<String, PresetError> {
+    let Some(origin) = origin else { return Ok(address.to_owned()) };
+    let read = |text: &str| Url::parse(text).map_err(|_| PresetError::IssuerNotAnAddress);
+    let origin = read(origin)?.origin();
+    if !origin.is_tuple() {
+        return Err(PresetError::IssuerNotAnAddress);
+    }
+    Ok(format!("{}{}", origin.ascii_serialization(), read(address)?.path()))
 }
 
 #[cfg(test)]
@@ -146,7 +161,11 @@ mod tests {
     fn an_issuer_is_given_where_there_is_more_than_one() {
         assert_eq!(Preset::named("casdoor").unwrap().protocol(None).err(), Some(PresetError::IssuerMissing));
         let github = Preset::named("github").unwrap();
-        assert_eq!(github.protocol(Some("https://x.example".into())).err(), Some(PresetError::IssuerUnexpected));
+        let own = github.protocol(Some("https://git.example:8443/".into())).unwrap();
+        let UpstreamProtocol::Oauth { token_url, user_url, .. } = own else { panic!() };
+        assert_eq!(token_url, "https://git.example:8443/login/oauth/access_token");
+        assert_eq!(user_url, "https://git.example:8443/user");
+        assert_eq!(github.protocol(Some("git".into())).err(), Some(PresetError::IssuerNotAnAddress));
         let microsoft = Preset::named("microsoft").unwrap();
         let UpstreamProtocol::OpenId { discovery_url, .. } = microsoft.protocol(None).unwrap() else { panic!() };
         assert!(discovery_url.unwrap().contains("/organizations/"));

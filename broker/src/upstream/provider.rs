@@ -2,8 +2,8 @@
 //!
 //! A loop keeps them fresh, so that a login finds them there: strangers who begin logins make nobody fetch anything. Where
 //! a login needs more (a key that is new, or a provider that was never asked), it is fetched once for all who wait, and
-//! not again for [`PAUSE`]. Casdoor names a key by its certificate, and a certificate that is made anew keeps its name: so
-//! a wrong signature is a reason to look again as well as an unknown name.
+//! for the same reason not again for [`PAUSE`]. Casdoor names a key by its certificate, and a certificate that is made
+//! anew keeps its name: so a wrong signature is a reason to look again as well as an unknown name.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -23,7 +23,7 @@ use crate::upstream::error::{MetadataRule, UpstreamError};
 use crate::upstream::jws::Keys;
 use crate::upstream::metadata::{self, Metadata};
 
-/// Least pause between two looks at one provider, whoever wants them.
+/// Least pause between two looks at one provider for the same reason, whoever wants them.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Bounds of how long an answer is fresh, whatever the provider says, and what counts if it says nothing.
@@ -62,6 +62,8 @@ pub(super) struct Providers {
 struct Known {
     shown: Option<Provider>,
     tried_at: Option<Timestamp>,
+    /// The last look because a token did not fit.
+    surprised_at: Option<Timestamp>,
     failures: u32,
 }
 
@@ -79,7 +81,7 @@ impl Providers {
         let mut known = known.lock().await;
         match known.usable(now) {
             Some(provider) => Ok(provider),
-            None if known.rested(now) => self.look(upstream, &mut known, now).await,
+            None if rested(known.tried_at, now) => self.look(upstream, &mut known, now).await,
             None => Err(UpstreamError::NotKnown),
         }
     }
@@ -92,7 +94,10 @@ impl Providers {
         let since = known.usable(now).filter(|provider| !Arc::ptr_eq(&provider.keys, &seen.keys));
         match since {
             Some(provider) => Some(provider),
-            None if known.rested(now) => self.look(upstream, &mut known, now).await.ok(),
+            None if rested(known.surprised_at, now) => {
+                known.surprised_at = Some(now);
+                self.look(upstream, &mut known, now).await.ok()
+            }
             None => None,
         }
     }
@@ -115,13 +120,15 @@ impl Providers {
                 .unwrap_or_else(PoisonError::into_inner)
                 .retain(|id, _| snapshot.upstreams().any(|upstream| key(upstream) == *id));
             let mut looks = JoinSet::new();
-            let upstreams: Vec<Arc<Upstream>> = snapshot.upstreams().cloned().collect();
+            // Servers that only speak OAuth publish nothing.
+            let openid = |upstream: &&Arc<Upstream>| matches!(upstream.protocol, UpstreamProtocol::OpenId { .. });
+            let upstreams: Vec<Arc<Upstream>> = snapshot.upstreams().filter(openid).cloned().collect();
             for upstream in upstreams {
                 let providers = self.clone();
                 looks.spawn(async move {
                     let known = providers.of(&upstream);
                     let mut known = known.lock().await;
-                    if known.is_old(now) && known.rested(now) {
+                    if known.is_old(now) && rested(known.tried_at, now) {
                         drop(providers.look(&upstream, &mut known, now).await);
                     }
                 });
@@ -211,10 +218,10 @@ impl Known {
     fn is_old(&self, now: Timestamp) -> bool {
         self.failures > 0 || self.shown.as_ref().is_none_or(|shown| now >= shown.fetched_at + shown.fresh_for)
     }
+}
 
-    fn rested(&self, now: Timestamp) -> bool {
-        self.tried_at.is_none_or(|at| now >= at + PAUSE)
-    }
+fn rested(last: Option<Timestamp>, now: Timestamp) -> bool {
+    last.is_none_or(|at| now >= at + PAUSE)
 }
 
 /// A home that is changed may have another provider: nothing is known of that one.

@@ -103,6 +103,7 @@ impl Provider {
             name: own.session.identity.name.clone(),
             username: own.session.identity.username.clone(),
             home: home.map_or_else(|| own.session.home.to_string(), |home| home.display_name.to_owned()),
+            home_is_told: self.registry.snapshot().upstream(&own.session.home).is_none(),
             home_host: home.map(|home| host(&home.public_url())).unwrap_or_default(),
             action: path::ACCOUNT,
             form_token: token.as_str().to_owned(),

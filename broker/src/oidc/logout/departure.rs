@@ -34,6 +34,8 @@ impl Departure {
     pub(in crate::oidc) fn of(ended: &Ended, snapshot: &Snapshot, issuer: &Issuer) -> Self {
         let mut departure = Self::of_nobody();
         for (id, session) in &ended.sessions {
+            // A provider without agent hears of nothing: whoever comes next to this browser is signed in there still.
+            departure.untold.extend(snapshot.upstream(&session.home).map(|home| home.display_name.clone()));
             for (client_id, opened) in &session.opened {
                 let Some(client) = Client::told(snapshot, &opened.relying_party, client_id) else { continue };
                 departure.frames.extend(frame(client, id.as_str(), issuer));

@@ -148,6 +148,7 @@ fn confirmation(
     SignOutPage {
         user: session.identity.username.clone(),
         home: home.to_owned(),
+        home_is_told: snapshot.upstream(&session.home).is_none(),
         relying_party: asks.map(|client| client.display_name.to_owned()),
         doubtful,
         action: path::LOGOUT_CONFIRMED,

@@ -216,6 +216,9 @@ async fn a_user_of_a_provider_is_logged_in() {
     // The session lives on: no provider is asked for the next login.
     let (before, again) = (provider.asked("token"), world.authorize(browser, &[]).await);
     assert!(again.parameter("code").is_some() && provider.asked("token") == before);
+    // The provider hears nothing of the end, and the user is told so.
+    assert!(browser.get(&world, "/account").await.text().contains("At staff accounts you stay signed in"));
+    assert!(browser.get(&world, "/logout").await.text().contains("At staff accounts you stay signed in"));
 }
 
 #[tokio::test]
@@ -322,7 +325,6 @@ async fn a_key_that_is_new_is_fetched_once_also_if_it_keeps_its_name() {
     // As Casdoor does it: another certificate under the old name.
     let again = Signer::new("ES256", "1");
     provider.change(|manner| (manner.published, manner.signer) = (vec![again.jwk()], again));
-    world.pass(11);
     assert!(world.log_in(&mut Browser::default(), &provider, &[]).await.parameter("code").is_some());
     assert_eq!(provider.asked("jwks"), before + 1);
     // A stranger's key is looked for as well, and not again for ten seconds.

@@ -17,6 +17,8 @@ pub struct AccountPage {
     pub username: String,
     /// The home: the name people read.
     pub home: String,
+    /// Whether it ends its own session when the user signs out everywhere.
+    pub home_is_told: bool,
     /// Its host.
     pub home_host: String,
     /// Where the forms go.

@@ -21,6 +21,8 @@ pub struct SignOutPage {
     pub user: String,
     /// His home: the name people read.
     pub home: String,
+    /// Whether his home ends its own session too.
+    pub home_is_told: bool,
     /// Who asks, if that is known: the name people read.
     pub relying_party: Option<String>,
     /// Whether it asked for something that cannot be believed.
