@@ -254,6 +254,9 @@ mod tests {
         let count = |is: fn(&QuestionError) -> bool| refused.iter().filter(|it| it.as_ref().is_err_and(is)).count();
         assert_eq!(count(|error| matches!(error, QuestionError::TooMany)), 2);
         assert_eq!(count(|error| matches!(error, QuestionError::NotAnswered)), 4);
+        // What nobody waits for any more is not asked.
+        let stale = tokio::time::timeout(Duration::from_millis(20), agent.next()).await;
+        assert!(stale.is_err());
         // An agent that reads and breaks off.
         let breaks = async {
             agent.next().await;
