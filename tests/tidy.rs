@@ -13,6 +13,8 @@ use source::{Source, module_of};
 
 #[path = "tidy/conformance.rs"]
 mod conformance;
+#[path = "tidy/docs.rs"]
+mod docs;
 #[path = "tidy/source.rs"]
 mod source;
 

@@ -48,6 +48,8 @@ mod sync;
 mod test_authority;
 #[cfg(test)]
 mod test_broker;
+#[cfg(test)]
+mod test_provider;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +71,7 @@ use crate::gate::ended::EndedSessions;
 use crate::health::Health;
 use crate::home::accounts::AccountWatch;
 use crate::home::directory::{Directory, NoDirectory};
+use crate::home::elsewhere::{Elsewhere, NotOpened};
 use crate::home::watch::Watch;
 use crate::home::{Portal, Watches, http};
 use crate::identity::{Identity, IdentityError};
@@ -108,15 +111,18 @@ pub enum RunError {
     /// No randomness for the portal's form tokens.
     #[error("the operating system gives no randomness")]
     NoRandomness,
-    /// Who knows this home's users.
-    #[error(transparent)]
-    Directory(#[from] NoDirectory),
     /// The agent's own client of the broker.
     #[error(transparent)]
     GateClient(#[from] gate::client::OpenError),
     /// The gate's keys.
     #[error(transparent)]
     Gate(#[from] gate::GateNotOpened),
+    /// Who knows this home's users.
+    #[error(transparent)]
+    Directory(#[from] NoDirectory),
+    /// The application's own provider of logins.
+    #[error(transparent)]
+    Elsewhere(#[from] NotOpened),
     /// The portal's listener.
     #[error("the portal cannot serve: {0}")]
     Portal(#[source] std::io::Error),
@@ -165,6 +171,8 @@ pub async fn run(
     let accounts = AccountWatch::open(config, data.clone(), broker.clone(), directory.clone())?;
     let watches = Watches { sessions: at_home.clone(), accounts: accounts.clone() };
     let portal_side = Portal::new(config, &identity, broker.clone(), application, (directory, watches))?;
+    let elsewhere = Elsewhere::open(config, &data)?;
+    let portal_side = portal_side.map(|portal| portal.with_elsewhere(elsewhere));
     let gate = Gate::open(config, &data, gate_client, gate_ended)?;
     let own_page = reachability::routes(&config.portal, identity.reachability_key());
     let pages = gate.map(gate::http::router).unwrap_or_default().merge(own_page).merge(http::router(portal_side));

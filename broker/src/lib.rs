@@ -47,7 +47,7 @@ use fleet::{Fleet, Pace, SharedState, Terms};
 use foundations::Foundations;
 use grants::{DeviceRequest, EnteredCode, GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
 use keys::{KeyError, KeySet};
-use login::{Login, LoginRecord, LoginTerms, PushedRequest};
+use login::{ClaimedTicket, Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
 use registry::{Liveness, Registry, SubjectKey, SubjectKeyError, TokenSigner};
@@ -56,12 +56,14 @@ use secret::{KeyEncryptionKey, SecretError};
 use sessions::{Delivery, DeliveryFoundations, KnownName, Session, SessionOfUser, Sessions, StoredLogout};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry};
+use upstream::Upstreams;
 use web::Boundary;
 
 /// Tables whose records the sweeper deletes when they have expired.
 const EXPIRING: &[&str] = &[
     StoredJoinToken::TABLE,
     LoginRecord::TABLE,
+    ClaimedTicket::TABLE,
     PushedRequest::TABLE,
     Session::TABLE,
     SessionOfUser::TABLE,
@@ -138,6 +140,7 @@ pub async fn run(
         roots: outbound::roots(config.outbound.ca_file.as_deref())?,
     };
     let outbound = Outbound::new(outbound, registry.clone(), clock.clone())?;
+    let upstreams = Upstreams::new(kek.clone(), registry.clone(), outbound.clone(), config.issuer.clone());
     let sessions = Sessions::new(store.clone(), &config.lifetimes);
     let delivery = DeliveryFoundations {
         registry: registry.clone(),
@@ -159,6 +162,7 @@ pub async fn run(
         publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
         subjects: subjects.clone(),
         sessions: sessions.clone(),
+        upstreams: upstreams.clone(),
         clock: clock.clone(),
     };
     let provider = Provider::new(answering, login.clone(), config.issuer.clone(), config.lifetimes);
@@ -179,6 +183,7 @@ pub async fn run(
         rotations: rotations.clone(),
         sessions,
         grants,
+        upstreams: upstreams.clone(),
         subjects,
         issuer: config.issuer.clone(),
         clock: clock.clone(),
@@ -196,6 +201,7 @@ pub async fn run(
             rotations.run(clock.clone()),
             delivery.run(),
             end_orphans,
+            upstreams.keep_fresh(clock.clone()),
             expiry::run(store, EXPIRING, clock)
         );
     });

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 from playwright.sync_api import expect
 
 from certificates import ThrowAwayAuthority
@@ -61,6 +62,10 @@ class Member(DjangoSite):
         }
         super().__init__(public.name, DJANGO_SITES, self.folder, settings | environment)
         public.behind["/"] = self.address
+        # For recipes that look into the database, whichever it is.
+        self.database_url_file = self.folder / "database.url"
+        self.database_url_file.touch(0o600)
+        self.database_url_file.write_text(environment.get("SITE_DATABASE_URL", f"sqlite://{self._data_dir}/db.sqlite3"))
 
     agent: Agent
 
@@ -71,7 +76,8 @@ class Member(DjangoSite):
     @property
     def parameters(self) -> dict[str, str]:
         """What its operator tells the recipe of it."""
-        return {"python": str(self.python), "manage": str(self.manage)}
+        commands = {"python": str(self.python), "manage": str(self.manage)}
+        return commands | {"database_url_file": str(self.database_url_file)}
 
     @property
     def app(self) -> dict[str, Any]:
@@ -82,6 +88,11 @@ class Member(DjangoSite):
     def written_files(self) -> dict[str, Any]:
         """The section [relying_party] of its agent, if that writes files."""
         return self.owner | {"credentials_dir": str(self.credentials_dir), "reload": self.reload_command}
+
+    def runs(self, *, workers: int = 1) -> None:
+        """And answers: an agent that starts before its application says for half a minute that nobody can log in there."""
+        super().runs(workers=workers)
+        requests.get(f"http://{self.address}/", headers={"Host": self.public.host}, timeout=PATIENCE_S)
 
     def add(self, account: Account, *groups: str) -> None:
         names = {"first_name": account.first_name, "last_name": account.last_name}

@@ -16,7 +16,19 @@ from playwright.sync_api import Page as BrowserPage
 
 from applications import AList, now_code
 from certificates import ThrowAwayAuthority
-from federation import ALICE, BOB, Member, accepts, chooses, eventually, gives_password, joins, signs_in, who
+from federation import (
+    ALICE,
+    BOB,
+    Member,
+    accepts,
+    chooses,
+    eventually,
+    gives_password,
+    joins,
+    signs_in,
+    signs_in_at_home,
+    who,
+)
 from front import Front
 from homeward import Agent, Broker
 from person import Page, Person
@@ -183,7 +195,7 @@ def test_a2_the_first_login_makes_the_account_and_the_second_finds_it(
         visitor.clicks("OIDC")
     visitor.page = popup.value
     chooses(visitor, "Alpha")
-    gives_password(visitor, ALICE)
+    signs_in_at_home(visitor, ALICE)
     visitor.page = window
     visitor.sees("Files")
     visitor.reads("#who", "alice@alpha")
@@ -296,7 +308,7 @@ def test_a6_both_modes_log_in_and_a_wrong_callback_is_named(
         visitor.opens(f"{files.public.url}/@login", title="Login")
         visitor.clicks("OIDC")
         chooses(visitor, "Alpha")
-        gives_password(visitor, ALICE)
+        signs_in_at_home(visitor, ALICE)
         visitor.sees("Files")
         visitor.reads("#who", "alice@alpha")
         # Binding has callbacks of its own, in both modes.
@@ -440,7 +452,7 @@ def binds(visitor: Visitor, account: Account) -> None:
         visitor.clicks("Connect")
     if asks_for_a_password(popup.value):
         visitor.page = popup.value
-        gives_password(visitor, account)
+        signs_in_at_home(visitor, account)
         visitor.page = window
     visitor.reads("#sso-id", f"{account.username}@alpha")
 

@@ -103,11 +103,7 @@ def allauth_rows(
     public = front.address(f"rows-{database.name}")
     site = Member("allauth", public, folder, authority.file, SITE_DATABASE_URL=database.url)
     site.runs(workers=2)
-    url_file = site.folder / "database.url"
-    url_file.touch(0o600)
-    url_file.write_text(database.url)
-    app = site.app | {"parameters": site.parameters | {"database_url_file": str(url_file)}}
-    settings = {"recipe": "django-allauth", "app": app, "relying_party": {"way": "database"}}
+    settings = {"recipe": "django-allauth", "app": site.app, "relying_party": {"way": "database"}}
     agent = joins(broker, front, public, folder, settings)
     accepts(broker, public.name, "alpha", "--email-domain", "alpha.example")
     broker.awaits_acknowledgement(public.name)

@@ -516,13 +516,13 @@ def test_i12_federation_is_one_way_by_two_commands(
 
 def test_i12_a_home_by_inventrees_own_provider(lab: InvenTree, depot: InvenTree, visitor: Visitor) -> None:
     """The agent has made itself a client there; whoever is signed in is recognised through it."""
-    ((redirect_uris, secret),) = depot.rows("SELECT redirect_uris, client_secret FROM oauth2_provider_application")
-    assert redirect_uris.startswith(f"{depot.public.url}/homeward/"), redirect_uris
-    assert secret.startswith("pbkdf2_"), "InvenTree keeps a hash only"
     signs_in_at(visitor, depot, NORA)
     starts(visitor, lab, "Depot")
     arrives(visitor, "nora@depot")
     assert lab.described("nora@depot")["last_name"] == "Depot"
+    ((redirect_uris, secret),) = depot.rows("SELECT redirect_uris, client_secret FROM oauth2_provider_application")
+    assert redirect_uris.startswith(f"{depot.public.url}/homeward/"), redirect_uris
+    assert secret.startswith("pbkdf2_"), "InvenTree keeps a hash only"
 
 
 def signs_in_at(visitor: Visitor, site: InvenTree, account: Account) -> None:

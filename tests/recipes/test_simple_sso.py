@@ -217,7 +217,7 @@ def old_server(
     file = folder / "veteran.key"
     file.touch(0o600)
     file.write_text(private_key)
-    simple_sso = {"server_path": "/server/", "public_key": public_key, "private_key_file": str(file)}
+    simple_sso = {"public_key": public_key, "private_key_file": str(file)}
     home = {"methods": ["simple_sso"], "simple_sso": simple_sso}
     agent = joins(
         broker, front, public, folder, {"recipe": "django-simple-sso", "app": {"url": f"http://{site.address}"}, "home": home}

@@ -28,6 +28,11 @@ CARLAS_CLAIMS = {
     "groups": ["engineers", "gossips"],
     "roles": [{"name": "operator"}],
 }
+GITHUB_PATHS = {
+    "authorization-url": "/login/oauth/authorize",
+    "token-url": "/login/oauth/access_token",
+    "user-url": "/user",
+}
 # What a home without agent is called here, whose preset it uses, where its issuer is and how it signs.
 PROVIDERS = {"authentik": ("/application/o/homeward/", "ES256"), "casdoor": ("", "RS256")}
 
@@ -54,7 +59,7 @@ def test_u1_carla_signs_in_with_her_account_there(provider: NodeProvider, desk: 
     home = provider.public.name
     visitor.opens(f"{desk.public.url}/", title="Welcome")
     visitor.clicks("Sign in with Homeward")
-    chooses(visitor, home.capitalize())
+    chooses(visitor, TITLES[home])
     visitor.sees("Sign-in")
     visitor.page.get_by_placeholder("Enter any login").fill("carla")
     visitor.page.get_by_placeholder("and password").fill("anything")
@@ -120,7 +125,7 @@ def test_u1_users_of_app_built_in_are_refused(
     else:
         provider.accounts["admin"] = CARLAS_CLAIMS | {"preferred_username": "admin", "owner": "app-built-in"}
     provider.runs()
-    admin = Person(authority.file, Account("admin", "x", "", "", ""), home=provider.public.name.capitalize())
+    admin = Person(authority.file, Account("admin", "x", "", "", ""), home=TITLES[provider.public.name])
     page = goes_to(desk, admin)
     if provider.public.name == "casdoor":
         assert who(admin.opens(f"{desk.public.url}/")) == "nobody", str(page)
@@ -133,12 +138,13 @@ def test_u1_github_has_no_id_token_and_still_says_who_it_is(
 ) -> None:
     github = GitHub(front.address("github"))
     front.start()
-    where = ("--preset", "github", "--issuer", github.public.url, "--client-id", github.client_id)
-    adds(broker, folder, "github", github.client_secret, *where)
+    # A GitHub of one's own: the preset knows the dialect, the operator where it is.
+    where = [f"--{name}={github.public.url}{path}" for name, path in GITHUB_PATHS.items()]
+    adds(broker, folder, "github", github.client_secret, "--preset", "github", "--client-id", github.client_id, *where)
     accepts(broker, "desk", "github", "--email-domain", "github.example")
     visitor.opens(f"{desk.public.url}/", title="Welcome")
     visitor.clicks("Sign in with Homeward")
-    chooses(visitor, "Github")
+    chooses(visitor, "GitHub")
     visitor.sees("Authorize Homeward")
     visitor.clicks("Continue")
     visitor.sees("Parts")
@@ -183,8 +189,12 @@ def test_u1_a_removed_home_lets_nobody_in_any_more(
     assert not page.button("Microsoft")
 
 
+# As the presets call them, on the page where people choose.
+TITLES = {"authentik": "authentik", "casdoor": "Casdoor"}
+
+
 def signs_in_from(provider: NodeProvider, desk: Member, authority: ThrowAwayAuthority) -> Page:
-    carla = Person(authority.file, CARLA, home=provider.public.name.capitalize())
+    carla = Person(authority.file, CARLA, home=TITLES[provider.public.name])
     page = is_let_through(carla, carla.opens(f"{desk.public.url}/accounts/oidc/homeward/login/?next=/parts/"))
     assert shown(page, "email") == CARLA.email
     return page

@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::owner::Owner;
@@ -27,7 +28,8 @@ pub(crate) struct FileSet {
 }
 
 /// What a write replaced, for the way back.
-#[derive(Debug)]
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Swapped {
     version: OsString,
     previous: Option<OsString>,
@@ -53,11 +55,21 @@ pub(crate) enum FilesError {
 }
 
 impl FileSet {
-    /// The set in this folder, which is made if there is none. Others may enter it, but each version in it is closed to
-    /// everyone but its owner.
-    pub(crate) fn open(folder: &Path, owner: Owner) -> Result<Self, FilesError> {
-        DirBuilder::new().recursive(true).mode(0o755).create(folder).map_err(failed("create", folder))?;
-        Ok(Self { folder: folder.to_owned(), owner })
+    /// The set in this folder.
+    pub(crate) fn at(folder: &Path, owner: Owner) -> Self {
+        Self { folder: folder.to_owned(), owner }
+    }
+
+    /// Where it is.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Makes the folder, if there is none. Others may enter it, but each version in it is closed to everyone but its
+    /// owner.
+    pub(super) fn make(&self) -> Result<(), FilesError> {
+        let made = DirBuilder::new().recursive(true).mode(0o755).create(&self.folder);
+        made.map_err(failed("create", &self.folder))
     }
 
     /// Whether `current` has exactly these files, with nothing open to others.
@@ -204,12 +216,14 @@ mod tests {
             secret_version: 1,
             credential: Credential::Secret(secret.into()),
         };
-        render(files(&Recipe::embedded("django-allauth").unwrap().relying_party.unwrap()), &credentials)
+        let recipe = Recipe::embedded("django-allauth").unwrap().relying_party.unwrap();
+        render(files(&recipe), &credentials.values()).unwrap()
     }
 
     fn file_set() -> (tempfile::TempDir, FileSet) {
         let parent = tempfile::tempdir().unwrap();
-        let set = FileSet::open(&parent.path().join("credentials"), Owner::default()).unwrap();
+        let set = FileSet::at(&parent.path().join("credentials"), Owner::default());
+        set.make().unwrap();
         (parent, set)
     }
 

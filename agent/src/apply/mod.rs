@@ -1,18 +1,18 @@
 //! From client credentials to an application that uses them, in this order:
 //!
 //! 1. with private_key_jwt, make the key of this version and register its public half ([`client_key`]);
-//! 2. render the recipe's files ([`render`]); if they are on disk already and were proved, nothing is written and nothing
-//!    reloaded;
+//! 2. plan what the configured way of writing must change ([`way`]: a set of [`files`], a `merge` into files of others,
+//!    `rows` of a database, `items` of an API); if it is nothing and was proved, nothing is written and nothing reloaded;
 //! 3. ask whether the application is up at all: if not, touch nothing and come back;
-//! 4. write the whole set beside the old one and swap it in at once ([`files`]);
+//! 4. write down the way back, and write;
 //! 5. reload the application ([`reload`]), let it show that it uses the new client ([`proof`]), and see it authenticate
 //!    at the broker with the new credential (`probe`);
 //! 6. write down what is in effect. Only then does the broker hear an acknowledgement, and closes the old credential.
 //!
 //! Where the agent itself is the relying party ([`crate::gate`]), all of that is one probe and one file.
 //!
-//! Whatever the application does wrong after 4 puts the old set back and reloads once more. The broker then hears why, in
-//! one sentence.
+//! Whatever the application does wrong after 4 puts the old state back and reloads once more. The broker then hears why,
+//! in one sentence.
 
 pub mod client_key;
 pub mod files;
@@ -22,30 +22,35 @@ pub mod reload;
 pub mod render;
 pub mod worker;
 
+mod items;
+mod merge;
 mod probe;
+mod rows;
+pub(crate) mod way;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
 use homeward_proto::v1::{ClientCredentials, RegisterClientKeyRequest};
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tonic::Code;
 use url::Url;
 
 use self::client_key::{ClientKey, ClientKeyError, ClientKeys, Registration};
-use self::files::{FileSet, FilesError, Swapped};
 use self::probe::{ProbeError, Prober};
 use self::proof::ProofFailure;
 use self::reload::ReloadError;
-use self::render::{Credential, Credentials};
+use self::render::{Addresses, Credential, Credentials};
+use self::way::{Glance, Plan, Undo, Way, WayError};
 use crate::application::{Application, ApplicationError};
 use crate::config::{Config, RelyingPartyConfig};
 use crate::connection::Broker;
 use crate::disk::{DiskError, PrivateDir};
 use crate::gate::client::GateClient;
 use crate::recipe::relying_party::{ClientAuthMethod, RelyingParty};
-use crate::recipe::way::{CredentialFile, Target};
+use crate::resources::applied::Applied;
 use crate::resources::standing::Standing;
 use crate::resources::wanted::Versioned;
 
@@ -68,26 +73,46 @@ struct GateRole {
 /// The application as relying party: what it needs, and where that goes.
 #[derive(Debug)]
 struct Role {
+    way: Way,
     recipe: RelyingParty,
     config: RelyingPartyConfig,
     application: Application,
     broker: Arc<Broker>,
     prober: Prober,
     keys: ClientKeys,
-    /// What is in use already and lacks only the probe.
-    unprobed: Option<Unprobed>,
+    data: PrivateDir,
+    /// What is written and not yet proved.
+    pending: Option<Pending>,
     /// How long a reload may take to show, and a probe to come out right.
     patience: Duration,
 }
 
-/// Files that the application has read and shown. A broker that is away is no reason to reload it again and again.
-#[derive(Debug)]
-struct Unprobed {
+/// What is written and not yet proved. A broker that is away is no reason to reload the application again and again.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Pending {
     secret_version: u64,
-    /// The way back, if they were written by this process.
-    swapped: Option<Swapped>,
+    shown: Shown,
+    /// The way back, if it is known.
+    undo: Option<Undo>,
 }
 
+/// Whether the application has read and shown it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Shown {
+    Yes,
+    No,
+}
+
+/// What came of putting credentials into effect.
+struct Put {
+    /// What was taken out of files of others, and why.
+    removed: Vec<String>,
+}
+
+/// Where [`Pending`] is kept until it is proved: it has what was there before, secrets too.
+const WAY_BACK: &str = "way-back.json";
 /// [`Role::patience`] of the real thing.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// For the broker to take a public key.
@@ -105,9 +130,18 @@ pub(crate) enum ApplyError {
         #[source]
         source: ApplicationError,
     },
-    /// The files cannot be written.
+    /// It cannot be written.
     #[error(transparent)]
-    Files(#[from] FilesError),
+    Way(WayError),
+    /// The application failed, and the old state cannot be put back.
+    #[error("{cause}; and what was there before could not be put back: {source}")]
+    NotUndone {
+        /// Why not.
+        #[source]
+        source: WayError,
+        /// What the application did wrong.
+        cause: String,
+    },
     /// The application's key.
     #[error(transparent)]
     ClientKey(#[from] ClientKeyError),
@@ -127,10 +161,10 @@ pub(crate) enum ApplyError {
     #[error(transparent)]
     Probe(ProbeError),
     /// One of these, and the old files are back.
-    #[error("{0}; the previous files are back in place")]
+    #[error("{0}; what was there before is back in place")]
     RolledBack(#[source] Box<Self>),
     /// Nobody can say how the application authenticates; the new files stay.
-    #[error("{0}; the new files are in place, and the proof follows")]
+    #[error("{0}; the new ones are in place, and the proof follows")]
     NotProbed(#[source] ProbeError),
 }
 
@@ -139,7 +173,8 @@ impl ApplyError {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Self::ApplicationDown { .. } => "APPLICATION_DOWN",
-            Self::Files(_) | Self::Disk(_) => "WRITE_FAILED",
+            Self::Way(_) | Self::Disk(_) => "WRITE_FAILED",
+            Self::NotUndone { .. } => "ROLL_BACK_FAILED",
             Self::ClientKey(_) => "CLIENT_KEY_FAILED",
             Self::KeyNotRegistered(_) => "CLIENT_KEY_NOT_REGISTERED",
             Self::Reload(_) => "RELOAD_FAILED",
@@ -183,20 +218,26 @@ impl Applier {
         application: Application,
         broker: Arc<Broker>,
     ) -> Result<Self, DiskError> {
+        let pending = data.load(WAY_BACK)?;
         let role = config.relying_party.clone().zip(config.recipe.relying_party.clone());
         let role = role.map(|(config_of_role, recipe)| Role {
+            way: Way::of(&recipe, &config_of_role),
             recipe,
             config: config_of_role,
             application,
             prober: Prober::new(broker.clone(), config.public_url.clone()),
             broker,
-            keys: ClientKeys::open(data),
-            unprobed: None,
+            keys: ClientKeys::open(data.clone()),
+            data,
+            pending,
             patience: PATIENCE,
         });
-        if role.as_ref().is_some_and(|role| !role.has_files()) {
+        match role.as_ref().map(|role| role.way.glance()) {
             // Somebody removed them, or the folder is another one now. The secret is nowhere else on this machine.
-            standing.change(|applied| applied.forget_credentials())?;
+            Some(Glance::Gone) => standing.change(Applied::forget_credentials)?,
+            // Others may have changed what they share with the agent: with the credentials it is put right.
+            Some(Glance::Unknown) => standing.change(Applied::ask_for_credentials)?,
+            Some(Glance::InPlace) | None => {}
         }
         Ok(Self { standing, role, gate: None })
     }
@@ -204,7 +245,10 @@ impl Applier {
     /// Puts credentials into effect.
     pub(crate) async fn apply(&mut self, wanted: &Versioned<ClientCredentials>) -> Result<(), ApplyError> {
         if let Some(role) = &mut self.role {
-            role.put(&wanted.content, self.standing.applied().proves(&wanted.content)).await?;
+            let Put { removed } = role.put(&wanted.content, self.standing.applied().proves(&wanted.content)).await?;
+            if !removed.is_empty() {
+                self.standing.change(|applied| applied.removed = removed)?;
+            }
         }
         if let Some(gate) = &self.gate {
             gate.put(&wanted.content, self.standing.applied().proves(&wanted.content)).await?;
@@ -229,69 +273,83 @@ impl GateRole {
 }
 
 impl Role {
-    fn has_files(&self) -> bool {
-        let current = self.config.credentials_dir.join(files::CURRENT);
-        self.files().iter().all(|file| current.join(&file.name).is_file())
-    }
-
-    fn files(&self) -> &[CredentialFile] {
-        match self.recipe.way(None).map(|way| &way.target) {
-            Some(Target::Files(files)) => files,
-            _ => &[],
-        }
-    }
-
-    async fn put(&mut self, wanted: &ClientCredentials, proved: bool) -> Result<(), ApplyError> {
+    async fn put(&mut self, wanted: &ClientCredentials, proved: bool) -> Result<Put, ApplyError> {
         let credentials = self.credentials(wanted).await?;
-        let rendered = render::render(self.files(), &credentials);
-        let files = FileSet::open(&self.config.credentials_dir, self.config.owner)?;
-        let unchanged = files.holds(&rendered);
-        if unchanged && proved {
-            return Ok(());
+        let plan = self.plan(&credentials).await?;
+        let removed = plan.removed();
+        if plan.is_empty() && proved {
+            return Ok(Put { removed });
         }
-        if let Some(proof) = self.recipe.proof.0.first() {
-            let down = |source| ApplyError::ApplicationDown { url: self.application.url().clone(), source };
-            proof::reach(&self.application, proof).await.map_err(down)?;
+        for proof in &self.recipe.proof.0 {
+            proof::reach(&self.application, proof).await.map_err(|source| self.down(source))?;
         }
-        if !unchanged {
-            let swapped = files.write(credentials.secret_version, &rendered)?;
-            let used = self.use_files(&credentials).await;
-            return self.conclude(used, &files, Some(swapped), &credentials).await;
+        if plan.is_empty() {
+            // In use already, or written before a crash, or proved for nobody. There is a way back only from what is kept.
+            let pending = self.pending.take().filter(|pending| pending.secret_version == credentials.secret_version);
+            let used = match &pending {
+                Some(pending) if pending.shown == Shown::Yes => self.probe(&credentials).await,
+                Some(_) | None => self.use_them(&credentials).await,
+            };
+            self.conclude(used, pending.and_then(|pending| pending.undo), &credentials).await?;
+        } else {
+            self.keep(plan.undo(), &credentials)?;
+            let undo = self.way.put(&self.application, &credentials, plan).await;
+            let undo = undo.map_err(|source| self.not_written(source))?;
+            let used = self.use_them(&credentials).await;
+            self.conclude(used, undo, &credentials).await?;
         }
-        // In use already, or written before a crash, or proved for nobody: the files are right. There is a way back only
-        // from what this process has written.
-        let unprobed = self.unprobed.take().filter(|unprobed| unprobed.secret_version == credentials.secret_version);
-        let used = match &unprobed {
-            Some(_) => self.probe(&credentials).await,
-            None => self.use_files(&credentials).await,
-        };
-        self.conclude(used, &files, unprobed.and_then(|unprobed| unprobed.swapped), &credentials).await
+        Ok(Put { removed })
     }
 
-    /// Keeps the files, goes back to the old ones, or leaves the decision to a later probe.
+    async fn plan(&self, credentials: &Credentials) -> Result<Plan, ApplyError> {
+        let planned = self.way.plan(&self.application, credentials).await;
+        planned.map_err(|source| self.not_written(source))
+    }
+
+    /// Keeps the new state, goes back to the old one, or leaves the decision to a later probe.
     async fn conclude(
         &mut self,
         used: Result<(), ApplyError>,
-        files: &FileSet,
-        swapped: Option<Swapped>,
+        undo: Option<Undo>,
         credentials: &Credentials,
     ) -> Result<(), ApplyError> {
-        match (used, swapped) {
-            (Err(error), Some(swapped)) if error.blames_application() => {
-                files.roll_back(&swapped)?;
+        match (used, undo) {
+            (Err(error), Some(undo)) if error.blames_application() => {
+                let undone = self.way.undo(&self.application, &undo).await;
+                undone.map_err(|source| ApplyError::NotUndone { source, cause: error.to_string() })?;
+                self.data.remove(WAY_BACK)?;
                 // Once, and whatever comes of it: the first failure is the one to report.
                 if let Err(again) = reload::run(&self.config.reload, credentials).await {
                     tracing::warn!(error = %again, "the reload after rolling back failed too");
                 }
                 Err(ApplyError::RolledBack(Box::new(error)))
             }
-            (Err(error @ ApplyError::NotProbed(_)), swapped) => {
-                self.unprobed = Some(Unprobed { secret_version: credentials.secret_version, swapped });
+            (Err(error @ ApplyError::NotProbed(_)), undo) => {
+                let (secret_version, shown) = (credentials.secret_version, Shown::Yes);
+                self.pending = Some(Pending { secret_version, shown, undo });
                 Err(error)
             }
-            (Ok(()), Some(swapped)) => Ok(files.forget_older(&swapped)?),
+            (Ok(()), undo) => {
+                self.data.remove(WAY_BACK)?;
+                undo.map_or(Ok(()), |undo| self.way.stay(&undo)).map_err(|source| self.not_written(source))
+            }
             (used, _) => used,
         }
+    }
+
+    /// Writes the way back down before it is needed, so that a crash does not lose it.
+    fn keep(&self, undo: Option<Undo>, credentials: &Credentials) -> Result<(), DiskError> {
+        let Some(undo) = undo else { return Ok(()) };
+        let pending = Pending { secret_version: credentials.secret_version, shown: Shown::No, undo: Some(undo) };
+        self.data.store(WAY_BACK, &pending)
+    }
+
+    fn down(&self, source: ApplicationError) -> ApplyError {
+        ApplyError::ApplicationDown { url: self.application.url().clone(), source }
+    }
+
+    fn not_written(&self, source: WayError) -> ApplyError {
+        source.is_down().map_or_else(ApplyError::Way, |source| self.down(source))
     }
 
     /// What is to be written: as the broker sent it, or with a key of our own.
@@ -309,6 +367,7 @@ impl Role {
         };
         Ok(Credentials {
             issuer: wanted.issuer.clone(),
+            addresses: Addresses::of(&wanted.issuer),
             client_id: wanted.client_id.clone(),
             secret_version: wanted.secret_version,
             credential,
@@ -327,7 +386,7 @@ impl Role {
         }
     }
 
-    async fn use_files(&self, credentials: &Credentials) -> Result<(), ApplyError> {
+    async fn use_them(&self, credentials: &Credentials) -> Result<(), ApplyError> {
         reload::run(&self.config.reload, credentials).await?;
         for proof in &self.recipe.proof.0 {
             proof::prove(self.patience, &self.application, proof, credentials).await?;

@@ -60,12 +60,13 @@ pub(crate) async fn run(argv: &[String], credentials: &Credentials) -> Result<()
 
 #[cfg(test)]
 mod tests {
-    use super::super::render::Credential;
+    use super::super::render::{Addresses, Credential};
     use super::*;
 
     fn credentials() -> Credentials {
         let credential = Credential::Secret("canary".into());
-        Credentials { issuer: String::new(), client_id: String::new(), secret_version: 1, credential }
+        let addresses = Addresses::of("");
+        Credentials { issuer: String::new(), addresses, client_id: String::new(), secret_version: 1, credential }
     }
 
     async fn run_it(argv: &[&str]) -> Result<(), ReloadError> {

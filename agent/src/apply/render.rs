@@ -3,15 +3,19 @@
 use std::fmt;
 
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use thiserror::Error;
 
 use super::client_key::{ClientKey, ClientKeyError};
-use crate::recipe::way::{CredentialFile, FileFormat};
+use super::merge::{self, Unwritable};
+use crate::recipe::way::{CredentialFile, FileFormat, MergeFormat};
 
 /// What the application needs for logging in at the broker.
 #[derive(Debug)]
 pub(crate) struct Credentials {
     /// Issuer.
     pub(crate) issuer: String,
+    /// Its endpoints.
+    pub(crate) addresses: Addresses,
     /// OAuth client id.
     pub(crate) client_id: String,
     /// Version of the credential.
@@ -38,6 +42,7 @@ pub(crate) enum Credential {
 
 /// Where the broker's endpoints are, by their names in its metadata (OpenID Connect Discovery 1.0 3), for applications
 /// that do not look them up.
+#[derive(Debug)]
 pub(crate) struct Addresses([(&'static str, String); 4]);
 
 /// One file as it will be.
@@ -47,12 +52,32 @@ pub(crate) struct RenderedFile {
     bytes: SecretSlice<u8>,
 }
 
+/// A format that cannot hold what the recipe has for it.
+#[derive(Debug, Error)]
+#[error("the recipe's file {name}: {source}")]
+pub(crate) struct RenderError {
+    name: String,
+    #[source]
+    source: Unwritable,
+}
+
+impl Credentials {
+    /// What stands for the placeholders of the client.
+    pub(crate) fn values(&self) -> Vec<(&str, &str)> {
+        let mut values = self.credential.values();
+        values.extend([("issuer", self.issuer.as_str()), ("client_id", self.client_id.as_str())]);
+        values.extend(self.addresses.values());
+        values
+    }
+}
+
 impl Credential {
     /// A key's two forms.
     pub(crate) fn of_key(key: &ClientKey) -> Result<Self, ClientKeyError> {
         Ok(Self::PrivateKey { pem: key.pem(), jwk: key.private_jwk()? })
     }
 
+    /// What stands for the credential's own placeholders.
     fn values(&self) -> Vec<(&'static str, &str)> {
         match self {
             Self::Secret(secret) => vec![("client_secret", secret.expose_secret())],
@@ -107,19 +132,17 @@ impl fmt::Debug for RenderedFile {
     }
 }
 
-/// Fills every file. The same credentials give the same bytes.
-pub(crate) fn render(files: &[CredentialFile], credentials: &Credentials) -> Vec<RenderedFile> {
-    let mut values = credentials.credential.values();
-    values.extend([("issuer", credentials.issuer.as_str()), ("client_id", credentials.client_id.as_str())]);
-    let addresses = Addresses::of(&credentials.issuer);
-    values.extend(addresses.values());
+/// Fills every file. The same values give the same bytes.
+pub(crate) fn render(files: &[CredentialFile], values: &[(&str, &str)]) -> Result<Vec<RenderedFile>, RenderError> {
     let render_one = |file: &CredentialFile| {
-        let bytes = match file.format {
-            FileFormat::Json | FileFormat::Env | FileFormat::Toml => {
-                format!("{:#}\n", file.content.render(&values)).into_bytes()
-            }
+        let content = file.content.render(values);
+        let text = match file.format {
+            FileFormat::Json => Ok(format!("{content:#}\n")),
+            FileFormat::Env => merge::print(MergeFormat::Env, &content),
+            FileFormat::Toml => merge::print(MergeFormat::Toml, &content),
         };
-        RenderedFile { name: file.name.clone(), bytes: bytes.into() }
+        let text = text.map_err(|source| RenderError { name: file.name.clone(), source })?;
+        Ok(RenderedFile { name: file.name.clone(), bytes: text.into_bytes().into() })
     };
     files.iter().map(render_one).collect()
 }
@@ -143,6 +166,7 @@ pub(super) mod tests {
     fn credentials(secret: &str) -> Credentials {
         Credentials {
             issuer: "https://login.example".to_owned(),
+            addresses: Addresses::of("https://login.example"),
             client_id: "beta".to_owned(),
             secret_version: 1,
             credential: Credential::Secret(secret.into()),
@@ -152,7 +176,7 @@ pub(super) mod tests {
     #[test]
     fn django_allauth_gets_the_providers_setting() {
         let recipe = Recipe::embedded("django-allauth").unwrap().relying_party.unwrap();
-        let [file] = render(files(&recipe), &credentials("s3cret")).try_into().unwrap();
+        let [file] = render(files(&recipe), &credentials("s3cret").values()).unwrap().try_into().unwrap();
         assert_eq!(file.name, "homeward_allauth.json");
         let content: Value = serde_json::from_slice(file.expose_bytes()).unwrap();
         assert_eq!(
@@ -172,7 +196,7 @@ pub(super) mod tests {
     fn a_hostile_secret_changes_no_other_value_and_is_never_printed() {
         let recipe = Recipe::embedded("django-allauth").unwrap().relying_party.unwrap();
         let hostile = "\"}]}}\n{\"${client_id}";
-        let [file] = render(files(&recipe), &credentials(hostile)).try_into().unwrap();
+        let [file] = render(files(&recipe), &credentials(hostile).values()).unwrap().try_into().unwrap();
         let content: Value = serde_json::from_slice(file.expose_bytes()).unwrap();
         assert_eq!(content["openid_connect"]["APPS"][0]["secret"], hostile);
         assert_eq!(content["openid_connect"]["APPS"][0]["client_id"], "beta");

@@ -326,6 +326,7 @@ async fn a_key_is_made_registered_and_written_and_stays_the_same() {
         format = "json"
         content = { pem = "${client_private_key_pem}", jwk = "${client_private_key_jwk}" }"#;
     role.recipe = crate::recipe::Recipe::parse(text).unwrap().relying_party.unwrap();
+    role.way = Way::of(&role.recipe, &role.config);
     let mut wanted = wanted(3, "beta");
     wanted.content.private_key = true;
     wanted.content.client_secret = String::new();

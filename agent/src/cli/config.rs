@@ -18,7 +18,8 @@ impl ConfigVerb {
     pub(super) fn carry_out(self, path: &Path, report: Report) -> Result<(), Failure> {
         let Self::Check = self;
         let config = load(path)?;
-        let credentials = config.relying_party.as_ref().map(|role| role.credentials_dir.display().to_string());
+        let credentials = config.relying_party.as_ref().and_then(|role| role.credentials_dir.as_ref());
+        let credentials = credentials.map(|folder| folder.display().to_string());
         let portal = config.home.as_ref().map(|_| config.portal_url());
         report.one(&[
             ("public_url", json!(config.public_url.origin())),

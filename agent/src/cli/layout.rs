@@ -9,7 +9,7 @@ const WIDTH: usize = 110;
 /// For the word.
 const WORD: usize = 8;
 /// For what it is about.
-const ABOUT: usize = 22;
+const ABOUT: usize = 25;
 
 /// Prints such lines.
 pub(super) struct Layout {

@@ -50,6 +50,7 @@ pub(super) fn carry_out(config: &Path, report: Report) -> Result<(), Failure> {
         ("applied_revision", json!(applied.revision)),
         ("client_id", json!(applied.client_id)),
         ("credentials_proved", json!(applied.proved)),
+        ("removed_settings", json!(applied.removed)),
         ("accepts_homes", json!(homes)),
     ]);
     if let Some(why) = contact.dismissed {

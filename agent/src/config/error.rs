@@ -87,6 +87,9 @@ pub enum ConfigError {
     /// One without the other.
     #[error("[home] methods with \"{0}\" and the section [home.{0}] belong together: set both or neither")]
     MethodSection(HomeMethod),
+    /// The application as a provider of logins.
+    #[error("[home.{0}] {1}")]
+    Provider(HomeMethod, &'static str),
     /// Where passwords would leak, or fit anybody.
     #[error("[home.ldap] {0}")]
     Ldap(&'static str),
@@ -98,6 +101,16 @@ pub enum ConfigError {
     /// No such user or group.
     #[error(transparent)]
     Owner(#[from] OwnerError),
+    /// No such way.
+    #[error("the recipe {recipe} has no way {way:?} of writing; its ways are: {}", known.join(", "))]
+    UnknownWay {
+        /// Its name.
+        recipe: String,
+        /// The way.
+        way: String,
+        /// Those there are.
+        known: Vec<String>,
+    },
     /// The section [gate].
     #[error("[gate] {0}")]
     Gate(&'static str),

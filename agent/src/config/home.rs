@@ -9,6 +9,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::error::ConfigError;
+use super::provider::{self, OidcClientConfig, SimpleSsoClientConfig};
 use crate::recipe::Recipe;
 use crate::recipe::home::Home;
 
@@ -24,6 +25,10 @@ pub struct HomeConfig {
     pub ldap: Option<LdapConfig>,
     /// The file of users, if the method is `file`.
     pub users_file: Option<PathBuf>,
+    /// The application as OpenID provider.
+    pub oidc: OidcClientConfig,
+    /// The agent as client of a server of django-simple-sso, if the method is `simple_sso`.
+    pub simple_sso: Option<SimpleSsoClientConfig>,
 }
 
 /// A way to recognise a user.
@@ -38,6 +43,10 @@ pub enum HomeMethod {
     Ldap,
     /// With name and password on the agent's page, judged by a file of users.
     File,
+    /// On the application's own page, as at an OpenID provider whose client the agent is.
+    Oidc,
+    /// On the application's own page, as at a server of django-simple-sso whose client the agent is.
+    SimpleSso,
 }
 
 /// A directory server, and how its users are found there.
@@ -121,6 +130,9 @@ pub(super) struct RawHome {
     /// Seconds.
     #[serde(default = "each_minute")]
     watch_every: u32,
+    #[serde(default)]
+    oidc: OidcClientConfig,
+    simple_sso: Option<SimpleSsoClientConfig>,
     ldap: Option<LdapConfig>,
     file: Option<RawFile>,
 }
@@ -156,8 +168,16 @@ impl RawHome {
         if users_file.as_ref().is_some_and(|path| path.is_relative()) {
             return Err(ConfigError::RelativePath("[home.file] users_file"));
         }
+        provider::check(&self.methods, &self.oidc, self.simple_sso.as_ref(), recipe)?;
         let watch_every = (self.watch_every > 0).then(|| Duration::from_secs(self.watch_every.into()));
-        Ok(HomeConfig { methods: self.methods, watch_every, ldap: self.ldap, users_file })
+        Ok(HomeConfig {
+            methods: self.methods,
+            watch_every,
+            ldap: self.ldap,
+            users_file,
+            oidc: self.oidc,
+            simple_sso: self.simple_sso,
+        })
     }
 }
 
@@ -166,13 +186,13 @@ impl HomeMethod {
     pub fn has_form(self) -> bool {
         match self {
             Self::Password | Self::Ldap | Self::File => true,
-            Self::Session => false,
+            Self::Session | Self::Oidc | Self::SimpleSso => false,
         }
     }
 
     /// Whether its users are others than the application's.
     fn stands_alone(self) -> bool {
-        matches!(self, Self::Ldap | Self::File)
+        matches!(self, Self::Ldap | Self::File | Self::Oidc | Self::SimpleSso)
     }
 
     /// Refuses what the recipe does not know.
@@ -185,6 +205,8 @@ impl HomeMethod {
         match self {
             Self::Session => has(|home| home.login.is_some()),
             Self::Password => has(|home| home.password.is_some()),
+            Self::Oidc => has(|home| home.oidc.is_some()),
+            Self::SimpleSso => has(|home| home.simple_sso.is_some()),
             Self::Ldap | Self::File => Ok(()),
         }
     }
@@ -197,6 +219,8 @@ impl fmt::Display for HomeMethod {
             Self::Password => "password",
             Self::Ldap => "ldap",
             Self::File => "file",
+            Self::Oidc => "oidc",
+            Self::SimpleSso => "simple_sso",
         })
     }
 }

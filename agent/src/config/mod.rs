@@ -4,6 +4,7 @@
 pub mod error;
 pub mod gate;
 pub mod home;
+pub mod provider;
 pub mod raw;
 
 use std::net::{IpAddr, SocketAddr};
@@ -53,8 +54,10 @@ pub struct PublicUrl(Url);
 /// Where credentials go, for whom, and what to run then.
 #[derive(Debug, Clone)]
 pub struct RelyingPartyConfig {
-    /// `current` in here leads to the files.
-    pub credentials_dir: PathBuf,
+    /// The recipe's way of writing; its first if unset.
+    pub way: Option<String>,
+    /// `current` in here leads to the files; set if the way has files.
+    pub credentials_dir: Option<PathBuf>,
     /// Who may read them.
     pub owner: Owner,
     /// Program and arguments; nothing is run if empty.

@@ -15,6 +15,7 @@ use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
 use crate::recipe::Recipe;
 use crate::recipe::library::Library;
+use crate::recipe::way::Target;
 
 /// The file as it is written. `deploy/agent.toml` documents it.
 #[derive(Debug, Deserialize)]
@@ -57,6 +58,7 @@ struct RawApp {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRelyingParty {
+    way: Option<String>,
     credentials_dir: Option<PathBuf>,
     owner: Option<String>,
     group: Option<String>,
@@ -117,20 +119,26 @@ impl TryFrom<RawConfig> for Config {
 
 impl RawRelyingParty {
     fn check(self, data_dir: &Path, recipe: &Recipe) -> Result<RelyingPartyConfig, ConfigError> {
-        let Some(role) = &recipe.relying_party else {
-            return Err(ConfigError::RoleNotInRecipe { recipe: recipe.name.clone(), role: "relying_party" });
-        };
-        // A gate's credentials are the agent's own, and nobody else's.
-        let own = || role.gate.map(|_| data_dir.join("gate"));
-        let credentials_dir = self.credentials_dir.or_else(own).ok_or(ConfigError::NoCredentialsDir)?;
-        if credentials_dir.is_relative() {
+        let name = || recipe.name.clone();
+        let no_role = || ConfigError::RoleNotInRecipe { recipe: name(), role: "relying_party" };
+        let role = recipe.relying_party.as_ref().ok_or_else(no_role)?;
+        let way = role.way(self.way.as_deref());
+        if let (Some(way), true) = (&self.way, way.is_none()) {
+            let known = role.ways.iter().map(|way| way.name.clone()).collect();
+            return Err(ConfigError::UnknownWay { recipe: name(), way: way.clone(), known });
+        }
+        let has_files = way.is_some_and(|way| matches!(way.target, Target::Files(_)));
+        if has_files && self.credentials_dir.is_none() {
+            return Err(ConfigError::NoCredentialsDir);
+        }
+        if self.credentials_dir.as_ref().is_some_and(|folder| folder.is_relative()) {
             return Err(ConfigError::RelativePath("[relying_party] credentials_dir"));
         }
-        if self.owner.is_some() && credentials_dir.starts_with(data_dir) {
+        if self.owner.is_some() && self.credentials_dir.as_ref().is_some_and(|folder| folder.starts_with(data_dir)) {
             return Err(ConfigError::CredentialsInDataDir);
         }
         let owner = Owner::resolve(self.owner.as_deref(), self.group.as_deref())?;
-        Ok(RelyingPartyConfig { credentials_dir, owner, reload: self.reload })
+        Ok(RelyingPartyConfig { way: self.way, credentials_dir: self.credentials_dir, owner, reload: self.reload })
     }
 }
 
@@ -236,6 +244,16 @@ mod tests {
         assert!(matches!(refused("\"/var/lib/homeward-credentials\"", inside), ConfigError::CredentialsInDataDir));
         let stranger = "\"/srv/x\"\nowner = \"no-such-user-here\"";
         assert!(matches!(refused("\"/var/lib/homeward-credentials\"", stranger), ConfigError::Owner(_)));
+    }
+
+    #[test]
+    fn a_way_is_one_of_the_recipes_and_has_what_it_needs() {
+        let with = |lines: &str| parse(&GOOD.replace("credentials_dir = \"/var/lib/homeward-credentials\"", lines));
+        assert!(matches!(with(""), Err(ConfigError::NoCredentialsDir)));
+        let error = with("way = \"nonsense\"").unwrap_err();
+        assert!(matches!(error, ConfigError::UnknownWay { .. }) && error.to_string().contains("database"), "{error}");
+        let config = with("way = \"database\"").unwrap().relying_party.unwrap();
+        assert_eq!((config.way.as_deref(), config.credentials_dir), (Some("database"), None));
     }
 
     #[test]

@@ -52,6 +52,7 @@ fn value(row: &MySqlRow, column: &MySqlColumn) -> Result<Value, DatabaseError> {
         return Ok(Value::Null);
     }
     let kind = column.type_info().name();
+    let unreadable = || DatabaseError::Unreadable { column: column.name().to_owned(), kind: kind.to_owned() };
     let read = match kind {
         "BOOLEAN" | "TINYINT" | "SMALLINT" | "MEDIUMINT" | "INT" | "BIGINT" => {
             row.try_get_unchecked::<i64, _>(index).map(Value::from)
@@ -65,7 +66,12 @@ fn value(row: &MySqlRow, column: &MySqlColumn) -> Result<Value, DatabaseError> {
             row.try_get_unchecked::<String, _>(index).map(Value::from)
         }
         _ if kind.ends_with("TEXT") => row.try_get_unchecked::<String, _>(index).map(Value::from),
-        _ => return Err(DatabaseError::Unreadable { column: column.name().to_owned(), kind: kind.to_owned() }),
+        // A text that is compared by its bytes is told as binary: MariaDB's JSON is one.
+        _ if kind.ends_with("BLOB") || kind.ends_with("BINARY") => {
+            let bytes: Vec<u8> = row.try_get_unchecked(index).map_err(DatabaseError::Refused)?;
+            return String::from_utf8(bytes).map(Value::from).map_err(|_| unreadable());
+        }
+        _ => return Err(unreadable()),
     };
     read.map_err(DatabaseError::Refused)
 }

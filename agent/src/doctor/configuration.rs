@@ -15,11 +15,13 @@ const ABOUT: &str = "configuration";
 /// What is wrong with a file that does not load.
 pub(super) fn refused(path: &Path, error: &ConfigError) -> Finding {
     let file = path.display();
-    Finding::error(
-        ABOUT,
-        sentence(&error.to_string()),
-        format!("mend {file}; deploy/agent.toml explains every setting"),
-    )
+    let said = match error {
+        // The whole message is a drawing of several lines.
+        ConfigError::Malformed { source, .. } => format!("{file} does not parse: {}", source.message().trim()),
+        error => error.to_string(),
+    };
+    let remedy = "homeward-agent config check shows where; deploy/agent.toml explains every setting";
+    Finding::error(ABOUT, sentence(&said), remedy)
 }
 
 /// What it comes to, and what it leaves open.
@@ -70,7 +72,8 @@ fn missing_parameters(config: &Config) -> Vec<Finding> {
 fn needed(config: &Config) -> BTreeSet<&str> {
     let party = config.relying_party.as_ref().and(config.recipe.relying_party.as_ref());
     let home = config.home.as_ref().and(config.recipe.home.as_ref());
-    let of_way = party.and_then(|role| role.way(None)).into_iter().flat_map(|way| match &way.target {
+    let name = config.relying_party.as_ref().and_then(|role| role.way.as_deref());
+    let of_way = party.and_then(|role| role.way(name)).into_iter().flat_map(|way| match &way.target {
         Target::Files(_) => Vec::new(),
         Target::Merge(files) => files.iter().map(|file| file.file.name()).collect(),
         Target::Rows(rows) => rows.iter().map(|row| row.database.name()).collect(),

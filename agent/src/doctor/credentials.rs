@@ -24,8 +24,9 @@ pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
     let Some(Enrolled { applied, identity }) = &patient.enrolled else { return Vec::new() };
     let mut findings = vec![in_effect(applied, &config.recipe.title)];
     let Some(client_id) = &applied.client_id else { return findings };
-    if let Some(Target::Files(files)) = recipe.way(None).map(|way| &way.target) {
-        let current = role.credentials_dir.join(CURRENT);
+    let target = recipe.way(role.way.as_deref()).map(|way| &way.target);
+    if let (Some(Target::Files(files)), Some(folder)) = (target, &role.credentials_dir) {
+        let current = folder.join(CURRENT);
         findings.extend(files.iter().filter_map(|file| file_problem(&current.join(&file.name), role)));
     }
     let issuer = identity.issuer();

@@ -16,6 +16,8 @@ pub(super) async fn check(config: &Config, application: &Application) -> Vec<Fin
         findings.extend(match method {
             // The application's own answers decide these, and it has been asked.
             HomeMethod::Session | HomeMethod::Password => None,
+            // The provider is asked at the first login, and its answer is in the log then.
+            HomeMethod::Oidc | HomeMethod::SimpleSso => None,
             HomeMethod::Ldap => Some(directory(config, application, "the directory server can be asked").await),
             HomeMethod::File => Some(directory(config, application, "the file of users can be read").await),
         });

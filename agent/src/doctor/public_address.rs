@@ -10,7 +10,6 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
 use super::application;
-use super::configuration::sentence;
 use super::finding::Finding;
 use super::{Enrolled, Patient};
 use crate::application::Question;
@@ -65,7 +64,7 @@ async fn served_by_the_application(patient: &Patient<'_>) -> Finding {
 }
 
 fn unreachable(origin: &str, error: &WireError) -> Finding {
-    let sentence = format!("{origin} cannot be asked from this machine: {}", sentence(&error.to_string()));
+    let sentence = format!("{origin} cannot be asked from this machine: {error}.");
     let remedy = "open it in a browser; if that works, only the doctor is kept out (this machine's name server, firewall or CA certificates), else mend the reverse proxy or its certificate";
     Finding::warning("public address", sentence, remedy)
 }
@@ -171,6 +170,8 @@ fn judge(seen: &Seen, config: &Config) -> Vec<Finding> {
     let scheme = config.public_url.scheme();
     match seen.forwarded_proto.as_deref() {
         Some(proto) if proto == scheme => {}
+        // Nobody needs to be told of what is taken for granted.
+        None if !config.public_url.is_https() => {}
         other => {
             let sentence = match other {
                 Some(other) => {

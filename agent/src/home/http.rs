@@ -74,6 +74,7 @@ pub(crate) fn router(portal: Option<Portal>) -> Router {
         Some(_) => Router::new()
             .route(&format!("{path}login"), only(on(MethodFilter::GET, begin).on(MethodFilter::POST, sign_in)))
             .route(&format!("{path}code"), on(MethodFilter::POST, give_code))
+            .route(&format!("{path}oidc/callback"), only(on(MethodFilter::GET, come_back)))
             .route(&format!("{path}cancel"), on(MethodFilter::POST, cancel))
             .route(&format!("{path}style.css"), only(on(MethodFilter::GET, style))),
     };
@@ -141,6 +142,24 @@ async fn begin(
             let visit = visit(portal, &headers, peer, &query)?;
             let reply = portal.begin(&visit).await?;
             Ok((visit, reply))
+        })
+        .await
+}
+
+/// From a provider of the application's own.
+async fn come_back(
+    State(served): State<Served>,
+    Extension(Peer(peer)): Extension<Peer>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    served
+        .answer(&id, async |portal| {
+            let browser = known_browser(portal, &headers).map_or_else(Browser::new, Ok)?;
+            let source = source(portal, &headers, peer);
+            let visit = |ticket| Visit { ticket, cookies: None, source, browser: browser.clone(), returned: true };
+            portal.come_back(&query.unwrap_or_default(), &browser, visit).await
         })
         .await
 }
@@ -241,6 +260,7 @@ impl Served {
         let ticket = visit.ticket.as_str();
         let response = match reply {
             Reply::Redirect(address) => return redirect(&address),
+            Reply::Leave(address) => redirect(&address),
             Reply::Form(page) => {
                 let (status, note) = (status(page.note), page.note.map(pages::sentence));
                 html(status, &Form { frame: &self.frame, page, note, ticket })
@@ -292,17 +312,21 @@ impl Fields {
 }
 
 fn visit(portal: &Portal, headers: &HeaderMap, peer: IpAddr, fields: &Fields) -> Result<Visit, PortalError> {
-    let forwarded = headers.get_all("x-forwarded-for");
-    // A value that is no text is rubbish as any other, and ends the chain.
-    let forwarded: Vec<&str> = forwarded.iter().map(|value| value.to_str().unwrap_or("?")).collect();
     let browser = known_browser(portal, headers).map_or_else(Browser::new, Ok)?;
     Ok(Visit {
         ticket: fields.one("ticket").ok_or(PortalError::NoTicket)?.parse()?,
         cookies: cookies(headers),
-        source: client_address(peer, forwarded.into_iter(), &portal.trusted_proxies),
+        source: source(portal, headers, peer),
         browser,
         returned: fields.one("back").is_some(),
     })
+}
+
+fn source(portal: &Portal, headers: &HeaderMap, peer: IpAddr) -> IpAddr {
+    let forwarded = headers.get_all("x-forwarded-for");
+    // A value that is no text is rubbish as any other, and ends the chain.
+    let forwarded: Vec<&str> = forwarded.iter().map(|value| value.to_str().unwrap_or("?")).collect();
+    client_address(peer, forwarded.into_iter(), &portal.trusted_proxies)
 }
 
 /// HTTP/2 proxies may send one header per cookie (RFC 9113 8.2.3); the application expects one.

@@ -8,6 +8,7 @@
 //! 4. The form's name and password ([`Portal::sign_in`]) are judged by who knows this home's users ([`directory`]) and go
 //!    nowhere else. If that asks for a code, the sign-in waits ([`second_factor`]) until it comes
 //!    ([`Portal::give_code`]): a second factor is never skipped.
+//!    Where the application is a provider of logins itself, its users log in there instead ([`elsewhere`]).
 //! 5. The ticket is used up with a verified identity or a reason, and the browser goes back to the broker.
 //! 6. Who was signed in at the application is asked about again later ([`watch`]): when that session has ended, the broker
 //!    hears of it ([`report`]). So it does when somebody may not log in any more ([`accounts`]).
@@ -18,14 +19,17 @@
 pub(crate) mod accounts;
 pub(crate) mod decision;
 pub(crate) mod directory;
+pub(crate) mod elsewhere;
 pub(crate) mod form_token;
 pub(crate) mod http;
 pub(crate) mod limits;
+pub(crate) mod oidc;
 pub(crate) mod pages;
 pub(crate) mod reply;
 pub(crate) mod report;
 pub(crate) mod second_factor;
 pub(crate) mod session;
+pub(crate) mod simple_sso;
 pub(crate) mod source;
 pub(crate) mod ticket;
 pub(crate) mod vouching;
@@ -49,6 +53,7 @@ use self::accounts::AccountWatch;
 use self::decision::{Ask, Note, Seen, Step};
 use self::directory::password::SignIn;
 use self::directory::{Directory, Verdict};
+use self::elsewhere::{Elsewhere, ElsewhereError};
 use self::form_token::{Browser, FormTokens};
 use self::limits::{Limits, Try};
 use self::reply::{CodePage, ExplanationPage, FormPage, Reply};
@@ -81,6 +86,7 @@ pub(crate) struct Portal {
     directory: Arc<Directory>,
     pending: PendingSignIns,
     watches: Watches,
+    elsewhere: Option<Elsewhere>,
 }
 
 /// Who notices later that somebody who was vouched for has logged out, or may not log in any more.
@@ -154,6 +160,9 @@ pub(crate) enum PortalError {
     /// No randomness.
     #[error("the operating system gives no randomness")]
     NoRandomness,
+    /// The application's provider.
+    #[error("at the application's provider: {0}")]
+    Elsewhere(#[source] ElsewhereError),
     /// The broker's answer is no address.
     #[error("the broker's answer is no address to go to")]
     NoReturnAddress,
@@ -187,12 +196,21 @@ impl Portal {
             directory,
             pending: PendingSignIns::default(),
             watches,
+            elsewhere: None,
         }))
+    }
+
+    /// A portal whose users log in at a provider of the application's own.
+    pub(crate) fn with_elsewhere(self, elsewhere: Option<Elsewhere>) -> Self {
+        Self { elsewhere, ..self }
     }
 
     /// A browser arrives with a ticket.
     pub(crate) async fn begin(&self, visit: &Visit) -> Result<Reply, PortalError> {
         let ticket = self.tickets.open(&visit.ticket).await?;
+        if let Some(elsewhere) = &self.elsewhere {
+            return self.send_elsewhere(elsewhere, visit, &ticket).await;
+        }
         let recognised = match self.methods.contains(&HomeMethod::Session) {
             true => session::recognise(&self.application, &self.recipe, visit).await,
             false => Recognised::NotAsked,

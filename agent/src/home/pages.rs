@@ -5,6 +5,7 @@ use askama::Template;
 
 use super::PortalError;
 use super::decision::Note;
+use super::elsewhere::ElsewhereError;
 use super::reply::{CodePage, ExplanationPage, FormPage};
 use crate::recipe::password::CodeKind;
 
@@ -118,6 +119,16 @@ pub(super) fn public(error: &PortalError) -> (u16, &'static str, &'static str) {
             502,
             "Your account lacks something",
             "This site does not say enough of your account to log in elsewhere. Ask the people who run it.",
+        ),
+        PortalError::Elsewhere(ElsewhereError::NotBegunHere | ElsewhereError::BadAnswer) => (
+            400,
+            "This login is over",
+            "It took too long, was finished already, or your browser blocks cookies of this site. Start again at the site that you want to log in to.",
+        ),
+        PortalError::Elsewhere(_) => (
+            502,
+            "This login did not work",
+            "This site could not make sense of its own login. Start again; if it stays, tell the people who run it the number below.",
         ),
         PortalError::NoRandomness | PortalError::NoReturnAddress => (
             500,

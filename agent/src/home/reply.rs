@@ -8,6 +8,8 @@ use crate::recipe::password::CodeKind;
 pub(crate) enum Reply {
     /// It goes on.
     Redirect(String),
+    /// It leaves for a provider, and is to be known when it comes back.
+    Leave(String),
     /// A form for name and password.
     Form(FormPage),
     /// A form for a code.

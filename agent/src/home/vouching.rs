@@ -85,7 +85,7 @@ pub(super) fn acr(recipe: &Home, answers: &Answers, method: HomeMethod) -> Optio
     let of_method = match method {
         HomeMethod::Session => recipe.acr.session.clone(),
         HomeMethod::Password => recipe.acr.password.clone(),
-        HomeMethod::Ldap | HomeMethod::File => None,
+        HomeMethod::Ldap | HomeMethod::File | HomeMethod::Oidc | HomeMethod::SimpleSso => None,
     };
     first(&recipe.identity.acr, answers.documents(), as_text).or(of_method)
 }

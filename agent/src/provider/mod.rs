@@ -375,6 +375,11 @@ impl Provider {
 }
 
 impl Pending {
+    /// What the answer repeats.
+    pub(crate) fn state(&self) -> &str {
+        &self.state
+    }
+
     /// What names the cookie that this waits in: several logins may be under way in one browser.
     pub(crate) fn label(&self) -> &str {
         label(&self.state)
@@ -417,6 +422,11 @@ impl ErrorCode {
     pub(crate) fn needs_interaction(&self) -> bool {
         ["login_required", "interaction_required", "account_selection_required", "consent_required"]
             .contains(&self.0.as_str())
+    }
+
+    /// Whether the client is not known, or its secret is another one (RFC 6749 5.2).
+    pub(crate) fn is_unknown_client(&self) -> bool {
+        ["invalid_client", "unauthorized_client"].contains(&self.0.as_str())
     }
 
     /// Whether the user gave up.
@@ -462,3 +472,6 @@ impl From<NoRandomness> for ProviderError {
 fn unguessable() -> Result<String, NoRandomness> {
     Ok(URL_SAFE_NO_PAD.encode(random::bytes::<32>()?))
 }
+
+#[cfg(test)]
+mod tests;

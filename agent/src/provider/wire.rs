@@ -263,11 +263,8 @@ mod tests {
     #[test]
     fn a_file_without_certificates_is_no_ca_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(
-            &mut file.as_file(),
-            b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
-        )
-        .unwrap();
+        io::Write::write_all(&mut file.as_file(), b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n")
+            .unwrap();
         assert!(matches!(Wire::new(Some(file.path())), Err(WireError::CaFile(_))));
     }
 }

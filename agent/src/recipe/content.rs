@@ -47,7 +47,7 @@ pub(crate) fn fill<'a>(text: &'a str, values: &[(&str, &'a str)]) -> &'a str {
 }
 
 /// The name in a string that is a placeholder.
-pub(super) fn placeholder(text: &str) -> Option<&str> {
+pub(crate) fn placeholder(text: &str) -> Option<&str> {
     text.strip_prefix("${")?.strip_suffix('}')
 }
 

@@ -11,6 +11,7 @@ use super::password::Password;
 use super::path::PathTemplate;
 use super::placeholders::Placeholders;
 use super::pointer::Selector;
+use super::provider::{OidcHome, SimpleSsoHome};
 use super::session_end::SessionEnd;
 use super::step::{HeaderField, HeaderText, Step};
 use super::{AppPath, RecipeError};
@@ -36,6 +37,10 @@ pub struct Home {
     pub password: Option<Password>,
     /// The authentication context class of each home method, where it has one that always holds.
     pub acr: MethodAcr,
+    /// The application as OpenID provider; needed by the home method `oidc`.
+    pub oidc: Option<OidcHome>,
+    /// The application as server of django-simple-sso; needed by the home method `simple_sso`.
+    pub simple_sso: Option<SimpleSsoHome>,
     /// How the agent ends a user's sessions here.
     pub session_end: Option<SessionEnd>,
     /// Whether a user may still log in.
@@ -192,6 +197,9 @@ impl Home {
         if let Some(session_end) = &self.session_end {
             session_end.check("home.session_end", &parameters.clone().with(&ORDER_VALUES))?;
         }
+        if let Some(simple_sso) = &self.simple_sso {
+            simple_sso.check()?;
+        }
         if let Some(accounts) = &self.accounts {
             accounts.check(parameters)?;
         }
@@ -212,7 +220,7 @@ impl WhoAmI {
 }
 
 impl IdentityMap {
-    fn selectors(&self) -> impl Iterator<Item = &Selector> {
+    pub(super) fn selectors(&self) -> impl Iterator<Item = &Selector> {
         [
             &self.home_user_id,
             &self.username,

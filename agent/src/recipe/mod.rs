@@ -20,6 +20,7 @@ pub mod path;
 pub mod placeholders;
 pub mod pointer;
 pub mod probe;
+pub mod provider;
 pub mod relying_party;
 pub mod session_end;
 pub mod sql;
@@ -45,12 +46,18 @@ use self::version::Version;
 /// The recipes that come with the agent: one a line, in the order of their names, which are their files' names.
 #[rustfmt::skip]
 const EMBEDDED: &[(&str, &str)] = &[
+    ("alist", include_str!("../../recipes/alist.toml")),
+    ("allauth-idp", include_str!("../../recipes/allauth-idp.toml")),
     ("django-allauth", include_str!("../../recipes/django-allauth.toml")),
+    ("django-oauth-toolkit", include_str!("../../recipes/django-oauth-toolkit.toml")),
+    ("django-oidc-provider", include_str!("../../recipes/django-oidc-provider.toml")),
     ("django-simple-sso", include_str!("../../recipes/django-simple-sso.toml")),
     ("django-social-auth", include_str!("../../recipes/django-social-auth.toml")),
     ("generic-oidc", include_str!("../../recipes/generic-oidc.toml")),
+    ("inventree", include_str!("../../recipes/inventree.toml")),
     ("mozilla-django-oidc", include_str!("../../recipes/mozilla-django-oidc.toml")),
     ("nginx-auth-request", include_str!("../../recipes/nginx-auth-request.toml")),
+    ("openlist", include_str!("../../recipes/openlist.toml")),
 ];
 
 /// What the agent knows of one application.
@@ -168,6 +175,7 @@ impl Recipe {
         }
         if let Some(home) = &recipe.home {
             home.check(&parameters)?;
+            home.oidc.as_ref().map_or(Ok(()), |oidc| oidc.check(&recipe.parameters))?;
         }
         recipe.checks.iter().try_for_each(|check| check.check(&parameters))?;
         for (place, session_end) in recipe.session_ends() {

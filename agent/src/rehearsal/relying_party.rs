@@ -1,7 +1,11 @@
 //! The application as relying party: what shows its credentials, how it begins a login, and which keys it holds.
 
+use secrecy::SecretString;
+
 use super::act::{Act, shortened};
 use crate::application::Application;
+use crate::apply::render::{Credential, Credentials};
+use crate::apply::way::Way;
 use crate::config::Config;
 use crate::conversation::Conversation;
 use crate::doctor::finding::Verdict;
@@ -9,7 +13,7 @@ use crate::doctor::login::{self, Expected};
 use crate::recipe::key_set::{KeySet, KeySetProof};
 use crate::recipe::path::PathTemplate;
 use crate::recipe::probe::Probe;
-use crate::recipe::relying_party::Proof;
+use crate::recipe::relying_party::{ClientAuthMethod, Proof, RelyingParty};
 use crate::recipe::step::Step;
 
 /// The client that the agent has written, as far as it is no secret.
@@ -26,7 +30,7 @@ pub(super) async fn rehearse(config: &Config, application: &Application, client:
     let Some(recipe) = config.relying_party.as_ref().and(config.recipe.relying_party.as_ref()) else {
         return Vec::new();
     };
-    let mut acts = Vec::new();
+    let mut acts = plan(config, recipe, application, client).await;
     for proof in &recipe.proof.0 {
         acts.push(prove(proof, application, client).await);
     }
@@ -42,6 +46,34 @@ pub(super) async fn rehearse(config: &Config, application: &Application, client:
         }
     });
     acts
+}
+
+/// What the configured way would touch for a new secret. The one that is in use lies in the application only.
+async fn plan(config: &Config, recipe: &RelyingParty, application: &Application, client: &Client) -> Vec<Act> {
+    let Some(role) = &config.relying_party else { return Vec::new() };
+    let Some(chosen) = recipe.way(role.way.as_deref()) else { return Vec::new() };
+    let part = format!("way {}", chosen.name);
+    let unknown = || SecretString::from("a secret that is not known here");
+    let credentials = Credentials {
+        issuer: client.issuer.clone().unwrap_or_else(|| "https://login.example".to_owned()),
+        client_id: client.client_id.clone().unwrap_or_else(|| "not-enrolled".to_owned()),
+        secret_version: 0,
+        credential: match recipe.client_auth_method {
+            ClientAuthMethod::ClientSecretBasic
+            | ClientAuthMethod::ClientSecretPost
+            | ClientAuthMethod::ClientSecretJwt => Credential::Secret(unknown()),
+            ClientAuthMethod::PrivateKeyJwt => Credential::PrivateKey { pem: unknown(), jwk: unknown() },
+            ClientAuthMethod::Tls => Credential::Certificate,
+        },
+    };
+    match Way::of(recipe, role).plan(application, &credentials).await {
+        Err(error) => vec![Act::note(&part, Verdict::Error, error.to_string())],
+        Ok(plan) if plan.is_empty() => vec![Act::note(&part, Verdict::Ok, "everything is in place")],
+        Ok(plan) => {
+            let touched = plan.describe().into_iter();
+            touched.map(|change| Act::note(&part, Verdict::Ok, format!("a new secret would {change}"))).collect()
+        }
+    }
 }
 
 async fn prove(proof: &Proof, application: &Application, client: &Client) -> Act {

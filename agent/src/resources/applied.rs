@@ -24,6 +24,9 @@ pub struct Applied {
     pub secret_version: u64,
     /// Whether the application has shown that it uses them.
     pub proved: bool,
+    /// What the agent has taken out of the application's own files because it breaks the application, and why.
+    #[serde(default)]
+    pub removed: Vec<String>,
     /// The broker's JWKS, as it came last.
     pub key_set: String,
     /// The homes whose users it accepts: name, and the name people read.
@@ -84,6 +87,12 @@ impl Applied {
             && self.client_id.as_ref() == Some(&credentials.client_id)
             && self.issuer.as_ref() == Some(&credentials.issuer)
             && self.secret_version == credentials.secret_version
+    }
+
+    /// The broker is to send the credentials again: whether they are in place, only they can tell.
+    pub(crate) fn ask_for_credentials(&mut self) {
+        self.revision = 0;
+        self.versions.set(Resource::ClientCredentials, None);
     }
 
     /// Nothing is known of the credentials any more: the broker is to send them again.

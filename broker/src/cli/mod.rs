@@ -7,6 +7,7 @@ mod admin;
 mod ca;
 mod client;
 mod config;
+mod explanation;
 mod healthcheck;
 mod init;
 mod instance;

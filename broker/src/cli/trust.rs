@@ -1,10 +1,12 @@
 //! `homeward-broker trust`.
 
+use anyhow::anyhow;
 use clap::{Args, Subcommand, ValueEnum};
 use homeward_proto::v1;
 use serde_json::json;
 
 use crate::cli::admin::{all_pages, connect, refusal};
+use crate::cli::explanation;
 use crate::cli::output::{Output, Row};
 use crate::config::Config;
 use crate::registry::{GroupMapping, UsernameTemplate};
@@ -24,6 +26,40 @@ pub(super) enum Command {
     },
     /// List who accepts whom.
     List,
+    /// Say what a relying party would learn of a user, and what its application would make of it, before anybody tries.
+    Explain(Explain),
+}
+
+/// Whose login where.
+#[derive(Args, Debug)]
+pub(super) struct Explain {
+    /// The relying party.
+    #[arg(long, visible_alias = "rp")]
+    relying_party: String,
+    /// The user, as login name @ home.
+    #[arg(long, value_name = "NAME@HOME", required_unless_present_all = ["home", "username"])]
+    user: Option<String>,
+    /// The home, in place of --user.
+    #[arg(long, conflicts_with = "user", requires = "username")]
+    home: Option<String>,
+    /// The login name at the home, in place of --user.
+    #[arg(long, conflicts_with = "user", requires = "home")]
+    username: Option<String>,
+}
+
+impl TryFrom<Explain> for v1::ExplainTrustRequest {
+    type Error = anyhow::Error;
+
+    fn try_from(asked: Explain) -> anyhow::Result<Self> {
+        let named = asked.user.as_deref().map(|user| {
+            // The home is what follows the last @, for user names are often addresses.
+            let parts = user.rsplit_once('@').map(|(username, home)| (username.to_owned(), home.to_owned()));
+            parts.ok_or_else(|| anyhow!("write the user as name@home, for example alice@alpha"))
+        });
+        let named = named.transpose()?;
+        let (username, home) = named.or(asked.username.zip(asked.home)).unwrap_or_default();
+        Ok(Self { relying_party: asked.relying_party, home, username })
+    }
 }
 
 /// An edge as it is to be.
@@ -102,6 +138,11 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             let allowed = admin.allow_trust(request).await.map_err(|status| refusal(&status))?.into_inner();
             let edge = allowed.trust_edge.unwrap_or_default();
             output.say(&format!("{} accepts users of {}.", edge.relying_party, edge.home), &edge.json());
+        }
+        Command::Explain(asked) => {
+            let request = v1::ExplainTrustRequest::try_from(asked)?;
+            let explained = admin.explain_trust(request.clone()).await.map_err(|status| refusal(&status))?;
+            explanation::print(output, &request, &explained.into_inner());
         }
         Command::Deny { relying_party, home } => {
             let request = v1::DenyTrustRequest { relying_party: relying_party.clone(), home: home.clone() };

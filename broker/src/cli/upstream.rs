@@ -50,6 +50,8 @@ pub(super) struct Add {
     /// Its issuer, to the letter. May be left out where all have the same.
     #[arg(long, value_name = "URL")]
     issuer: Option<String>,
+    #[command(flatten)]
+    addresses: Addresses,
     /// The client id that the provider gave.
     #[arg(long, value_name = "ID")]
     client_id: String,
@@ -71,6 +73,23 @@ pub(super) struct Add {
     /// Store it even if the provider does not answer now.
     #[arg(long)]
     no_check: bool,
+}
+
+/// Where a provider is that is run elsewhere than its preset says, for example a GitHub of one's own.
+#[derive(Debug, Args)]
+struct Addresses {
+    /// The discovery document, if it is not below the issuer.
+    #[arg(long, value_name = "URL")]
+    discovery_url: Option<String>,
+    /// The authorization endpoint, of one without discovery.
+    #[arg(long, value_name = "URL")]
+    authorization_url: Option<String>,
+    /// The token endpoint, of one without discovery.
+    #[arg(long, value_name = "URL")]
+    token_url: Option<String>,
+    /// Who the user is, of one without discovery.
+    #[arg(long, value_name = "URL")]
+    user_url: Option<String>,
 }
 
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
@@ -110,13 +129,19 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
 /// What the preset says, and in its place what the command line says.
 fn definition(add: Add) -> anyhow::Result<v1::Upstream> {
     let preset = Preset::named(&add.preset).ok_or_else(|| anyhow!("there is no preset {}", add.preset))?;
+    let at = add.addresses;
     let protocol = match preset.protocol(add.issuer)? {
         UpstreamProtocol::OpenId { issuer, discovery_url } => {
-            Protocol::Openid(v1::OpenIdUpstream { issuer, discovery_url: discovery_url.unwrap_or_default() })
+            let discovery_url = at.discovery_url.or(discovery_url).unwrap_or_default();
+            Protocol::Openid(v1::OpenIdUpstream { issuer, discovery_url })
         }
         UpstreamProtocol::Oauth { authorization_url, token_url, user_url, dialect } => {
-            let dialect = dialect.as_str().to_owned();
-            Protocol::Oauth(v1::OauthUpstream { authorization_url, token_url, user_url, dialect })
+            Protocol::Oauth(v1::OauthUpstream {
+                authorization_url: at.authorization_url.unwrap_or(authorization_url),
+                token_url: at.token_url.unwrap_or(token_url),
+                user_url: at.user_url.unwrap_or(user_url),
+                dialect: dialect.as_str().to_owned(),
+            })
         }
     };
     let own_title = (add.preset != ANY).then(|| preset.title.clone());

@@ -5,7 +5,8 @@
 //! [`Fleet::connect`] opens it with the agent's Hello, which names the versions that the instance uses;
 //! [`Connection::next`] wakes when there may be something to send, or the stream has to end; [`Connection::update`] is
 //! what to send: all of it, or what differs. What the agent says back goes to [`Connection::heard`] and stands in
-//! [`Liveness`] for ops, the home picker and the gates of rotations.
+//! [`Liveness`] for ops, the home picker and the gates of rotations. What ops want to know of an agent is asked with
+//! [`Fleet::ask`].
 //!
 //! Invariants: a quarantined instance's stream ends with the registry change that quarantines it; of one agent's streams
 //! only the newest lives; nothing is queued for a slow agent, because what is to be sent is found out when it can be
@@ -13,6 +14,7 @@
 
 mod connection;
 mod own;
+mod questions;
 mod shared;
 #[cfg(test)]
 mod tests;
@@ -36,9 +38,11 @@ use crate::secret::KeyEncryptionKey;
 
 pub use connection::{Connection, Contents, EndReason, Next, Update};
 pub use own::{CredentialSecret, Credentials, HomeEntry};
+pub use questions::{AccountMatch, AccountPreview, AgentQuestions, Inquiry, NoReply, Question, QuestionError, Reply};
 pub use shared::{Pace, RenewalOrder, SharedState};
 pub use word::{Acknowledgement, Hello, KnownKeys, Nack, Report, Word};
 
+use questions::Questions;
 use shared::Shared;
 
 /// An agent that says nothing for so long is gone: three heartbeats.
@@ -62,6 +66,7 @@ pub struct Fleet {
     shared: watch::Sender<Arc<Shared>>,
     seats: Mutex<HashMap<InstanceName, watch::Sender<Seat>>>,
     next_stream: AtomicU64,
+    questions: Questions,
     clock: Clock,
 }
 
@@ -101,6 +106,7 @@ impl Fleet {
             shared: watch::Sender::new(Arc::new(Shared::of(shared.borrow().clone()))),
             seats: Mutex::default(),
             next_stream: AtomicU64::new(1),
+            questions: Questions::new(questions::PATIENCE),
             clock,
         });
         (fleet.clone(), fleet.follow(touched, shared))
@@ -147,6 +153,19 @@ impl Fleet {
     pub fn retry_spread(&self) -> Duration {
         let agents = self.registry.snapshot().size() as u64;
         MIN_SPREAD.max(Duration::from_secs(agents / RECONNECTS_PER_SECOND))
+    }
+
+    /// The questions for an agent that has just connected.
+    pub fn questions(&self, name: InstanceName) -> AgentQuestions {
+        self.questions.open(name)
+    }
+
+    /// Asks an agent something.
+    ///
+    /// # Errors
+    /// When it is not connected, or does not answer within ten seconds.
+    pub async fn ask(&self, name: &InstanceName, inquiry: Inquiry) -> Result<Reply, QuestionError> {
+        self.questions.ask(name, inquiry).await
     }
 
     /// What is known of every agent.

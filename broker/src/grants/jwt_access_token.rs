@@ -44,7 +44,7 @@ impl<'a> Audience<'a> {
             server,
             client_id: &grant.client_id,
             subject: subjects.subject_for(kind, grant.home_id, id).to_string(),
-            home_user_id: (*server.name == grant.home).then_some(id),
+            home_user_id: (*server.name == grant.home).then(|| person.id_at_home()),
             login: Some(LoginOfUser::of(grant)),
         }
     }

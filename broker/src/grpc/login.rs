@@ -12,8 +12,7 @@ use crate::grpc::status::{self, Reason};
 use crate::grpc::users::Users;
 use crate::grpc::{Services, wire_time};
 use crate::login::{Login, LoginFailure, Outcome};
-use crate::registry::{AssertedIdentity, SubjectKey};
-use crate::sessions::TellHome;
+use crate::registry::{AssertedIdentity, Departure};
 
 /// Longest identifier of a user, in bytes.
 const MAX_HOME_USER_ID: usize = 255;
@@ -22,18 +21,12 @@ const MAX_HOME_USER_ID: usize = 255;
 pub(super) struct Service {
     login: Login,
     users: Users,
-    subjects: SubjectKey,
     clock: Clock,
 }
 
 impl Service {
     pub(super) fn new(services: &Services) -> Self {
-        Self {
-            login: services.login.clone(),
-            users: Users::new(services),
-            subjects: services.subjects.clone(),
-            clock: services.clock.clone(),
-        }
+        Self { login: services.login.clone(), users: Users::new(services), clock: services.clock.clone() }
     }
 }
 
@@ -90,25 +83,22 @@ impl LoginService for Service {
         if !(1..=MAX_HOME_USER_ID).contains(&request.home_user_id.len()) {
             return Err(status::refused(Reason::FieldInvalid("home_user_id")));
         }
-        // The id is made of the caller's own: a home ends nobody's sessions but those of its own users.
-        let user = self.subjects.user(caller.1.id, &request.home_user_id);
-        let ended = match request.event() {
+        let departure = match request.event() {
             v1::UserEvent::Unspecified => return Err(status::refused(Reason::FieldInvalid("event"))),
-            v1::UserEvent::LoggedOut => self.users.log_out(&user, TellHome::No).await?,
-            v1::UserEvent::Disabled | v1::UserEvent::Removed => {
-                // In this order: once the sessions are gone no code brings another grant.
-                let ended = self.users.log_out(&user, TellHome::No).await?;
-                self.users.end_grants(&user).await?;
-                ended
-            }
+            v1::UserEvent::LoggedOut => None,
+            v1::UserEvent::Disabled => Some(Departure::Disabled),
+            v1::UserEvent::Removed => Some(Departure::Removed),
         };
+        // The id is made of the caller's own: a home ends nobody's sessions but those of its own users.
+        let ended = self.users.leave_home(caller.1.id, &request.home_user_id, departure).await?;
         let sessions_ended = u32::try_from(ended.sessions.len()).unwrap_or(u32::MAX);
         info!(home = %caller.0, event = request.event().as_str_name(), sessions_ended, "a home reported one of its users");
         Ok(Response::new(v1::ReportUserResponse { sessions_ended }))
     }
 }
 
-fn asserted(identity: v1::VerifiedIdentity) -> AssertedIdentity {
+/// What an agent says of a user, unchecked.
+pub(super) fn asserted(identity: v1::VerifiedIdentity) -> AssertedIdentity {
     AssertedIdentity {
         home_user_id: identity.home_user_id,
         username: identity.username,

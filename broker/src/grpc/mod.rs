@@ -46,6 +46,7 @@ use crate::login::Login;
 use crate::registry::{Registry, SubjectKey};
 use crate::rotation::Rotations;
 use crate::sessions::Sessions;
+use crate::upstream::Upstreams;
 
 use applications::ApplicationsLayer;
 use authorization::{AuthorizationLayer, Gate};
@@ -83,6 +84,8 @@ pub struct Services {
     pub sessions: Sessions,
     /// What relying parties hold.
     pub grants: Grants,
+    /// Homes without agent.
+    pub upstreams: Upstreams,
     /// How the broker knows users.
     pub subjects: SubjectKey,
     /// What the agents' applications are told.

@@ -18,6 +18,7 @@ use crate::registry::{AccountKeyConflict, ClientKeyError, ClientPolicyError, Pol
 use crate::rotation::RotationError;
 use crate::sessions::{OutboxError, SessionError};
 use crate::storage::StoreError;
+use crate::upstream::UpstreamError;
 
 /// Domain of every ErrorInfo.
 const DOMAIN: &str = "homeward";
@@ -146,6 +147,7 @@ pub(super) fn login(refusal: &LoginError) -> Status {
         | E::HandleUsed
         | E::PushedRequestUnknown
         | E::SignedOut
+        | E::TakenBack
         | E::Internal(_) => return internal(refusal),
     };
     status(code, reason, &refusal.to_string())
@@ -199,6 +201,18 @@ pub(super) fn trust(refusal: &TrustError) -> Status {
         TrustError::Store(error) => return store(error),
     };
     status(Code::FailedPrecondition, reason, &refusal.to_string())
+}
+
+/// The status for an identity provider that does not answer as it should. Ops have asked: they are told all of it.
+pub(super) fn upstream(refusal: &UpstreamError) -> Status {
+    let UpstreamError::Internal(_) = refusal else {
+        let sentence = format!(
+            "the provider cannot be used: {}. Correct the definition or the provider; --no-check stores it all the same",
+            chain(refusal)
+        );
+        return status(Code::FailedPrecondition, "UPSTREAM_UNUSABLE", &sentence);
+    };
+    internal(refusal)
 }
 
 /// The status for a refused rotation.

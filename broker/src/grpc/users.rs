@@ -5,7 +5,7 @@ use tonic::Status;
 use crate::clock::Clock;
 use crate::grants::Grants;
 use crate::grpc::{Services, status};
-use crate::registry::{Registry, UserId};
+use crate::registry::{Departure, InstanceId, Registry, SubjectKey, UserId};
 use crate::sessions::{Ended, Sessions, TellHome};
 
 /// Who ends what users have.
@@ -14,6 +14,7 @@ pub(super) struct Users {
     pub(super) sessions: Sessions,
     grants: Grants,
     registry: Registry,
+    pub(super) subjects: SubjectKey,
     clock: Clock,
 }
 
@@ -23,6 +24,7 @@ impl Users {
             sessions: services.sessions.clone(),
             grants: services.grants.clone(),
             registry: services.registry.clone(),
+            subjects: services.subjects.clone(),
             clock: services.clock.clone(),
         }
     }
@@ -31,6 +33,30 @@ impl Users {
     pub(super) async fn log_out(&self, user: &UserId, tell_home: TellHome) -> Result<Ended, Status> {
         let ended = self.sessions.end_all(user, tell_home, &self.registry.snapshot(), self.clock.now()).await;
         ended.map_err(|error| status::session(&error))
+    }
+
+    /// Ends what a home's user has, who logged out there or may log in there no more.
+    ///
+    /// In this order: once the home's word is taken back no login that is under way begins a session, and once the sessions
+    /// are gone no code brings another grant. A broker that dies in between is asked again.
+    pub(super) async fn leave_home(
+        &self,
+        home: InstanceId,
+        home_user_id: &str,
+        departure: Option<Departure>,
+    ) -> Result<Ended, Status> {
+        let (users, now) = (&self.registry.home_users, self.clock.now());
+        let standing = users.standing(home, home_user_id).await.map_err(|error| status::store(&error))?;
+        let user = self.subjects.user(home, &standing.current_id(home_user_id));
+        if let Some(departure) = departure {
+            let noted = users.cut_off(home, home_user_id, departure, now).await;
+            noted.map_err(|error| status::store(&error))?;
+        }
+        let ended = self.log_out(&user, TellHome::No).await?;
+        if departure.is_some() {
+            self.end_grants(&user).await?;
+        }
+        Ok(ended)
     }
 
     /// Ends what would have outlived the sessions; says how much it was.

@@ -34,6 +34,9 @@ pub enum LoginError {
     /// The session of the user who was asked for consent has ended, or another user has signed in since.
     #[error("the user who was asked is not signed in any more")]
     SignedOut,
+    /// The home has disabled or removed the user since it vouched.
+    #[error("the home has taken back its word of this user")]
+    TakenBack,
     /// The relying party is unknown, unconfirmed or quarantined, or gave up this callback.
     #[error("the relying party takes no logins any more")]
     RelyingPartyGone,

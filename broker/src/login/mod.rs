@@ -3,6 +3,7 @@
 //! 1. [`Login::begin`] makes a [`Transaction`] of a request, bound to one browser. [`decide`] says what comes next.
 //! 2. A home is chosen; if the user does it, the transaction is in the page meanwhile, [sealed](Login::seal).
 //!    [`Login::ticket_address`] sends the browser there with a ticket. Nothing is stored so far.
+//!    A home without agent gets none: the broker asks its provider, and brings the ticket back [itself](Login::claim_ticket).
 //! 3. The home's agent reads the ticket ([`Login::open_ticket`]) and uses it up ([`Login::complete_ticket`]) with an
 //!    identity or a failure: the first commit.
 //! 4. The browser comes back with a one-time handle. [`Login::read_return`] checks handle and browser and hands over what
@@ -12,9 +13,10 @@
 //! transaction waits for the answer in the browser's hands as a sealed [`Question`]; [`Consents`] keeps the answer.
 //!
 //! Invariants: a ticket is completed at most once, by the home that it names; a handle is used at most once, in the
-//! browser that began; nothing that a home says is believed beyond its limits.
+//! browser that began; nothing that a home says is believed beyond its limits, or once it has taken it back.
 
 mod consent;
+mod errand;
 mod error;
 mod pushed;
 mod record;
@@ -31,12 +33,13 @@ use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::login::record::{CompletedLogin, LoginState};
 use crate::login::transaction::Ticket;
-use crate::registry::{AssertedIdentity, Client, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot};
+use crate::registry::{AssertedIdentity, Client, CutOffs, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot};
 use crate::secret::{KeyEncryptionKey, OpaqueSecret, SecretHash};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store, StoreError, Write};
 
 pub use consent::{Agreement, Consent, Consents, FoundConsent};
+pub use errand::ClaimedTicket;
 pub use error::LoginError;
 pub use pushed::{Pushed, PushedId, PushedRequest, PushedRequests};
 pub use record::{CheckedOutcome, LoginFailure, LoginRecord};
@@ -52,6 +55,7 @@ pub const RETURN_PATH: &str = "/login/return";
 pub struct Login {
     kek: Arc<KeyEncryptionKey>,
     records: Table<LoginRecord>,
+    claimed: Table<ClaimedTicket>,
     registry: Registry,
     liveness: Liveness,
     issuer: Issuer,
@@ -110,8 +114,17 @@ pub struct Returned {
     pub home_id: InstanceId,
     /// What it said.
     pub outcome: CheckedOutcome,
-    /// Uses the handle up: belongs into the commit of whatever is made of the outcome.
-    pub finish: Write,
+    /// Uses the handle up, as long as the home stands by its word: belongs into the commit of whatever is made of the
+    /// outcome.
+    pub finish: Vec<Write>,
+}
+
+/// What of a home's word is believed.
+struct Checked {
+    outcome: CheckedOutcome,
+    cut_offs: CutOffs,
+    /// Set if the user is the first after one who was removed.
+    succession: Option<Write>,
 }
 
 impl Login {
@@ -123,7 +136,15 @@ impl Login {
         liveness: Liveness,
         LoginTerms { issuer, lifetime }: LoginTerms,
     ) -> Self {
-        Self { kek, records: Table::new(store), registry, liveness, issuer, lifetime }
+        Self {
+            kek,
+            records: Table::new(store.clone()),
+            claimed: Table::new(store),
+            registry,
+            liveness,
+            issuer,
+            lifetime,
+        }
     }
 
     /// The homes that a relying party accepts, with their health.
@@ -179,11 +200,11 @@ impl Login {
         Question::open(&self.kek, sealed, browser, now)
     }
 
-    /// The address that takes the browser to a home with a ticket.
+    /// A ticket for a home.
     ///
     /// # Errors
     /// When the relying party does not accept the home, or it cannot log anybody in now.
-    pub fn ticket_address(&self, transaction: &Transaction, home: &InstanceName) -> Result<String, LoginError> {
+    pub fn ticket(&self, transaction: &Transaction, home: &InstanceName) -> Result<String, LoginError> {
         let snapshot = self.registry.snapshot();
         let relying_party = &transaction.request.relying_party;
         let accepted = self.homes(&snapshot, relying_party).into_iter().find(|choice| choice.name == *home);
@@ -191,8 +212,16 @@ impl Login {
         if status != HomeStatus::Ready {
             return Err(LoginError::HomeNotReady);
         }
+        Ticket { home: home.clone(), transaction: transaction.clone() }.seal(&self.kek)
+    }
+
+    /// The address that takes the browser to a home's portal with a ticket.
+    ///
+    /// # Errors
+    /// As [`Login::ticket`].
+    pub fn ticket_address(&self, transaction: &Transaction, home: &InstanceName) -> Result<String, LoginError> {
+        let (ticket, snapshot) = (self.ticket(transaction, home)?, self.registry.snapshot());
         let portal = snapshot.instance(home).and_then(|home| home.home.as_ref()).ok_or(LoginError::HomeNotAccepted)?;
-        let ticket = Ticket { home: home.clone(), transaction: transaction.clone() }.seal(&self.kek)?;
         Ok(format!("{}?ticket={ticket}", portal.portal_url))
     }
 
@@ -232,28 +261,60 @@ impl Login {
         let ticket = Ticket::open(&self.kek, ticket, caller, now)?;
         let snapshot = self.registry.snapshot();
         let (_, home) = self.parties(&snapshot, &ticket)?;
-        let outcome = match outcome {
-            Outcome::Identity(asserted) => CheckedOutcome::Identity(asserted.verify(now)?),
-            Outcome::Failure(failure) => CheckedOutcome::Failure(failure),
-        };
+        let home_id = home.id;
+        self.complete(ticket.transaction, (ticket.home, home_id), outcome, now).await
+    }
+
+    /// Notes what a home says of a login, whatever way it speaks, and gives the address where the browser goes now.
+    ///
+    /// # Errors
+    /// When the home has spoken before, or the identity breaks a rule.
+    pub async fn complete(
+        &self,
+        transaction: Transaction,
+        (home, home_id): (InstanceName, InstanceId),
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Result<String, LoginError> {
+        let Checked { outcome, cut_offs, succession } = self.check(home_id, outcome, now).await?;
         let handle = OpaqueSecret::generate()?;
-        let Ticket { home: name, transaction } = ticket;
         let (id, expires_at) = (transaction.id, transaction.expires_at);
-        let login = CompletedLogin { transaction, home: name, home_id: home.id, outcome, handle: handle.hash() };
+        let login = CompletedLogin { transaction, home, home_id, outcome, cut_offs, handle: handle.hash() };
         let record = LoginRecord { state: LoginState::Completed(Box::new(login)), expires_at };
-        let write = self.records.put(&id.to_string(), &record, Expect::Absent)?;
-        match self.records.commit(vec![write]).await {
+        let mut writes = vec![self.records.put(&id.to_string(), &record, Expect::Absent)?];
+        writes.extend(succession);
+        match self.records.commit(writes).await {
             Ok(_) => Ok(self.issuer.address(&format!("{RETURN_PATH}?handle={id}.{}", handle.expose()))),
             Err(StoreError::Conflict) => Err(LoginError::TicketUsed),
             Err(error) => Err(error.into()),
         }
     }
 
+    /// What of a home's word is believed, and of which user with that id it is.
+    async fn check(&self, home: InstanceId, outcome: Outcome, now: Timestamp) -> Result<Checked, LoginError> {
+        let asserted = match outcome {
+            Outcome::Identity(asserted) => asserted,
+            Outcome::Failure(failure) => {
+                let outcome = CheckedOutcome::Failure(failure);
+                return Ok(Checked { outcome, cut_offs: CutOffs::default(), succession: None });
+            }
+        };
+        let identity = asserted.verify(now)?;
+        let users = &self.registry.home_users;
+        let standing = users.standing(home, &identity.home_user_id).await?;
+        Ok(Checked {
+            cut_offs: standing.cut_offs(),
+            succession: users.succession(&standing)?,
+            outcome: CheckedOutcome::Identity(standing.vouched(identity)),
+        })
+    }
+
     /// Reads what the home said, for the browser that comes back with a handle. A wrong handle or browser changes
     /// nothing, so that nobody can spoil somebody else's login.
     ///
     /// # Errors
-    /// When handle or browser are wrong, the handle was used already, or its time is over.
+    /// When handle or browser are wrong, the handle was used already, its time is over, or the home has taken back its
+    /// word of the user since.
     pub async fn read_return(&self, handle: &str, browser: &str, now: Timestamp) -> Result<Returned, LoginError> {
         let (id, secret) = handle.split_once('.').ok_or(LoginError::HandleUnknown)?;
         let id = id.parse::<TransactionId>()?.to_string();
@@ -265,8 +326,17 @@ impl Login {
         login.transaction.check_browser(browser)?;
         login.transaction.check_age(now)?;
         let finished = LoginRecord { state: LoginState::Finished, expires_at: stored.record.expires_at };
-        let finish = self.records.put(&id, &finished, Expect::Version(stored.version))?;
-        let CompletedLogin { transaction, home, home_id, outcome, handle: _ } = *login;
+        let mut finish = vec![self.records.put(&id, &finished, Expect::Version(stored.version))?];
+        let CompletedLogin { transaction, home, home_id, outcome, cut_offs, handle: _ } = *login;
+        if let CheckedOutcome::Identity(identity) = &outcome {
+            let users = &self.registry.home_users;
+            let standing = users.standing(home_id, identity.id_at_home()).await?;
+            if standing.cut_offs() != cut_offs {
+                return Err(LoginError::TakenBack);
+            }
+            // Nor is it taken back between here and the commit.
+            finish.push(users.unchanged(&standing)?);
+        }
         Ok(Returned { transaction, home, home_id, outcome, finish })
     }
 

@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::login::Transaction;
-use crate::registry::{InstanceId, VerifiedIdentity};
+use crate::registry::{CutOffs, InstanceId, VerifiedIdentity};
 use crate::secret::SecretHash;
 use crate::storage::table::Record;
 
 /// How much longer than its ticket a record is kept, so that a clock that is set back revives no ticket.
-const KEPT_BEHIND_END: Duration = Duration::from_secs(3600);
+pub(super) const KEPT_BEHIND_END: Duration = Duration::from_secs(3600);
 
 /// A login whose ticket is used up, under the transaction's id.
 #[derive(Serialize, Deserialize)]
@@ -44,6 +44,9 @@ pub(super) struct CompletedLogin {
     pub(super) home: InstanceName,
     pub(super) home_id: InstanceId,
     pub(super) outcome: CheckedOutcome,
+    /// How often the home had taken back its word of the user by then.
+    #[serde(default)]
+    pub(super) cut_offs: CutOffs,
     pub(super) handle: SecretHash,
 }
 

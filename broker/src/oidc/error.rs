@@ -25,6 +25,7 @@ use crate::registry::RegistrationError;
 use crate::secret::SecretError;
 use crate::sessions::SessionError;
 use crate::storage::StoreError;
+use crate::upstream::UpstreamError;
 use crate::web::Problem;
 
 /// An OAuth error: code and description (RFC 6749 5.2: printable ASCII without quotes and backslashes).
@@ -126,6 +127,8 @@ pub(super) enum BrowserError {
     #[error(transparent)]
     Login(#[from] LoginError),
     #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    #[error(transparent)]
     Session(#[from] SessionError),
     #[error(transparent)]
     Grant(#[from] TokenError),
@@ -168,6 +171,7 @@ fn page(error: &BrowserError) -> Problem {
             "Go back to the application and try again. If it happens again, tell its operator the number below.",
         ),
         BrowserError::Login(error) => of_login(error),
+        BrowserError::Upstream(error) => of_upstream(error),
         BrowserError::Session(SessionError::Internal(_)) => Problem::INTERNAL,
         BrowserError::Session(SessionError::Store(error)) => of_store(error),
         BrowserError::Grant(TokenError::Store(error)) => of_store(error),
@@ -180,6 +184,41 @@ fn page(error: &BrowserError) -> Problem {
         BrowserError::Grant(_) => Problem::INTERNAL,
         BrowserError::Device(error) => of_device(error),
         BrowserError::TooManyCodes => Problem::TOO_MANY,
+    }
+}
+
+fn of_upstream(error: &UpstreamError) -> Problem {
+    match error {
+        UpstreamError::StateUnknown | UpstreamError::CodeMissing => refused(
+            StatusCode::BAD_REQUEST,
+            "This login is not known here",
+            "It was finished already, took too long, or began in another browser. Go back to the application that you want \
+             to use and log in from there.",
+        ),
+        UpstreamError::IssuerDiffers
+        | UpstreamError::IssuerMissing
+        | UpstreamError::IdToken(_)
+        | UpstreamError::User(_) => refused(
+            StatusCode::FORBIDDEN,
+            "Your home's answer cannot be used",
+            "Nobody was logged in. Go back to the application and try again. If it happens again, tell the operator of this \
+             login service the number below.",
+        ),
+        UpstreamError::RequestTooLarge => refused(
+            StatusCode::BAD_REQUEST,
+            "This application's request is too large for this home",
+            "Choose another home, or tell the application's operator the number below.",
+        ),
+        UpstreamError::NotKnown
+        | UpstreamError::Fetch(..)
+        | UpstreamError::Answer(..)
+        | UpstreamError::Metadata(_)
+        | UpstreamError::Exchange(_) => refused(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "Your home does not answer",
+            "Wait a moment, then go back to the application and try again.",
+        ),
+        UpstreamError::Internal(_) => Problem::INTERNAL,
     }
 }
 
@@ -228,6 +267,11 @@ fn of_login(error: &LoginError) -> Problem {
             refused(StatusCode::BAD_REQUEST, "This login is over or was never begun", again)
         }
         LoginError::SignedOut => refused(StatusCode::FORBIDDEN, "You are not signed in any more", again),
+        LoginError::TakenBack => refused(
+            StatusCode::FORBIDDEN,
+            "Your account was disabled or removed at home",
+            "Ask whoever runs your home.",
+        ),
         LoginError::Expired => refused(StatusCode::BAD_REQUEST, "This login took too long", again),
         LoginError::OtherBrowser => refused(
             StatusCode::FORBIDDEN,

@@ -5,6 +5,8 @@
 //! | `/par` | `authorization/par.rs`: a request comes before its browser |
 //! | `/authorize` | `request` reads it, `authorization` goes on with it |
 //! | `/login/home` | `authorization/choice.rs`: the user chose a home |
+//! | `/upstream/…/callback` | `authorization/provider.rs`: the browser comes back from an identity provider |
+//! | `/upstream/…/setup` | `setup.rs`: what to paste where, to make a home of one |
 //! | `/login/return` | `authorization/comeback.rs`: the browser comes back from the home |
 //! | `/login/consent` | `authorization/consent.rs`: the user is asked what may be released |
 //! | `/token` | `client_auth` finds out who asks, `token` answers |
@@ -30,6 +32,7 @@ mod parameters;
 mod registration;
 mod request;
 mod response;
+mod setup;
 mod token;
 mod userinfo;
 
@@ -59,6 +62,7 @@ use crate::secret::KeyEncryptionKey;
 use crate::sessions::Sessions;
 use crate::storage::Store;
 use crate::storage::table::Table;
+use crate::upstream::Upstreams;
 use crate::web::{Boundary, Problem};
 
 pub use client_auth::{PeerCertificate, UsedAssertion};
@@ -84,6 +88,8 @@ mod path {
     pub(super) const DEVICE_REFUSED: &str = "/device/refused";
     pub(super) const LOGOUT_CONFIRMED: &str = "/logout/confirmed";
     pub(super) const ACCOUNT: &str = "/account";
+    pub(super) const UPSTREAM_CALLBACK: &str = "/upstream/{name}/callback";
+    pub(super) const UPSTREAM_SETUP: &str = "/upstream/{name}/setup";
     pub(super) const REGISTER: &str = "/register";
     pub(super) const REGISTERED: &str = "/register/{client_id}";
 }
@@ -110,6 +116,8 @@ pub struct Foundations {
     pub subjects: SubjectKey,
     /// Who is signed in.
     pub sessions: Sessions,
+    /// Homes without agent.
+    pub upstreams: Upstreams,
     /// The time.
     pub clock: Clock,
 }
@@ -129,6 +137,7 @@ pub struct Provider {
     pushed: PushedRequests,
     consents: Consents,
     sessions: Sessions,
+    upstreams: Upstreams,
     grants: Grants,
     devices: Devices,
     device_limits: DeviceLimits,
@@ -159,6 +168,7 @@ impl Provider {
             agent_url,
             subjects,
             sessions,
+            upstreams,
             clock,
         } = foundations;
         let signer = TokenSigner::new(keys.clone(), liveness);
@@ -193,6 +203,7 @@ impl Provider {
             outbound,
             subjects,
             sessions,
+            upstreams,
             clock,
             issuer,
             login,
@@ -217,6 +228,11 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::CHOOSE_HOME, post(authorization::choice::post))
         .route(RETURN_PATH, get(authorization::comeback::get).head(no_head))
         .route(path::CONSENT, get(authorization::consent::get).head(no_head).post(authorization::consent::post))
+        .route(
+            path::UPSTREAM_CALLBACK,
+            get(authorization::provider::get).head(no_head).post(authorization::provider::post),
+        )
+        .route(path::UPSTREAM_SETUP, get(setup::get))
         .route(path::DEVICE, get(device::get).post(device::post))
         .route(path::DEVICE_CONNECTED, get(device::connected))
         .route(path::DEVICE_REFUSED, get(device::refused))

@@ -5,7 +5,7 @@
 //! * https only; http where the broker itself is one for trying things out on loopback.
 //! * A name is resolved here, and the connection goes to an address that was judged, not to the name: what a second
 //!   look-up would answer is nobody's concern (DNS rebinding). Addresses that are not public are refused, but for origins
-//!   of enrolled instances, whom ops have let in, and networks that ops name.
+//!   of enrolled instances, whom ops have let in, those of identity providers, and networks that ops name.
 //! * No redirects, no proxies, no cookies, no credentials; a new connection each time.
 //! * A few seconds and a bounded answer, whatever the other side does.
 
@@ -24,6 +24,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_TYPE, HOST, USER_AGENT};
+use http::request::Builder;
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -67,7 +68,11 @@ const MAX_HEAD: usize = 16 * 1024;
 
 /// The one client for everything that the broker asks others.
 #[derive(Clone, Debug)]
-pub struct Outbound(Arc<Client>);
+pub struct Outbound {
+    client: Arc<Client>,
+    /// Origins that ops have named beside those of instances.
+    admitted: Arc<[String]>,
+}
 
 /// What the client goes by.
 #[derive(Clone, Debug)]
@@ -107,7 +112,34 @@ impl Outbound {
         let mut tls = tls.with_root_certificates(settings.roots.clone()).with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, lookups) = (TlsConnector::from(Arc::new(tls)), Arc::new(Semaphore::new(LOOKUPS)));
-        Ok(Self(Arc::new(Client { settings, registry, tls, lookups, names: std::sync::Mutex::default() })))
+        let client = Client { settings, registry, tls, lookups, names: std::sync::Mutex::default() };
+        Ok(Self { client: Arc::new(client), admitted: Arc::default() })
+    }
+
+    /// The same, that also speaks to these origins where they are not public: ops have named them one by one.
+    pub fn admitting(&self, origins: Vec<String>) -> Self {
+        Self { client: self.client.clone(), admitted: origins.into() }
+    }
+
+    /// Sends a request as it is, and gives the answer whatever its status, if that is at most so many bytes.
+    ///
+    /// # Errors
+    /// When the address may not be asked, or does not answer in time.
+    pub async fn ask(&self, request: Request<Vec<u8>>, limit: usize) -> Result<Response<Vec<u8>>, OutboundError> {
+        let (head, body) = request.into_parts();
+        let url = self.client.checked(&head.uri.to_string())?;
+        let mut builder = Request::builder().method(head.method).uri(target(&url));
+        if let Some(headers) = builder.headers_mut() {
+            *headers = head.headers;
+        }
+        let answered = async {
+            let Answer { response, connection } = self.send(&url, builder, body.into()).await?;
+            let (head, body) = response.into_parts();
+            let body = Limited::new(body, limit).collect().await.map_err(unread)?.to_bytes();
+            drop(connection);
+            Ok(Response::from_parts(head, body.to_vec()))
+        };
+        tokio::time::timeout(TOTAL, answered).await.map_err(|_| OutboundError::TimedOut)?
     }
 
     /// What is at an address, if that is at most so many bytes.
@@ -115,10 +147,10 @@ impl Outbound {
     /// # Errors
     /// When it may not be asked, or does not answer 200 in time.
     pub async fn fetch(&self, address: &str, limit: usize) -> Result<Bytes, OutboundError> {
-        let url = self.0.checked(address)?;
+        let url = self.client.checked(address)?;
         let request = Request::get(target(&url)).header(ACCEPT, "*/*");
         let fetched = async {
-            let Answer { response, connection } = self.0.send(&url, request, Bytes::new()).await?;
+            let Answer { response, connection } = self.send(&url, request, Bytes::new()).await?;
             if response.status() != StatusCode::OK {
                 return Err(OutboundError::Status(response.status()));
             }
@@ -143,11 +175,15 @@ impl Outbound {
     /// # Errors
     /// When the address may not be asked, or does not answer in time.
     pub async fn post_form(&self, address: &str, fields: &[(&str, &str)]) -> Result<StatusCode, OutboundError> {
-        let url = self.0.checked(address)?;
+        let url = self.client.checked(address)?;
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(target(&url)).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let answered = tokio::time::timeout(TOTAL, self.0.send(&url, request, form.into())).await;
+        let answered = tokio::time::timeout(TOTAL, self.send(&url, request, form.into())).await;
         Ok(answered.map_err(|_| OutboundError::TimedOut)??.response.status())
+    }
+
+    async fn send(&self, url: &Url, request: Builder, body: Bytes) -> Result<Answer, OutboundError> {
+        self.client.send((url, &self.admitted), request, body).await
     }
 }
 
@@ -161,11 +197,17 @@ impl Client {
         if scheme && plain { Ok(url) } else { Err(OutboundError::Address) }
     }
 
-    async fn send(&self, url: &Url, request: http::request::Builder, body: Bytes) -> Result<Answer, OutboundError> {
+    async fn send(
+        &self,
+        (url, admitted): (&Url, &[String]),
+        request: Builder,
+        body: Bytes,
+    ) -> Result<Answer, OutboundError> {
         let authority = &url[url::Position::BeforeHost..url::Position::AfterPort];
         let request = request.header(HOST, authority).header(USER_AGENT, "homeward-broker");
         let request = request.body(Full::new(body)).map_err(|_| OutboundError::Address)?;
-        let stream = tokio::time::timeout(CONNECT, self.connect(url)).await.map_err(|_| OutboundError::TimedOut)??;
+        let stream =
+            tokio::time::timeout(CONNECT, self.connect(url, admitted)).await.map_err(|_| OutboundError::TimedOut)??;
         let mut builder = http1::Builder::new();
         let (mut sender, connection) =
             builder.max_buf_size(MAX_HEAD).handshake(TokioIo::new(stream)).await.map_err(OutboundError::Http)?;
@@ -175,8 +217,8 @@ impl Client {
     }
 
     /// A connection to the address that the host has now and that may be spoken to.
-    async fn connect(&self, url: &Url) -> Result<Box<dyn Stream>, OutboundError> {
-        let stream = self.reach(&self.addresses(url).await?).await?;
+    async fn connect(&self, url: &Url, admitted: &[String]) -> Result<Box<dyn Stream>, OutboundError> {
+        let stream = self.reach(&self.addresses(url, admitted).await?).await?;
         if url.scheme() == "http" {
             return Ok(Box::new(stream));
         }
@@ -185,7 +227,7 @@ impl Client {
         Ok(Box::new(self.tls.connect(name, stream).await.map_err(OutboundError::Unreachable)?))
     }
 
-    async fn addresses(&self, url: &Url) -> Result<Vec<SocketAddr>, OutboundError> {
+    async fn addresses(&self, url: &Url, admitted: &[String]) -> Result<Vec<SocketAddr>, OutboundError> {
         let port = url.port_or_known_default().ok_or(OutboundError::Address)?;
         let found: Vec<SocketAddr> = match url.host().ok_or(OutboundError::Address)? {
             Host::Ipv4(address) => vec![(address, port).into()],
@@ -196,7 +238,7 @@ impl Client {
             }
             Host::Domain(name) => self.look_up(name.to_owned(), port).await.map_err(OutboundError::Unreachable)?,
         };
-        let trusted = || self.is_of_an_instance(url);
+        let trusted = || self.is_of_an_instance(url) || admitted.contains(&url.origin().ascii_serialization());
         let allowed = |found: &SocketAddr| self.may_reach(found.ip()) || trusted();
         let allowed: Vec<_> = found.iter().copied().filter(allowed).take(ADDRESSES).collect();
         match (allowed.is_empty(), found.first()) {

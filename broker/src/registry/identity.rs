@@ -117,6 +117,31 @@ impl AssertedIdentity {
 #[serde(transparent)]
 pub struct VerifiedIdentity(AssertedIdentity);
 
+/// Between the home's own id of a user and the number of the incarnation, in `home_user_id`: no home can say it, being a
+/// control character.
+const INCARNATION: char = '\u{1f}';
+
+impl VerifiedIdentity {
+    /// The same, of a later user who has the id of one whom the home removed.
+    pub(super) fn of_incarnation(self, incarnation: u32) -> Self {
+        let home_user_id = Self::id_of(&self.0.home_user_id, incarnation);
+        Self(AssertedIdentity { home_user_id, ..self.0 })
+    }
+
+    /// The id that stands for a user of this incarnation.
+    pub(super) fn id_of(home_user_id: &str, incarnation: u32) -> String {
+        match incarnation {
+            0 => home_user_id.to_owned(),
+            later => format!("{home_user_id}{INCARNATION}{later}"),
+        }
+    }
+
+    /// The id by which the home itself knows the user.
+    pub fn id_at_home(&self) -> &str {
+        self.0.home_user_id.split(INCARNATION).next().unwrap_or_default()
+    }
+}
+
 impl Deref for VerifiedIdentity {
     type Target = AssertedIdentity;
 

@@ -13,6 +13,7 @@ mod client_jwks;
 mod client_key;
 mod client_policy;
 mod home;
+mod home_user;
 mod identity;
 mod instance;
 mod liveness;
@@ -43,8 +44,8 @@ use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
 pub use account_key::{AccountKey, AccountKeyConflict};
 pub use claims::{
-    Asked, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, GroupMap, GroupMapError, GroupMapping, Person,
-    ReleaseTerms, Scope, ScopeError, Scopes, UsernameTemplate, UsernameTemplateError,
+    Asked, ClaimMapping, Claims, ClaimsParameter, ClaimsParameterError, ClaimsRequest, GroupMap, GroupMapError,
+    GroupMapping, Person, ReleaseTerms, Scope, ScopeError, Scopes, UsernameTemplate, UsernameTemplateError,
 };
 pub use client::{
     Client, ClientKeys, ClientPages, ClientPolicy, GrantType, LogoutAddresses, RegisteredClient, Registration,
@@ -54,6 +55,7 @@ pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError, alg_name
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use client_policy::{ClientPolicyChange, ClientPolicyError, PolicyConflict, sector};
 pub use home::{Failure, Home, Reachability, Way};
+pub use home_user::{CutOffs, Departure, HomeUser, HomeUsers, Standing};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Instance, InstanceId,
@@ -69,6 +71,7 @@ pub use token_signer::TokenSigner;
 pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustEpoch, TrustError};
 pub use upstream::{
     AddressRule, FIELDS, OauthDialect, TENANT, Upstream, UpstreamProtocol, UpstreamRuleError, UpstreamSecret,
+    check_address,
 };
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.
@@ -98,6 +101,8 @@ pub struct Registry {
     pub upstreams: Table<Upstream>,
     /// Whether those providers answer.
     pub reachability: Reachability,
+    /// For who completes logins, and for homes that take back their word.
+    pub home_users: HomeUsers,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     touched: broadcast::Sender<Arc<Touched>>,
 }
@@ -112,11 +117,13 @@ impl Registry {
         let edges = Table::new(store.clone());
         let (registrations, clients) = (Table::new(store.clone()), Table::new(store.clone()));
         let (upstreams, reachability) = (Table::new(store.clone()), Reachability::default());
+        let home_users = HomeUsers::new(store.clone());
         // Begun before the tables are read, so that no change falls between.
         let changes = store.watch(TABLES);
         let (publish, snapshot) = watch::channel(Arc::default());
         let touched = broadcast::Sender::new(TOUCHED_BACKLOG);
-        let registry = Self { instances, edges, registrations, clients, upstreams, reachability, snapshot, touched };
+        let registry =
+            Self { instances, edges, registrations, clients, upstreams, reachability, home_users, snapshot, touched };
         publish.send_replace(Arc::new(Snapshot::load(&registry).await?));
         Ok((registry.clone(), registry.follow(changes, publish)))
     }

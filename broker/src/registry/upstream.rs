@@ -218,7 +218,10 @@ impl Upstream {
 
 /// Whether a provider may be there. What is typed by ops can be a slip, and what a slip makes of an address (`http`, a
 /// user name in it) would send the client secret somewhere else.
-fn check_address(address: &str, broker: &Issuer) -> Result<(), AddressRule> {
+///
+/// # Errors
+/// The rule that it breaks; otherwise its origin comes back.
+pub fn check_address(address: &str, broker: &Issuer) -> Result<String, AddressRule> {
     let url = Url::parse(address).map_err(|_| AddressRule::NotHttps)?;
     let trying_out = broker.as_str().starts_with("http:");
     if url.scheme() != "https" && !(trying_out && url.scheme() == "http") || !url.has_host() {
@@ -229,7 +232,8 @@ fn check_address(address: &str, broker: &Issuer) -> Result<(), AddressRule> {
         return Err(AddressRule::NotBare);
     }
     // A broker that is its own home would ask itself for ever.
-    if url.origin().ascii_serialization() == broker.as_str() { Err(AddressRule::Own) } else { Ok(()) }
+    let origin = url.origin().ascii_serialization();
+    if origin == broker.as_str() { Err(AddressRule::Own) } else { Ok(origin) }
 }
 
 /// The broker's client secret at a provider: sealed, because the provider has to get the secret itself.

@@ -194,7 +194,7 @@ impl Sessions {
             logouts.extend(logouts_of(id, session, snapshot, now)?);
             let home = snapshot.instance(&session.home).filter(|home| home.id == session.home_id);
             if tell_home == TellHome::Yes && home.is_some() && at_home.insert(&session.user) {
-                let message = Message::Home { home_user_id: session.identity.home_user_id.clone() };
+                let message = Message::Home { home_user_id: session.identity.id_at_home().to_owned() };
                 let logout = logout((session, LogoutState::Pending), (session.home.clone(), message), now);
                 logouts.push((LogoutId::generate(now)?, logout));
             }

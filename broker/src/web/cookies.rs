@@ -1,4 +1,4 @@
-//! The three cookies. All are `__Host-` cookies: set by this host for itself, over TLS, out of reach of scripts and of
+//! The three cookies, and one for each login that is at an identity provider. All are `__Host-` cookies: set by this host for itself, over TLS, out of reach of scripts and of
 //! neighbouring sub-domains. (Browsers accept `Secure` from http://localhost too.)
 
 use std::time::Duration;
@@ -7,6 +7,12 @@ use cookie::{Cookie, SameSite};
 use homeward_certs::identity::InstanceName;
 use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderValue};
+
+/// What the names of cookies begin with that wait for an identity provider.
+const UPSTREAM: &str = "__Host-homeward-upstream-";
+
+/// Most of them that are looked at.
+const MAX_UPSTREAMS: usize = 16;
 
 /// Length of a session's name.
 const SESSION_ID_LENGTH: usize = 22;
@@ -45,6 +51,30 @@ pub struct Visitor {
     pub session: Option<String>,
     /// The home that was chosen last.
     pub home: Option<InstanceName>,
+    /// Logins that are at identity providers.
+    pub upstreams: Vec<UpstreamCookie>,
+}
+
+/// What a browser keeps of a login while its user is at an identity provider.
+#[derive(Clone)]
+pub struct UpstreamCookie {
+    /// End of its name: tells the logins of one browser apart.
+    pub tag: String,
+    /// Sealed.
+    pub value: String,
+}
+
+impl UpstreamCookie {
+    /// In place of one that is to go.
+    pub fn gone(tag: &str) -> Self {
+        Self { tag: tag.to_owned(), value: String::new() }
+    }
+
+    /// Adds it to a response, or removes it from the browser.
+    pub fn set(&self, headers: &mut HeaderMap, lifetime: Duration) {
+        let lifetime = if self.value.is_empty() { Duration::ZERO } else { lifetime };
+        add(headers, &format!("{UPSTREAM}{}", self.tag), &self.value, Some(lifetime));
+    }
 }
 
 impl Visitor {
@@ -53,11 +83,16 @@ impl Visitor {
         let headers = headers.get_all(COOKIE).iter().filter_map(|header| header.to_str().ok());
         let cookies: Vec<Cookie<'_>> = headers.flat_map(Cookie::split_parse).filter_map(Result::ok).collect();
         let value = |name: CookieName| cookies.iter().find(|c| c.name() == name.as_str()).map(Cookie::value);
+        let upstreams = cookies.iter().filter_map(|cookie| {
+            let tag = cookie.name().strip_prefix(UPSTREAM)?;
+            Some(UpstreamCookie { tag: tag.to_owned(), value: cookie.value().to_owned() })
+        });
         let known = |name, form: fn(&str) -> bool| value(name).filter(|value| form(value)).map(str::to_owned);
         Self {
             browser: known(CookieName::Browser, is_secret),
             session: known(CookieName::Session, is_session),
             home: value(CookieName::Home).and_then(|value| value.parse().ok()),
+            upstreams: upstreams.take(MAX_UPSTREAMS).collect(),
         }
     }
 }
@@ -74,8 +109,11 @@ fn is_session(value: &str) -> bool {
 
 /// Adds a cookie to a response; until the browser is closed if no lifetime is given.
 pub fn set_cookie(headers: &mut HeaderMap, name: CookieName, value: &str, lifetime: Option<Duration>) {
-    let mut cookie =
-        Cookie::build((name.as_str(), value)).secure(true).http_only(true).same_site(SameSite::Lax).path("/");
+    add(headers, name.as_str(), value, lifetime);
+}
+
+fn add(headers: &mut HeaderMap, name: &str, value: &str, lifetime: Option<Duration>) {
+    let mut cookie = Cookie::build((name, value)).secure(true).http_only(true).same_site(SameSite::Lax).path("/");
     if let Some(lifetime) = lifetime.and_then(|lifetime| lifetime.try_into().ok()) {
         cookie = cookie.max_age(lifetime);
     }

@@ -20,11 +20,12 @@ use axum::routing::get;
 use crate::storage::Store;
 
 pub use boundary::{Boundary, ClientAddress, note_peer};
-pub use cookies::{CookieName, Visitor, set_cookie};
+pub use cookies::{CookieName, UpstreamCookie, Visitor, set_cookie};
 pub use form_token::FormToken;
 pub use pages::{
-    AccountPage, ApplicationRow, ConsentPage, DeviceEndPage, DevicePage, FormPostPage, HomeButton, PermissionRow,
-    PickerPage, Problem, ReleasedLine, SessionRow, SignOutPage, SignedOutPage, StrangerPage, ToldRow, ago,
+    ANY_HTTPS, AccountPage, ApplicationRow, ConsentPage, DeviceEndPage, DevicePage, FormPostPage, HomeButton,
+    PermissionRow, PickerPage, Problem, ReleasedLine, SessionRow, SetupLink, SetupPage, SignOutPage, SignedOutPage,
+    StrangerPage, ToldRow, ago,
 };
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.

@@ -221,11 +221,13 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
+    use crate::apply::render::Addresses;
     use crate::recipe::Recipe;
 
     fn credentials(issuer: &str) -> Credentials {
         let credential = Credential::Secret("s3cret/+".into());
-        Credentials { issuer: issuer.to_owned(), client_id: "beta".to_owned(), secret_version: 1, credential }
+        let addresses = Addresses::of(issuer);
+        Credentials { issuer: issuer.to_owned(), addresses, client_id: "beta".to_owned(), secret_version: 1, credential }
     }
 
     fn beta() -> (RelyingParty, Application, PublicUrl) {

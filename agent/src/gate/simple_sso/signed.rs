@@ -57,10 +57,20 @@ impl SigningKey {
 
     /// The payload of what was signed with this key within the last seconds.
     pub(crate) fn open<'a>(&self, signed: &'a str, now: OffsetDateTime) -> Result<&'a str, SignatureRefused> {
+        self.open_within(signed, now, WINDOW)
+    }
+
+    /// And of what may be older.
+    pub(crate) fn open_within<'a>(
+        &self,
+        signed: &'a str,
+        now: OffsetDateTime,
+        oldest: i64,
+    ) -> Result<&'a str, SignatureRefused> {
         let (payload, signed_at) = self.open_of_any_age(signed)?;
         let now = now.unix_timestamp();
         match now.saturating_sub(signed_at.saturating_add(EPOCH)) {
-            age if age > WINDOW => Err(SignatureRefused::Expired(age)),
+            age if age > oldest => Err(SignatureRefused::Expired(age)),
             age if age < -WINDOW && (now - signed_at).abs() <= WINDOW => Err(SignatureRefused::OtherEpoch),
             age if age < -WINDOW => Err(SignatureRefused::Ahead(age.saturating_neg())),
             _ => Ok(payload),

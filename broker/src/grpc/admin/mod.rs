@@ -1,7 +1,8 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
 //! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
-//! edges, in `trust`.
+//! edges, in `trust` and `explain`.
 
+mod explain;
 mod registration;
 mod rotation;
 mod session;
@@ -31,6 +32,7 @@ use crate::grpc::status::{self, Reason};
 use crate::grpc::users::Users;
 use crate::registry::{Instance, RecoveryPolicyError, Registry, SigningKeyChoice};
 use crate::rotation::{Rotations, StoredRotation};
+use crate::upstream::Upstreams;
 use rotation::Order;
 
 /// How long a join token lives if nobody says otherwise.
@@ -48,6 +50,7 @@ pub(super) struct Service {
     registry: Registry,
     rotations: Arc<Rotations>,
     users: Users,
+    upstreams: Upstreams,
     issuer: Issuer,
     clock: Clock,
 }
@@ -61,6 +64,7 @@ impl Service {
             registry: services.registry.clone(),
             rotations: services.rotations.clone(),
             users: Users::new(services),
+            upstreams: services.upstreams.clone(),
             issuer: services.issuer.clone(),
             clock: services.clock.clone(),
         }
@@ -187,9 +191,9 @@ impl AdminService for Service {
 
     async fn explain_trust(
         &self,
-        _: Request<v1::ExplainTrustRequest>,
+        request: Request<v1::ExplainTrustRequest>,
     ) -> Result<Response<v1::ExplainTrustResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        Ok(Response::new(self.explain(&request.into_inner()).await?))
     }
 
     async fn put_upstream(
@@ -203,7 +207,7 @@ impl AdminService for Service {
         &self,
         request: Request<v1::ListUpstreamsRequest>,
     ) -> Result<Response<v1::ListUpstreamsResponse>, Status> {
-        Ok(Response::new(self.upstreams(&request.into_inner())))
+        Ok(Response::new(self.list_of_upstreams(&request.into_inner())))
     }
 
     async fn remove_upstream(

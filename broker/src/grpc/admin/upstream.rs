@@ -15,11 +15,14 @@ impl Service {
         let (order, now) = (order(request.upstream.unwrap_or_default())?, self.clock.now());
         let wanted = self.enrolment.judge_upstream(order, &self.issuer, now).await;
         let wanted = wanted.map_err(|error| status::enrolment(&error))?;
+        if request.check {
+            self.upstreams.check(&wanted, now).await.map_err(|error| status::upstream(&error))?;
+        }
         let put = self.enrolment.put_upstream(wanted, now).await.map_err(|error| status::enrolment(&error))?;
         Ok(v1::PutUpstreamResponse { upstream: Some(self.upstream(&put)) })
     }
 
-    pub(super) fn upstreams(&self, request: &v1::ListUpstreamsRequest) -> v1::ListUpstreamsResponse {
+    pub(super) fn list_of_upstreams(&self, request: &v1::ListUpstreamsRequest) -> v1::ListUpstreamsResponse {
         let snapshot = self.registry.snapshot();
         let shown = snapshot.upstreams().map(|upstream| (upstream.name.to_string(), self.upstream(upstream)));
         let mut all: Vec<_> = shown.collect();

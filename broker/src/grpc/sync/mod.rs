@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::clock::Clock;
-use crate::fleet::{Connection, Fleet, Next, SILENCE};
+use crate::fleet::{AgentQuestions, Connection, Fleet, Next, SILENCE};
 use crate::grants::{ProbeCode, ProbeOutcome, Probes};
 use crate::grpc::enrolment::caller;
 use crate::grpc::status::{self, Reason};
@@ -65,10 +65,11 @@ impl SyncService for Service {
             return Err(status::refused(Reason::HelloMissing));
         };
         let connection = self.fleet.connect(&caller.1, wire::hello(hello));
+        let questions = self.fleet.questions(caller.0.clone());
         let orders = self.outbox.orders(caller.0, self.clock.clone());
         // One message waits for a slow agent at the most.
         let (outbound, stream) = mpsc::channel(1);
-        let agent = Agent { connection, orders };
+        let agent = Agent { connection, orders, questions };
         tokio::spawn(agent.converse((inbound, outbound), self.fleet.clone(), self.shutdown.clone()));
         Ok(Response::new(ReceiverStream::new(stream)))
     }
@@ -117,10 +118,11 @@ impl SyncService for Service {
     }
 }
 
-/// An agent at the other end of a stream: its resources, and what it is to do.
+/// An agent at the other end of a stream: its resources, what it is to do, and what it is asked.
 struct Agent {
     connection: Connection,
     orders: AgentOrders,
+    questions: AgentQuestions,
 }
 
 impl Agent {
@@ -135,7 +137,7 @@ impl Agent {
     ) {
         let silence = tokio::time::sleep(SILENCE);
         tokio::pin!(silence);
-        let (mut due, mut order) = (false, None);
+        let (mut due, mut order, mut question) = (false, None, None);
         let last = loop {
             tokio::select! {
                 next = self.connection.next() => match next {
@@ -143,7 +145,8 @@ impl Agent {
                     Next::End(reason) => break Err(wire::ended(reason)),
                 },
                 next = self.orders.next(), if order.is_none() => order = Some(next),
-                room = outbound.reserve(), if due || order.is_some() => {
+                next = self.questions.next(), if question.is_none() => question = Some(next),
+                room = outbound.reserve(), if due || order.is_some() || question.is_some() => {
                     // Without room for ever, the agent is gone.
                     let Ok(room) = room else { return };
                     let update = if std::mem::take(&mut due) { self.connection.update() } else { None };
@@ -151,6 +154,8 @@ impl Agent {
                         room.send(Ok(wire::update(update, fleet.retry_spread())));
                     } else if let Some(order) = order.take() {
                         room.send(Ok(wire::order(order)));
+                    } else if let Some(question) = question.take() {
+                        room.send(Ok(wire::question(question)));
                     }
                 }
                 said = inbound.message() => match said {
@@ -179,6 +184,11 @@ impl Agent {
             Some(Said::SessionsEnded(ended)) => {
                 if let Some((id, outcome)) = wire::sessions_ended(ended) {
                     self.orders.answered(&id, outcome).await;
+                }
+            }
+            Some(Said::Answer(answer)) => {
+                if let Some((id, reply)) = wire::reply(answer) {
+                    self.questions.answered(&id, reply);
                 }
             }
             said => said.and_then(wire::word).into_iter().for_each(|word| self.connection.heard(word)),

@@ -10,9 +10,10 @@ use tonic::Status;
 
 use crate::enrolment::EnrolmentError;
 use crate::fleet::{
-    Acknowledgement, Contents, CredentialSecret, Credentials, EndReason, Hello, KnownKeys, Nack, RETRY_AFTER,
-    RenewalOrder, Report, SharedState, Update, Word,
+    AccountMatch, AccountPreview, Acknowledgement, Contents, CredentialSecret, Credentials, EndReason, Hello, Inquiry,
+    KnownKeys, Nack, NoReply, Question, RETRY_AFTER, RenewalOrder, Reply, Report, SharedState, Update, Word,
 };
+use crate::grpc::login::asserted;
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_bundle;
 use crate::registry::{KeySetProof, Resource};
@@ -20,6 +21,10 @@ use crate::sessions::{Message, Outcome, SessionOrder};
 
 /// Most resources that one message may name: there are five.
 const MAX_RESOURCES: usize = 16;
+
+/// Most matches and problems of a preview, and the length of each text in it.
+const MAX_MATCHES: usize = 16;
+const MAX_SENTENCE: usize = 256;
 
 /// How an agent introduces itself.
 pub(super) fn hello(hello: v1::Hello) -> Hello {
@@ -108,6 +113,46 @@ pub(super) fn sessions_ended(said: v1::SessionsEnded) -> Option<(String, Outcome
         v1::SessionsEndedOutcome::Failed => Outcome::Failed(clean(&said.detail, 256)),
     };
     Some((said.id, outcome))
+}
+
+/// What an agent is asked.
+pub(super) fn question(question: Question) -> v1::SyncResponse {
+    let about = match question.inquiry {
+        Inquiry::Identity(username) => v1::question::About::Identity(v1::PreviewIdentity { username }),
+        Inquiry::Account(claims) => v1::question::About::Account(v1::PreviewAccount { claims }),
+    };
+    answer(Answer::Question(v1::Question { id: question.id, about: Some(about) }))
+}
+
+/// What an agent answers; nothing if this broker does not know the word.
+pub(super) fn reply(answer: v1::Answer) -> Option<(String, Reply)> {
+    let reply = match answer.outcome? {
+        v1::answer::Outcome::Identity(identity) => Reply::Identity(Box::new(asserted(identity))),
+        v1::answer::Outcome::Account(preview) => Reply::Account(account(preview)),
+        v1::answer::Outcome::None(none) => Reply::Nothing(no_reply(none.reason()), clean(&none.detail, MAX_SENTENCE)),
+    };
+    Some((answer.id, reply))
+}
+
+fn account(preview: v1::AccountPreview) -> AccountPreview {
+    let found = preview.matches.iter().take(MAX_MATCHES).map(|found| AccountMatch {
+        claim: clean(&found.claim, MAX_SENTENCE),
+        value: clean(&found.value, MAX_SENTENCE),
+        account: clean(&found.account, MAX_SENTENCE),
+    });
+    AccountPreview {
+        matches: found.collect(),
+        outcome: clean(&preview.outcome, MAX_SENTENCE),
+        problems: preview.problems.iter().take(MAX_MATCHES).map(|text| clean(text, MAX_SENTENCE)).collect(),
+    }
+}
+
+fn no_reply(reason: v1::NoAnswerReason) -> NoReply {
+    match reason {
+        v1::NoAnswerReason::NotSupported => NoReply::NotSupported,
+        v1::NoAnswerReason::UnknownUser => NoReply::UnknownUser,
+        v1::NoAnswerReason::Unspecified | v1::NoAnswerReason::Failed => NoReply::Failed,
+    }
 }
 
 /// The broker ends all streams.

@@ -66,6 +66,9 @@ impl Provider {
         if let Some(home) = cookies.home {
             set_cookie(headers, CookieName::Home, home.as_str(), Some(HOME_REMEMBERED));
         }
+        for cookie in cookies.upstreams {
+            cookie.set(headers, self.login_lifetime);
+        }
         response
     }
 }

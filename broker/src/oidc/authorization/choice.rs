@@ -14,8 +14,8 @@ use crate::oidc::error::BrowserError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
-use crate::registry::{HomeStatus, Snapshot};
-use crate::web::{HomeButton, PickerPage, Visitor};
+use crate::registry::{HomeStatus, Snapshot, Way};
+use crate::web::{ANY_HTTPS, HomeButton, PickerPage, Visitor};
 
 impl Provider {
     /// The question which home it shall be.
@@ -37,9 +37,13 @@ impl Provider {
         };
         // Browsers hold every redirect after the form against form-action: to the home and, for someone who is signed
         // in there already, on to the relying party.
+        // An identity provider goes where it likes before its user is back.
+        let anywhere = snapshot.homes_for(&request.relying_party).into_iter();
+        let anywhere = anywhere.filter(|home| matches!(home.way, Way::Provider(_))).map(|_| ANY_HTTPS);
         let form_targets = homes
             .iter()
             .map(|home| home.public_url.as_str())
+            .chain(anywhere)
             .chain([relying_party.public_url, callback])
             .map(str::to_owned)
             .collect();

@@ -4,7 +4,8 @@
 //! the home has spoken, [`Provider::answer_question`] when the user was asked for consent. Each of them can be the end:
 //! `answer.rs` makes it in one commit.
 //!
-//! The endpoints are in the order of that way `par.rs`, `authorize.rs`, `choice.rs`, `comeback.rs` and `consent.rs`.
+//! The endpoints are in the order of that way `par.rs`, `authorize.rs`, `choice.rs`, `provider.rs`, `comeback.rs` and
+//! `consent.rs`.
 
 mod answer;
 pub(super) mod authorize;
@@ -13,6 +14,7 @@ pub(super) mod comeback;
 pub(super) mod consent;
 mod device;
 pub(super) mod par;
+pub(super) mod provider;
 mod released;
 
 use homeward_certs::identity::InstanceName;
@@ -31,7 +33,7 @@ use crate::registry::{Client, ConsentPolicy, Person as Described, ReleaseTerms, 
 use crate::secret::{OpaqueSecret, SecretHash};
 use crate::sessions::{FoundSession, Vouched};
 use crate::storage::StoreError;
-use crate::web::{ConsentPage, FormPostPage, PickerPage, Visitor};
+use crate::web::{ConsentPage, FormPostPage, PickerPage, UpstreamCookie, Visitor};
 
 use answer::{Person, opened};
 
@@ -67,6 +69,8 @@ pub(super) struct NewCookies {
     pub(super) session: Option<String>,
     /// The home that was chosen.
     pub(super) home: Option<InstanceName>,
+    /// Of logins that go to identity providers, or come back.
+    pub(super) upstreams: Vec<UpstreamCookie>,
 }
 
 impl From<Onward> for Next {
@@ -145,9 +149,7 @@ impl Provider {
             info!(transaction = %transaction.id, relying_party = %request.relying_party, ?step, "next step of a login");
             let ended = match (step, found) {
                 (Step::ChooseHome, _) => return Ok(self.ask(transaction, visitor, snapshot)?.into()),
-                (Step::GoHome(home), _) => {
-                    return Ok(Onward::Address(self.login.ticket_address(transaction, &home)?).into());
-                }
+                (Step::GoHome(home), _) => return self.go_home(transaction, &home, visitor, now).await,
                 (Step::AskConsent, Some((found, _))) => {
                     return Ok(self.question(transaction.clone(), found.id)?.into());
                 }
@@ -191,15 +193,12 @@ impl Provider {
         let home: InstanceName =
             field("home")?.and_then(|name| name.parse().ok()).ok_or(LoginError::HomeNotAccepted)?;
         info!(transaction = %transaction.id, %home, "the user chose a home");
-        match self.login.ticket_address(&transaction, &home) {
-            Ok(to) => {
-                let cookies = NewCookies { home: Some(home), ..NewCookies::default() };
-                Ok(Next { onward: Onward::Address(to), cookies })
-            }
-            // It went away while the user was reading: the picker says so.
-            Err(LoginError::HomeNotReady) => Ok(self.ask(&transaction, visitor, &self.registry.snapshot())?.into()),
-            Err(error) => Err(error.into()),
+        // If it went away while the user was reading, the picker says so.
+        let mut next = self.go_home(&transaction, &home, visitor, now).await?;
+        if matches!(next.onward, Onward::Address(_)) {
+            next.cookies.home = Some(home);
         }
+        Ok(next)
     }
 
     /// Ends a login with what the home said, or asks the user for consent. All that comes of it is one commit.
@@ -242,7 +241,7 @@ impl Provider {
             }
             None => Err(Refusal::HomeNotAccepted),
         };
-        let mut writes = vec![finish];
+        let mut writes = finish;
         let (identity, subject, edge) = match judged {
             Ok(judged) => judged,
             Err(refusal) => {

@@ -35,6 +35,7 @@ use crate::sessions::{Session, Sessions};
 use crate::storage::sled::SledStore;
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store};
+use crate::upstream::Upstreams;
 use crate::web::Boundary;
 
 pub(super) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -102,10 +103,12 @@ impl World {
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
         let sessions = Sessions::new(store.clone(), &LIFETIMES);
+        let outbound = Outbound::new(outbound, registry.clone(), time.clone()).unwrap();
         let foundations = Foundations {
             store,
             kek: kek.clone(),
-            outbound: Outbound::new(outbound, registry.clone(), time.clone()).unwrap(),
+            upstreams: Upstreams::new(kek.clone(), registry.clone(), outbound.clone(), issuer.clone()),
+            outbound,
             registry: registry.clone(),
             liveness: liveness.clone(),
             keys: keys.clone(),

@@ -189,20 +189,21 @@ async fn a_server_is_believed_by_its_certificate_for_its_name_only() {
 async fn a_name_that_is_never_found_holds_up_nobody_else() {
     let world = World::new().await;
     let outbound = client(&world, &[]).await;
-    let slow = outbound.0.turn_of("dead.example").lock_owned().await;
+    let slow = outbound.client.turn_of("dead.example").lock_owned().await;
     let asked = (0..2 * LOOKUPS).map(|_| {
         let outbound = outbound.clone();
         AbortOnDropHandle::new(tokio::spawn(async move { outbound.fetch("https://dead.example/", 10).await }))
     });
     let asked: Vec<_> = asked.collect();
     tokio::task::yield_now().await;
-    assert_eq!(outbound.0.lookups.available_permits(), LOOKUPS);
+    assert_eq!(outbound.client.lookups.available_permits(), LOOKUPS);
     for one in asked {
         assert!(matches!(one.await.unwrap(), Err(OutboundError::TimedOut)));
     }
     drop(slow);
     assert!(
-        Arc::strong_count(&outbound.0.turn_of("other.example")) == 2 && outbound.0.names.lock().unwrap().len() == 1
+        Arc::strong_count(&outbound.client.turn_of("other.example")) == 2
+            && outbound.client.names.lock().unwrap().len() == 1
     );
 }
 

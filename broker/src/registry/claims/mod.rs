@@ -8,6 +8,7 @@
 
 mod attribute;
 mod group_map;
+mod mapping;
 mod request;
 mod scope;
 mod username;
@@ -20,6 +21,7 @@ use serde_json::Value;
 use crate::registry::{ClientPolicy, Subject, TrustEdge, VerifiedIdentity};
 
 pub use group_map::{GroupMap, GroupMapError, GroupMapping};
+pub use mapping::ClaimMapping;
 pub use request::{ClaimsParameter, ClaimsParameterError, ClaimsRequest};
 pub use scope::{Scope, ScopeError, Scopes};
 pub use username::{UsernameTemplate, UsernameTemplateError};

@@ -4,6 +4,7 @@ mod account;
 mod consent;
 mod device;
 mod form_post;
+mod setup;
 mod signing_out;
 
 use askama::Template;
@@ -19,6 +20,7 @@ pub use account::{AccountPage, ApplicationRow, PermissionRow, SessionRow, Strang
 pub use consent::{ConsentPage, ReleasedLine};
 pub use device::{DeviceEndPage, DevicePage};
 pub use form_post::FormPostPage;
+pub use setup::{SetupLink, SetupPage};
 pub use signing_out::{SignOutPage, SignedOutPage};
 
 /// Why there is no page: a status and what a stranger is told. The boundary makes a page of it.
@@ -142,6 +144,9 @@ impl IntoResponse for PickerPage {
     }
 }
 
+/// Stands for every https address, where nobody knows to which ones a form leads.
+pub const ANY_HTTPS: &str = "https:";
+
 /// Lets the page's form go to these places as well, and run this one script: browsers apply `form-action` to redirects too.
 fn form_policy(response: &mut Response, first: &str, targets: &[String], script: Option<&str>) {
     let mut places = vec![first.to_owned()];
@@ -165,6 +170,9 @@ fn form_policy(response: &mut Response, first: &str, targets: &[String], script:
 /// What stands for an address in a policy: its origin, or the scheme of an application on the user's machine. Nothing if it
 /// could say more than that: a host may hold characters that separate one directive from the next.
 fn source(address: &str) -> Option<String> {
+    if address == ANY_HTTPS {
+        return Some(ANY_HTTPS.to_owned());
+    }
     let url = Url::parse(address).ok()?;
     let origin = url.origin();
     let source = if origin.is_tuple() { origin.ascii_serialization() } else { format!("{}:", url.scheme()) };

@@ -1,5 +1,7 @@
 """mozilla-django-oidc as its documents set it up: accounts are found again by e-mail address."""
 
+import shlex
+
 from ordinary import *  # noqa: F403: how Django's settings are shared
 from ordinary import INSTALLED_APPS, MIDDLEWARE, written_by_the_agent
 
@@ -14,6 +16,5 @@ OIDC_RP_CLIENT_ID = OIDC_RP_CLIENT_SECRET = ""
 
 # What the recipe asks of a site: NAME=value lines, as for systemd or docker. On and off are words there.
 for line in (written_by_the_agent("homeward_oidc.env") or "").splitlines():
-    name, _, value = line.partition("=")
-    value = value.removeprefix('"').removesuffix('"')
+    name, _, value = shlex.split(line, comments=True)[0].partition("=") if line.strip(" #") else ("_", "", "")
     globals()[name] = {"true": True, "false": False}.get(value, value)
