@@ -1,7 +1,7 @@
 //! `homeward-agent user`: the users of a home that has a file of them (home method `file`). What is changed counts at once:
 //! an agent that runs reads the file again.
 
-use std::io::{IsTerminal as _, Read as _};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -9,13 +9,14 @@ use secrecy::SecretString;
 use serde_json::json;
 use zeroize::Zeroizing;
 
+use super::password::{self, PasswordError};
 use super::{Failure, Report, load};
 use crate::home::directory::users_file::{self, Disabled, NewUser, UsersFile};
 
 /// Users.
 #[derive(Debug, Subcommand)]
 pub(super) enum User {
-    /// Adds a user; the password comes from a file or from standard input.
+    /// Adds a user; the password is asked for, or comes from a file.
     Add(Add),
     /// Lists all users.
     List,
@@ -64,7 +65,7 @@ pub(super) struct Add {
 /// Where a password comes from. Never from an argument: everybody on the machine can read those.
 #[derive(Debug, Args)]
 pub(super) struct PasswordSource {
-    /// File with the password in its first line; standard input if unset.
+    /// File with the password in its first line; asked for if unset.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 }
@@ -76,6 +77,8 @@ enum UserError {
     NoFile,
     #[error("cannot read the password: {0}")]
     Unreadable(#[source] std::io::Error),
+    #[error(transparent)]
+    Password(#[from] PasswordError),
 }
 
 impl User {
@@ -110,19 +113,10 @@ impl Add {
 
 impl PasswordSource {
     fn read(&self) -> Result<SecretString, UserError> {
+        let Some(path) = &self.password_file else { return Ok(password::ask("Password: ")?) };
         let mut text = Zeroizing::new(String::new());
-        match &self.password_file {
-            Some(path) => {
-                let file = std::fs::File::open(path).map_err(UserError::Unreadable)?;
-                file.take(64 * 1024).read_to_string(&mut text).map_err(UserError::Unreadable)?;
-            }
-            None => {
-                if std::io::stdin().is_terminal() {
-                    eprintln!("Password (it will be seen; --password-file hides it):");
-                }
-                std::io::stdin().read_line(&mut text).map_err(UserError::Unreadable)?;
-            }
-        }
+        let file = std::fs::File::open(path).map_err(UserError::Unreadable)?;
+        file.take(64 * 1024).read_to_string(&mut text).map_err(UserError::Unreadable)?;
         Ok(text.lines().next().unwrap_or_default().into())
     }
 }

@@ -124,7 +124,7 @@ pub(crate) fn decide(ask: &Ask, methods: &[HomeMethod], seen: &Seen, returned: b
         // The form would not help: the application is what checks the password.
         Seen::Unavailable => Step::Explain(Note::ApplicationDown),
         // Nor here: it would come to the same.
-        Seen::Refused(note @ Note::SecondFactorMissing) if prefers_session || !form => Step::Explain(*note),
+        Seen::Refused(note @ Note::SecondFactorMissing) => Step::Explain(*note),
         Seen::Refused(note) if prefers_session || !form => ask_the_user(*note),
         _ if !prefers_session => Step::Form(None),
         Seen::Nobody if returned => ask_the_user(Note::StillNobody),
@@ -291,7 +291,7 @@ mod tests {
             (&[Session], Seen::Refused(Note::Guest), false, Step::Explain(Note::Guest)),
             // Another login here would end at the same place.
             (&[Session, Password], Seen::Refused(missing), true, Step::Explain(missing)),
-            (&[Password, Session], Seen::Refused(missing), false, Step::Form(None)),
+            (&[Password, Session], Seen::Refused(missing), false, Step::Explain(missing)),
         ] {
             assert_eq!(decide(&fresh(false), methods, &seen, returned), step, "{methods:?} {seen:?} {returned}");
         }

@@ -1,7 +1,7 @@
 //! How often passwords and codes may be tried, before the application hears of it. Pure: `now` is a parameter.
 //!
-//! Only failures count: a try is charged when it begins, so that a hundred at once are not all free, and paid back when it
-//! succeeds. Three things have a budget of failures:
+//! A source may make so many tries, whatever comes of them. Of failures there may be fewer: a try is charged when it
+//! begins, so that a hundred at once are not all free, and paid back when it succeeds. Three things have a budget of them:
 //!
 //! * a source, whatever names it tries: an application that counts by address is never brought to lock a whole office out;
 //! * a source with one name: what an honest user needs who has forgotten which password it was;
@@ -53,6 +53,7 @@ struct Budget {
 
 #[derive(Debug)]
 struct Buckets {
+    tries: Bucket,
     sources: Bucket,
     pairs: Bucket,
     names: Bucket,
@@ -73,6 +74,7 @@ impl Limits {
         let name =
             Budget { burst: pair.burst.saturating_mul(SOURCES_PER_NAME), period: pair.period / SOURCES_PER_NAME };
         let buckets = Buckets {
+            tries: Bucket::new(PER_SOURCE),
             sources: Bucket::new(own.unwrap_or(PER_SOURCE)),
             pairs: Bucket::new(pair),
             names: Bucket::new(name),
@@ -90,9 +92,11 @@ impl Limits {
             buckets: self.buckets.clone(),
         };
         // The source first: one that has used up its own budget takes nothing from the names that it tries.
-        let Buckets { sources, pairs, names } = &*self.buckets;
-        let within =
-            sources.charge(charged.source, now) && pairs.charge(charged.pair, now) && names.charge(charged.name, now);
+        let Buckets { tries, sources, pairs, names } = &*self.buckets;
+        let within = tries.charge(charged.source, now)
+            && sources.charge(charged.source, now)
+            && pairs.charge(charged.pair, now)
+            && names.charge(charged.name, now);
         within.then_some(charged)
     }
 
@@ -172,14 +176,17 @@ mod tests {
     }
 
     #[test]
-    fn success_costs_nothing() {
+    fn success_costs_nothing_but_a_try() {
         let (limits, now) = (Limits::new(NonZeroU32::new(2)), Instant::now());
-        for user in 0..50 {
-            limits.begin(source(1), &format!("user{user}"), now).unwrap().pay_back();
+        let succeed = |now, user: &str| limits.begin(source(1), user, now).map(Try::pay_back);
+        for user in 0..29 {
+            succeed(now, &format!("user{user}")).unwrap();
         }
-        for _ in 0..50 {
-            limits.begin(source(1), "alice", now).unwrap().pay_back();
-        }
+        assert!(
+            succeed(now, "alice").is_some() && succeed(now, "alice").is_none(),
+            "not even a machine logs in so often"
+        );
+        assert!(succeed(now + Duration::from_secs(2), "alice").is_some());
     }
 
     #[test]

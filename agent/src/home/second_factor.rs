@@ -21,9 +21,17 @@ const MOST_OF_NAME: usize = 4;
 /// How long.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
 
-/// Sign-ins that wait, the oldest first.
+/// Sign-ins that wait.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct PendingSignIns(Arc<Mutex<VecDeque<Pending>>>);
+pub(crate) struct PendingSignIns(Arc<Mutex<Waiting>>);
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// The oldest first.
+    list: VecDeque<Pending>,
+    /// Whether a task waits for the oldest to become too old.
+    is_swept: bool,
+}
 
 #[derive(Debug)]
 struct Pending {
@@ -36,8 +44,8 @@ struct Pending {
 impl PendingSignIns {
     /// Keeps a sign-in until its code comes, in place of an earlier one of this login.
     pub(super) fn keep(&self, (browser, ticket): (&Browser, &Ticket), sign_in: Box<SignIn>, now: Instant) {
-        let until = now + LIFETIME;
-        let mut list = self.lock();
+        let mut waiting = self.lock();
+        let list = &mut waiting.list;
         list.retain(|pending| !pending.is_of(browser, ticket));
         let of_name = |pending: &Pending| pending.sign_in.username() == sign_in.username();
         if list.iter().filter(|pending| of_name(pending)).count() >= MOST_OF_NAME {
@@ -47,24 +55,40 @@ impl PendingSignIns {
         if list.len() >= MOST {
             list.pop_front();
         }
-        list.push_back(Pending { browser: browser.clone(), ticket: ticket.clone(), sign_in, until });
-        drop(list);
-        // The application's session must not wait for the next visitor to be ended.
-        let all = self.clone();
-        tokio::spawn(async move {
-            tokio::time::sleep_until(until).await;
-            all.lock().retain(|pending| pending.until > until);
-        });
+        let (browser, ticket) = (browser.clone(), ticket.clone());
+        list.push_back(Pending { browser, ticket, sign_in, until: now + LIFETIME });
+        if !waiting.is_swept {
+            waiting.is_swept = true;
+            tokio::spawn(self.clone().sweep());
+        }
     }
 
     /// Takes the sign-in of this login out.
     pub(super) fn take(&self, browser: &Browser, ticket: &Ticket, now: Instant) -> Option<Box<SignIn>> {
-        let mut list = self.lock();
-        let position = list.iter().position(|pending| pending.is_of(browser, ticket) && pending.until > now)?;
-        list.remove(position).map(|pending| pending.sign_in)
+        let mut waiting = self.lock();
+        let is_this = |pending: &Pending| pending.is_of(browser, ticket) && pending.until > now;
+        let position = waiting.list.iter().position(is_this)?;
+        waiting.list.remove(position).map(|pending| pending.sign_in)
     }
 
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Pending>> {
+    /// Forgets what is too old, until there is nothing left: the application's sessions must not wait for the next
+    /// visitor to be ended.
+    async fn sweep(self) {
+        while let Some(oldest) = self.oldest() {
+            tokio::time::sleep_until(oldest).await;
+            self.lock().list.retain(|pending| pending.until > oldest);
+        }
+    }
+
+    /// When the oldest is too old; without any, nothing is swept any more.
+    fn oldest(&self) -> Option<Instant> {
+        let mut waiting = self.lock();
+        let oldest = waiting.list.front().map(|pending| pending.until);
+        waiting.is_swept = oldest.is_some();
+        oldest
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -112,7 +112,13 @@ impl ApplicationUsers {
         }
         let Some(step) = &lookup.step else { return Ok(None) };
         let (_, body) = self.step(step, ("username", username)).await?;
-        let said = said(|field| lookup.identity.get(&field).map(|pointer| pointer.select(&body)).unwrap_or_default());
+        let said = said(|field| {
+            lookup
+                .identity
+                .get(&field)
+                .map(|pointer| pointer.filled(&[("username", username)]).select(&body))
+                .unwrap_or_default()
+        });
         Ok((!said.home_user_id.is_empty()).then_some(said))
     }
 

@@ -114,12 +114,13 @@ impl SignIn {
             vec![("username", self.typed.username.as_str()), ("password", self.typed.password.expose_secret())];
         values.extend(code.map(|code| ("code", code.expose_secret())));
         let mut outcome = None;
-        for step in steps {
+        for (position, step) in steps.iter().enumerate() {
             let answer = conversation.take(step, &values).await?;
             let rule = step.outcomes.iter().find(|rule| rule.when.holds(answer.status, &answer.body));
             outcome = rule.map(|rule| rule.outcome);
             match outcome {
-                None if step.outcomes.is_empty() => {}
+                // The last decides; those before it say what they know.
+                None if position + 1 < steps.len() => {}
                 None => {
                     let (path, status) = (&step.path, answer.status);
                     tracing::error!(%path, status, "the application's answer to a login means nothing to the recipe; check that public_url is the site's own and that its CSRF settings allow it");

@@ -86,10 +86,16 @@ pub(super) struct World {
 impl World {
     /// In front of a site with django-allauth.
     async fn start(methods: &str) -> Self {
+        Self::with(methods, "").await
+    }
+
+    /// With more in the recipe.
+    async fn with(methods: &str, more: &str) -> Self {
         let alpha = Alpha::start().await;
         let url = alpha.url.clone();
         let home = format!("methods = {methods}\nwatch_every = 1");
-        Self { alpha: Some(alpha), ..Self::of(&url, Recipe::embedded_text("django-allauth").unwrap(), &home).await }
+        let recipe = format!("{}\n{more}", Recipe::embedded_text("django-allauth").unwrap());
+        Self { alpha: Some(alpha), ..Self::of(&url, &recipe, &home).await }
     }
 
     /// In front of the application at `url`.
@@ -323,4 +329,23 @@ async fn strangers_get_fixed_sentences_and_strict_headers() {
     }
     let style = world.get("/homeward/style.css", "").await;
     assert_eq!(style.headers()["content-type"], "text/css; charset=utf-8");
+}
+
+#[tokio::test]
+async fn who_has_yet_to_set_up_a_second_factor_is_told_so_and_vouched_for_by_nobody() {
+    // The site answers that address with 404: as InvenTree with 401, it lets nobody on.
+    let enforced = "[[home.who_am_i]]\nname = 'auth'\npath = '/auth/'\notherwise = 'second_factor_missing'";
+    for methods in ["['session']", "['password', 'session']"] {
+        let world = World::with(methods, enforced).await;
+        world.alpha().sign_in("good", json!([{"method": "password", "at": 1000.0}]));
+        let page = world.get("/homeward/login?ticket=any", "sessionid=good").await.text().await.unwrap();
+        assert!(page.contains("set up a second factor") && page.contains("href=\"https://alpha.example/\""), "{page}");
+        assert!(world.completed().is_empty());
+    }
+    let world = World::with("['password']", enforced).await;
+    let (cookie, token) = world.open_form("any").await;
+    let form = [("ticket", "any"), ("form_token", token.as_str()), ("username", "alice"), ("password", "right")];
+    let page = world.post("/homeward/login", &cookie, &form).await.text().await.unwrap();
+    assert!(page.contains("set up a second factor") && world.completed().is_empty(), "{page}");
+    assert!(world.alpha().site.sessions.lock().unwrap().is_empty(), "the session that checked the password is ended");
 }
