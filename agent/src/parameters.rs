@@ -145,6 +145,7 @@ fn read(name: &str, path: &Path) -> Result<Zeroizing<String>, ParameterError> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "operators write files as they like")]
 mod tests {
     use std::fs::Permissions;
 

@@ -157,7 +157,7 @@ mod tests {
         let application = Application::new(url, &public_url).unwrap();
         let application = application.with_parameters(Parameters::new(&given, &given));
         let Way { target: Target::Items(items), .. } = toml::from_str(WAY).unwrap() else { panic!("no items") };
-        (application, settings, items)
+        (application, settings, *items)
     }
 
     #[tokio::test]

@@ -349,7 +349,7 @@ impl Role {
     }
 
     fn not_written(&self, source: WayError) -> ApplyError {
-        source.is_down().map_or_else(ApplyError::Way, |source| self.down(source))
+        source.application_down().map_or_else(ApplyError::Way, |source| self.down(source))
     }
 
     /// What is to be written: as the broker sent it, or with a key of our own.

@@ -343,6 +343,35 @@ async fn a_key_is_made_registered_and_written_and_stays_the_same() {
 }
 
 #[tokio::test]
+async fn a_file_of_others_is_as_it_was_when_the_application_does_not_use_it() {
+    let mut beta = Instance::start("true").await;
+    let path = beta.folder.path().join("config.json");
+    let old = "{ \"mine\": 1 }\n";
+    std::io::Write::write_all(&mut std::fs::File::create_new(&path).unwrap(), old.as_bytes()).unwrap();
+    let role = beta.applier.role.as_mut().unwrap();
+    role.patience = Duration::from_millis(1500);
+    let text = "name = 'a'\ndescription = ''\n[[merge]]\nfile = '${config_file}'\nformat = 'json'\n\
+                content = { client_id = '${client_id}', secret = '${client_secret}', jwks = '${jwks_uri}' }";
+    role.recipe.ways = vec![toml::from_str(text).unwrap()];
+    role.way = Way::of(&role.recipe, &role.config);
+    let file = |value: &str| std::collections::BTreeMap::from([("config_file".to_owned(), value.to_owned())]);
+    let parameters = crate::parameters::Parameters::new(&file(""), &file(path.to_str().unwrap()));
+    role.application = role.application.clone().with_parameters(parameters);
+    let kept = beta.folder.path().join("data").join(WAY_BACK);
+    let error = beta.applier.apply(&wanted(1, "beta")).await.unwrap_err();
+    assert_eq!((error.reason(), beta.secret_version()), ("PROOF_FAILED", 0));
+    assert_eq!((std::fs::read_to_string(&path).unwrap().as_str(), kept.exists()), (old, false));
+    // Without a proof it stays, and nothing is kept for the way back.
+    beta.applier.role.as_mut().unwrap().recipe.proof.0.clear();
+    beta.presents(&[(ProbeOutcome::Authenticated, 1)]);
+    beta.applier.role.as_mut().unwrap().recipe.probe = None;
+    beta.applier.apply(&wanted(1, "beta")).await.unwrap();
+    let written: Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let expected = json!({"mine": 1, "client_id": "beta", "secret": "canary-secret", "jwks": format!("{ISSUER}/jwks")});
+    assert_eq!((written, kept.exists()), (expected, false));
+}
+
+#[tokio::test]
 async fn a_broker_that_is_away_makes_nobody_reload_twice() {
     let mut beta = Instance::start("printf x >> $R").await;
     beta.presents(&[(ProbeOutcome::Authenticated, 1)]);

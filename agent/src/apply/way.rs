@@ -91,7 +91,7 @@ pub(crate) enum WayError {
 
 impl WayError {
     /// Whether the application could not even be asked.
-    pub(super) fn is_down(self) -> Result<ApplicationError, Self> {
+    pub(super) fn application_down(self) -> Result<ApplicationError, Self> {
         match self {
             Self::Items(ItemsError::Application(
                 error @ (ApplicationError::Unreachable(_) | ApplicationError::Failing(_)),
@@ -113,7 +113,7 @@ impl Way {
             },
             Some(Target::Merge(files)) => Self::Merge(Merge { files, owner: config.owner }),
             Some(Target::Rows(rows)) => Self::Rows(Rows(rows)),
-            Some(Target::Items(items)) => Self::Items(Box::new(items)),
+            Some(Target::Items(items)) => Self::Items(items),
         }
     }
 
@@ -261,7 +261,7 @@ impl Plan {
         match self {
             Self::Nothing | Self::Files(_) => None,
             Self::Merge(edited) => Some(Undo::Merge(edited.iter().map(Edited::undo).collect())),
-            Self::Rows(edits) => Some(Undo::Rows(edits.to_vec())),
+            Self::Rows(edits) => Some(Undo::Rows(edits.clone())),
             Self::Items(edit) => {
                 let old = serde_json::to_vec(&edit.old).unwrap_or_default();
                 Some(Undo::Items(SecretBytes(Zeroizing::new(old))))

@@ -82,7 +82,7 @@ pub struct Proofs(pub Vec<Proof>);
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum OneOrMore {
-    One(Proof),
+    One(Box<Proof>),
     More(Vec<Proof>),
 }
 
@@ -223,7 +223,7 @@ impl Proof {
 impl From<OneOrMore> for Proofs {
     fn from(proofs: OneOrMore) -> Self {
         match proofs {
-            OneOrMore::One(proof) => Self(vec![proof]),
+            OneOrMore::One(proof) => Self(vec![*proof]),
             OneOrMore::More(proofs) => Self(proofs),
         }
     }

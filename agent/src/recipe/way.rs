@@ -37,7 +37,7 @@ pub enum Target {
     /// Rows of the application's database.
     Rows(Vec<Row>),
     /// Items of an administrative HTTP API.
-    Items(Items),
+    Items(Box<Items>),
 }
 
 /// One file of the agent's own.
@@ -158,7 +158,7 @@ impl TryFrom<WrittenWay> for Way {
             (Some(files), None, None, None) if !files.is_empty() => Target::Files(files),
             (None, Some(merge), None, None) if !merge.is_empty() => Target::Merge(merge),
             (None, None, Some(rows), None) if !rows.is_empty() => Target::Rows(rows),
-            (None, None, None, Some(items)) => Target::Items(items),
+            (None, None, None, Some(items)) => Target::Items(Box::new(items)),
             _ => return Err(NotOneTarget(way.name)),
         };
         if way.name.is_empty() || !way.name.chars().all(plain) {

@@ -143,8 +143,9 @@ async fn statements_end_sessions_in_the_applications_database() {
                   INSERT INTO t VALUES ('7'), ('9');";
     sqlx::raw_sql(tables).execute(&mut connection).await.unwrap();
     let url = world.folder.path().join("url");
-    std::fs::write(&url, format!("sqlite://{}\n", path.display())).unwrap();
-    std::fs::set_permissions(&url, Permissions::from_mode(0o600)).unwrap();
+    let mut file = std::fs::File::create_new(url).unwrap();
+    file.write_all(format!("sqlite://{}\n", path.display()).as_bytes()).unwrap();
+    file.set_permissions(Permissions::from_mode(0o600)).unwrap();
     for (user, sessions) in [(alice("7"), 3), (User::HomeUserId("9".to_owned()), 2), (alice("7"), 0)] {
         let ended = world.order(user).await;
         assert_eq!((ended.outcome(), ended.sessions), (SessionsEndedOutcome::Ended, sessions), "{}", ended.detail);

@@ -1,5 +1,7 @@
 //! Every format with values that nobody would choose, and files on disk.
 
+#![expect(clippy::disallowed_methods, reason = "others write files, and a shell reads them")]
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};

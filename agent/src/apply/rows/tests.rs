@@ -1,6 +1,8 @@
 //! Rows in an SQLite file that looks like a Django site's. With `DATABASES_UNDER_TEST` (addresses with commas between
 //! them) the same in other databases.
 
+#![expect(clippy::disallowed_methods, reason = "the files of others are written as others write them")]
+
 use std::os::unix::fs::PermissionsExt as _;
 
 use sqlx::ConnectOptions as _;
