@@ -122,6 +122,15 @@ def test_g5_an_agent_speaks_for_no_site_without_https(desk: Member, folder: Path
     assert done.returncode != 0 and "https" in done.stderr
 
 
+def test_g6_one_login_has_one_id_in_every_step_that_the_broker_logs(desk: Member, alice: Person) -> None:
+    assert who(signs_in(alice, desk)) == "alice@alpha"
+    lines = (artefacts() / "broker.log").read_text().splitlines()
+    steps = {step: [line for line in lines if step in line] for step in ("next step of a login", "ticket opened", "back from home")}
+    ids = [{re.search(r"transaction=(\S+)", line)[1] for line in found} for found in steps.values()]
+    assert set.intersection(*ids), "no login can be followed from its beginning to its end"
+    assert all("request=" in line for line in steps["back from home"]), "and to the page that showed an error"
+
+
 @pytest.mark.parametrize("text", SEED_ERRORS)
 def test_g7_each_error_text_of_the_seeds_has_an_entry(text: str) -> None:
     pages = [page for page in DOCS.rglob("*.md") if text.lower() in page.read_text().lower()]
