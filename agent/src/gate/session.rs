@@ -16,9 +16,10 @@ const LONGEST_IDLE: Duration = Duration::hours(12);
 pub(super) const LONGEST: Duration = Duration::hours(24);
 /// How old a cookie gets before a request renews it.
 const RENEWED_AFTER: Duration = Duration::minutes(10);
-/// Room for groups in a cookie, in bytes: browsers keep 4096 of a cookie, and sealing makes a third more of it.
-const ROOM_FOR_GROUPS: usize = 1800;
-/// Longest text about a user, in characters.
+/// Room for all texts in a cookie, in bytes: browsers keep 4096 of a cookie, and sealing makes a third more of it. One that is
+/// too long would not be kept, and its user would log in again and again.
+const ROOM: usize = 2600;
+/// Longest text about a user, in bytes.
 const LONGEST_TEXT: usize = 255;
 
 /// A session.
@@ -58,9 +59,9 @@ impl Session {
             return Err(GateError::NoUsername);
         }
         let groups = said.get("groups").and_then(Value::as_array).into_iter().flatten();
-        let groups = fitting(groups.filter_map(Value::as_str).filter_map(usable).collect());
+        let groups: Vec<String> = groups.filter_map(Value::as_str).filter_map(usable).collect();
         let now = now.unix_timestamp();
-        Ok(Self {
+        let mut session = Self {
             id: URL_SAFE_NO_PAD.encode(random::bytes::<16>()?),
             subject,
             broker_session: text("sid"),
@@ -70,10 +71,18 @@ impl Session {
             family_name: text("family_name"),
             email: text("email"),
             email_verified: said.get("email_verified").and_then(Value::as_bool) == Some(true),
-            groups,
+            groups: Vec::new(),
             began_at: now,
             seen_at: now,
-        })
+        };
+        session.groups = fitting(groups, ROOM.saturating_sub(session.length()));
+        Ok(session)
+    }
+
+    /// Of all texts but groups, in bytes.
+    fn length(&self) -> usize {
+        let texts = [&self.subject, &self.broker_session, &self.username, &self.name, &self.given_name];
+        texts.into_iter().chain([&self.family_name, &self.email]).map(String::len).sum()
     }
 
     /// Whether it is good at this time, as far as time goes.
@@ -99,13 +108,12 @@ impl std::fmt::Debug for Session {
 
 fn usable(text: &str) -> Option<String> {
     let text = text.trim();
-    let fits = text.chars().count() <= LONGEST_TEXT && !text.chars().any(char::is_control);
+    let fits = text.len() <= LONGEST_TEXT && !text.chars().any(char::is_control);
     (fits && !text.is_empty()).then(|| text.to_owned())
 }
 
 /// As many groups as a cookie holds, in their order. One too few lets somebody into less; and the log says so.
-fn fitting(mut groups: Vec<String>) -> Vec<String> {
-    let mut room = ROOM_FOR_GROUPS;
+fn fitting(mut groups: Vec<String>, mut room: usize) -> Vec<String> {
     let fit = groups.iter().take_while(|group| {
         let fits = group.len() + 3 <= room;
         room = room.saturating_sub(group.len() + 3);

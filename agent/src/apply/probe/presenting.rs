@@ -227,7 +227,13 @@ mod tests {
     fn credentials(issuer: &str) -> Credentials {
         let credential = Credential::Secret("s3cret/+".into());
         let addresses = Addresses::of(issuer);
-        Credentials { issuer: issuer.to_owned(), addresses, client_id: "beta".to_owned(), secret_version: 1, credential }
+        Credentials {
+            issuer: issuer.to_owned(),
+            addresses,
+            client_id: "beta".to_owned(),
+            secret_version: 1,
+            credential,
+        }
     }
 
     fn beta() -> (RelyingParty, Application, PublicUrl) {
