@@ -36,6 +36,7 @@ mod gate;
 mod health;
 mod home;
 mod key_set;
+mod preview;
 mod provider;
 mod random;
 mod reachability;
@@ -76,6 +77,7 @@ use crate::home::watch::Watch;
 use crate::home::{Portal, Watches, http};
 use crate::identity::{Identity, IdentityError};
 use crate::key_set::{KeySetProver, Means};
+use crate::preview::Preview;
 use crate::random::NoRandomness;
 use crate::refusal::Dismissal;
 use crate::renewal::order::Orders;
@@ -155,6 +157,9 @@ pub async fn run(
     let at_home = Watch::new(config, application.clone(), broker.clone());
     let ender = SessionEnder::new(config, application.clone(), at_home.clone()).with_gate(gate_ended.clone());
     let (session_ends, orders_to_end) = session_end::queue();
+    let directory = Directory::new(config, &application)?.map(Arc::new);
+    let preview = Preview::new(config, application.clone(), directory.clone());
+    let (questions, asked) = preview::queue();
     let sync = Sync {
         settling: Settling { identity: identity.clone(), orders: orders.clone(), standing: standing.clone() },
         ailing: Ailing { data: data.clone(), identity: identity.clone(), broker: broker.clone() },
@@ -166,8 +171,8 @@ pub async fn run(
         standing,
         wanted,
         session_ends,
+        questions,
     };
-    let directory = Directory::new(config, &application)?.map(Arc::new);
     let accounts = AccountWatch::open(config, data.clone(), broker.clone(), directory.clone())?;
     let watches = Watches { sessions: at_home.clone(), accounts: accounts.clone() };
     let portal_side = Portal::new(config, &identity, broker.clone(), application, (directory, watches))?;
@@ -182,6 +187,7 @@ pub async fn run(
     let applying = tokio::spawn(worker::run(applier, for_credentials));
     let renewing = tokio::spawn(renewal::run(data, identity, broker, orders));
     let ending = tokio::spawn(ender.run(orders_to_end));
+    let answering = tokio::spawn(preview.run(asked));
     let watching = tokio::spawn(at_home.run());
     let asking = tokio::spawn(accounts.run());
     usable();
@@ -189,7 +195,7 @@ pub async fn run(
         dismissal = sync.run() => Err(dismissal.into()),
         served = http::serve(portal, pages, shutdown) => served.map_err(RunError::Portal),
     };
-    for task in [renewing, proving, ending, watching, asking] {
+    for task in [renewing, proving, ending, answering, watching, asking] {
         task.abort();
     }
     // A reload that is under way is not cut: what it began, it may finish or roll back.

@@ -6,6 +6,7 @@ mod agents;
 mod certificates;
 mod credentials;
 mod enrolment;
+mod explain;
 mod http;
 mod identity;
 mod killed;

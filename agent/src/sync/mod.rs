@@ -2,7 +2,7 @@
 //! sends what it should have beyond that. Trust bundle, home directory and renewal order are in effect once they are on
 //! disk, which is done here; the key set and the client credentials are brought about by `key_set` and `apply`, which know
 //! no stream. Whatever comes into effect, or cannot, is told by itself ([`told`]). Orders to end sessions are carried out by
-//! `session_end` and answered on the stream that they came by.
+//! `session_end`, questions answered by `preview`, each on the stream that it came by.
 //!
 //! When the stream breaks: the first reconnect is spread as wide as the broker asked for, because all agents lost it at
 //! the same moment; after that full jitter from 1 s to 5 min, forgotten once a stream has lived for a minute. What was
@@ -18,7 +18,8 @@ use std::time::Duration;
 
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
 use homeward_proto::v1::{
-    Delta, Heartbeat, Hello, Resource, SessionsEnded, Snapshot, SyncRequest, SyncResponse, sync_request, sync_response,
+    Answer, Delta, Heartbeat, Hello, Resource, SessionsEnded, Snapshot, SyncRequest, SyncResponse, sync_request,
+    sync_response,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -35,6 +36,7 @@ use crate::connection::{Broker, DialError};
 use crate::contact::Contact;
 use crate::health::Health;
 use crate::identity::Identity;
+use crate::preview::Questions;
 use crate::refusal::Dismissal;
 use crate::resources::RESOURCES;
 use crate::resources::standing::{Standing, State};
@@ -74,8 +76,16 @@ pub(crate) struct Sync {
     pub(crate) ailing: Ailing,
     /// Who ends sessions when the broker orders it.
     pub(crate) session_ends: Queue,
+    /// Who answers what the broker asks.
+    pub(crate) questions: Questions,
     /// How wide the broker wants the first reconnect to be spread.
     pub(crate) spread: Duration,
+}
+
+/// The ways back to one stream, for what is done elsewhere.
+struct Back {
+    ended: mpsc::Sender<SessionsEnded>,
+    answers: mpsc::Sender<Answer>,
 }
 
 /// How a stream ended.
@@ -146,16 +156,19 @@ impl Sync {
         tracing::info!(broker = self.identity.agent_url(), "connected to the broker");
         // What is still wanted from the last stream is not answered on this one before the broker has said it again.
         let mut heard = false;
-        let (answers, mut sessions_ended) = mpsc::channel(UNSENT);
+        let (ended, mut sessions_ended) = mpsc::channel(UNSENT);
+        let (answers, mut answered) = mpsc::channel(UNSENT);
+        let back = Back { ended, answers };
         let mut heartbeat = Box::pin(tokio::time::sleep(next_heartbeat()));
         loop {
             tokio::select! {
                 message = responses.message() => {
                     let message = message.map_err(Box::new)?.ok_or(End::Closed)?;
                     heard = true;
-                    told.awaits_answer(&self.take(message, &answers)?);
+                    told.awaits_answer(&self.take(message, &back)?);
                 }
                 Some(ended) = sessions_ended.recv() => send(&requests, sync_request::Message::SessionsEnded(ended))?,
+                Some(answer) = answered.recv() => send(&requests, sync_request::Message::Answer(answer))?,
                 Ok(()) = standing.changed() => {}
                 () = &mut heartbeat => {
                     let now = standing.borrow().clone();
@@ -191,7 +204,7 @@ impl Sync {
     }
 
     /// Which resources came.
-    fn take(&mut self, message: SyncResponse, answers: &mpsc::Sender<SessionsEnded>) -> Result<Vec<Resource>, End> {
+    fn take(&mut self, message: SyncResponse, back: &Back) -> Result<Vec<Resource>, End> {
         match message.message {
             Some(sync_response::Message::Snapshot(snapshot)) => Ok(self.take_snapshot(snapshot)),
             Some(sync_response::Message::Delta(delta)) => Ok(self.take_delta(delta)),
@@ -200,11 +213,15 @@ impl Sync {
                 Err(End::Drained(after.unwrap_or_default()))
             }
             Some(sync_response::Message::EndSessions(order)) => {
-                self.session_ends.take(order, answers);
+                self.session_ends.take(order, &back.ended);
+                Ok(Vec::new())
+            }
+            Some(sync_response::Message::Question(question)) => {
+                self.questions.take(question, &back.answers);
                 Ok(Vec::new())
             }
             // A newer broker may say what this agent does not know.
-            Some(sync_response::Message::Question(_)) | None => Ok(Vec::new()),
+            None => Ok(Vec::new()),
         }
     }
 

@@ -76,6 +76,8 @@ fn sync(folder: &Path, identity: &Arc<Identity>) -> (Arc<Standing>, tokio::task:
     let ender = SessionEnder::new(&config, application.clone(), at_home);
     let (session_ends, orders_to_end) = session_end::queue();
     tokio::spawn(ender.run(orders_to_end));
+    let (questions, asked) = crate::preview::queue();
+    tokio::spawn(crate::preview::Preview::new(&config, application.clone(), None).run(asked));
     let sync = Sync {
         settling: Settling { identity: identity.clone(), orders, standing: standing.clone() },
         ailing: Ailing { data: data.clone(), identity: identity.clone(), broker: broker.clone() },
@@ -87,6 +89,7 @@ fn sync(folder: &Path, identity: &Arc<Identity>) -> (Arc<Standing>, tokio::task:
         standing: standing.clone(),
         wanted,
         session_ends,
+        questions,
     };
     (standing, tokio::spawn(sync.run()))
 }

@@ -14,6 +14,7 @@ mod login;
 mod logout;
 mod logout_token;
 mod sessions;
+mod users;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -216,6 +217,7 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/frontchannel-logout", get(logout::front_channel))
         .route("/backchannel-logout", post(logout::back_channel))
         .route("/api/sessions", get(logout::list_sessions))
+        .route("/api/users", get(users::find))
         .route("/api/end-sessions", post(logout::end_sessions))
 }
 
@@ -299,7 +301,7 @@ async fn sign_in(
     headers: HeaderMap,
     Form(typed): Form<Credentials>,
 ) -> Response {
-    match shared.account(&typed).filter(|_| !shared.is_disabled(&typed)) {
+    match shared.account(&typed).filter(|_| !shared.is_disabled(&typed.username)) {
         Some(user) => {
             let session = shared.sessions.begin(&headers, Session { user, id_token: None });
             (session, Redirect::to(&next.path())).into_response()
@@ -310,7 +312,7 @@ async fn sign_in(
 
 async fn api_login(State(shared): Shop, headers: HeaderMap, Json(typed): Json<Credentials>) -> Response {
     match shared.account(&typed) {
-        Some(_) if shared.is_disabled(&typed) => StatusCode::FORBIDDEN.into_response(),
+        Some(_) if shared.is_disabled(&typed.username) => StatusCode::FORBIDDEN.into_response(),
         Some(user) => {
             let session = Session { user: user.clone(), id_token: None };
             (shared.sessions.begin(&headers, session), Json(user)).into_response()
@@ -336,24 +338,34 @@ impl Shared {
     fn account(&self, typed: &Credentials) -> Option<Value> {
         let found = self.accounts.iter().find(|account| account.username == typed.username)?;
         (found.password == typed.password).then(|| {
-            json!({
-                "id": format!("user-{}", found.username),
-                "username": found.username,
-                "name": found.name,
-                "email": found.email,
-                "email_verified": true,
-                "groups": ["staff"],
-                "locale": "en-GB",
-                "phone_number": "+441865000000",
-                "address": {"locality": "Oxford", "country": "England"},
-                "auth_time": now(),
-            })
+            let mut user = described(found);
+            user["auth_time"] = json!(now());
+            user
         })
     }
 
-    fn is_disabled(&self, typed: &Credentials) -> bool {
-        self.disabled.lock().unwrap_or_else(PoisonError::into_inner).contains(&typed.username)
+    fn users(&self) -> impl Iterator<Item = Value> {
+        self.accounts.iter().map(described)
     }
+
+    fn is_disabled(&self, username: &str) -> bool {
+        self.disabled.lock().unwrap_or_else(PoisonError::into_inner).iter().any(|disabled| disabled == username)
+    }
+}
+
+/// What the site says of an account.
+fn described(account: &Account) -> Value {
+    json!({
+        "id": format!("user-{}", account.username),
+        "username": account.username,
+        "name": account.name,
+        "email": account.email,
+        "email_verified": true,
+        "groups": ["staff"],
+        "locale": "en-GB",
+        "phone_number": "+441865000000",
+        "address": {"locality": "Oxford", "country": "England"},
+    })
 }
 
 #[expect(clippy::disallowed_methods, reason = "the site is a program of its own and keeps its own time")]
