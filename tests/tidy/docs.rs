@@ -23,7 +23,8 @@ fn the_index_names_every_page() {
     let index = read(&root().join("docs/README.md"));
     let missing = files(&root().join(PAGES)).into_iter().filter_map(|page| {
         let name = page.file_name()?.to_string_lossy().into_owned();
-        (!index.contains(&format!("recipes/{name}"))).then(|| format!("docs/README.md:1: has no link to recipes/{name}"))
+        (!index.contains(&format!("recipes/{name}")))
+            .then(|| format!("docs/README.md:1: has no link to recipes/{name}"))
     });
     assert_tidy(&missing.collect::<Vec<_>>());
 }

@@ -206,11 +206,12 @@ fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesErr
 mod tests {
     use super::*;
     use crate::apply::render::tests::files;
-    use crate::apply::render::{Credential, Credentials, render};
+    use crate::apply::render::{Addresses, Credential, Credentials, render};
     use crate::recipe::Recipe;
 
     fn rendered(secret: &str) -> Vec<RenderedFile> {
         let credentials = Credentials {
+            addresses: Addresses::of("https://login.example"),
             issuer: "https://login.example".to_owned(),
             client_id: "beta".to_owned(),
             secret_version: 1,

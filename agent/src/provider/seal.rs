@@ -40,6 +40,7 @@ pub(crate) enum SealError {
 
 impl Seal {
     /// A key that lives as long as the process.
+    #[cfg(test)]
     pub(crate) fn new() -> Result<Self, SealError> {
         Self::of(&Zeroizing::new(random::bytes::<32>()?))
     }
