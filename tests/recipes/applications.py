@@ -281,8 +281,8 @@ class AList(Site):
     def add(self, account: Account, **rest: Any) -> None:
         self.administers("POST", "user/create", {"username": account.username, "password": account.password} | rest)
 
-    def changes(self, username: str, **rest: Any) -> None:
-        self.administers("POST", "user/update", self.users()[username] | rest)
+    def changes(self, account: str, /, **rest: Any) -> None:
+        self.administers("POST", "user/update", self.users()[account] | rest)
 
     def removes(self, username: str) -> None:
         self.administers("POST", f"user/delete?id={self.users()[username]['id']}")

@@ -363,7 +363,7 @@ def test_a7_a_one_time_code_is_asked_for_and_cannot_be_skipped(
 ) -> None:
     with_home(broker, vault)
     secret = vault.turns_second_factor_on(OTTO)
-    visitor.opens(f"{desk.public.url}/", title="")
+    visitor.opens(f"{desk.public.url}/", title="Welcome")
     visitor.clicks("Homeward")
     chooses(visitor, "Vault")
     gives_password(visitor, OTTO, "Vault")

@@ -205,13 +205,14 @@ async fn every_refusal_of_the_application_has_its_meaning() {
         ("stranger", "right", Note::Wrong),
         ("mallory", "right", Note::Disabled),
         ("mallory", "wrong", Note::Wrong),
-        ("otto", "right", Note::SecondFactorNeeded),
         ("locked", "right", Note::Locked),
         ("busy", "right", Note::Locked),
     ] {
         let verdict = alpha.try_password(username, password).await;
         assert!(matches!(&verdict, Verdict::Refused(it) if *it == note), "{username} {password}: {verdict:?}");
     }
+    // Who has a second factor is neither let in nor refused.
+    assert!(matches!(alpha.try_password("otto", "right").await, Verdict::CodeNeeded(_)));
     for username in ["broken", "odd"] {
         assert!(
             matches!(alpha.try_password(username, "right").await, Verdict::Refused(Note::ApplicationDown)),
