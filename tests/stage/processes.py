@@ -22,8 +22,8 @@ _artefacts: list[Path] = []
 
 
 def fresh_artefacts(part: str) -> None:
-    """Logs and screenshots of this part's last run only."""
-    folder = REPOSITORY / "tests" / "artefacts" / part
+    """Logs and screenshots of this part's last run only. ARTEFACTS names another folder, for runs side by side."""
+    folder = Path(os.environ.get("ARTEFACTS", REPOSITORY / "tests" / "artefacts")) / part
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     _artefacts[:] = [folder]
