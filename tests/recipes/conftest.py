@@ -31,8 +31,12 @@ def front(folder: Path, authority: ThrowAwayAuthority) -> Iterator[Front]:
 
 @pytest.fixture(scope="session")
 def broker(folder: Path, authority: ThrowAwayAuthority, front: Front) -> Iterator[Broker]:
-    """`init` and `serve`. Relying parties are on loopback here, which a broker on the web would never ask anything."""
-    broker = Broker(folder / "broker", front.address("broker"), authority.file)
+    """`init` and `serve`. Relying parties are on loopback here, which a broker on the web would never ask anything.
+
+    A turn of the signing key waits for nobody who left with an earlier test, nor for caches of the key set.
+    """
+    rotation = {"grace_for_absent": 1, "key_set_max_age": 1}
+    broker = Broker(folder / "broker", front.address("broker"), authority.file, rotation=rotation)
     front.start()
     yield broker
     broker.stop()

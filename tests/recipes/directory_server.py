@@ -108,6 +108,10 @@ class DirectoryServer:
             "ldapmodify", f"dn: {_person(account)}\nchangetype: modify\nreplace: employeeType\nemployeeType: disabled\n"
         )
 
+    def says_address(self, account: Account, email: str) -> None:
+        """Has this address from now on."""
+        self._says("ldapmodify", f"dn: {_person(account)}\nchangetype: modify\nreplace: mail\nmail: {email}\n")
+
     def remove(self, account: Account) -> None:
         self._says("ldapdelete", "", _person(account))
 

@@ -1,6 +1,7 @@
 """The shipped broker and agent, set up with the commands that ops and operators type."""
 
 import json
+import os
 import socket
 import subprocess
 import time
@@ -16,25 +17,27 @@ BINARIES = REPOSITORY / "target" / "debug"
 
 
 class Broker:
-    """The broker behind `public`."""
+    """The broker behind `public`. `further` are sections of its configuration that most brokers can do without."""
 
-    def __init__(self, folder: Path, public: PublicAddress, ca_file: Path) -> None:
+    def __init__(self, folder: Path, public: PublicAddress, ca_file: Path, **further: Mapping[str, Any]) -> None:
         folder.mkdir()
         self.public = public
         self._config_file = folder / "broker.toml"
+        port = _free_port()
         self._config_file.write_text(
             f"""
             public_url = "{public.url}"
-            agent_url = "https://127.0.0.1:{{port}}"
+            agent_url = "https://127.0.0.1:{port}"
             trust_domain = "federation.test"
             data_dir = "{folder / "data"}"
             [listen]
             http = "127.0.0.1:0"
-            grpc = "127.0.0.1:{{port}}"
+            grpc = "127.0.0.1:{port}"
             [outbound]
             ca_file = "{ca_file}"
             private_networks = ["127.0.0.0/8"]
-            """.format(port=_free_port())
+            {as_toml(further)}
+            """
         )
         self.says("init")
         self._program = Program("broker", self._command("serve"), env={"HOMEWARD_LOG": "debug"})
@@ -80,10 +83,12 @@ class Broker:
 class Agent:
     """The agent beside one application, behind /homeward/ of the application's public address."""
 
-    def __init__(self, folder: Path, public: PublicAddress) -> None:
+    def __init__(self, folder: Path, public: PublicAddress, ca_file: Path | None = None) -> None:
+        """`ca_file` is of an authority that its machine trusts."""
         folder.mkdir(parents=True)
         self.public = public
         self.folder = folder
+        self._machine = {"SSL_CERT_FILE": str(ca_file)} if ca_file else {}
         self.config_file = folder / "agent.toml"
         self._portal = "127.0.0.1:0"
         self._program: Program | None = None
@@ -108,12 +113,12 @@ class Agent:
 
     def tells(self, *arguments: str) -> tuple[int, dict | list]:
         """Runs a command that may have bad news, and returns its exit code and its answer as JSON."""
-        done = _run([*self._command(*arguments), "--output", "json"])
+        done = _run([*self._command(*arguments), "--output", "json"], environment=self._machine)
         return done.returncode, json.loads(done.stdout)
 
     def runs(self) -> None:
         name = f"{self.public.name}-agent"
-        self._program = Program(name, self._command("run"), env={"HOMEWARD_LOG": "debug"})
+        self._program = Program(name, self._command("run"), env={"HOMEWARD_LOG": "debug"} | self._machine)
         # Kept for the next start, so that nginx finds it again.
         self._portal = self._program.announced()["portal"]
         self.public.behind["/homeward/"] = self._portal
@@ -167,9 +172,12 @@ def _toml_value(value: Any) -> str:
     return json.dumps(value)
 
 
-def _run(command: list[str | Path], stdin: str | None = None) -> subprocess.CompletedProcess:
+def _run(
+    command: list[str | Path], stdin: str | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess:
     return subprocess.run(
         [str(word) for word in command],
+        env=os.environ | (environment or {}),
         input=stdin or "",
         capture_output=True,
         text=True,
