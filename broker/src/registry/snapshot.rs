@@ -222,7 +222,8 @@ impl Snapshot {
     pub fn homes_for(&self, relying_party: &InstanceName) -> Vec<Home<'_>> {
         let accepted = self.accepted.get(relying_party).into_iter().flat_map(HashTrieMapSync::keys);
         let mut homes: Vec<_> = accepted.filter_map(|home| self.vouching_home(home)).collect();
-        homes.sort_by_key(|home| (home.display_name, home.name));
+        // As people look for a name: authentik comes before Casdoor.
+        homes.sort_by_cached_key(|home| (home.display_name.to_lowercase(), home.name));
         homes
     }
 
