@@ -32,6 +32,7 @@ pub struct Snapshot {
     accepted: HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, Arc<TrustEdge>>>,
     /// By home, then by relying party: whom a change of the home concerns.
     released: HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, ()>>,
+    denials: u64,
 }
 
 /// An instance, and when what its agent is told last changed.
@@ -188,6 +189,12 @@ impl Snapshot {
     /// All edges, in no order.
     pub fn edges(&self) -> impl Iterator<Item = &Arc<TrustEdge>> {
         self.accepted.values().flat_map(HashTrieMapSync::values)
+    }
+
+    /// How many edges have been taken away since the registry was read. Whoever compares two counts misses none, not even
+    /// one that came and went in between.
+    pub fn denials(&self) -> u64 {
+        self.denials
     }
 
     /// A home without agent.
@@ -364,6 +371,7 @@ impl Snapshot {
         if self.edge(relying_party, home).is_none() {
             return;
         }
+        self.denials += 1;
         remove_inner(&mut self.accepted, relying_party, home);
         remove_inner(&mut self.released, home, relying_party);
         self.touch(relying_party, touched);

@@ -14,7 +14,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tracing::{info, warn};
 
 use crate::clock::Clock;
-use crate::registry::{InstanceState, Registry, SessionId, Snapshot, Touched, TrustEdge};
+use crate::registry::{InstanceState, Registry, SessionId, Snapshot, Touched};
 use crate::sessions::{Session, SessionError, Sessions, TellHome};
 use crate::storage::table::Stored;
 
@@ -34,7 +34,7 @@ pub fn follow(sessions: Sessions, registry: Registry, clock: Clock) -> impl Futu
     async move {
         loop {
             // What is lost from here on is seen when the next change is looked at.
-            let before = registry.snapshot();
+            let denials = registry.snapshot().denials();
             match sweep(&sessions, &registry, &clock).await {
                 Ok(0) => {}
                 Ok(ended) => info!(ended, "sessions of homes that are cut off have ended"),
@@ -44,7 +44,7 @@ pub fn follow(sessions: Sessions, registry: Registry, clock: Clock) -> impl Futu
                     continue;
                 }
             }
-            if !cut_off(&mut touched, &registry, &before).await {
+            if !cut_off(&mut touched, &registry, denials).await {
                 return;
             }
         }
@@ -52,14 +52,14 @@ pub fn follow(sessions: Sessions, registry: Registry, clock: Clock) -> impl Futu
 }
 
 /// Waits until somebody may have been cut off; says whether anybody still can be.
-async fn cut_off(touched: &mut broadcast::Receiver<Arc<Touched>>, registry: &Registry, before: &Snapshot) -> bool {
+async fn cut_off(touched: &mut broadcast::Receiver<Arc<Touched>>, registry: &Registry, denials: u64) -> bool {
     loop {
         match touched.recv().await.as_deref() {
             Ok(Touched::Agents(names)) => {
                 let snapshot = registry.snapshot();
                 // A home without agent may have other users than before.
-                let others = |name| is_cut_off(&snapshot, name) || snapshot.upstream(name).is_some();
-                if names.iter().any(|name| others(name) || has_lost_home(before, &snapshot, name)) {
+                let others = |name: &InstanceName| is_cut_off(&snapshot, name) || snapshot.upstream(name).is_some();
+                if snapshot.denials() != denials || names.iter().any(others) {
                     return true;
                 }
             }
@@ -97,12 +97,6 @@ async fn sweep(sessions: &Sessions, registry: &Registry, clock: &Clock) -> Resul
 fn is_orphan(snapshot: &Snapshot, session: &Session) -> bool {
     let another = snapshot.home_id(&session.home).is_some_and(|id| id != session.home_id);
     another || is_cut_off(snapshot, &session.home)
-}
-
-/// Whether a relying party has taken an edge away since, whatever it has done after that.
-fn has_lost_home(before: &Snapshot, now: &Snapshot, relying_party: &InstanceName) -> bool {
-    let lost = |edge: &TrustEdge| now.edge(relying_party, &edge.id.home).is_none_or(|now| now.epoch != edge.epoch);
-    before.edges_of(relying_party).any(lost)
 }
 
 fn is_cut_off(snapshot: &Snapshot, name: &InstanceName) -> bool {

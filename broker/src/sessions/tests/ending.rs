@@ -179,12 +179,14 @@ async fn a_home_without_agent_that_is_removed_or_becomes_another_takes_its_sessi
 async fn who_accepts_a_home_no_more_hears_of_its_users_and_they_stay_signed_in_elsewhere() {
     let world = World::new().await;
     let registry = world.registry.registry.clone();
+    // It has looked at a registry without edges when the first login comes.
+    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry, world.clock.clone()));
+    tokio::time::sleep(Duration::from_millis(50)).await;
     for party in ["beta", "gamma"] {
         world.registry.allow(party, "alpha", &[]).await;
     }
     let (id, cookie) = world.sign_in("alice", "beta", None).await;
     let (_, cookie) = world.sign_in("alice", "gamma", Some(&cookie)).await;
-    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry, world.clock.clone()));
     world.registry.deny("beta", "alpha").await;
     // Allowed again at once, it is another edge: nobody slips through.
     world.registry.allow("beta", "alpha", &[]).await;
