@@ -122,10 +122,12 @@ def test_g5_an_agent_speaks_for_no_site_without_https(desk: Member, folder: Path
     assert done.returncode != 0 and "https" in done.stderr
 
 
-def test_g6_one_login_has_one_id_in_every_step_that_the_broker_logs(desk: Member, alice: Person) -> None:
+def test_g6_one_login_has_one_id_in_every_step_that_broker_and_home_log(desk: Member, alice: Person) -> None:
     assert who(signs_in(alice, desk)) == "alice@alpha"
-    lines = (artefacts() / "broker.log").read_text().splitlines()
-    steps = {step: [line for line in lines if step in line] for step in ("next step of a login", "ticket opened", "back from home")}
+    lines = [line for log in artefacts().glob("*.log") for line in log.read_text().splitlines()]
+    at_the_broker = ("next step of a login", "ticket opened", "the home has spoken", "back from home")
+    at_home = ("a login began", "a password was tried")
+    steps = {step: [line for line in lines if step in line] for step in (*at_the_broker, *at_home)}
     ids = [{re.search(r"transaction=(\S+)", line)[1] for line in found} for found in steps.values()]
     assert set.intersection(*ids), "no login can be followed from its beginning to its end"
     assert all("request=" in line for line in steps["back from home"]), "and to the page that showed an error"

@@ -52,6 +52,7 @@ impl LoginService for Service {
             expire_time: Some(wire_time(opened.expires_at)),
             acr_values: opened.acr_values,
             ui_locales: opened.ui_locales.unwrap_or_default(),
+            transaction: opened.transaction.to_string(),
         }))
     }
 
@@ -70,7 +71,6 @@ impl LoginService for Service {
             warn!(%home, %error, "ticket refused");
             status::login(&error)
         })?;
-        info!(%home, "ticket completed");
         Ok(Response::new(v1::CompleteTicketResponse { return_url }))
     }
 

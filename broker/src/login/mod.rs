@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
+use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::config::Issuer;
@@ -279,12 +280,16 @@ impl Login {
         let Checked { outcome, cut_offs, succession } = self.check(home_id, outcome, now).await?;
         let handle = OpaqueSecret::generate()?;
         let (id, expires_at) = (transaction.id, transaction.expires_at);
+        let speaker = home.clone();
         let login = CompletedLogin { transaction, home, home_id, outcome, cut_offs, handle: handle.hash() };
         let record = LoginRecord { state: LoginState::Completed(Box::new(login)), expires_at };
         let mut writes = vec![self.records.put(&id.to_string(), &record, Expect::Absent)?];
         writes.extend(succession);
         match self.records.commit(writes).await {
-            Ok(_) => Ok(self.issuer.address(&format!("{RETURN_PATH}?handle={id}.{}", handle.expose()))),
+            Ok(_) => {
+                info!(transaction = %id, home = %speaker, "the home has spoken");
+                Ok(self.issuer.address(&format!("{RETURN_PATH}?handle={id}.{}", handle.expose())))
+            }
             Err(StoreError::Conflict) => Err(LoginError::TicketUsed),
             Err(error) => Err(error.into()),
         }
