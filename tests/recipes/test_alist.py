@@ -400,6 +400,9 @@ def test_a7_who_is_disabled_or_removed_at_the_vault_is_out_elsewhere(
     vault: AList, broker: Broker, desk: Member, authority: ThrowAwayAuthority
 ) -> None:
     with_home(broker, vault)
+    # Where nobody is left, nobody is believed to be gone.
+    vault.add(GUS)
+    assert who(signs_in(somebody(authority, GUS, 78, "Vault"), desk)) == "gus@vault"
     vera = somebody(authority, VERA, 77, "Vault")
     assert who(signs_in(vera, desk)) == "vera@vault"
     vault.removes("vera")

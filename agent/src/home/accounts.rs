@@ -85,12 +85,19 @@ impl AccountWatch {
 
     /// Asks about everybody once, one after the other: the application has its users to serve.
     async fn round(&self, terms: &Terms) {
-        let asked = self.lock().to_ask(clock::now());
-        let mut answers = Vec::with_capacity(asked.len());
-        for asked in asked {
-            let account = terms.directory.account(&asked.home_user_id).await;
-            answers.push((asked, account));
+        let asked = self.lock().due(clock::now());
+        if asked.is_empty() {
+            return;
         }
+        let users: Vec<&str> = asked.iter().map(|asked| asked.home_user_id.as_str()).collect();
+        let accounts = match terms.directory.accounts(&users).await {
+            Ok(accounts) => accounts,
+            Err(error) => {
+                tracing::warn!(%error, "nobody says who may still log in; they are asked about again");
+                return;
+            }
+        };
+        let answers: Vec<_> = asked.into_iter().zip(accounts).collect();
         let news = self.lock().judge(&answers);
         match news {
             Ok(news) => {

@@ -36,6 +36,21 @@ enum AskError {
     Parameter(#[from] ParameterError),
 }
 
+impl AskError {
+    /// Whether only this user could not be asked about, as one whose identifier is not what the column holds. After all
+    /// else the next one would fail as well, each after its time.
+    fn about_one(self) -> Result<Account, Self> {
+        match self {
+            Self::Database(DatabaseError::Refused(sqlx::Error::Database(_)) | DatabaseError::Unreadable { .. })
+            | Self::Application(ApplicationError::Unfit(_) | ApplicationError::TooLong) => {
+                tracing::warn!(error = %self, "nobody says whether a user may still log in");
+                Ok(Account::Unknown)
+            }
+            error => Err(error),
+        }
+    }
+}
+
 /// The users of the application.
 #[derive(Debug)]
 pub(crate) struct ApplicationUsers {
@@ -59,16 +74,25 @@ impl ApplicationUsers {
         self.recipe.accounts.is_some()
     }
 
-    /// What became of a user.
-    pub(super) async fn account(&self, home_user_id: &str) -> Account {
-        let Some(accounts) = &self.recipe.accounts else { return Account::Unknown };
-        match self.ask_account(accounts, home_user_id).await {
-            Ok(account) => account,
-            Err(error) => {
-                tracing::warn!(%error, "the application cannot say who may still log in");
-                Account::Unknown
+    /// What became of users, by one connection to the database if that is asked.
+    pub(super) async fn accounts(&self, home_user_ids: &[&str]) -> Result<Vec<Account>, DirectoryError> {
+        let Some(accounts) = &self.recipe.accounts else { return Err(DirectoryError::Unsupported) };
+        let asked = async {
+            let mut database = match &accounts.rows {
+                Some(query) => Some((self.database(query).await?, query)),
+                None => None,
+            };
+            let mut answers = Vec::with_capacity(home_user_ids.len());
+            for home_user_id in home_user_ids {
+                let answer = match &mut database {
+                    Some((database, query)) => standing(database, query, home_user_id).await,
+                    None => self.ask_account(accounts, home_user_id).await,
+                };
+                answers.push(answer.or_else(AskError::about_one)?);
             }
-        }
+            Ok(answers)
+        };
+        asked.await.map_err(|error: AskError| DirectoryError::Unavailable(error.to_string()))
     }
 
     /// What would be said of a user.
@@ -81,14 +105,6 @@ impl ApplicationUsers {
     }
 
     async fn ask_account(&self, accounts: &Accounts, home_user_id: &str) -> Result<Account, AskError> {
-        if let Some(query) = &accounts.rows {
-            let rows = self.rows(query, home_user_id).await?;
-            return Ok(match rows.first() {
-                Some(row) if row.values().all(is_true) => Account::Active,
-                Some(_) => Account::Disabled,
-                None => Account::Removed,
-            });
-        }
         let Some(step) = &accounts.step else { return Ok(Account::Unknown) };
         let (status, body) = self.step(step, ("home_user_id", home_user_id)).await?;
         let meanings = [
@@ -123,14 +139,27 @@ impl ApplicationUsers {
     }
 
     async fn rows(&self, query: &Query, argument: &str) -> Result<Vec<BTreeMap<String, Value>>, AskError> {
+        Ok(self.database(query).await?.rows(&query.query, &[argument]).await?)
+    }
+
+    async fn database(&self, query: &Query) -> Result<Database, AskError> {
         let url = self.application.parameters().value(query.database.name())?.unwrap_or_default();
-        Ok(Database::open(&url).await?.rows(&query.query, &[argument]).await?)
+        Ok(Database::open(&url).await?)
     }
 
     async fn step(&self, step: &Step, value: (&str, &str)) -> Result<(u16, Value), AskError> {
         let answer = Conversation::begin(&self.application, None).take(step, &[value]).await?;
         Ok((answer.status, answer.body))
     }
+}
+
+async fn standing(database: &mut Database, query: &Query, home_user_id: &str) -> Result<Account, AskError> {
+    let rows = database.rows(&query.query, &[home_user_id]).await?;
+    Ok(match rows.first() {
+        Some(row) if row.values().all(is_true) => Account::Active,
+        Some(_) => Account::Disabled,
+        None => Account::Removed,
+    })
 }
 
 /// What databases have for true: their booleans, and the numbers of those that have none.
@@ -205,11 +234,8 @@ mod tests {
         let parameters = Parameters::new(&recipe.parameters, &[("db".to_owned(), url)].into());
         let application = application.with_parameters(parameters);
         let users = ApplicationUsers { application, recipe: Arc::new(recipe.home.unwrap()) };
-        for (id, account) in
-            [("1", Account::Active), ("2", Account::Disabled), ("3", Account::Disabled), ("4", Account::Removed)]
-        {
-            assert_eq!(users.account(id).await, account, "{id}");
-        }
+        let accounts = users.accounts(&["1", "2", "3", "4"]).await.unwrap();
+        assert_eq!(accounts, [Account::Active, Account::Disabled, Account::Disabled, Account::Removed]);
         let alice = users.look_up("alice").await.unwrap().unwrap();
         assert_eq!((alice.home_user_id.as_str(), alice.email.as_str()), ("1", "alice@alpha.example"));
         assert_eq!(
@@ -219,7 +245,7 @@ mod tests {
         assert_eq!(users.look_up("bob").await.unwrap().unwrap().groups.len(), 0);
         assert_eq!(users.look_up("nobody").await.unwrap(), None);
         drop(folder);
-        assert_eq!(users.account("1").await, Account::Unknown, "a database that is not there says nothing");
+        assert!(users.accounts(&["1"]).await.is_err(), "a database that is not there says nothing");
     }
 
     #[test]

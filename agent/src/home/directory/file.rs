@@ -57,19 +57,15 @@ impl FileUsers {
         }
     }
 
-    /// What became of a user.
-    pub(super) fn account(&self, home_user_id: &str) -> Account {
-        match self.current() {
-            Ok(file) => match file.users.iter().find(|user| user.id == home_user_id) {
-                Some(user) if user.disabled => Account::Disabled,
-                Some(_) => Account::Active,
-                None => Account::Removed,
-            },
-            Err(error) => {
-                tracing::warn!(%error, "the file of users cannot be used");
-                Account::Unknown
-            }
-        }
+    /// What became of users.
+    pub(super) fn accounts(&self, home_user_ids: &[&str]) -> Result<Vec<Account>, DirectoryError> {
+        let file = self.current().map_err(|error| DirectoryError::Unavailable(error.to_string()))?;
+        let account = |id: &&str| match file.users.iter().find(|user| user.id == *id) {
+            Some(user) if user.disabled => Account::Disabled,
+            Some(_) => Account::Active,
+            None => Account::Removed,
+        };
+        Ok(home_user_ids.iter().map(account).collect())
     }
 
     /// What would be said of a user.
@@ -150,17 +146,17 @@ mod tests {
             let verdict = judge(username, password).await;
             assert!(matches!(verdict, Verdict::Refused(Note::Wrong)), "{username} {verdict:?}");
         }
-        assert_eq!(users.account(&id), Account::Active);
+        assert_eq!(users.accounts(&[&id]).unwrap(), [Account::Active]);
         set_disabled(&path, "alice", Disabled::Yes).unwrap();
-        assert_eq!(users.account(&id), Account::Disabled);
+        assert_eq!(users.accounts(&[&id]).unwrap(), [Account::Disabled]);
         assert!(matches!(judge("alice", "correct horse").await, Verdict::Refused(Note::Disabled)));
         assert!(
             matches!(judge("alice", "wrong").await, Verdict::Refused(Note::Wrong)),
             "strangers learn nothing of it"
         );
         remove(&path, "alice").unwrap();
-        assert_eq!(users.account(&id), Account::Removed);
+        assert_eq!(users.accounts(&[&id]).unwrap(), [Account::Removed]);
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(users.account(&id), Account::Unknown, "a missing file says nothing of anybody");
+        assert_eq!(users.accounts(&[&id]).ok(), None, "a missing file says nothing of anybody");
     }
 }

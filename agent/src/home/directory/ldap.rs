@@ -111,15 +111,17 @@ impl LdapUsers {
         self.config.search.is_some()
     }
 
-    /// What became of a user.
-    pub(super) async fn account(&self, home_user_id: &str) -> Account {
-        match self.standing(home_user_id).await {
-            Ok(account) => account,
-            Err(error) => {
-                tracing::warn!(%error, "the directory server cannot say who may still log in");
-                Account::Unknown
+    /// What became of users, by one connection.
+    pub(super) async fn accounts(&self, home_user_ids: &[&str]) -> Result<Vec<Account>, DirectoryError> {
+        let asked = async {
+            let mut session = self.open().await?;
+            let mut accounts = Vec::with_capacity(home_user_ids.len());
+            for home_user_id in home_user_ids {
+                accounts.push(self.standing(&mut session, home_user_id).await?);
             }
-        }
+            Ok(accounts)
+        };
+        asked.await.map_err(|error: LdapFailure| DirectoryError::Unavailable(error.to_string()))
     }
 
     /// What would be said of a user.
@@ -160,14 +162,13 @@ impl LdapUsers {
         Ok(Verdict::Ok(Box::new(identity.ok_or_else(incomplete)?)))
     }
 
-    async fn standing(&self, home_user_id: &str) -> Result<Account, LdapFailure> {
+    async fn standing(&self, session: &mut Session, home_user_id: &str) -> Result<Account, LdapFailure> {
         let Some(search) = &self.config.search else { return Ok(Account::Unknown) };
-        let mut session = self.open().await?;
         let attribute = &self.config.attributes.home_user_id;
         let filter = format!("({attribute}={})", id_in_filter(attribute, home_user_id));
         let entries = session.search(&search.base, Scope::Subtree, &filter, &["1.1"]).await?;
         let Some(entry) = entries.first() else { return Ok(Account::Removed) };
-        let disabled = self.is_disabled(&mut session, &entry.dn).await?;
+        let disabled = self.is_disabled(session, &entry.dn).await?;
         Ok(if disabled { Account::Disabled } else { Account::Active })
     }
 
@@ -393,7 +394,7 @@ mod tests {
         assert!(matches!(judge("alice", "").await, Verdict::Refused(Note::Wrong)));
         assert!(matches!(judge(" ", "x").await, Verdict::Refused(Note::Wrong)));
         assert!(matches!(judge("alice", "x").await, Verdict::Refused(Note::ApplicationDown)), "nobody is there");
-        assert_eq!(users.account("x").await, Account::Unknown);
+        assert!(users.accounts(&["x"]).await.is_err());
     }
 
     #[test]

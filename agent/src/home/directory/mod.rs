@@ -2,7 +2,7 @@
 //! questions, so that nobody else asks which it is:
 //!
 //! 1. whose are name and password ([`Directory::judge`]);
-//! 2. may somebody whom this home vouched for still log in ([`Directory::account`]);
+//! 2. may those whom this home vouched for still log in ([`Directory::accounts`]);
 //! 3. what would this home say of a user, without a login ([`Directory::look_up`]).
 //!
 //! The application is asked by its recipe ([`application`], [`password`]), a directory server by LDAP ([`ldap`]), and the
@@ -41,7 +41,6 @@ pub(crate) enum Directory {
 }
 
 /// How name and password were judged.
-#[derive(Debug)]
 pub(crate) enum Verdict {
     /// This is whose they are.
     Ok(Box<VerifiedIdentity>),
@@ -49,6 +48,17 @@ pub(crate) enum Verdict {
     CodeNeeded(Box<SignIn>),
     /// Not so.
     Refused(Note),
+}
+
+impl std::fmt::Debug for Verdict {
+    /// It stands in the log: who somebody is, is for the broker.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Ok(_) => f.write_str("Ok"),
+            Self::CodeNeeded(_) => f.write_str("CodeNeeded"),
+            Self::Refused(note) => f.debug_tuple("Refused").field(note).finish(),
+        }
+    }
 }
 
 /// What became of somebody whom this home vouched for.
@@ -116,12 +126,13 @@ impl Directory {
         }
     }
 
-    /// What became of a user, who is named as in a verified identity.
-    pub(crate) async fn account(&self, home_user_id: &str) -> Account {
+    /// What became of users, who are named as in a verified identity: of each, in this order. Whoever cannot be asked
+    /// about one cannot be asked about the next: then it is no answer at all.
+    pub(crate) async fn accounts(&self, home_user_ids: &[&str]) -> Result<Vec<Account>, DirectoryError> {
         match self {
-            Self::Application(users) => users.account(home_user_id).await,
-            Self::Ldap(users) => users.account(home_user_id).await,
-            Self::File(users) => users.account(home_user_id),
+            Self::Application(users) => users.accounts(home_user_ids).await,
+            Self::Ldap(users) => users.accounts(home_user_ids).await,
+            Self::File(users) => users.accounts(home_user_ids),
         }
     }
 
@@ -154,5 +165,27 @@ impl From<LdapFailure> for NoDirectory {
 impl From<UsersFileError> for NoDirectory {
     fn from(error: UsersFileError) -> Self {
         Self::File(Box::new(error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_verdict_in_the_log_tells_nothing_of_anybody() {
+        let canary = || "canary".to_owned();
+        let identity = VerifiedIdentity {
+            home_user_id: canary(),
+            username: canary(),
+            name: canary(),
+            given_name: canary(),
+            family_name: canary(),
+            email: canary(),
+            groups: vec![canary()],
+            ..Default::default()
+        };
+        assert_eq!(format!("{:?}", Verdict::Ok(Box::new(identity))), "Ok");
+        assert_eq!(format!("{:?}", Verdict::Refused(Note::Wrong)), "Refused(Wrong)");
     }
 }
