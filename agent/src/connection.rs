@@ -197,6 +197,11 @@ impl Broker {
         Ok(Arc::new(Self { address, identity, tls: Arc::new(tls), shared: Mutex::default() }))
     }
 
+    /// The issuer that it was enrolled with.
+    pub(crate) fn issuer(&self) -> String {
+        self.identity.issuer()
+    }
+
     /// A connection of the caller's own, with the certificate of this moment.
     pub(crate) async fn connect(&self) -> Result<Channel, DialError> {
         let stream = self.address.dial(self.tls.clone()).await?;

@@ -4,7 +4,7 @@
 //! 2. plan what the configured way of writing must change ([`way`]: a set of [`files`], a `merge` into files of others,
 //!    `rows` of a database, `items` of an API); if it is nothing and was proved, nothing is written and nothing reloaded;
 //! 3. ask whether the application is up at all: if not, touch nothing and come back;
-//! 4. write down the way back, and write;
+//! 4. write down the way back, and write (what was written before and never shown to be good is undone first: `way_back`);
 //! 5. reload the application ([`reload`]), let it show that it uses the new client ([`proof`]), and see it authenticate
 //!    at the broker with the new credential (`probe`);
 //! 6. write down what is in effect. Only then does the broker hear an acknowledgement, and closes the old credential.
@@ -27,13 +27,13 @@ mod merge;
 mod probe;
 mod rows;
 pub(crate) mod way;
+mod way_back;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
 use homeward_proto::v1::{ClientCredentials, RegisterClientKeyRequest};
-use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tonic::Code;
 use url::Url;
@@ -44,6 +44,7 @@ use self::proof::ProofFailure;
 use self::reload::ReloadError;
 use self::render::{Addresses, Credential, Credentials};
 use self::way::{Glance, Plan, Undo, Way, WayError};
+use self::way_back::{Pending, Shown, WAY_BACK};
 use crate::application::{Application, ApplicationError};
 use crate::config::{Config, RelyingPartyConfig};
 use crate::connection::Broker;
@@ -58,6 +59,8 @@ use crate::resources::wanted::Versioned;
 #[derive(Debug)]
 pub(crate) struct Applier {
     standing: Arc<Standing>,
+    /// Of the broker that the instance is enrolled with.
+    issuer: String,
     role: Option<Role>,
     gate: Option<GateRole>,
 }
@@ -87,32 +90,12 @@ struct Role {
     patience: Duration,
 }
 
-/// What is written and not yet proved. A broker that is away is no reason to reload the application again and again.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Pending {
-    secret_version: u64,
-    shown: Shown,
-    /// The way back, if it is known.
-    undo: Option<Undo>,
-}
-
-/// Whether the application has read and shown it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Shown {
-    Yes,
-    No,
-}
-
 /// What came of putting credentials into effect.
 struct Put {
     /// What was taken out of files of others, and why.
     removed: Vec<String>,
 }
 
-/// Where [`Pending`] is kept until it is proved: it has what was there before, secrets too.
-const WAY_BACK: &str = "way-back.json";
 /// [`Role::patience`] of the real thing.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// For the broker to take a public key.
@@ -121,6 +104,16 @@ const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(10);
 /// Why a revision is not in effect. The sentences go to the broker: no secrets.
 #[derive(Debug, Error)]
 pub(crate) enum ApplyError {
+    /// Logins would go elsewhere than where the operator has enrolled the instance.
+    #[error(
+        "the credentials are for the issuer {sent}, and this instance is enrolled with {enrolled}; enrol it again if the broker's address has changed"
+    )]
+    OtherIssuer {
+        /// What the broker says now.
+        sent: String,
+        /// What it said then.
+        enrolled: String,
+    },
     /// The application does not answer; nothing was touched.
     #[error("the application does not answer at {url}; start it: {source}")]
     ApplicationDown {
@@ -172,6 +165,7 @@ impl ApplyError {
     /// What the broker counts and filters by.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
+            Self::OtherIssuer { .. } => "OTHER_ISSUER",
             Self::ApplicationDown { .. } => "APPLICATION_DOWN",
             Self::Way(_) | Self::Disk(_) => "WRITE_FAILED",
             Self::NotUndone { .. } => "ROLL_BACK_FAILED",
@@ -186,7 +180,10 @@ impl ApplyError {
 
     /// Whether the next try asks and touches nothing as long as this lasts.
     fn only_asks(&self) -> bool {
-        matches!(self, Self::ApplicationDown { .. } | Self::KeyNotRegistered(_) | Self::NotProbed(_))
+        matches!(
+            self,
+            Self::OtherIssuer { .. } | Self::ApplicationDown { .. } | Self::KeyNotRegistered(_) | Self::NotProbed(_)
+        )
     }
 
     /// Whether the application was given its chance and failed.
@@ -206,8 +203,9 @@ impl Applier {
         if client.provider_in_use().is_none() {
             standing.change(|applied| applied.forget_credentials())?;
         }
+        let issuer = broker.issuer();
         let prober = Prober::new(broker, config.public_url.clone());
-        Ok(Self { standing, role: None, gate: Some(GateRole { client, prober }) })
+        Ok(Self { standing, issuer, role: None, gate: Some(GateRole { client, prober }) })
     }
 
     /// Goes on from what is on disk.
@@ -218,7 +216,7 @@ impl Applier {
         application: Application,
         broker: Arc<Broker>,
     ) -> Result<Self, DiskError> {
-        let pending = data.load(WAY_BACK)?;
+        let (issuer, pending) = (broker.issuer(), data.load(WAY_BACK)?);
         let role = config.relying_party.clone().zip(config.recipe.relying_party.clone());
         let role = role.map(|(config_of_role, recipe)| Role {
             way: Way::of(&recipe, &config_of_role),
@@ -239,11 +237,15 @@ impl Applier {
             Some(Glance::Unknown) => standing.change(Applied::ask_for_credentials)?,
             Some(Glance::InPlace) | None => {}
         }
-        Ok(Self { standing, role, gate: None })
+        Ok(Self { standing, issuer, role, gate: None })
     }
 
     /// Puts credentials into effect.
     pub(crate) async fn apply(&mut self, wanted: &Versioned<ClientCredentials>) -> Result<(), ApplyError> {
+        if wanted.content.issuer != self.issuer {
+            let (sent, enrolled) = (wanted.content.issuer.clone(), self.issuer.clone());
+            return Err(ApplyError::OtherIssuer { sent, enrolled });
+        }
         if let Some(role) = &mut self.role {
             let Put { removed } = role.put(&wanted.content, self.standing.applied().proves(&wanted.content)).await?;
             if !removed.is_empty() {
@@ -275,6 +277,7 @@ impl GateRole {
 impl Role {
     async fn put(&mut self, wanted: &ClientCredentials, proved: bool) -> Result<Put, ApplyError> {
         let credentials = self.credentials(wanted).await?;
+        self.go_back().await?;
         let plan = self.plan(&credentials).await?;
         let removed = plan.removed();
         if plan.is_empty() && proved {
@@ -292,9 +295,7 @@ impl Role {
             };
             self.conclude(used, pending.and_then(|pending| pending.undo), &credentials).await?;
         } else {
-            self.keep(plan.undo(), &credentials)?;
-            let undo = self.way.put(&self.application, &credentials, plan).await;
-            let undo = undo.map_err(|source| self.not_written(source))?;
+            let undo = self.write(plan, &credentials).await?;
             let used = self.use_them(&credentials).await;
             self.conclude(used, undo, &credentials).await?;
         }
@@ -315,8 +316,11 @@ impl Role {
     ) -> Result<(), ApplyError> {
         match (used, undo) {
             (Err(error), Some(undo)) if error.blames_application() => {
-                let undone = self.way.undo(&self.application, &undo).await;
-                undone.map_err(|source| ApplyError::NotUndone { source, cause: error.to_string() })?;
+                if let Err(source) = self.way.undo(&self.application, &undo).await {
+                    // It is tried again before anything else is.
+                    self.pending = self.data.load(WAY_BACK)?;
+                    return Err(ApplyError::NotUndone { source, cause: error.to_string() });
+                }
                 self.data.remove(WAY_BACK)?;
                 // Once, and whatever comes of it: the first failure is the one to report.
                 if let Err(again) = reload::run(&self.config.reload, credentials).await {
@@ -326,7 +330,9 @@ impl Role {
             }
             (Err(error @ ApplyError::NotProbed(_)), undo) => {
                 let (secret_version, shown) = (credentials.secret_version, Shown::Yes);
-                self.pending = Some(Pending { secret_version, shown, undo });
+                let pending = Pending { secret_version, shown, undo };
+                self.data.store(WAY_BACK, &pending)?;
+                self.pending = Some(pending);
                 Err(error)
             }
             (Ok(()), undo) => {
@@ -335,13 +341,6 @@ impl Role {
             }
             (used, _) => used,
         }
-    }
-
-    /// Writes the way back down before it is needed, so that a crash does not lose it.
-    fn keep(&self, undo: Option<Undo>, credentials: &Credentials) -> Result<(), DiskError> {
-        let Some(undo) = undo else { return Ok(()) };
-        let pending = Pending { secret_version: credentials.secret_version, shown: Shown::No, undo: Some(undo) };
-        self.data.store(WAY_BACK, &pending)
     }
 
     fn down(&self, source: ApplicationError) -> ApplyError {

@@ -21,6 +21,8 @@ use crate::resources::wanted::Wanted;
 use crate::test_authority::TestAuthority;
 use crate::test_broker::TestBroker;
 
+mod way_back;
+
 const ISSUER: &str = "https://login.example";
 
 /// A relying party on loopback, with its agent's files.
@@ -347,16 +349,14 @@ async fn a_file_of_others_is_as_it_was_when_the_application_does_not_use_it() {
     let mut beta = Instance::start("true").await;
     let path = beta.folder.path().join("config.json");
     let old = "{ \"mine\": 1 }\n";
-    std::io::Write::write_all(&mut std::fs::File::create_new(&path).unwrap(), old.as_bytes()).unwrap();
+    way_back::put(&path, old);
     let role = beta.applier.role.as_mut().unwrap();
     role.patience = Duration::from_millis(1500);
     let text = "name = 'a'\ndescription = ''\n[[merge]]\nfile = '${config_file}'\nformat = 'json'\n\
                 content = { client_id = '${client_id}', secret = '${client_secret}', jwks = '${jwks_uri}' }";
     role.recipe.ways = vec![toml::from_str(text).unwrap()];
     role.way = Way::of(&role.recipe, &role.config);
-    let file = |value: &str| std::collections::BTreeMap::from([("config_file".to_owned(), value.to_owned())]);
-    let parameters = crate::parameters::Parameters::new(&file(""), &file(path.to_str().unwrap()));
-    role.application = role.application.clone().with_parameters(parameters);
+    way_back::tell(role, &[("config_file", &path)]);
     let kept = beta.folder.path().join("data").join(WAY_BACK);
     let error = beta.applier.apply(&wanted(1, "beta")).await.unwrap_err();
     assert_eq!((error.reason(), beta.secret_version()), ("PROOF_FAILED", 0));

@@ -99,6 +99,16 @@ impl WayError {
             other => Err(other),
         }
     }
+
+    /// Whether going back will never come to more: somebody else has changed it since.
+    pub(super) fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Self::Merge(MergeError::ChangedMeanwhile(_))
+                | Self::Rows(RowsError::ChangedMeanwhile(_))
+                | Self::AnotherWay
+        )
+    }
 }
 
 impl Way {

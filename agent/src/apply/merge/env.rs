@@ -90,11 +90,9 @@ fn remove_line(text: &mut String, variable: &Variable) {
 
 fn print(value: &Value, old: &Variable) -> Result<String, Unwritable> {
     let value = plain(value, &old.value)?;
-    // `docker run --env-file` takes quotes for part of the value, so an unquoted one stays so if all read it alike.
-    let bare = !value.is_empty()
-        && value.chars().all(|c| !c.is_whitespace() && !"'\\#$`".contains(c))
-        && !value.starts_with('"');
-    Ok(if old.quoted == Quoted::Not && bare { value } else { quote(&value) })
+    // `docker run --env-file` takes quotes for part of the value, so an unquoted one stays so where nobody, and no shell
+    // that sources the file, could see more in it than a text.
+    Ok(if old.quoted == Quoted::Not && is_plain(&value) { value } else { quoted(&value) })
 }
 
 /// The value as it is to be read.
@@ -112,11 +110,16 @@ fn plain(value: &Value, old: &str) -> Result<String, Unwritable> {
     }
 }
 
-fn quote(value: &str) -> String {
+fn is_plain(value: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@,+=%".contains(c);
-    if !value.is_empty() && value.chars().all(plain) {
-        return value.to_owned();
-    }
+    !value.is_empty() && value.chars().all(plain)
+}
+
+fn quote(value: &str) -> String {
+    if is_plain(value) { value.to_owned() } else { quoted(value) }
+}
+
+fn quoted(value: &str) -> String {
     if !value.contains('\'') {
         return format!("'{value}'");
     }

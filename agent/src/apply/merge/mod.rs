@@ -87,6 +87,9 @@ pub(crate) enum MergeError {
         #[source]
         source: Unwritable,
     },
+    /// The client's secret would be everybody's.
+    #[error("{path} would hold the client's secret, and all users of this machine can read or change it; run: chmod o= {path} (and chgrp, if the application does not own it); nothing in it was changed", path = .0.display())]
+    Open(PathBuf),
     /// Somebody else was faster.
     #[error("{path} was changed by somebody else meanwhile and is left as it is", path = .0.display())]
     ChangedMeanwhile(PathBuf),
@@ -129,6 +132,9 @@ impl Merge {
             let unwritable = |source| MergeError::Unwritable { path: path.clone(), source };
             let (new, removed) = merged.map_err(unwritable)?;
             if old.as_deref().is_none_or(|old| *old != new.as_bytes()) {
+                if file.content.holds_secret() && old.is_some() && is_open(&path)? {
+                    return Err(MergeError::Open(path));
+                }
                 edited.push(Edited { path, old, new: Zeroizing::new(new.into_bytes()), removed });
             }
         }
@@ -151,20 +157,28 @@ impl Merge {
         Ok(())
     }
 
-    /// Puts the old bytes back, where the new ones are still there.
+    /// Puts the old bytes back, where the new ones are still there, or never came. What somebody else has changed since
+    /// stays, and is told when the rest is done.
     pub(super) fn undo(&self, replaced: &[Replaced]) -> Result<(), MergeError> {
+        let mut changed = None;
         for file in replaced {
-            match &file.old {
-                Some(old) => self.replace(&file.path, Some(&file.new.0), &old.0)?,
-                None => {
-                    if read(&file.path)?.is_some_and(|now| *now != *file.new.0) {
-                        return Err(MergeError::ChangedMeanwhile(file.path.clone()));
-                    }
-                    std::fs::remove_file(&file.path).map_err(failed("remove", &file.path))?;
-                }
+            match self.restore(file) {
+                Err(error @ MergeError::ChangedMeanwhile(_)) => changed = Some(error),
+                restored => restored?,
             }
         }
-        Ok(())
+        changed.map_or(Ok(()), Err)
+    }
+
+    fn restore(&self, file: &Replaced) -> Result<(), MergeError> {
+        if let Some(old) = &file.old {
+            return self.replace(&file.path, Some(&file.new.0), &old.0);
+        }
+        match read(&file.path)? {
+            None => Ok(()),
+            Some(now) if *now == *file.new.0 => std::fs::remove_file(&file.path).map_err(failed("remove", &file.path)),
+            Some(_) => Err(MergeError::ChangedMeanwhile(file.path.clone())),
+        }
     }
 
     /// Replaces a file, if it still is what it was.
@@ -287,6 +301,11 @@ fn read(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, MergeError> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(length).unwrap_or_default() + 1));
     io::Read::read_to_end(&mut io::Read::take(opened, LARGEST_FILE), &mut bytes).map_err(failed("read", path))?;
     Ok(Some(bytes))
+}
+
+/// Whether it is for everybody on this machine.
+fn is_open(path: &Path) -> Result<bool, MergeError> {
+    Ok(std::fs::metadata(path).map_err(failed("read", path))?.mode() & 0o007 != 0)
 }
 
 fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> MergeError {

@@ -104,6 +104,16 @@ fn env_values_are_read_alike_by_a_shell() {
 }
 
 #[test]
+fn no_value_of_the_broker_is_a_command_to_a_shell() {
+    for hostile in ["x;touch", "x&id", "x|id", "<x", ">x", "x(id)", "~root", "*", "a{b,c}", "!x", "x\u{85}y"] {
+        let (text, _) = merge("A=old\n", &recipe("env", ""), json!({"A": hostile})).unwrap();
+        assert_eq!(text, format!("A='{hostile}'\n"));
+    }
+    let (text, _) = merge("A=old\n", &recipe("env", ""), json!({"A": "https://login.example"})).unwrap();
+    assert_eq!(text, "A=https://login.example\n");
+}
+
+#[test]
 fn env_files_keep_their_lines_and_their_way_of_quoting() {
     let text = "export A=old # why\nB=\"x\ny\"\n\nP={\"a\":{\"b\":1}}\nP={\"a\":{\"c\":[\"other\"]}}\nLAST='z'";
     let recipe = recipe("env", "comma_lists = ['/L']\nremove = [{ at = '/P/a/c', why = 'broken' }]");
@@ -186,6 +196,35 @@ fn what_does_not_parse_or_changes_meanwhile_is_left_alone() {
     merge.put(&edited).unwrap();
     std::fs::write(&path, "others: 1\n").unwrap();
     assert!(matches!(merge.undo(&[edited[0].undo()]), Err(MergeError::ChangedMeanwhile(_))));
+}
+
+#[test]
+fn a_secret_goes_into_no_file_that_everybody_can_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut merge, parameters, path) = files(folder.path(), Some("p: {}\n"));
+    merge.files[0].content = serde_json::from_value(json!({"p": {"secret": "${client_secret}"}})).unwrap();
+    for (mode, is_open) in [(0o644, true), (0o602, true), (0o660, false)] {
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let planned = merge.plan(&parameters, &[("client_secret", "canary")]);
+        assert_eq!(matches!(planned, Err(MergeError::Open(_))), is_open, "{mode:o}");
+    }
+}
+
+#[test]
+fn going_back_twice_is_going_back_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let (merge, parameters, path) = files(folder.path(), None);
+    let edited = merge.plan(&parameters, &VALUES).unwrap();
+    merge.undo(&[edited[0].undo()]).unwrap();
+    merge.put(&edited).unwrap();
+    let other = folder.path().join("other");
+    std::fs::write(&other, "somebody's").unwrap();
+    let changed = Replaced { path: other, old: None, new: SecretBytes(Zeroizing::new(b"ours".to_vec())) };
+    for _ in 0..2 {
+        let undone = merge
+            .undo(&[Replaced { path: changed.path.clone(), old: None, new: changed.new.clone() }, edited[0].undo()]);
+        assert!(matches!(undone, Err(MergeError::ChangedMeanwhile(_))) && !path.exists(), "the rest is done");
+    }
 }
 
 #[test]

@@ -116,14 +116,18 @@ impl Rows {
         Ok(())
     }
 
-    /// Restores what was there.
+    /// Restores what was there; what somebody else has changed since stays, and is told when the rest is done.
     pub(super) async fn undo(&self, parameters: &Parameters, edits: &[RowEdit]) -> Result<(), RowsError> {
+        let mut changed = None;
         for edit in edits.iter().rev() {
             let mut transaction = open(parameters, &edit.database).await?;
-            edit.restore(&mut transaction).await?;
-            transaction.commit().await?;
+            match edit.restore(&mut transaction).await {
+                Ok(()) => transaction.commit().await?,
+                Err(error @ RowsError::ChangedMeanwhile(_)) => changed = Some(error),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        changed.map_or(Ok(()), Err)
     }
 }
 
