@@ -93,6 +93,9 @@ class DjangoSite(Site):
     def __init__(self, name: str, source: Path, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(name, source, folder, {"DJANGO_SETTINGS_MODULE": "settings", **environment})
         self._makes_database()
+        # It will hold the client's secret.
+        for file in self._data_dir.glob("db.sqlite3"):
+            file.chmod(0o600)
         # What an operator gives the agent to run: Python, as the site's user and with the site's environment.
         self.python = folder / "python"
         self.python.write_text(self._as_the_site(self.bin / "python"))

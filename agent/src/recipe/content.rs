@@ -5,6 +5,11 @@ use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
+/// What may be written for an application that has a secret.
+pub(super) const WITH_SECRET: [&str; 1] = ["client_secret"];
+/// And for one that has a key instead. One that shows its certificate at the TLS handshake has neither.
+pub(super) const WITH_KEY: [&str; 2] = ["client_private_key_pem", "client_private_key_jwk"];
+
 /// A JSON document with placeholders.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(transparent)]
@@ -32,6 +37,11 @@ impl Content {
     /// The names of its placeholders.
     pub(crate) fn placeholders(&self) -> Vec<&str> {
         names(&self.0)
+    }
+
+    /// Whether what it becomes lets anybody who reads it be the client.
+    pub(crate) fn holds_secret(&self) -> bool {
+        self.placeholders().iter().any(|name| WITH_SECRET.contains(name) || WITH_KEY.contains(name))
     }
 
     /// Fills the placeholders. Ones without a value stay as they are, which [`Content::check`] excludes.

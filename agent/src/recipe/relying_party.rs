@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 
 use super::account::{AccountLookup, AccountMade};
-use super::content::Content;
+use super::content::{Content, WITH_KEY, WITH_SECRET};
 use super::key_set::KeySet;
 use super::path::{CallbackPath, PathTemplate};
 use super::placeholders::Placeholders;
@@ -17,11 +17,7 @@ use super::step::{HeaderField, HeaderText, Step};
 use super::way::Way;
 use super::{AppPath, RecipeError};
 
-/// What may be written for an application that has a secret.
-const WITH_SECRET: [&str; 1] = ["client_secret"];
-/// And for one that has a key instead. One that shows its certificate at the TLS handshake has neither.
-const WITH_KEY: [&str; 2] = ["client_private_key_pem", "client_private_key_jwk"];
-/// For each of them. The four addresses are for applications that do not look them up (OpenID Connect Discovery 1.0).
+/// What may be written for every application. The four addresses are for applications that do not look them up (OpenID Connect Discovery 1.0).
 const CLIENT: [&str; 6] =
     ["issuer", "client_id", "authorization_endpoint", "token_endpoint", "userinfo_endpoint", "jwks_uri"];
 
