@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +22,8 @@ pub struct HomeConfig {
     /// How often it is asked whether those whom this home vouched for are still signed in, and may still log in; never if
     /// unset.
     pub watch_every: Option<Duration>,
+    /// How many passwords of one name may be wrong, if that is limited beyond the usual.
+    pub failures: Option<Failures>,
     /// The directory server, if the method is `ldap`.
     pub ldap: Option<LdapConfig>,
     /// The file of users, if the method is `file`.
@@ -29,6 +32,16 @@ pub struct HomeConfig {
     pub oidc: OidcClientConfig,
     /// The agent as client of a server of django-simple-sso, if the method is `simple_sso`.
     pub simple_sso: Option<SimpleSsoClientConfig>,
+}
+
+/// After so many wrong passwords of one name no more are tried until so many minutes after the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failures {
+    /// How many.
+    pub most: NonZeroU32,
+    /// How long.
+    pub minutes: NonZeroU32,
 }
 
 /// A way to recognise a user.
@@ -130,6 +143,7 @@ pub(super) struct RawHome {
     /// Seconds.
     #[serde(default = "each_minute")]
     watch_every: u32,
+    failures: Option<Failures>,
     #[serde(default)]
     oidc: OidcClientConfig,
     simple_sso: Option<SimpleSsoClientConfig>,
@@ -170,9 +184,11 @@ impl RawHome {
         }
         provider::check(&self.methods, &self.oidc, self.simple_sso.as_ref(), recipe)?;
         let watch_every = (self.watch_every > 0).then(|| Duration::from_secs(self.watch_every.into()));
+        let of_directory = self.ldap.as_ref().and_then(|_| below_usual_lockouts());
         Ok(HomeConfig {
             methods: self.methods,
             watch_every,
+            failures: self.failures.or(of_directory),
             ldap: self.ldap,
             users_file,
             oidc: self.oidc,
@@ -304,6 +320,11 @@ fn each_minute() -> u32 {
     60
 }
 
+/// Five in half an hour lock an account of many directories, and not only here.
+fn below_usual_lockouts() -> Option<Failures> {
+    Some(Failures { most: NonZeroU32::new(4)?, minutes: NonZeroU32::new(30)? })
+}
+
 fn common_name() -> String {
     "cn".to_owned()
 }
@@ -360,6 +381,16 @@ mod tests {
         ] {
             assert!(matches!(ldap(&format!("{bad}\n{BY_NAME}")), Err(ConfigError::Ldap(_))), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_directory_locks_nobody_for_what_is_tried_here() {
+        let failures = |home: HomeConfig| home.failures.map(|failures| (failures.most.get(), failures.minutes.get()));
+        let text = format!("url = 'ldap://localhost'\n{BY_NAME}");
+        assert_eq!(failures(ldap(&text).unwrap()), Some((4, 30)));
+        let own = check(&format!("methods = ['ldap']\nfailures = {{ most = 2, minutes = 60 }}\n[ldap]\n{text}"));
+        assert_eq!(failures(own.unwrap()), Some((2, 60)));
+        assert_eq!(failures(check("methods = ['file']\nfile = { users_file = '/u' }").unwrap()), None);
     }
 
     #[test]

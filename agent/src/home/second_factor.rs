@@ -44,6 +44,11 @@ struct Pending {
 impl PendingSignIns {
     /// Keeps a sign-in until its code comes, in place of an earlier one of this login.
     pub(super) fn keep(&self, (browser, ticket): (&Browser, &Ticket), sign_in: Box<SignIn>, now: Instant) {
+        self.keep_until((browser, ticket), sign_in, now + LIFETIME);
+    }
+
+    /// Keeps a sign-in for as long as it had.
+    pub(super) fn keep_until(&self, (browser, ticket): (&Browser, &Ticket), sign_in: Box<SignIn>, until: Instant) {
         let mut waiting = self.lock();
         let list = &mut waiting.list;
         list.retain(|pending| !pending.is_of(browser, ticket));
@@ -56,19 +61,20 @@ impl PendingSignIns {
             list.pop_front();
         }
         let (browser, ticket) = (browser.clone(), ticket.clone());
-        list.push_back(Pending { browser, ticket, sign_in, until: now + LIFETIME });
+        let place = list.partition_point(|pending| pending.until <= until);
+        list.insert(place, Pending { browser, ticket, sign_in, until });
         if !waiting.is_swept {
             waiting.is_swept = true;
             tokio::spawn(self.clone().sweep());
         }
     }
 
-    /// Takes the sign-in of this login out.
-    pub(super) fn take(&self, browser: &Browser, ticket: &Ticket, now: Instant) -> Option<Box<SignIn>> {
+    /// Takes the sign-in of this login out, and how long it would have been kept.
+    pub(super) fn take(&self, browser: &Browser, ticket: &Ticket, now: Instant) -> Option<(Box<SignIn>, Instant)> {
         let mut waiting = self.lock();
         let is_this = |pending: &Pending| pending.is_of(browser, ticket) && pending.until > now;
         let position = waiting.list.iter().position(is_this)?;
-        waiting.list.remove(position).map(|pending| pending.sign_in)
+        waiting.list.remove(position).map(|pending| (pending.sign_in, pending.until))
     }
 
     /// Forgets what is too old, until there is nothing left: the application's sessions must not wait for the next
@@ -96,5 +102,21 @@ impl PendingSignIns {
 impl Pending {
     fn is_of(&self, browser: &Browser, ticket: &Ticket) -> bool {
         self.browser == *browser && self.ticket == *ticket
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_code_that_is_not_tried_makes_no_sign_in_wait_longer() {
+        let (pending, browser, ticket) = (PendingSignIns::default(), Browser::new().unwrap(), "t".parse().unwrap());
+        let now = Instant::now();
+        pending.keep((&browser, &ticket), SignIn::waiting("otto"), now);
+        let later = now + LIFETIME - Duration::from_secs(1);
+        let (sign_in, until) = pending.take(&browser, &ticket, later).unwrap();
+        pending.keep_until((&browser, &ticket), sign_in, until);
+        assert!(pending.take(&browser, &ticket, now + LIFETIME).is_none());
     }
 }

@@ -74,6 +74,13 @@ impl SignIn {
         second_factor.map(|second_factor| second_factor.code).unwrap_or_default()
     }
 
+    /// One that no application knows of.
+    #[cfg(test)]
+    pub(in crate::home) fn waiting(username: &str) -> Box<Self> {
+        let typed = TypedCredentials { username: username.to_owned(), password: "x".into() };
+        Box::new(Self { conversation: None, recipe: Arc::default(), typed, codes: 0 })
+    }
+
     /// Ends the application's session.
     pub(crate) async fn end(mut self) {
         // A task of its own: whoever waits here may be gone before it is done.
