@@ -7,6 +7,7 @@ use std::path::Path;
 use super::finding::Finding;
 use crate::config::Config;
 use crate::config::error::ConfigError;
+use crate::config::home::HomeMethod;
 use crate::parameters::ParameterError;
 use crate::recipe::way::Target;
 
@@ -81,6 +82,10 @@ fn needed(config: &Config) -> BTreeSet<&str> {
     });
     let session_ends = party.and_then(|role| role.session_end.as_ref()).into_iter();
     let session_ends = session_ends.chain(home.and_then(|role| role.session_end.as_ref()));
+    // The provider's answers do not say it, so without the database nobody is vouched for.
+    let oidc = config.home.as_ref().is_some_and(|home| home.methods.contains(&HomeMethod::Oidc));
+    let foreign = home.and_then(|role| role.foreign.as_ref()).filter(|_| oidc);
+    let of_way = of_way.chain(foreign.map(|foreign| foreign.rows.database.name()));
     of_way.chain(session_ends.flat_map(|session_end| session_end.parameters())).collect()
 }
 

@@ -6,7 +6,6 @@
 //! asked (RFC 6749 10.12).
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -31,6 +30,7 @@ use crate::parameters::ParameterError;
 use crate::provider::verify::IdTokenRefused;
 use crate::provider::wire::WireError;
 use crate::provider::{Answer, Pending, ProviderError};
+use crate::secret_file::SecretFileError;
 
 /// How many logins may be under way.
 const MOST: usize = 500;
@@ -99,14 +99,8 @@ pub enum NotOpened {
     #[error("[home.oidc] {0}")]
     Wire(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A key.
-    #[error("[home.simple_sso] private_key_file: cannot read {path}: {source}", path = .path.display())]
-    KeyFile {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("[home.simple_sso] private_key_file: {0}")]
+    KeyFile(#[source] SecretFileError),
     /// What the recipe's command needs.
     #[error(transparent)]
     Parameter(#[from] ParameterError),
@@ -217,6 +211,10 @@ impl Portal {
     }
 
     async fn vouch_elsewhere(&self, visit: &Visit, identity: VerifiedIdentity) -> Result<Reply, PortalError> {
+        let ticket = self.tickets.open(&visit.ticket).await?;
+        if let Some(refused) = self.refuse_foreign(visit, &ticket, &identity.home_user_id).await? {
+            return Ok(refused);
+        }
         self.watches.sessions.settle(&identity.home_user_id, None).await;
         self.watches.accounts.vouched(&identity.home_user_id, clock::now());
         self.tickets.complete(&visit.ticket, Outcome::Identity(identity)).await.map(Reply::Redirect)

@@ -9,6 +9,7 @@
 //!    nowhere else. If that asks for a code, the sign-in waits ([`second_factor`]) until it comes
 //!    ([`Portal::give_code`]): a second factor is never skipped.
 //!    Where the application is a provider of logins itself, its users log in there instead ([`elsewhere`]).
+//!    Users of other homes who have an account there are not vouched for (`foreign`).
 //! 5. The ticket is used up with a verified identity or a reason, and the browser goes back to the broker.
 //! 6. Who was signed in at the application is asked about again later ([`watch`]): when that session has ended, the broker
 //!    hears of it ([`report`]). So it does when somebody may not log in any more ([`accounts`]).
@@ -20,6 +21,7 @@ pub(crate) mod accounts;
 pub(crate) mod decision;
 pub(crate) mod directory;
 pub(crate) mod elsewhere;
+mod foreign;
 pub(crate) mod form_token;
 pub(crate) mod http;
 pub(crate) mod limits;
@@ -192,7 +194,7 @@ impl Portal {
             application,
             tickets: Tickets::new(broker),
             form_tokens: FormTokens::new()?,
-            limits: Limits::new(per_minute),
+            limits: Limits::new(per_minute, home.failures),
             directory,
             pending: PendingSignIns::default(),
             watches,
@@ -221,6 +223,9 @@ impl Portal {
         match (step, recognised) {
             (Step::Vouch, Recognised::Somebody(answers)) => {
                 let identity = vouching::identity(&self.recipe, &answers, HomeMethod::Session, clock::now())?;
+                if let Some(refused) = self.refuse_foreign(visit, &ticket, &identity.home_user_id).await? {
+                    return Ok(refused);
+                }
                 self.vouch_for_session(visit, identity).await
             }
             (Step::Vouch, _) | (Step::LoginRequired, _) => self.fail(visit, LoginFailure::LoginRequired).await,
@@ -266,13 +271,13 @@ impl Portal {
     ) -> Result<Reply, PortalError> {
         let ticket = self.open_for_form(visit, form_token).await?;
         let now = Instant::now();
-        let Some(sign_in) = self.pending.take(&visit.browser, &visit.ticket, now) else {
+        let Some((sign_in, until)) = self.pending.take(&visit.browser, &visit.ticket, now) else {
             return Ok(self.form(visit, &ticket, ticket.login_hint.clone(), Some(Note::CodeTooLate)));
         };
-        let Some(charged) = self.limits.begin(visit.source, sign_in.username(), now) else {
+        let Some(charged) = self.limits.begin_code(visit.source, sign_in.username(), now) else {
             tracing::warn!(source = %visit.source, "too many tries of codes");
             let page = self.code(visit, &ticket, &sign_in, Some(Note::TooManyTries));
-            self.pending.keep((&visit.browser, &visit.ticket), sign_in, now);
+            self.pending.keep_until((&visit.browser, &visit.ticket), sign_in, until);
             return Ok(page);
         };
         let username = sign_in.username().to_owned();
@@ -287,7 +292,7 @@ impl Portal {
         if !self.form_tokens.verify(&visit.browser, &visit.ticket, form_token) {
             return Err(PortalError::ForgedForm);
         }
-        if let Some(sign_in) = self.pending.take(&visit.browser, &visit.ticket, Instant::now()) {
+        if let Some((sign_in, _)) = self.pending.take(&visit.browser, &visit.ticket, Instant::now()) {
             sign_in.end().await;
         }
         self.fail(visit, LoginFailure::Cancelled).await
@@ -314,7 +319,10 @@ impl Portal {
     ) -> Result<Reply, PortalError> {
         match verdict {
             Verdict::Ok(identity) => {
-                charged.pay_back();
+                charged.succeed();
+                if let Some(refused) = self.refuse_foreign(visit, ticket, &identity.home_user_id).await? {
+                    return Ok(refused);
+                }
                 self.vouch_for_password(visit, *identity).await
             }
             Verdict::CodeNeeded(sign_in) => {

@@ -13,6 +13,7 @@ use super::placeholders::Placeholders;
 use super::pointer::Selector;
 use super::provider::{OidcHome, SimpleSsoHome};
 use super::session_end::SessionEnd;
+use super::sql::Query;
 use super::step::{HeaderField, HeaderText, Step};
 use super::{AppPath, RecipeError};
 
@@ -29,6 +30,8 @@ pub struct Home {
     pub who_am_i: Vec<WhoAmI>,
     /// Sessions that this home does not vouch for, although somebody is signed in.
     pub refuse_when: Vec<Refusal>,
+    /// Users whom this home does not vouch for, however they were recognised.
+    pub foreign: Option<Foreign>,
     /// Where in the answers the user is.
     pub identity: IdentityMap,
     /// What the application's names of authentication methods are in RFC 8176; others are left out.
@@ -112,6 +115,14 @@ pub struct Refusal {
     pub answer: String,
     /// What its answer is like then.
     pub when: Condition,
+}
+
+/// The section `[home.foreign]`: accounts that belong to users of other homes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Foreign {
+    /// In the database, by the home user id: one that has a row is another home's.
+    pub rows: Query,
 }
 
 /// Where the user is. Of several selectors the first that finds something counts.
@@ -199,6 +210,9 @@ impl Home {
         }
         if let Some(simple_sso) = &self.simple_sso {
             simple_sso.check()?;
+        }
+        if let Some(foreign) = &self.foreign {
+            foreign.rows.check("home.foreign", parameters)?;
         }
         if let Some(accounts) = &self.accounts {
             accounts.check(parameters)?;
