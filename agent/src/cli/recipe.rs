@@ -84,7 +84,7 @@ fn show(library: &Library, name: &str, report: Report) -> Result<(), Failure> {
 }
 
 fn check(file: &Path, report: Report) -> Result<(), Failure> {
-    let recipe = recipe::Recipe::load(file).map_err(Failure::refused)?;
+    let recipe = recipe::Recipe::read(file).map_err(Failure::refused)?;
     let ways = recipe.relying_party.as_ref().map(|role| role.ways.as_slice()).unwrap_or_default();
     let parameters: Vec<&String> = recipe.parameters.keys().collect();
     report.one(&[

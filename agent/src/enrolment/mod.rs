@@ -308,6 +308,7 @@ fn accept(
 mod tests {
     use super::*;
     use crate::config::raw::RawConfig;
+    use crate::disk;
 
     #[test]
     fn keys_and_request_id_are_on_disk_before_anything_is_sent() {
@@ -335,10 +336,13 @@ mod tests {
 
     #[test]
     fn addresses_for_logouts_are_below_the_public_url() {
-        let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/world/site.toml");
+        let folder = tempfile::tempdir().unwrap();
+        let recipe = folder.path().join("site.toml");
+        disk::replace_private(&recipe, include_bytes!("../../../tests/world/site.toml")).unwrap();
         let text = format!(
-            "public_url = 'https://beta.example'\ndata_dir = '/var/lib/agent'\nrecipe_file = '{recipe}'\n\
-             [app]\nurl = 'http://127.0.0.1:1'\n[relying_party]\ncredentials_dir = '/var/lib/credentials'\n"
+            "public_url = 'https://beta.example'\ndata_dir = '/var/lib/agent'\nrecipe_file = '{}'\n\
+             [app]\nurl = 'http://127.0.0.1:1'\n[relying_party]\ncredentials_dir = '/var/lib/credentials'\n",
+            recipe.display()
         );
         let profile = profile(&Config::try_from(toml::from_str::<RawConfig>(&text).unwrap()).unwrap());
         assert_eq!(profile.backchannel_logout_uri, "https://beta.example/backchannel-logout");

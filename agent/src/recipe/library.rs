@@ -2,6 +2,7 @@
 //! so that an operator may put a recipe of his own in the place of one that comes with the agent.
 
 use std::fmt;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::{EMBEDDED, Recipe, RecipeError};
@@ -48,9 +49,12 @@ impl Library {
     pub fn text(&self, name: &str) -> Result<(String, Source), RecipeError> {
         // A name is no path: `../x` is looked for nowhere.
         let plain = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
-        let files = self.folders.iter().map(|folder| folder.join(format!("{name}.toml")));
-        match files.filter(|_| plain).find(|file| file.exists()) {
-            Some(file) => Ok((text_of(&file)?, Source::File(file))),
+        let files = self.folders.iter().map(|folder| (folder, folder.join(format!("{name}.toml"))));
+        match files.filter(|_| plain).find(|(_, file)| file.exists()) {
+            Some((folder, file)) => {
+                check_writers(folder)?;
+                Ok((trusted_text_of(&file)?, Source::File(file)))
+            }
             None => Ok((Recipe::embedded_text(name)?.to_owned(), Source::BuiltIn)),
         }
     }
@@ -95,6 +99,18 @@ fn names_in(folder: &Path) -> Result<Vec<String>, RecipeError> {
     Ok(names)
 }
 
+/// Of a file whose commands the agent may run.
+pub(super) fn trusted_text_of(path: &Path) -> Result<String, RecipeError> {
+    check_writers(path)?;
+    text_of(path)
+}
+
+/// Whoever can change a recipe can have any program run as the agent.
+fn check_writers(path: &Path) -> Result<(), RecipeError> {
+    let metadata = path.metadata().map_err(|source| RecipeError::Unreadable { path: path.to_owned(), source })?;
+    if metadata.permissions().mode() & 0o022 == 0 { Ok(()) } else { Err(RecipeError::Writable(path.to_owned())) }
+}
+
 pub(super) fn text_of(path: &Path) -> Result<String, RecipeError> {
     std::fs::read_to_string(path).map_err(|source| RecipeError::Unreadable { path: path.to_owned(), source })
 }
@@ -116,6 +132,11 @@ mod tests {
 
     fn put(folder: &Path, file: &str, text: &str) {
         std::fs::File::create_new(folder.join(file)).unwrap().write_all(text.as_bytes()).unwrap();
+        allow(&folder.join(file), 0o644);
+    }
+
+    fn allow(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     }
 
     fn recipe(name: &str, title: &str) -> String {
@@ -136,6 +157,24 @@ mod tests {
         let all = library.all().unwrap();
         assert_eq!(all.iter().filter(|shelved| matches!(shelved.source, Source::File(_))).count(), 2);
         assert!(matches!(library.find("nonsense"), Err(RecipeError::Unknown(_))));
+    }
+
+    #[test]
+    fn a_recipe_that_others_can_change_is_not_used() {
+        let folder = tempfile::tempdir().unwrap();
+        put(folder.path(), "mine.toml", &recipe("mine", "Mine"));
+        let (library, file) = (Library::new(vec![folder.path().to_owned()]), folder.path().join("mine.toml"));
+        for (path, open, closed) in
+            [(file.as_path(), 0o664, 0o644), (&file, 0o646, 0o600), (folder.path(), 0o777, 0o700)]
+        {
+            allow(path, open);
+            let error = library.find("mine").unwrap_err();
+            assert!(matches!(&error, RecipeError::Writable(found) if found == path), "{error}");
+            assert_eq!(Recipe::load(&file).is_err(), path == file);
+            allow(path, closed);
+            assert_eq!(library.find("mine").unwrap().title, "Mine");
+        }
+        assert!(Recipe::read(&file).is_ok());
     }
 
     #[test]
