@@ -8,11 +8,14 @@
 mod accounts;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use homeward_proto::v1::answer::Outcome;
 use homeward_proto::v1::question::About;
 use homeward_proto::v1::{Answer, NoAnswer, NoAnswerReason, PreviewAccount, PreviewIdentity, Question};
+use serde_json::Value;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use self::accounts::{Accounts, NoPreview};
 use crate::application::Application;
@@ -21,6 +24,10 @@ use crate::home::directory::{Directory, DirectoryError};
 
 /// How many questions may wait.
 const BACKLOG: usize = 4;
+/// One question after the other, so that nobody lists a home's users by it.
+const PACE: Duration = Duration::from_secs(1);
+/// Longest name that is worth a line in the log.
+const LONGEST_NAME: usize = 255;
 /// Longest detail that the contract allows, in characters.
 const LONGEST_DETAIL: usize = 256;
 
@@ -40,6 +47,7 @@ pub(crate) struct Questions(mpsc::Sender<Asked>);
 pub(crate) struct Preview {
     directory: Option<Arc<Directory>>,
     accounts: Option<Accounts>,
+    pace: Duration,
 }
 
 /// A queue, and its other end.
@@ -63,22 +71,30 @@ impl Questions {
 impl Preview {
     /// By what the recipe and the configuration say.
     pub(crate) fn new(config: &Config, application: Application, directory: Option<Arc<Directory>>) -> Self {
-        Self { directory, accounts: Accounts::of(config, application) }
+        Self { directory, accounts: Accounts::of(config, application), pace: PACE }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn paced(self, pace: Duration) -> Self {
+        Self { pace, ..self }
     }
 
     /// Answers what comes until nothing can come any more.
     pub(crate) async fn run(self, mut asked: mpsc::Receiver<Asked>) {
+        let mut next = Instant::now();
         while let Some(Asked { question, answers }) = asked.recv().await {
+            tokio::time::sleep_until(next).await;
             if answers.is_closed() {
                 continue;
             }
+            next = Instant::now() + self.pace;
+            tracing::info!(question = question.id, about = ?name(question.about.as_ref()), "the broker asks about a user");
             let outcome = match question.about {
                 Some(About::Identity(PreviewIdentity { username })) => self.identity(&username).await,
                 Some(About::Account(PreviewAccount { claims })) => self.account(&claims).await,
                 // A newer broker may ask something else.
                 None => none(NoAnswerReason::NotSupported, "this agent does not know the question; update it"),
             };
-            tracing::info!(question = question.id, "the broker asked about a user");
             let _ = answers.send(Answer { id: question.id, outcome: Some(outcome) }).await;
         }
     }
@@ -108,6 +124,20 @@ impl Preview {
             Err(error @ (NoPreview::NoClaims | NoPreview::Ask(_))) => none(NoAnswerReason::Failed, &error.to_string()),
         }
     }
+}
+
+/// Who is asked about: it is ops who ask, and the operator of this instance may know about whom.
+fn name(about: Option<&About>) -> String {
+    let name = match about {
+        Some(About::Identity(PreviewIdentity { username })) => username.clone(),
+        Some(About::Account(PreviewAccount { claims })) => {
+            let claims: Value = serde_json::from_slice(claims).unwrap_or_default();
+            let names = ["homeward_name", "preferred_username", "sub"].map(|claim| claims.get(claim));
+            names.into_iter().flatten().find_map(Value::as_str).unwrap_or_default().to_owned()
+        }
+        None => String::new(),
+    };
+    name.chars().take(LONGEST_NAME).collect()
 }
 
 fn none(reason: NoAnswerReason, detail: &str) -> Outcome {

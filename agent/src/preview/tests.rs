@@ -1,7 +1,7 @@
 //! What is answered of a user, and that it is answered.
 
 use homeward_proto::v1::AccountPreview;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::*;
 use crate::config::raw::RawConfig;
@@ -51,6 +51,10 @@ struct Site {
 
 impl Site {
     async fn start() -> Self {
+        Self::paced(Duration::ZERO).await
+    }
+
+    async fn paced(pace: Duration) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (path, recipe) = (folder.path().join("site.sqlite3"), folder.path().join("rows.toml"));
         std::fs::File::create_new(&path).unwrap();
@@ -73,7 +77,7 @@ impl Site {
         let application = application.with_parameters(config.parameters.clone());
         let directory = Directory::new(&config, &application).unwrap().map(Arc::new);
         let (questions, asked) = queue();
-        tokio::spawn(Preview::new(&config, application, directory).run(asked));
+        tokio::spawn(Preview::new(&config, application, directory).paced(pace).run(asked));
         Self { questions, _folder: folder }
     }
 
@@ -127,4 +131,21 @@ async fn a_home_says_what_it_knows_without_a_login() {
     assert_eq!(nobody.reason(), NoAnswerReason::UnknownUser);
     let rubbish = site.asks(About::Account(PreviewAccount { claims: b"[]".to_vec() })).await;
     assert!(matches!(rubbish, Outcome::None(none) if none.reason() == NoAnswerReason::Failed));
+}
+
+#[tokio::test]
+async fn nobody_lists_users_by_asking() {
+    let site = Site::paced(Duration::from_millis(200)).await;
+    let begun = Instant::now();
+    for _ in 0..3 {
+        site.asks(About::Identity(PreviewIdentity { username: "alice".to_owned() })).await;
+    }
+    assert!(begun.elapsed() >= Duration::from_millis(400));
+}
+
+#[test]
+fn who_is_asked_about_is_told() {
+    let claims = br#"{"sub": "s1", "homeward_name": "alice@alpha", "email": "alice@alpha.example"}"#.to_vec();
+    assert_eq!(name(Some(&About::Account(PreviewAccount { claims }))), "alice@alpha");
+    assert_eq!(name(Some(&About::Identity(PreviewIdentity { username: "bob".to_owned() }))), "bob");
 }
