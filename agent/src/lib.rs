@@ -23,6 +23,7 @@ pub mod parameters;
 pub mod recipe;
 pub mod refusal;
 pub mod resources;
+pub mod secret_file;
 pub mod trust;
 
 mod application;

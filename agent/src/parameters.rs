@@ -1,23 +1,18 @@
 //! What only the operator knows of this installation: `[app.parameters]`. Of a parameter `x_file` the file's content is
-//! the value of `${x}`. It is a secret, so it is read where it is used, refused if everybody on the machine can read it,
-//! overwritten when it has been used, and never printed.
+//! the value of `${x}`, and a secret.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::recipe::placeholders::name_of_content;
-
-/// No secret is longer.
-const LARGEST_FILE: u64 = 64 * 1024;
+use crate::secret_file::{self, SecretFileError};
 
 /// What a recipe asks to know, and what the operator says.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Parameters {
     /// Declared by the recipe; each with its value if there is one.
     values: BTreeMap<String, Option<String>>,
@@ -33,33 +28,30 @@ pub enum ParameterError {
     /// The operator has not given it.
     #[error("[app.parameters] lacks {0}, which the recipe needs; `homeward-agent recipe show` says what it is")]
     Missing(String),
-    /// The file.
-    #[error("[app.parameters] {name}: cannot read {path}: {source}", path = .path.display())]
-    Unreadable {
+    /// Its path depends on where the agent was started.
+    #[error("[app.parameters] {name}: the path {path} must be absolute", path = .path.display())]
+    Relative {
         /// The parameter.
         name: String,
         /// Its file.
         path: PathBuf,
+    },
+    /// Its file.
+    #[error("[app.parameters] {name}: {source}")]
+    File {
+        /// The parameter.
+        name: String,
         /// Why not.
         #[source]
-        source: io::Error,
+        source: SecretFileError,
     },
-    /// A secret that is none any more.
-    #[error("[app.parameters] {name}: everybody on this machine can read {path}; run: chmod o= {path}", path = .path.display())]
-    Open {
-        /// The parameter.
-        name: String,
-        /// Its file.
-        path: PathBuf,
-    },
-    /// Too long, or no text.
-    #[error("[app.parameters] {name}: {path} is no text of at most 64 KiB", path = .path.display())]
-    NoText {
-        /// The parameter.
-        name: String,
-        /// Its file.
-        path: PathBuf,
-    },
+}
+
+impl fmt::Debug for Parameters {
+    /// What the operator says may be an address with a password in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.values.iter().filter(|(_, value)| value.is_some()).map(|(name, _)| name)).finish()
+    }
 }
 
 impl Parameters {
@@ -115,39 +107,18 @@ impl Values {
 }
 
 fn read(name: &str, path: &Path) -> Result<Zeroizing<String>, ParameterError> {
-    let (name, path) = (name.to_owned(), path.to_owned());
-    let opened = if path.is_absolute() {
-        File::open(&path)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "the path must be absolute"))
-    };
-    let checked = opened.and_then(|file| {
-        let metadata = file.metadata()?;
-        Ok((file, metadata))
-    });
-    let (file, metadata) = match checked {
-        Ok(opened) => opened,
-        Err(source) => return Err(ParameterError::Unreadable { name, path, source }),
-    };
-    if metadata.permissions().mode() & 0o007 != 0 {
-        return Err(ParameterError::Open { name, path });
+    let name = || name.to_owned();
+    if path.is_relative() {
+        return Err(ParameterError::Relative { name: name(), path: path.to_owned() });
     }
-    if metadata.len() > LARGEST_FILE {
-        return Err(ParameterError::NoText { name, path });
-    }
-    // With the whole length from the beginning, so that no half of it stays behind when it grows.
-    let mut text = Zeroizing::new(String::with_capacity(usize::try_from(metadata.len()).unwrap_or_default() + 1));
-    match file.take(LARGEST_FILE).read_to_string(&mut text) {
-        Ok(_) => Ok(Zeroizing::new(text.trim().to_owned())),
-        Err(source) if source.kind() == io::ErrorKind::InvalidData => Err(ParameterError::NoText { name, path }),
-        Err(source) => Err(ParameterError::Unreadable { name, path, source }),
-    }
+    secret_file::read(path).map_err(|source| ParameterError::File { name: name(), source })
 }
 
 #[cfg(test)]
 #[expect(clippy::disallowed_methods, reason = "operators write files as they like")]
 mod tests {
     use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;
 
@@ -164,7 +135,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("url");
         let parameters = parameters(&path);
-        assert!(matches!(parameters.value("database_url"), Err(ParameterError::Unreadable { .. })));
+        assert!(matches!(
+            parameters.value("database_url"),
+            Err(ParameterError::File { source: SecretFileError::Unreadable { .. }, .. })
+        ));
         for text in ["one\n", " two \n"] {
             std::fs::write(&path, text).unwrap();
             std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
@@ -183,9 +157,12 @@ mod tests {
         std::fs::write(&path, "canary").unwrap();
         std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let error = parameters(&path).value("database_url").unwrap_err();
-        assert!(matches!(error, ParameterError::Open { .. }) && !format!("{error} {error:?}").contains("canary"));
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        std::fs::write(&path, [0xff, 0xfe]).unwrap();
-        assert!(matches!(parameters(&path).value("database_url"), Err(ParameterError::NoText { .. })));
+        assert!(
+            matches!(error, ParameterError::File { source: SecretFileError::Open(_), .. })
+                && !format!("{error} {error:?}").contains("canary")
+        );
+        let parameters = parameters(Path::new("canary"));
+        assert!(matches!(parameters.value("database_url"), Err(ParameterError::Relative { .. })));
+        assert_eq!(format!("{parameters:?}"), "{\"database_url_file\", \"python\"}", "no value is printed");
     }
 }

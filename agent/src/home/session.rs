@@ -127,6 +127,8 @@ pub(super) async fn still(
         }
         // A limit on requests is no logout.
         Ok(answer) if answer.status == TOO_MANY_REQUESTS => Still::Unknown,
+        // Nor is a page of something in front of the application: to a question like this it answers in JSON.
+        Ok(answer) if (200..300).contains(&answer.status) && answer.body.is_null() => Still::Unknown,
         Ok(_) => Still::Gone,
         Err(_) => Still::Unknown,
     }
@@ -168,4 +170,39 @@ async fn ask_all(conversation: &mut Conversation, recipe: &Home, after: After) -
 /// The requests that can be made in this conversation: some need what only a sign-in brings.
 fn askable<'a>(recipe: &'a Home, conversation: &Conversation) -> impl Iterator<Item = &'a WhoAmI> {
     recipe.who_am_i.iter().filter(|request| conversation.can_take(&request.step()))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::Router;
+    use axum::routing::get;
+    use http::StatusCode;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::recipe::Recipe;
+
+    #[tokio::test]
+    async fn only_the_applications_own_answer_is_a_logout() {
+        let recipe = Recipe::embedded("django-allauth").unwrap().home.unwrap();
+        let public_url = "https://alpha.example".parse::<url::Url>().unwrap().try_into().unwrap();
+        for (status, body, expected) in [
+            (200, r#"{"meta": {"is_authenticated": true}}"#, Still::There),
+            (200, r#"{"meta": {"is_authenticated": false}}"#, Still::Gone),
+            (401, "", Still::Gone),
+            (200, "<html>Back soon</html>", Still::Unknown),
+            (204, "", Still::Unknown),
+            (429, "{}", Still::Unknown),
+            (503, "{}", Still::Unknown),
+        ] {
+            let answer = async move || (StatusCode::from_u16(status).unwrap(), body);
+            let routes = Router::new().route("/_allauth/browser/v1/auth/session", get(answer));
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let url = format!("http://{}", listener.local_addr().unwrap());
+            tokio::spawn(async move { axum::serve(listener, routes).await.unwrap() });
+            let application = Application::new(url.parse().unwrap(), &public_url).unwrap();
+            let browser = (HeaderValue::from_static("sessionid=s"), [127, 0, 0, 1].into());
+            assert_eq!(still(&application, &recipe, browser, "1").await, expected, "{status} {body}");
+        }
+    }
 }

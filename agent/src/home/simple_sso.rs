@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use thiserror::Error;
 use time::OffsetDateTime;
 use url::{Url, form_urlencoded};
-use zeroize::Zeroizing;
 
 use super::elsewhere::{ElsewhereError, NotOpened};
 use super::session::Answers;
@@ -27,11 +26,15 @@ use crate::provider::wire::{Wire, WireError};
 use crate::random::{self, NoRandomness};
 use crate::recipe::home::Home;
 use crate::recipe::provider::CLAIMS;
+use crate::secret_file;
 
 /// How old an answer of the server may be, in seconds.
 const ANSWER_AGE: i64 = 60;
 /// And an access token, which the browser brings: as long as the server knows it.
 const TOKEN_AGE: i64 = 300;
+
+/// Less keeps nobody out.
+const SHORTEST_KEY: usize = 16;
 
 /// The server.
 #[derive(Debug)]
@@ -89,15 +92,14 @@ impl SimpleSsoHome {
         let home = config.recipe.home.as_ref().zip(config.home.as_ref());
         let found = home.and_then(|(recipe, home)| recipe.simple_sso.as_ref().zip(home.simple_sso.as_ref()));
         let (recipe, said) = found.ok_or(NotOpened::Incomplete)?;
-        let unreadable = |source| NotOpened::KeyFile { path: said.private_key_file.clone(), source };
-        let key = Zeroizing::new(std::fs::read_to_string(&said.private_key_file).map_err(unreadable)?);
+        let key = secret_file::read_of(&said.private_key_file, SHORTEST_KEY).map_err(NotOpened::KeyFile)?;
         let origin = config.public_url.origin();
         let below = |path: &str| Url::parse(&format!("{origin}{path}")).map_err(|_| NotOpened::Incomplete);
         Ok(Self {
             wire: Wire::new(None)?.beside(&config.public_url, &config.app_url)?,
             server: below(said.server_path.as_ref().unwrap_or(&recipe.server_path).as_str())?,
             public_key: said.public_key.clone(),
-            key: SigningKey::new(key.trim()),
+            key: SigningKey::new(&key),
             callback: below(&format!("{}oidc/callback", config.portal.path))?,
             recipe: recipe.as_home(),
         })

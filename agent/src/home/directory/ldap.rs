@@ -5,8 +5,7 @@
 //! its own: few ask, and a connection that somebody was bound to is used for nobody else. An empty password is refused
 //! here: a server takes such a bind for an anonymous one, and lets it succeed (RFC 4513 5.1.2).
 
-use std::io::{self, Read as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +26,7 @@ use super::{Account, DirectoryError, Verdict};
 use crate::config::home::{LdapAttributes, LdapConfig};
 use crate::home::decision::Note;
 use crate::home::{PortalError, TypedCredentials, vouching};
+use crate::secret_file::{self, SecretFileError};
 
 /// For the connection and for each operation.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,9 +64,9 @@ pub(crate) enum LdapFailure {
         #[source]
         source: io::Error,
     },
-    /// Everybody can read the password.
-    #[error("{path} is open to all users; run: chmod o-rwx {path}", path = .0.display())]
-    TooOpen(PathBuf),
+    /// The password.
+    #[error(transparent)]
+    Password(#[from] SecretFileError),
     /// Not certificates.
     #[error("{path} has no PEM certificates", path = .0.display())]
     NoCertificates(PathBuf),
@@ -348,14 +348,7 @@ fn trusting(ca_file: &Path) -> Result<Arc<ClientConfig>, LdapFailure> {
 
 /// Read at each use: the operator may change it.
 fn read_password(path: &Path) -> Result<SecretString, LdapFailure> {
-    let unreadable = |source| LdapFailure::Unreadable { path: path.to_owned(), source };
-    let mut file = std::fs::File::open(path).map_err(unreadable)?;
-    if file.metadata().map_err(unreadable)?.permissions().mode() & 0o007 != 0 {
-        return Err(LdapFailure::TooOpen(path.to_owned()));
-    }
-    let mut text = zeroize::Zeroizing::new(String::new());
-    file.read_to_string(&mut text).map_err(unreadable)?;
-    Ok(text.trim_end_matches(['\r', '\n']).into())
+    Ok(secret_file::read_all(path)?.trim_end_matches(['\r', '\n']).into())
 }
 
 #[cfg(test)]

@@ -9,9 +9,9 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use argon2::Argon2;
 use argon2::password_hash::PasswordHasher as _;
 use argon2::password_hash::phc::PasswordHash;
+use argon2::{Argon2, Params};
 use rustix::fs::{FlockOperation, flock};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -23,6 +23,9 @@ use crate::disk;
 
 /// A file of that length has tens of thousands of users: it is not a small home any more.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
+/// What a stranger at the form can make this machine do is bounded: far above what anybody recommends.
+const MOST_MEMORY_KIB: u32 = 256 * 1024;
+const MOST_PASSES: u32 = 10;
 /// Shortest password that is taken, in characters (NIST SP 800-63B 3.1.1.2, where it is not the only factor).
 const SHORTEST_PASSWORD: usize = 8;
 
@@ -139,7 +142,7 @@ pub(crate) enum UsersFileError {
 
 /// Not a hash that this home can check.
 #[derive(Debug, Error)]
-#[error("not an argon2id hash")]
+#[error("not an argon2id hash of at most 256 MiB and 10 passes")]
 pub(crate) struct NotAHash;
 
 impl UsersFile {
@@ -199,7 +202,11 @@ impl TryFrom<String> for Hash {
     fn try_from(text: String) -> Result<Self, NotAHash> {
         let hash = PasswordHash::new(&text).map_err(|_| NotAHash)?;
         // Argon2i and Argon2d are weaker each in its way (RFC 9106 4), and no other algorithm is here to check it.
-        if hash.algorithm.as_str() == "argon2id" { Ok(Self(hash)) } else { Err(NotAHash) }
+        if hash.algorithm.as_str() != "argon2id" {
+            return Err(NotAHash);
+        }
+        let params = Params::try_from(&hash).map_err(|_| NotAHash)?;
+        if params.m_cost() > MOST_MEMORY_KIB || params.t_cost() > MOST_PASSES { Err(NotAHash) } else { Ok(Self(hash)) }
     }
 }
 
@@ -398,6 +405,17 @@ mod tests {
         assert!(matches!(add(&path, &short), Err(UsersFileError::ShortPassword)));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         assert!(matches!(UsersFile::load(&path), Err(UsersFileError::TooOpen(_))));
+    }
+
+    #[test]
+    fn a_hash_costs_no_more_than_a_machine_has() {
+        let hash = |m: u32, t: u32| {
+            Hash::try_from(format!(
+                "$argon2id$v=19$m={m},t={t},p=1$c29tZXNhbHRzb21lc2FsdA$MTIzNDU2Nzg5MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTI"
+            ))
+        };
+        assert!(hash(19456, 2).is_ok() && hash(262_144, 10).is_ok());
+        assert!(hash(262_145, 2).is_err() && hash(19456, 11).is_err() && hash(u32::MAX, u32::MAX).is_err());
     }
 
     #[test]

@@ -11,18 +11,22 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::Mutex;
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+use tokio::time::Instant;
+use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::child::{self, Ended};
 use crate::disk::{DiskError, PrivateDir};
 use crate::provider::wire::Wire;
 use crate::provider::{Provider, Registration, SecretShown};
 use crate::random::{self, NoRandomness};
+use crate::secret_file::{self, SecretFileError};
 
 /// In the data directory.
 const FILE: &str = "home-oidc-client.json";
 /// What the client is called there.
 pub(super) const CLIENT_ID: &str = "homeward";
+/// A client that the provider does not know even when it was made again is not made at each login.
+const BACK_OFF: Duration = Duration::from_secs(60);
 /// For one command: a user is waiting.
 const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -36,7 +40,16 @@ pub(crate) struct ProviderClient {
     /// Where its credentials are from.
     pub(crate) origin: Origin,
     /// Made, and not found to be missing since.
-    pub(crate) made: Mutex<Option<Arc<Provider>>>,
+    pub(crate) made: Mutex<Made>,
+}
+
+/// A client that was made.
+#[derive(Debug, Default)]
+pub(crate) struct Made {
+    provider: Option<Arc<Provider>>,
+    is_unknown: bool,
+    /// When it was made because the provider did not know it any more.
+    again_at: Option<Instant>,
 }
 
 /// What a registration says beside the credentials.
@@ -83,20 +96,17 @@ pub(crate) enum RegistrationError {
     #[error(transparent)]
     Disk(#[from] DiskError),
     /// The operator's file.
-    #[error("[home.oidc] client_secret_file: cannot read {path}: {source}", path = .path.display())]
-    SecretFile {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
+    #[error("[home.oidc] client_secret_file: {0}")]
+    SecretFile(#[from] SecretFileError),
     /// No such program.
     #[error("the recipe's home.oidc.client command cannot be run: {0}")]
     NotRun(#[source] std::io::Error),
     /// It failed.
     #[error("the recipe's home.oidc.client command failed; it printed: {0:?}")]
     Failed(Box<str>),
+    /// It was of no use.
+    #[error("the provider does not know the agent's client although it was made again; that is tried once a minute")]
+    StillUnknown,
     /// No randomness.
     #[error("the operating system gives no randomness")]
     NoRandomness,
@@ -106,28 +116,31 @@ impl ProviderClient {
     /// The provider, with a client that it knows.
     pub(super) async fn provider(&self) -> Result<Arc<Provider>, RegistrationError> {
         let mut made = self.made.lock().await;
-        if let Some(provider) = made.as_ref() {
+        if let Some(provider) = &made.provider {
             return Ok(provider.clone());
+        }
+        if made.again_at.is_some_and(|at| at.elapsed() < BACK_OFF) {
+            return Err(RegistrationError::StillUnknown);
         }
         let (client_id, client_secret) = match &self.origin {
             Origin::Operator { client_id, secret_file } => {
-                let failed = |source| RegistrationError::SecretFile { path: secret_file.clone(), source };
-                let text = Zeroizing::new(std::fs::read_to_string(secret_file).map_err(failed)?);
-                (client_id.clone(), SecretString::from(text.trim()))
+                (client_id.clone(), SecretString::from(secret_file::read(secret_file)?.as_str()))
             }
             Origin::Commands { commands, data } => (CLIENT_ID.to_owned(), self.make(commands, data).await?),
         };
         let KnownAs { issuer, redirect_uri, scopes, shown } = self.known_as.clone();
         let registration = Registration { issuer, client_id, client_secret, shown, redirect_uri, scopes };
         let provider = Arc::new(Provider::new(self.wire.clone(), registration));
-        *made = Some(provider.clone());
+        let again_at = made.is_unknown.then(Instant::now);
+        *made = Made { provider: Some(provider.clone()), is_unknown: false, again_at };
         Ok(provider)
     }
 
     /// The provider says that it has no such client, or another secret: at the next login it is made again.
     pub(super) async fn is_unknown(&self) {
         tracing::warn!(issuer = self.known_as.issuer, "the provider does not know the agent's client any more");
-        *self.made.lock().await = None;
+        let mut made = self.made.lock().await;
+        (made.provider, made.is_unknown) = (None, true);
     }
 
     async fn make(&self, commands: &[Vec<String>], data: &PrivateDir) -> Result<SecretString, RegistrationError> {
@@ -202,6 +215,8 @@ mod tests {
         let lines = std::fs::read_to_string(&log).unwrap();
         let lines: Vec<&str> = lines.lines().collect();
         assert_eq!(lines.len(), 3, "once in each process, and once more after it was gone");
+        made.is_unknown().await;
+        assert!(matches!(made.provider().await, Err(RegistrationError::StillUnknown)), "not at each login");
         assert!(lines.iter().all(|line| *line == lines[0]), "{lines:?}");
         let secret = lines[0].rsplit(' ').next().unwrap();
         assert!(lines[0].starts_with("homeward https://alpha.example/homeward/oidc/callback ") && secret.len() == 43);
