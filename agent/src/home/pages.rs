@@ -91,7 +91,7 @@ pub(super) fn sentence(note: Note) -> &'static str {
             "Too many failed logins: the account is locked for a while. Try again later, or ask the people who run this site."
         }
         Note::Disabled => "This account cannot log in. Ask the people who run this site.",
-        Note::TooManyTries => "Too many tries. Wait a minute, then try again.",
+        Note::TooManyTries => "Too many tries. Wait a while, then try again.",
     }
 }
 

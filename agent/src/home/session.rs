@@ -177,6 +177,7 @@ mod tests {
     use axum::Router;
     use axum::routing::get;
     use http::StatusCode;
+    use http::header::CONTENT_TYPE;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -195,7 +196,8 @@ mod tests {
             (429, "{}", Still::Unknown),
             (503, "{}", Still::Unknown),
         ] {
-            let answer = async move || (StatusCode::from_u16(status).unwrap(), body);
+            let kind = if body.starts_with('<') { "text/html" } else { "application/json" };
+            let answer = async move || (StatusCode::from_u16(status).unwrap(), [(CONTENT_TYPE, kind)], body);
             let routes = Router::new().route("/_allauth/browser/v1/auth/session", get(answer));
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}", listener.local_addr().unwrap());
