@@ -180,7 +180,8 @@ pub async fn run(
     let portal_side = portal_side.map(|portal| portal.with_elsewhere(elsewhere));
     let gate = Gate::open(config, &data, gate_client, gate_ended)?;
     let own_page = reachability::routes(&config.portal, identity.reachability_key());
-    let pages = gate.map(gate::http::router).unwrap_or_default().merge(own_page).merge(http::router(portal_side));
+    let portal_pages = http::router(portal_side, &config.portal.path);
+    let pages = gate.map(gate::http::router).unwrap_or_default().merge(own_page).merge(portal_pages);
 
     tracing::info!(instance = %identity.instance(), "the agent runs");
     let proving = tokio::spawn(prover.run(for_credentials.clone()));
