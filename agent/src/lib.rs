@@ -176,8 +176,8 @@ pub async fn run(
     let accounts = AccountWatch::open(config, data.clone(), broker.clone(), directory.clone())?;
     let watches = Watches { sessions: at_home.clone(), accounts: accounts.clone() };
     let portal_side = Portal::new(config, &identity, broker.clone(), application, (directory, watches))?;
-    let elsewhere = Elsewhere::open(config, &data)?;
-    let portal_side = portal_side.map(|portal| portal.with_elsewhere(elsewhere));
+    let elsewhere = Elsewhere::open(config, &data)?.map(Arc::new);
+    let portal_side = portal_side.map(|portal| portal.with_elsewhere(elsewhere.clone()));
     let gate = Gate::open(config, &data, gate_client, gate_ended)?;
     let own_page = reachability::routes(&config.portal, identity.reachability_key());
     let portal_pages = http::router(portal_side, &config.portal.path);
@@ -191,6 +191,9 @@ pub async fn run(
     let answering = tokio::spawn(preview.run(asked));
     let watching = tokio::spawn(at_home.run());
     let asking = tokio::spawn(accounts.run());
+    if let Some(elsewhere) = elsewhere {
+        tokio::spawn(elsewhere.prepare());
+    }
     usable();
     let ended = tokio::select! {
         dismissal = sync.run() => Err(dismissal.into()),

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use homeward_proto::v1::complete_ticket_request::Outcome;
@@ -122,6 +122,14 @@ impl Elsewhere {
             _ => return Ok(None),
         };
         Ok(Some(Self::new(provider)))
+    }
+
+    /// Before the first user waits for it: the agent's client at the provider.
+    pub(crate) async fn prepare(self: Arc<Self>) {
+        let LoginProvider::Oidc(home) = &self.provider else { return };
+        if let Err(error) = home.client.provider().await {
+            tracing::warn!(%error, "the agent is no client of the application's provider yet; each login tries again");
+        }
     }
 
     /// Nobody is under way.

@@ -86,7 +86,7 @@ pub(crate) struct Portal {
     directory: Arc<Directory>,
     pending: PendingSignIns,
     watches: Watches,
-    elsewhere: Option<Elsewhere>,
+    elsewhere: Option<Arc<Elsewhere>>,
 }
 
 /// Who notices later that somebody who was vouched for has logged out, or may not log in any more.
@@ -201,7 +201,7 @@ impl Portal {
     }
 
     /// A portal whose users log in at a provider of the application's own.
-    pub(crate) fn with_elsewhere(self, elsewhere: Option<Elsewhere>) -> Self {
+    pub(crate) fn with_elsewhere(self, elsewhere: Option<Arc<Elsewhere>>) -> Self {
         Self { elsewhere, ..self }
     }
 
@@ -399,21 +399,23 @@ impl Portal {
 
     fn to_application(&self, page: Option<&AppPage>, visit: &Visit) -> Reply {
         // The configuration refuses the method `session` for a recipe without a login page.
-        let fallback = || AppPage { path: recipe::AppPath::root(), next_parameter: "next".to_owned() };
+        let fallback = || AppPage { path: recipe::AppPath::root(), next_parameter: None };
         Reply::Redirect(self.application_page(page.unwrap_or(&fallback()), visit))
     }
 
     fn application_login(&self, visit: &Visit) -> Option<String> {
-        let page = self.recipe.login.as_ref().filter(|_| self.methods.contains(&HomeMethod::Session));
-        page.map(|page| self.application_page(page, visit))
+        let page = self.recipe.login.as_ref().filter(|page| page.next_parameter.is_some());
+        page.filter(|_| self.methods.contains(&HomeMethod::Session)).map(|page| self.application_page(page, visit))
     }
 
-    /// A page of the application that sends the browser back here when it is done.
+    /// A page of the application that sends the browser back here when it is done, if it can.
     fn application_page(&self, page: &AppPage, visit: &Visit) -> String {
+        let address = format!("{}{}", self.public_url.origin(), page.path);
+        let Some(next) = &page.next_parameter else { return address };
         // A path, not an address: applications refuse to go on to another host, and rightly.
         let back = format!("{}login?ticket={}&back=1", self.path, visit.ticket.as_str());
-        let query = form_urlencoded::Serializer::new(String::new()).append_pair(&page.next_parameter, &back).finish();
-        format!("{}{}?{query}", self.public_url.origin(), page.path)
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair(next, &back).finish();
+        format!("{address}?{query}")
     }
 }
 

@@ -104,7 +104,7 @@ pub(crate) enum RegistrationError {
 
 impl ProviderClient {
     /// The provider, with a client that it knows.
-    pub(super) async fn provider(&self) -> Result<Arc<Provider>, RegistrationError> {
+    pub(in crate::home) async fn provider(&self) -> Result<Arc<Provider>, RegistrationError> {
         let mut made = self.made.lock().await;
         if let Some(provider) = made.as_ref() {
             return Ok(provider.clone());
