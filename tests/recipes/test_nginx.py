@@ -87,6 +87,17 @@ def test_forged_headers_are_refused(
     assert "root" not in asks(alice.http, X_Homeward_User="root").text
 
 
+def test_pages_are_dressed_where_the_agent_is_no_home(ledger: PublicAddress, alice: Person) -> None:
+    page = alice.opens(f"{ledger.url}/homeward/nothing-here")
+    style = re.search(r'<link rel="stylesheet" href="([^"]+)"', page.text)[1]
+    assert page.status == 404 and alice.opens(f"{ledger.url}{style}").response.headers["Content-Type"].startswith("text/css")
+
+
+def test_whoever_did_not_get_in_finds_the_way_back(ledger: PublicAddress, alice: Person) -> None:
+    page = alice.opens(f"{ledger.url}/homeward/gate/callback?error=access_denied&state=unknown")
+    assert page.status == 400 and '<a class="button" href="/">Open Ledger</a>' in page.text
+
+
 def test_the_check_is_for_nginx_alone(ledger: PublicAddress, authority: ThrowAwayAuthority) -> None:
     """From outside, it is no oracle: nobody reads identity headers there."""
     answer = requests.get(f"{ledger.url}/homeward/gate/check", verify=str(authority.file), allow_redirects=False, timeout=30)
