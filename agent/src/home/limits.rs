@@ -18,8 +18,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Buckets of each kind.
-const BUCKETS: u64 = 4096;
+/// Buckets of each kind: so many to one is the chance that one who guesses uses up what somebody else has. A mebibyte in all.
+const BUCKETS: u64 = 16_384;
 /// A household or an office behind one address: thirty at once, then one in two seconds.
 const PER_SOURCE: Budget = Budget { burst: 30, period: Duration::from_secs(2) };
 /// One user: ten at once, then one in ten seconds. A limit per name must leave the user a way in.

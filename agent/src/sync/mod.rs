@@ -151,7 +151,7 @@ impl Sync {
         let state = standing.borrow_and_update().clone();
         let mut told = Told::by_hello(&state);
         let told_state = self.health.state(&state).await;
-        let mut pulse = Pulse::after(told_state.clone());
+        let mut pulse = Pulse::after(told_state.clone(), Instant::now());
         let (requests, mut responses) = self.open(&state, told_state).await?;
         *was_open = true;
         self.contact.made(clock::now());
@@ -171,10 +171,10 @@ impl Sync {
                 Some(ended) = sessions_ended.recv() => send(&requests, sync_request::Message::SessionsEnded(ended))?,
                 Some(answer) = answered.recv() => send(&requests, sync_request::Message::Answer(answer))?,
                 Ok(()) = standing.changed() => {}
-                () = pulse.due() => {
+                () = tokio::time::sleep_until(pulse.due()) => {
                     let now = standing.borrow().clone();
                     let state = self.health.state(&now).await;
-                    if pulse.tells(&state) {
+                    if pulse.tells(&state, Instant::now()) {
                         send(&requests, sync_request::Message::Heartbeat(Heartbeat { state: Some(state) }))?;
                     }
                 }

@@ -1,11 +1,11 @@
 //! When the agent says how the instance is: every half minute, and as soon as an application that did not answer does again.
 //! Until then the home picker greys this home out, and ops see a problem: nobody should wait longer for that than needed.
+//! Pure: `now` is a parameter.
 
-use std::pin::Pin;
 use std::time::Duration;
 
 use homeward_proto::v1::AgentState;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use crate::{backoff, random};
 
@@ -19,38 +19,37 @@ pub(super) struct Pulse {
     told: AgentState,
     /// When the broker hears the same again.
     again: Instant,
-    due: Pin<Box<Sleep>>,
+    /// When to look.
+    due: Instant,
 }
 
 impl Pulse {
     /// After this was told in the Hello.
-    pub(super) fn after(told: AgentState) -> Self {
-        let again = Instant::now() + next_heartbeat();
-        let mut pulse = Self { told, again, due: Box::pin(tokio::time::sleep_until(again)) };
-        pulse.wait();
+    pub(super) fn after(told: AgentState, now: Instant) -> Self {
+        let again = now + next_heartbeat();
+        let mut pulse = Self { told, again, due: again };
+        pulse.wait(now);
         pulse
     }
 
-    /// When to look.
-    pub(super) fn due(&mut self) -> &mut Pin<Box<Sleep>> {
-        &mut self.due
+    /// When to look how the instance is.
+    pub(super) fn due(&self) -> Instant {
+        self.due
     }
 
     /// Whether to tell the broker what was seen.
-    pub(super) fn tells(&mut self, seen: &AgentState) -> bool {
-        let now = Instant::now();
+    pub(super) fn tells(&mut self, seen: &AgentState, now: Instant) -> bool {
         let tells = now >= self.again || *seen != self.told;
         if tells {
             self.told = seen.clone();
             self.again = now + next_heartbeat();
         }
-        self.wait();
+        self.wait(now);
         tells
     }
 
-    fn wait(&mut self) {
-        let soon = Instant::now() + WHILE_UNWELL;
-        self.due.as_mut().reset(if self.told.application_healthy { self.again } else { self.again.min(soon) });
+    fn wait(&mut self, now: Instant) {
+        self.due = if self.told.application_healthy { self.again } else { self.again.min(now + WHILE_UNWELL) };
     }
 }
 
@@ -66,32 +65,32 @@ mod tests {
         AgentState { application_healthy, ..AgentState::default() }
     }
 
-    async fn looks(pulse: &mut Pulse, seen: &AgentState) -> (Duration, bool) {
-        let begun = Instant::now();
-        pulse.due().await;
-        (begun.elapsed(), pulse.tells(seen))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn heartbeats_keep_their_bounds() {
-        let mut pulse = Pulse::after(state(true));
+    #[test]
+    fn heartbeats_keep_their_bounds() {
+        let mut now = Instant::now();
+        let mut pulse = Pulse::after(state(true), now);
         for _ in 0..1000 {
-            let (wait, told) = looks(&mut pulse, &state(true)).await;
-            assert!(told && wait >= Duration::from_secs(24) && wait <= Duration::from_millis(36_002), "{wait:?}");
+            let wait = pulse.due() - now;
+            assert!(wait >= Duration::from_secs(24) && wait <= Duration::from_secs(36), "{wait:?}");
+            now = pulse.due();
+            assert!(pulse.tells(&state(true), now));
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_application_that_is_back_is_told_soon_and_one_that_stays_away_no_oftener() {
+    #[test]
+    fn an_application_that_is_back_is_told_soon_and_one_that_stays_away_no_oftener() {
         let begun = Instant::now();
-        let mut pulse = Pulse::after(state(false));
+        let mut now = begun;
+        let mut pulse = Pulse::after(state(false), now);
         let mut told = 0;
-        while begun.elapsed() < Duration::from_secs(300) {
-            told += u32::from(looks(&mut pulse, &state(false)).await.1);
+        while now < begun + Duration::from_secs(300) {
+            assert!(pulse.due() - now <= WHILE_UNWELL);
+            now = pulse.due();
+            told += u32::from(pulse.tells(&state(false), now));
         }
         assert!((8..=13).contains(&told), "{told}");
-        let (wait, told) = looks(&mut pulse, &state(true)).await;
-        assert!(told && wait < Duration::from_secs(3), "{wait:?}");
-        assert!(looks(&mut pulse, &state(true)).await.0 > Duration::from_secs(20), "and then in peace");
+        assert!(pulse.tells(&state(true), pulse.due()), "at once");
+        let mut well = Pulse::after(state(true), now);
+        assert!(well.tells(&state(false), well.due()) && well.due() > now);
     }
 }
