@@ -51,9 +51,9 @@ pub(crate) struct Elsewhere {
 #[derive(Debug)]
 pub(crate) enum LoginProvider {
     /// OpenID Connect.
-    Oidc(OidcHome),
+    Oidc(Box<OidcHome>),
     /// A server of django-simple-sso.
-    SimpleSso(SimpleSsoHome),
+    SimpleSso(Box<SimpleSsoHome>),
 }
 
 #[derive(Debug)]
@@ -117,8 +117,8 @@ impl Elsewhere {
     pub(crate) fn open(config: &Config, data: &PrivateDir) -> Result<Option<Self>, NotOpened> {
         let methods = config.home.as_ref().map(|home| home.methods.as_slice()).unwrap_or_default();
         let provider = match methods {
-            [HomeMethod::Oidc] => LoginProvider::Oidc(OidcHome::open(config, data)?),
-            [HomeMethod::SimpleSso] => LoginProvider::SimpleSso(SimpleSsoHome::open(config)?),
+            [HomeMethod::Oidc] => LoginProvider::Oidc(Box::new(OidcHome::open(config, data)?)),
+            [HomeMethod::SimpleSso] => LoginProvider::SimpleSso(Box::new(SimpleSsoHome::open(config)?)),
             _ => return Ok(None),
         };
         Ok(Some(Self::new(provider)))
@@ -238,7 +238,7 @@ impl Portal {
         ticket: &OpenTicketResponse,
         error: ElsewhereError,
     ) -> Result<Reply, PortalError> {
-        tracing::warn!(relying_party = ticket.relying_party, %error, "a login at the application's provider failed");
+        tracing::warn!(transaction = ticket.transaction, relying_party = ticket.relying_party, %error, "a login at the application's provider failed");
         let (failure, note) = match &error {
             ElsewhereError::Provider(ProviderError::Refused(code)) if code.needs_interaction() => {
                 return self.fail(visit, LoginFailure::LoginRequired).await;
@@ -304,7 +304,8 @@ mod tests {
 
     #[test]
     fn an_answer_counts_once_and_in_the_browser_that_asked() {
-        let elsewhere = Elsewhere::new(LoginProvider::SimpleSso(simple_sso::tests::home("https://alpha.example")));
+        let elsewhere =
+            Elsewhere::new(LoginProvider::SimpleSso(Box::new(simple_sso::tests::home("https://alpha.example"))));
         let (browser, other) = (Browser::new().unwrap(), Browser::new().unwrap());
         elsewhere.keep(waiting("one", &browser, "t"));
         assert!(elsewhere.take("one", &other).is_none() && elsewhere.take("two", &browser).is_none());
@@ -314,7 +315,8 @@ mod tests {
 
     #[test]
     fn one_ticket_takes_no_room_from_others() {
-        let elsewhere = Elsewhere::new(LoginProvider::SimpleSso(simple_sso::tests::home("https://alpha.example")));
+        let elsewhere =
+            Elsewhere::new(LoginProvider::SimpleSso(Box::new(simple_sso::tests::home("https://alpha.example"))));
         let browser = Browser::new().unwrap();
         elsewhere.keep(waiting("alice", &browser, "t"));
         for number in 0..MOST {

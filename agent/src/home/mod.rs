@@ -217,7 +217,13 @@ impl Portal {
         };
         let seen = Seen::new(&recognised, &self.recipe, &ticket.acr_values);
         let step = decision::decide(&Ask::new(&ticket, &self.recipe), &self.methods, &seen, visit.returned);
-        tracing::info!(relying_party = ticket.relying_party, ?seen, ?step, "a login began");
+        tracing::info!(
+            transaction = ticket.transaction,
+            relying_party = ticket.relying_party,
+            ?seen,
+            ?step,
+            "a login began"
+        );
         match (step, recognised) {
             (Step::Vouch, Recognised::Somebody(answers)) => {
                 let identity = vouching::identity(&self.recipe, &answers, HomeMethod::Session, clock::now())?;
@@ -253,7 +259,7 @@ impl Portal {
         };
         let username = typed.username.clone();
         let verdict = self.directory.judge(typed, visit.source).await?;
-        tracing::info!(relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a password was tried");
+        tracing::info!(transaction = ticket.transaction, relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a password was tried");
         self.answer(visit, &ticket, (verdict, charged), username).await
     }
 
@@ -278,7 +284,7 @@ impl Portal {
         let username = sign_in.username().to_owned();
         let code = SecretString::from(code.expose_secret().split_whitespace().collect::<String>());
         let verdict = sign_in.give_code(&code).await?;
-        tracing::info!(relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a code was tried");
+        tracing::info!(transaction = ticket.transaction, relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a code was tried");
         self.answer(visit, &ticket, (verdict, charged), username).await
     }
 
