@@ -90,7 +90,6 @@ fn anchors(file: &Path) -> BTreeSet<String> {
     headings.map(anchor).collect()
 }
 
-#[expect(clippy::expect_used, reason = "a page that cannot be read is a failure of its own")]
 fn read(file: &Path) -> String {
     std::fs::read_to_string(file).expect("a page that can be read")
 }
