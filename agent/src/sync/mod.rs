@@ -19,8 +19,8 @@ use std::time::Duration;
 
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
 use homeward_proto::v1::{
-    AgentState, Answer, Delta, Heartbeat, Hello, Resource, SessionsEnded, Snapshot, SyncRequest, SyncResponse, sync_request,
-    sync_response,
+    AgentState, Answer, Delta, Heartbeat, Hello, Resource, SessionsEnded, Snapshot, SyncRequest, SyncResponse,
+    sync_request, sync_response,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
