@@ -93,7 +93,7 @@ class InvenTree(DjangoSite):
         """Every fresh InvenTree has the same: the first of a run is copied."""
         fresh, own = self.folder.parent / "fresh-inventree.sqlite3", self._data_dir / "db.sqlite3"
         if not fresh.exists():
-            super()._makes_database()
+            self._django("migrate", "--run-syncdb", "--verbosity", "0")
             self._django("shell", "--verbosity", "0", "--command", _CREATE_ADMINISTRATOR, stdin=self.token)
             shutil.copyfile(own, fresh)
         shutil.copyfile(fresh, own)
