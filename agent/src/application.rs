@@ -69,6 +69,8 @@ pub(crate) struct Answer {
     pub(crate) location: Option<String>,
     /// `Set-Cookie`, as they came.
     pub(crate) set_cookies: Vec<HeaderValue>,
+    /// Whether a browser that gets it cuts its window off from the one that opened it.
+    pub(crate) cuts_off: bool,
 }
 
 /// Why it said nothing that counts.
@@ -221,6 +223,8 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationErro
     }
     let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).map(str::to_owned);
     let set_cookies = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
+    let opener = response.headers().get("cross-origin-opener-policy");
+    let cuts_off = opener.is_some_and(|policy| !policy.as_bytes().starts_with(b"unsafe-none"));
     let is_json =
         response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let mut bytes = Vec::new();
@@ -231,7 +235,7 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationErro
         bytes.extend_from_slice(&chunk);
     }
     let body = if is_json { serde_json::from_slice(&bytes).unwrap_or_default() } else { Value::Null };
-    Ok(Answer { status, body, location, set_cookies })
+    Ok(Answer { status, body, location, set_cookies, cuts_off })
 }
 
 #[cfg(test)]

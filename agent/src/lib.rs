@@ -177,11 +177,12 @@ pub async fn run(
     let accounts = AccountWatch::open(config, data.clone(), broker.clone(), directory.clone())?;
     let watches = Watches { sessions: at_home.clone(), accounts: accounts.clone() };
     let portal_side = Portal::new(config, &identity, broker.clone(), application, (directory, watches))?;
-    let elsewhere = Elsewhere::open(config, &data)?;
-    let portal_side = portal_side.map(|portal| portal.with_elsewhere(elsewhere));
+    let elsewhere = Elsewhere::open(config, &data)?.map(Arc::new);
+    let portal_side = portal_side.map(|portal| portal.with_elsewhere(elsewhere.clone()));
     let gate = Gate::open(config, &data, gate_client, gate_ended)?;
     let own_page = reachability::routes(&config.portal, identity.reachability_key());
-    let pages = gate.map(gate::http::router).unwrap_or_default().merge(own_page).merge(http::router(portal_side));
+    let portal_pages = http::router(portal_side, &config.portal.path);
+    let pages = gate.map(gate::http::router).unwrap_or_default().merge(own_page).merge(portal_pages);
 
     tracing::info!(instance = %identity.instance(), "the agent runs");
     let proving = tokio::spawn(prover.run(for_credentials.clone()));
@@ -191,6 +192,9 @@ pub async fn run(
     let answering = tokio::spawn(preview.run(asked));
     let watching = tokio::spawn(at_home.run());
     let asking = tokio::spawn(accounts.run());
+    if let Some(elsewhere) = elsewhere {
+        tokio::spawn(elsewhere.prepare());
+    }
     usable();
     let ended = tokio::select! {
         dismissal = sync.run() => Err(dismissal.into()),

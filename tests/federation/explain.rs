@@ -72,6 +72,7 @@ async fn ops_are_told_what_a_login_would_come_to_before_anybody_tries() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "nobody else reads the file, and nothing is lost with it")]
 async fn whoever_is_disabled_at_home_is_out_everywhere() {
     let federation = Federation::start().await.unwrap();
     let home = InstanceOptions { accounts: vec![ALICE], relying_party: false, methods: vec!["session"] };

@@ -26,20 +26,12 @@ from website import Account, DjangoSite, Site
 SITES = Path(__file__).parent / "sites"
 SERVICE = Path(__file__).parents[1] / "stage" / "service.py"
 
-_CREATE_USER = """
-import json, sys
-from allauth.account.models import EmailAddress
-from django.contrib.auth.models import Group, User
+_CREATE_ADMINISTRATOR = """
+import sys
+from django.contrib.auth.models import User
 from common.models import ApiToken
-wanted = json.load(sys.stdin)
-for one in wanted:
-    groups = one.pop("groups")
-    token = one.pop("token")
-    user = User.objects.create_user(**one)
-    for name in groups:
-        user.groups.add(Group.objects.get_or_create(name=name)[0])
-    if token:
-        ApiToken.objects.create(user=user, key=token, name="administration")
+root = User.objects.create_superuser("root")
+ApiToken.objects.create(user=root, key=sys.stdin.read(), name="administration")
 """
 
 _SECOND_FACTOR = """
@@ -48,6 +40,15 @@ from allauth.mfa.totp.internal.auth import TOTP
 from django.contrib.auth.models import User
 username, secret = sys.stdin.read().splitlines()
 TOTP.activate(User.objects.get(username=username), secret)
+"""
+
+
+_VERIFY_ADDRESS = """
+import sys
+from allauth.account.models import EmailAddress
+from django.contrib.auth.models import User
+user = User.objects.get(username=sys.stdin.read())
+EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
 """
 
 
@@ -63,13 +64,15 @@ class InvenTree(DjangoSite):
 
     agent: Agent
     source = SITES / "inventree"
+    # The administrator's, of every one of a run: they begin with the same database.
+    token = f"inv-{secrets.token_hex(20)}"
 
     def __init__(self, public: PublicAddress, folder: Path, ca_file: Path, *accounts: Account, **environment: str):
         self.public = public
         self.folder = folder / public.name
         self.config_file = self.folder / "config.yaml"
         self.env_file = self.folder / "inventree.env"
-        self.token = f"inv-{secrets.token_hex(20)}"
+        self._accounts = accounts
         self._state = self.folder / "data" / "starts"
         with socket.create_server(("127.0.0.1", 0)) as unused:
             self._port = unused.getsockname()[1]
@@ -84,15 +87,14 @@ class InvenTree(DjangoSite):
         self._socket.close()
         for file in (self.config_file, self.env_file):
             self.writes(file, "")
-        root = {"username": "root", "password": secrets.token_urlsafe(), "is_staff": True, "is_superuser": True}
-        self.add(*accounts, further=[root | {"groups": [], "token": self.token}])
         public.behind["/"] = self.address
 
     def _makes_database(self) -> None:
         """Every fresh InvenTree has the same: the first of a run is copied."""
         fresh, own = self.folder.parent / "fresh-inventree.sqlite3", self._data_dir / "db.sqlite3"
         if not fresh.exists():
-            super()._makes_database()
+            self._django("migrate", "--run-syncdb", "--verbosity", "0")
+            self._django("shell", "--verbosity", "0", "--command", _CREATE_ADMINISTRATOR, stdin=self.token)
             shutil.copyfile(own, fresh)
         shutil.copyfile(fresh, own)
         if self.user:
@@ -121,14 +123,18 @@ class InvenTree(DjangoSite):
             shutil.chown(file, self.user, self.user)
 
     def runs(self) -> None:
-        gunicorn = [self.bin / "gunicorn", "--bind", self.address, "--preload", "--no-control-socket", "--threads", "2"]
+        self.starts_up()
+        self.answers()
+        self.add(*self._accounts)
+
+    def starts_up(self) -> None:
+        gunicorn = [self.bin / "gunicorn", "--bind", self.address, "--preload", "--no-control-socket"]
         self._gunicorn = Program(
             f"{self.name}-service",
             [self.bin / "python", SERVICE, self.env_file, self._state, *gunicorn, "wsgi:application"],
             env=self._environment,
             user=self.user,
         )
-        self.answers()
 
     def answers(self) -> None:
         """Waits until it does, whatever it answers."""
@@ -162,21 +168,12 @@ class InvenTree(DjangoSite):
         """How often it was started."""
         return int(self._state.read_text() or 0)
 
-    def add(self, *accounts: Account, groups: tuple[str, ...] = (), further: list[dict[str, Any]] | None = None) -> None:
-        wanted = [
-            {
-                "username": account.username,
-                "password": account.password,
-                "email": account.email,
-                "first_name": account.first_name,
-                "last_name": account.last_name,
-                "groups": list(groups),
-                "token": None,
-            }
-            for account in accounts
-        ]
-        wanted += further or []
-        self._django("shell", "--verbosity", "0", "--command", _CREATE_USER, stdin=json.dumps(wanted))
+    def add(self, *accounts: Account) -> None:
+        """In the administration."""
+        for account in accounts:
+            names = {"username": account.username, "first_name": account.first_name, "last_name": account.last_name}
+            made = self.administers("POST", "/api/user/", names | {"email": account.email})
+            self.administers("PUT", f"/api/user/{made['pk']}/set-password/", {"password": account.password})
 
     def asks(self, method: str, path: str, body: Any = None, token: str | None = None) -> requests.Response:
         """The API, past its reverse proxy, as an administrator."""
@@ -211,6 +208,10 @@ class InvenTree(DjangoSite):
                 }
         pk = self.described(username)["pk"]
         self.administers("PATCH", f"/api/user/{pk}/", {"group_ids": [known[name] for name in groups]})
+
+    def verifies_address(self, username: str) -> None:
+        """As if the user had followed the link in the mail."""
+        self._django("shell", "--verbosity", "0", "--command", _VERIFY_ADDRESS, stdin=username)
 
     def turns_second_factor_on(self, username: str) -> str:
         """As the user would in the settings; returns what the authenticator app keeps."""

@@ -84,6 +84,20 @@ def test_who_is_disabled_is_out_everywhere_and_comes_back_nowhere(
     assert 'id="who"' not in tries(HUGO, desk, authority).text
 
 
+def test_g8_the_chooser_puts_the_home_of_last_time_first(
+    garage: Agent, desk: Member, broker: Broker, authority: ThrowAwayAuthority
+) -> None:
+    person = Person(authority.file, GRETA, home="Garage")
+    start = f"{desk.public.url}/accounts/oidc/homeward/login/?next=/parts/"
+    page = person.opens(start)
+    assert page.text.index('value="alpha"') < page.text.index('value="garage"') and "Used last time" not in page.text
+    is_let_through(person, page)
+    person.opens(f"{broker.public.url}/account")
+    person.presses("Sign out everywhere")
+    page = person.opens(start)
+    assert page.text.index('value="garage"') < page.text.index("Used last time") < page.text.index('value="alpha"')
+
+
 def signs_in(account: Account, desk: Member, authority: ThrowAwayAuthority) -> Person:
     person = Person(authority.file, account, home="Garage")
     is_let_through(person, person.opens(f"{desk.public.url}/accounts/oidc/homeward/login/?next=/parts/"))

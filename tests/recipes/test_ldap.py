@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,17 @@ def test_gino_signs_in_where_nobody_searches(academy: Agent, desk: Member, autho
     page = gino.opens(f"{desk.public.url}/parts/")
     assert (who(page), shown(page, "email")) == ("gino@academy", GINO.email)
     assert "Engineering" in told_of("gino@academy", desk)
+
+
+def test_the_log_of_the_home_names_a_login_as_that_of_the_broker_does(
+    academy: Agent, desk: Member, authority: ThrowAwayAuthority
+) -> None:
+    """G6, where the agent asks for the password."""
+    signs_in(GINO, academy, desk, authority)
+    (*_, tried) = (line for line in (artefacts() / "academy-agent.log").read_text().splitlines() if "a password was tried" in line)
+    transaction = re.search(r'transaction="?([\w-]+)', tried)[1]
+    lines = [line for line in (artefacts() / "broker.log").read_text().splitlines() if transaction in line]
+    assert any("next step of a login" in line for line in lines) and any("back from home" in line for line in lines)
 
 
 def test_passwords_travel_encrypted_or_not_at_all(directory: DirectoryServer, school: Agent) -> None:

@@ -51,7 +51,7 @@ class NodeProvider:
             "listen": self._listen,
         }
         # The link is where packages are looked for.
-        program = NODE / "scenarios" / "oidc-provider" / "upstream.mjs"
+        program = NODE / "scenarios" / "upstream.mjs"
         links = ["--preserve-symlinks", "--preserve-symlinks-main", "--no-warnings"]
         self._program = Program(f"{self.public.name}-provider", ["node", *links, program, json.dumps(setup)])
         self._listen = self._program.announced()["http"]

@@ -74,6 +74,11 @@ class Front:
         self._program: Program | None = None
 
     @property
+    def ca_file(self) -> Path:
+        """Whose certificates it shows."""
+        return self._authority.file
+
+    @property
     def addresses(self) -> list[PublicAddress]:
         return list(self._addresses)
 

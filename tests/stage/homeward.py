@@ -67,7 +67,8 @@ class Broker:
             if shown["online"] and shown["applied_revision"] == shown["wanted_revision"] != 0:
                 return shown
             assert time.monotonic() < deadline, f"{instance} has not acknowledged: {shown}"
-            time.sleep(0.1)
+            # Each question is a program, which takes time from those that are waited for.
+            time.sleep(0.25)
 
     @property
     def pid(self) -> int:

@@ -24,6 +24,8 @@ _artefacts: list[Path] = []
 def fresh_artefacts(part: str) -> None:
     """Logs and screenshots of this part's last run only. ARTEFACTS names another folder, for runs side by side."""
     folder = Path(os.environ.get("ARTEFACTS", REPOSITORY / "tests" / "artefacts")) / part
+    # Of several processes, each has its own.
+    folder /= os.environ.get("PYTEST_XDIST_WORKER", "")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     _artefacts[:] = [folder]

@@ -42,15 +42,16 @@ class Visitor:
         self.sees(title)
 
     def sees(self, title: str) -> None:
-        """Waits for a page by a part of its title and photographs it, on a desk and on a phone."""
+        """Waits for a page by a part of its title and photographs it: on a desk, and on a phone too if it is one of ours."""
         expect(self.page).to_have_title(re.compile(re.escape(title), re.IGNORECASE))
         self._photographs += 1
         stem = f"{self.name}-{self._photographs:02}-{title.lower().replace(' ', '-')}"
-        for device, size in {"phone": PHONE, "desktop": DESKTOP}.items():
-            self.page.set_viewport_size(size)
-            self.page.screenshot(path=artefacts() / f"{stem}-{device}.png", full_page=True)
-            if device == "phone" and self._is_ours(self.page.url):
-                self._fits_a_phone()
+        if self._is_ours(self.page.url):
+            self.page.set_viewport_size(PHONE)
+            self._photographs_as(f"{stem}-phone")
+            self._fits_a_phone()
+            self.page.set_viewport_size(DESKTOP)
+        self._photographs_as(f"{stem}-desktop")
 
     def clicks(self, text: str) -> None:
         """Presses the button of that name, or follows the link if there is none."""
@@ -65,6 +66,9 @@ class Visitor:
 
     def reads(self, selector: str, text: str) -> None:
         expect(self.page.locator(selector)).to_have_text(text)
+
+    def _photographs_as(self, name: str) -> None:
+        self.page.screenshot(path=artefacts() / f"{name}.png", full_page=True)
 
     def _fits_a_phone(self) -> None:
         wide = self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth")

@@ -70,9 +70,9 @@ class Site:
         """Whose the files are that an agent writes for it, in the words of `agent.toml`."""
         return {"owner": self.user, "group": self.user} if self.user else {}
 
-    def runs(self, *, workers: int = 1) -> None:
+    def runs(self, *, workers: int = 1, threads: int = 1) -> None:
         number = self._socket.fileno()
-        options = ["--bind", f"fd://{number}", "--workers", str(workers), "--no-control-socket"]
+        options = ["--bind", f"fd://{number}", "--workers", str(workers), "--threads", str(threads), "--no-control-socket"]
         self._gunicorn = Program(
             f"{self.name}-gunicorn",
             [self.bin / "gunicorn", *options, "wsgi:application"],

@@ -36,8 +36,6 @@ fn build() -> anyhow::Result<Programs> {
     let folder = this.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).context("target folder")?;
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    // Together with this package, so that cargo chooses the same features as for the program that runs now and builds
-    // nothing twice.
     // All of it, so that cargo chooses the same features as for the program that runs now and builds nothing twice.
     command.current_dir(workspace).args(["build", "--quiet", "--workspace", "--bins"]);
     if folder.ends_with("release") {

@@ -178,6 +178,10 @@ impl ApplyError {
         }
     }
 
+    fn of_probe(error: ProbeError) -> Self {
+        if error.is_open() { Self::NotProbed(error) } else { Self::Probe(error) }
+    }
+
     /// Whether the next try asks and touches nothing as long as this lasts.
     fn only_asks(&self) -> bool {
         matches!(
@@ -266,10 +270,7 @@ impl GateRole {
         }
         let candidate = self.client.candidate(wanted);
         let probed = self.prober.probe_gate(&candidate, wanted.secret_version, PATIENCE).await;
-        probed.map_err(|error| match error {
-            ProbeError::BrokerAway(_) => ApplyError::NotProbed(error),
-            error => ApplyError::Probe(error),
-        })?;
+        probed.map_err(ApplyError::of_probe)?;
         Ok(self.client.adopt(wanted, candidate)?)
     }
 }
@@ -284,7 +285,12 @@ impl Role {
             return Ok(Put { removed });
         }
         for proof in &self.recipe.proof.0 {
-            proof::reach(&self.application, proof).await.map_err(|source| self.down(source))?;
+            match proof::reach(&self.application, proof).await {
+                Err(ApplicationError::Failing(_)) if !removed.is_empty() => {
+                    // What is taken out breaks the application: as long as it stands there, nothing else can be seen.
+                }
+                reached => reached.map_err(|source| self.down(source))?,
+            }
         }
         if plan.is_empty() {
             // In use already, or written before a crash, or proved for nobody. There is a way back only from what is kept.
@@ -395,10 +401,7 @@ impl Role {
 
     async fn probe(&self, credentials: &Credentials) -> Result<(), ApplyError> {
         let probed = self.prober.probe(&self.application, &self.recipe, credentials, self.patience).await;
-        probed.map_err(|error| match error {
-            ProbeError::BrokerAway(_) => ApplyError::NotProbed(error),
-            error => ApplyError::Probe(error),
-        })
+        probed.map_err(ApplyError::of_probe)
     }
 }
 

@@ -54,7 +54,9 @@ pub(crate) async fn prove(
             let failure = ask_once(application, proof, &wanted).await.err();
             right = if failure.is_none() { right + 1 } else { 0 };
             last = failure.or(last.take());
-            tokio::time::sleep(PAUSE).await;
+            if right < RIGHT_ANSWERS {
+                tokio::time::sleep(PAUSE).await;
+            }
         }
     });
     match (asked.await, last) {

@@ -108,7 +108,7 @@ impl Command {
         let report = Report(self.output);
         match self.verb {
             Verb::Enrol(enrol) => enrol.carry_out(&self.config, report).await,
-            Verb::Run => run::carry_out(&self.config).await,
+            Verb::Run => Box::pin(run::carry_out(&self.config)).await,
             Verb::Status => status::carry_out(&self.config, report),
             Verb::Doctor => doctor::carry_out(&self.config, report).await,
             Verb::Rebootstrap(rebootstrap) => rebootstrap.carry_out(&self.config, report).await,

@@ -128,7 +128,7 @@ fn line(act: &Act) -> String {
 
 fn typed(username: String) -> Result<Typed, PasswordError> {
     let password = password::ask(&format!("Password of {username} (shown to the application only): "))?;
-    Ok(Typed { username, password })
+    Ok(Typed { username, password, ask_code: || password::ask("Code of the second factor: ").ok() })
 }
 
 fn roles(recipe: &recipe::Recipe) -> Vec<&'static str> {

@@ -22,6 +22,7 @@ pub(crate) mod login;
 mod public_address;
 mod recipe_checks;
 pub(crate) mod version;
+mod windows;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -90,6 +91,7 @@ pub(crate) async fn examine(path: &Path, now: OffsetDateTime, progress: &impl Fn
         findings.extend(version::check(&config, &patient.application).await);
         findings.extend(patiently("beginning a login …", progress, login::check(&patient)).await);
         findings.extend(cookies::check(&config, &patient.application).await);
+        findings.extend(windows::check(&config, &patient.application).await);
         let asked = patiently("asking what the recipe asks …", progress, recipe_checks::check(&patient));
         findings.extend(asked.await);
     }

@@ -13,9 +13,10 @@ use axum::Router;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{MethodFilter, get, on, post};
 use cookie::time::Duration;
 use cookie::{Cookie, SameSite};
+use tower_http::timeout::TimeoutLayer;
 use url::form_urlencoded;
 use uuid::Uuid;
 
@@ -23,14 +24,16 @@ use super::return_path::ReturnPath;
 use super::simple_sso::{Request, RequestRefused, Server, TokenError};
 use super::{Gate, GateError, Present, identity_headers, pages};
 use crate::clock;
+use crate::home::http::REQUEST_TIMEOUT;
 use pages::{Failure, Frame, Logout};
 
 /// Largest signed request: an address, or a token and names of what else is asked.
 const LARGEST_BODY: usize = 16 * 1024;
 /// How long a login may take, as in [`crate::provider`].
 const LOGIN_COOKIE: Duration = Duration::minutes(30);
-/// How many logins of one browser may be under way: their cookies come with every request, and proxies refuse too many.
-const MOST_LOGINS: usize = 4;
+/// How many logins of one browser may be under way, each in a slot of its own: their cookies come with every request of
+/// the site, and nginx refuses lines of more than 8 KiB, before anybody could take the cookies away.
+const LOGINS: u8 = 3;
 
 /// What every request needs.
 #[derive(Debug, Clone)]
@@ -49,8 +52,8 @@ pub(crate) fn router(gate: Gate) -> Router {
     let at = |rest: &str| format!("{path}{rest}");
     let mut routes = Router::new()
         .route(&at("gate/check"), get(check))
-        .route(&at("gate/login"), get(login))
-        .route(&at("gate/callback"), get(callback))
+        .route(&at("gate/login"), on(MethodFilter::GET, login).on(MethodFilter::HEAD, no_page))
+        .route(&at("gate/callback"), on(MethodFilter::GET, callback).on(MethodFilter::HEAD, no_page))
         .route(&at("gate/logout"), get(ask_to_log_out).post(log_out))
         .route(&at("gate/style.css"), get(style));
     if gate.simple_sso.is_some() {
@@ -62,12 +65,17 @@ pub(crate) fn router(gate: Gate) -> Router {
     let frame = Arc::new(Frame { path: at("gate/") });
     routes
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
         .layer(middleware::map_response(move |response| harden(response, form_action)))
         .with_state(Served { gate: Arc::new(gate), frame })
 }
 
-/// nginx asks about a request of a browser.
+/// nginx asks about a request of a browser, with its headers. One that names somebody itself is refused: a location that
+/// nginx passes on without our headers would let it through.
 async fn check(State(Served { gate, .. }): State<Served>, headers: HeaderMap) -> Response {
+    if headers.keys().any(identity_headers::is_one) {
+        return StatusCode::FORBIDDEN.into_response();
+    }
     let cookies = Cookies::of(&headers);
     let Some(Present { session, renewed }) = gate.recognise(cookies.get(&session_cookie(&gate)), clock::now()) else {
         return StatusCode::UNAUTHORIZED.into_response();
@@ -88,27 +96,39 @@ async fn login(State(served): State<Served>, headers: HeaderMap, RawQuery(query)
 async fn callback(State(served): State<Served>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {
     let (gate, cookies) = (&served.gate, Cookies::of(&headers));
     let query = query.unwrap_or_default();
-    let found = |label: &str| cookies.get(&login_cookie(gate, label));
-    match gate.finish(&query, found, clock::now()).await {
+    let slots = (0..LOGINS).map(|slot| login_cookie(gate, slot));
+    let logins: Vec<_> = slots.filter_map(|name| cookies.get(&name).map(|sealed| (name.clone(), sealed))).collect();
+    match gate.finish(&query, &logins, clock::now()).await {
         Ok(finished) => {
             let mut response = redirect(&finished.next.address(&gate.public_url));
             set_cookie(&mut response, &cookie(gate, session_cookie(gate), finished.sealed, None));
-            for name in cookies.logins(gate) {
-                set_cookie(&mut response, &cookie(gate, name.to_owned(), String::new(), Some(Duration::ZERO)));
-            }
+            set_cookie(&mut response, &cookie(gate, finished.begun_in, String::new(), Some(Duration::ZERO)));
             response
+        }
+        // One of many windows that were opened at once, or the second click: somebody is in already.
+        Err(GateError::NotBegunHere) if gate.recognise(cookies.get(&session_cookie(gate)), clock::now()).is_some() => {
+            redirect(&ReturnPath::front_page().address(&gate.public_url))
         }
         Err(error) => served.failure(&error),
     }
+}
+
+/// HEAD neither begins a login nor uses an answer up.
+async fn no_page() -> StatusCode {
+    StatusCode::METHOD_NOT_ALLOWED
 }
 
 async fn ask_to_log_out(State(served): State<Served>) -> Response {
     html(200, &Logout { frame: &served.frame, application: &served.gate.application })
 }
 
-/// The cookie is SameSite=Lax: another site's form logs nobody out.
+/// The cookie is SameSite=Lax: another site's form comes without it, and must change nothing (browsers would keep what the
+/// answer sets), nor take anybody to the broker's logout.
 async fn log_out(State(served): State<Served>, headers: HeaderMap) -> Response {
     let (gate, cookies) = (&served.gate, Cookies::of(&headers));
+    if gate.recognise(cookies.get(&session_cookie(gate)), clock::now()).is_none() {
+        return redirect(&ReturnPath::front_page().address(&gate.public_url));
+    }
     match gate.log_out(cookies.get(&session_cookie(gate)), clock::now()).await {
         Ok(address) => {
             let mut response = redirect(address.as_str());
@@ -164,13 +184,8 @@ impl Served {
         match gate.begin(next, clock::now()).await {
             Ok(begun) => {
                 let mut response = redirect(begun.address.as_str());
-                let under_way = Cookies::of(headers);
-                let too_many = under_way.logins(gate).skip(MOST_LOGINS - 1);
-                for name in too_many {
-                    set_cookie(&mut response, &cookie(gate, name.to_owned(), String::new(), Some(Duration::ZERO)));
-                }
-                let name = login_cookie(gate, &begun.label);
-                set_cookie(&mut response, &cookie(gate, name, begun.sealed, Some(LOGIN_COOKIE)));
+                let slot = Cookies::of(headers).slot(gate, begun.chance);
+                set_cookie(&mut response, &cookie(gate, slot, begun.sealed, Some(LOGIN_COOKIE)));
                 response
             }
             Err(error) => self.failure(&error),
@@ -200,7 +215,9 @@ impl Served {
         let request_id = Uuid::new_v4().simple().to_string();
         tracing::warn!(request = request_id, %error, "a login at the gate could not go on");
         let (status, heading, sentence) = pages::public(error);
-        html(status, &Failure { frame: &self.frame, heading, sentence, request_id: &request_id })
+        let gate = &self.gate;
+        let application = gate.simple_sso.is_none().then_some(gate.application.as_str());
+        html(status, &Failure { frame: &self.frame, application, heading, sentence, request_id: &request_id })
     }
 }
 
@@ -215,10 +232,13 @@ impl Cookies {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// Names of those of logins that are under way.
-    fn logins(&self, gate: &Gate) -> impl Iterator<Item = &str> {
-        let prefix = login_cookie(gate, "");
-        self.0.iter().map(|(name, _)| name.as_str()).filter(move |name| name.starts_with(&prefix))
+    /// The cookie for another login: by chance one that is free, if one is. By chance, because windows that are opened at
+    /// once do not know of each other.
+    fn slot(&self, gate: &Gate, chance: u8) -> String {
+        let all: Vec<_> = (0..LOGINS).map(|slot| login_cookie(gate, slot)).collect();
+        let free: Vec<_> = all.iter().filter(|name| self.get(name).is_none()).collect();
+        let chance = usize::from(chance);
+        free.get(chance % free.len().max(1)).map_or_else(|| all[chance % all.len()].clone(), |name| (*name).clone())
     }
 }
 
@@ -228,8 +248,8 @@ fn session_cookie(gate: &Gate) -> String {
     format!("{prefix}homeward-gate")
 }
 
-fn login_cookie(gate: &Gate, label: &str) -> String {
-    format!("{}-{label}", session_cookie(gate))
+fn login_cookie(gate: &Gate, slot: u8) -> String {
+    format!("{}-{slot}", session_cookie(gate))
 }
 
 fn cookie(gate: &Gate, name: String, value: String, max_age: Option<Duration>) -> String {

@@ -25,6 +25,11 @@ pub(crate) fn of(session: &Session) -> Vec<(HeaderName, HeaderValue)> {
     some.filter_map(|(name, value)| Some((HeaderName::from_static(name), HeaderValue::try_from(value).ok()?))).collect()
 }
 
+/// Whether it is one of these, or what an application could take for one: CGI makes underscores of hyphens.
+pub(crate) fn is_one(name: &HeaderName) -> bool {
+    name.as_str().replace('_', "-").starts_with("x-homeward-")
+}
+
 fn encode(text: &str, reserved: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for c in text.chars() {
@@ -69,6 +74,15 @@ mod tests {
         let little = json!({"preferred_username": "bob", "email": "bob@elsewhere.example", "name": "x\r\nX-Evil: 1"});
         let names: Vec<String> = headers(&little).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["x-homeward-user", "x-homeward-subject"]);
+    }
+
+    #[test]
+    fn all_that_look_like_them_are_known() {
+        for (name, ours) in
+            [("X-Homeward-User", true), ("x_homeward_new", true), ("x-homewards", false), ("accept", false)]
+        {
+            assert_eq!(is_one(&name.parse().unwrap()), ours, "{name}");
+        }
     }
 
     #[test]

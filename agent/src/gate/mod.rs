@@ -39,7 +39,7 @@ use crate::config::{Config, PublicUrl};
 use crate::disk::{DiskError, PrivateDir};
 use crate::provider::seal::{Seal, SealError};
 use crate::provider::{Answer, Demand, Pending, Provider, ProviderError};
-use crate::random::NoRandomness;
+use crate::random::{self, NoRandomness};
 
 /// Of sessions, in the data directory.
 const KEY_FILE: &str = "gate-key.json";
@@ -63,10 +63,10 @@ pub(crate) struct Gate {
 pub(crate) struct Begun {
     /// Where it goes.
     pub(crate) address: Url,
-    /// What names its cookie.
-    pub(crate) label: String,
-    /// What is in that.
+    /// Its cookie.
     pub(crate) sealed: String,
+    /// Chooses the cookie's name.
+    pub(crate) chance: u8,
 }
 
 /// A login that came to its end.
@@ -74,6 +74,8 @@ pub(crate) struct Begun {
 pub(crate) struct Finished {
     /// The session's cookie.
     pub(crate) sealed: String,
+    /// The name of the login's cookie, which is spent.
+    pub(crate) begun_in: String,
     /// The page that was wanted.
     pub(crate) next: ReturnPath,
 }
@@ -176,22 +178,23 @@ impl Gate {
     /// A browser goes to the broker.
     pub(crate) async fn begin(&self, next: ReturnPath, now: OffsetDateTime) -> Result<Begun, GateError> {
         let (address, pending) = self.provider()?.begin(&Demand::default(), now).await?;
-        let label = pending.label().to_owned();
-        let sealed = self.seal.seal(&login(&label), &Waiting { pending, next })?;
-        Ok(Begun { address, label, sealed })
+        let sealed = self.seal.seal(&login(pending.label()), &Waiting { pending, next })?;
+        let [chance] = random::bytes()?;
+        Ok(Begun { address, sealed, chance })
     }
 
-    /// A browser comes back; `cookie` finds what its request left under that label.
-    pub(crate) async fn finish<'a>(
+    /// A browser comes back, with the names and values of its logins' cookies.
+    pub(crate) async fn finish(
         &self,
         query: &str,
-        cookie: impl FnOnce(&str) -> Option<&'a str>,
+        logins: &[(String, &str)],
         now: OffsetDateTime,
     ) -> Result<Finished, GateError> {
         let answer = Answer::parse(query).ok_or(GateError::BadAnswer)?;
         let label = answer.label().ok_or(GateError::NotBegunHere)?.to_owned();
-        let waiting = cookie(&label).and_then(|sealed| self.seal.open(&login(&label), sealed));
-        let Waiting { pending, next } = waiting.ok_or(GateError::NotBegunHere)?;
+        let open = |(name, sealed): &(String, &str)| Some((name.clone(), self.seal.open(&login(&label), sealed)?));
+        let begun = logins.iter().find_map(open);
+        let (begun_in, Waiting { pending, next }) = begun.ok_or(GateError::NotBegunHere)?;
         let provider = self.provider()?;
         let signed_in = provider.finish(&pending, answer, now).await?;
         let mut said = signed_in.claims.clone();
@@ -200,7 +203,7 @@ impl Gate {
         }
         let session = Session::new(signed_in.subject, &said, now)?;
         tracing::info!(username = session.username, subject = session.subject, "somebody signed in at the gate");
-        Ok(Finished { sealed: self.seal.seal(SESSION, &session)?, next })
+        Ok(Finished { sealed: self.seal.seal(SESSION, &session)?, begun_in, next })
     }
 
     /// Ends the session of this cookie. Where the browser goes, to log out at the broker too.
@@ -210,9 +213,8 @@ impl Gate {
         }
         let home = format!("{}/", self.public_url.origin());
         let provider = self.provider()?;
-        let mut page = match provider.logout_page().await {
-            Some(page) => page,
-            None => return Url::parse(&home).map_err(|source| ProviderError::Address(source).into()),
+        let Some(mut page) = provider.logout_page().await else {
+            return Url::parse(&home).map_err(|source| ProviderError::Address(source).into());
         };
         // OpenID Connect RP-Initiated Logout 2: without an id_token_hint, the broker asks the user first.
         page.query_pairs_mut()

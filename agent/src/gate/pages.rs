@@ -26,9 +26,11 @@ pub(super) struct Logout<'a> {
 
 /// A fixed sentence, and where to find the rest in the log.
 #[derive(Debug, Template)]
-#[template(path = "error.html")]
+#[template(path = "gate_error.html")]
 pub(super) struct Failure<'a> {
     pub(super) frame: &'a Frame,
+    /// The application, if its front page is at this very site: whoever opens that begins anew.
+    pub(super) application: Option<&'a str>,
     pub(super) heading: &'static str,
     pub(super) sentence: &'static str,
     pub(super) request_id: &'a str,

@@ -6,8 +6,9 @@ use url::form_urlencoded;
 
 use crate::config::PublicUrl;
 
-/// Longest that is kept; the front page is what everything longer comes to.
-const LONGEST: usize = 1500;
+/// Longest that is kept: some logins at once have to fit into one line of cookies. The front page is what everything longer
+/// comes to.
+const LONGEST: usize = 500;
 
 /// Path and query, below the public address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

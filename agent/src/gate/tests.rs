@@ -127,6 +127,43 @@ async fn a_logout_ends_the_session_and_goes_on_to_the_broker() {
 }
 
 #[tokio::test]
+async fn the_form_of_another_site_logs_nobody_out() {
+    let world = world("nginx-auth-request", "").await;
+    world.adopt();
+    // Browsers leave a Lax cookie out of it.
+    let out = world.ask("POST", "/homeward/gate/logout", "").await;
+    assert_eq!((location(&out).as_str(), set_cookies(&out).len()), ("https://beta.example/", 0));
+}
+
+#[tokio::test]
+async fn however_many_logins_begin_at_once_their_cookies_fit_into_a_line() {
+    let world = world("nginx-auth-request", "").await;
+    world.adopt();
+    let mut jar = std::collections::BTreeMap::new();
+    let path = format!("/homeward/gate/login?next=/{}", "x".repeat(490));
+    let mut last = None;
+    for _ in 0..30 {
+        let line = jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
+        let begun = world.get(&path, &line).await;
+        let (name, value) =
+            set_cookies(&begun).remove(0).split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
+        last = Some((world.op.log_in(&location(&begun).parse().unwrap()), format!("{name}={value}")));
+        jar.insert(name, value);
+    }
+    let length: usize = jar.iter().map(|(name, value)| name.len() + value.len() + 3).sum();
+    assert!(jar.len() == 3 && length < 4000, "{} cookies, {length} bytes", jar.len());
+
+    // Two windows: the second answer has no login of its own any more, and its user is in all the same.
+    let (query, cookie) = last.unwrap();
+    let callback = format!("/homeward/gate/callback?{query}");
+    assert_eq!(world.ask("HEAD", &callback, &cookie).await.status(), 405, "HEAD uses nothing up");
+    let back = world.get(&callback, &cookie).await;
+    assert!(location(&back).ends_with("xxx"));
+    let again = world.get(&callback, &set_cookies(&back).remove(0)).await;
+    assert_eq!(location(&again), "https://beta.example/");
+}
+
+#[tokio::test]
 async fn scripts_begin_no_logins_and_a_callback_counts_once() {
     let world = world("nginx-auth-request", "").await;
     world.adopt();

@@ -6,7 +6,7 @@
 //! asked (RFC 6749 10.12).
 
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use homeward_proto::v1::complete_ticket_request::Outcome;
@@ -51,9 +51,9 @@ pub(crate) struct Elsewhere {
 #[derive(Debug)]
 pub(crate) enum LoginProvider {
     /// OpenID Connect.
-    Oidc(OidcHome),
+    Oidc(Box<OidcHome>),
     /// A server of django-simple-sso.
-    SimpleSso(SimpleSsoHome),
+    SimpleSso(Box<SimpleSsoHome>),
 }
 
 #[derive(Debug)]
@@ -111,11 +111,19 @@ impl Elsewhere {
     pub(crate) fn open(config: &Config, data: &PrivateDir) -> Result<Option<Self>, NotOpened> {
         let methods = config.home.as_ref().map(|home| home.methods.as_slice()).unwrap_or_default();
         let provider = match methods {
-            [HomeMethod::Oidc] => LoginProvider::Oidc(OidcHome::open(config, data)?),
-            [HomeMethod::SimpleSso] => LoginProvider::SimpleSso(SimpleSsoHome::open(config)?),
+            [HomeMethod::Oidc] => LoginProvider::Oidc(Box::new(OidcHome::open(config, data)?)),
+            [HomeMethod::SimpleSso] => LoginProvider::SimpleSso(Box::new(SimpleSsoHome::open(config)?)),
             _ => return Ok(None),
         };
         Ok(Some(Self::new(provider)))
+    }
+
+    /// Before the first user waits for it: the agent's client at the provider.
+    pub(crate) async fn prepare(self: Arc<Self>) {
+        let LoginProvider::Oidc(home) = &self.provider else { return };
+        if let Err(error) = home.client.provider().await {
+            tracing::warn!(%error, "the agent is no client of the application's provider yet; each login tries again");
+        }
     }
 
     /// Nobody is under way.
@@ -228,7 +236,7 @@ impl Portal {
         ticket: &OpenTicketResponse,
         error: ElsewhereError,
     ) -> Result<Reply, PortalError> {
-        tracing::warn!(relying_party = ticket.relying_party, %error, "a login at the application's provider failed");
+        tracing::warn!(transaction = ticket.transaction, relying_party = ticket.relying_party, %error, "a login at the application's provider failed");
         let (failure, note) = match &error {
             ElsewhereError::Provider(ProviderError::Refused(code)) if code.needs_interaction() => {
                 return self.fail(visit, LoginFailure::LoginRequired).await;
@@ -294,7 +302,8 @@ mod tests {
 
     #[test]
     fn an_answer_counts_once_and_in_the_browser_that_asked() {
-        let elsewhere = Elsewhere::new(LoginProvider::SimpleSso(simple_sso::tests::home("https://alpha.example")));
+        let elsewhere =
+            Elsewhere::new(LoginProvider::SimpleSso(Box::new(simple_sso::tests::home("https://alpha.example"))));
         let (browser, other) = (Browser::new().unwrap(), Browser::new().unwrap());
         elsewhere.keep(waiting("one", &browser, "t"));
         assert!(elsewhere.take("one", &other).is_none() && elsewhere.take("two", &browser).is_none());
@@ -304,7 +313,8 @@ mod tests {
 
     #[test]
     fn one_ticket_takes_no_room_from_others() {
-        let elsewhere = Elsewhere::new(LoginProvider::SimpleSso(simple_sso::tests::home("https://alpha.example")));
+        let elsewhere =
+            Elsewhere::new(LoginProvider::SimpleSso(Box::new(simple_sso::tests::home("https://alpha.example"))));
         let browser = Browser::new().unwrap();
         elsewhere.keep(waiting("alice", &browser, "t"));
         for number in 0..MOST {

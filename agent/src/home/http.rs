@@ -40,7 +40,7 @@ use super::{Portal, PortalError, TypedCredentials, Visit};
 /// Largest form.
 const LARGEST_BODY: usize = 16 * 1024;
 /// For a whole request: the application and the broker together may take their time.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 /// For a client to send its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Connections at once; more wait in the kernel's queue.
@@ -64,9 +64,9 @@ struct RequestId(String);
 /// The fields of a form, or of a query.
 struct Fields(Vec<(String, Zeroizing<String>)>);
 
-/// The pages of a portal; without one, there are none.
-pub(crate) fn router(portal: Option<Portal>) -> Router {
-    let path = portal.as_ref().map_or_else(|| "/".to_owned(), |portal| portal.path.clone());
+/// The pages of a portal below `path`; without one, there are none but that which says so.
+pub(crate) fn router(portal: Option<Portal>, path: &str) -> Router {
+    let path = path.to_owned();
     let home = portal.as_ref().map(|portal| portal.home_name.clone()).unwrap_or_default();
     let form_action = form_action(portal.as_ref());
     let routes = match &portal {
@@ -75,9 +75,9 @@ pub(crate) fn router(portal: Option<Portal>) -> Router {
             .route(&format!("{path}login"), only(on(MethodFilter::GET, begin).on(MethodFilter::POST, sign_in)))
             .route(&format!("{path}code"), on(MethodFilter::POST, give_code))
             .route(&format!("{path}oidc/callback"), only(on(MethodFilter::GET, come_back)))
-            .route(&format!("{path}cancel"), on(MethodFilter::POST, cancel))
-            .route(&format!("{path}style.css"), only(on(MethodFilter::GET, style))),
+            .route(&format!("{path}cancel"), on(MethodFilter::POST, cancel)),
     };
+    let routes = routes.route(&format!("{path}style.css"), only(on(MethodFilter::GET, style)));
     let served = Served { portal: portal.map(Arc::new), frame: Arc::new(Frame { path, home }) };
     routes
         .fallback(not_found)

@@ -88,7 +88,7 @@ pub(crate) struct Portal {
     directory: Arc<Directory>,
     pending: PendingSignIns,
     watches: Watches,
-    elsewhere: Option<Elsewhere>,
+    elsewhere: Option<Arc<Elsewhere>>,
 }
 
 /// Who notices later that somebody who was vouched for has logged out, or may not log in any more.
@@ -203,7 +203,7 @@ impl Portal {
     }
 
     /// A portal whose users log in at a provider of the application's own.
-    pub(crate) fn with_elsewhere(self, elsewhere: Option<Elsewhere>) -> Self {
+    pub(crate) fn with_elsewhere(self, elsewhere: Option<Arc<Elsewhere>>) -> Self {
         Self { elsewhere, ..self }
     }
 
@@ -219,7 +219,13 @@ impl Portal {
         };
         let seen = Seen::new(&recognised, &self.recipe, &ticket.acr_values);
         let step = decision::decide(&Ask::new(&ticket, &self.recipe), &self.methods, &seen, visit.returned);
-        tracing::info!(relying_party = ticket.relying_party, ?seen, ?step, "a login began");
+        tracing::info!(
+            transaction = ticket.transaction,
+            relying_party = ticket.relying_party,
+            ?seen,
+            ?step,
+            "a login began"
+        );
         match (step, recognised) {
             (Step::Vouch, Recognised::Somebody(answers)) => {
                 let identity = vouching::identity(&self.recipe, &answers, HomeMethod::Session, clock::now())?;
@@ -258,7 +264,7 @@ impl Portal {
         };
         let username = typed.username.clone();
         let verdict = self.directory.judge(typed, visit.source).await?;
-        tracing::info!(relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a password was tried");
+        tracing::info!(transaction = ticket.transaction, relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a password was tried");
         self.answer(visit, &ticket, (verdict, charged), username).await
     }
 
@@ -283,7 +289,7 @@ impl Portal {
         let username = sign_in.username().to_owned();
         let code = SecretString::from(code.expose_secret().split_whitespace().collect::<String>());
         let verdict = sign_in.give_code(&code).await?;
-        tracing::info!(relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a code was tried");
+        tracing::info!(transaction = ticket.transaction, relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a code was tried");
         self.answer(visit, &ticket, (verdict, charged), username).await
     }
 
@@ -407,21 +413,23 @@ impl Portal {
 
     fn to_application(&self, page: Option<&AppPage>, visit: &Visit) -> Reply {
         // The configuration refuses the method `session` for a recipe without a login page.
-        let fallback = || AppPage { path: recipe::AppPath::root(), next_parameter: "next".to_owned() };
+        let fallback = || AppPage { path: recipe::AppPath::root(), next_parameter: None };
         Reply::Redirect(self.application_page(page.unwrap_or(&fallback()), visit))
     }
 
     fn application_login(&self, visit: &Visit) -> Option<String> {
-        let page = self.recipe.login.as_ref().filter(|_| self.methods.contains(&HomeMethod::Session));
-        page.map(|page| self.application_page(page, visit))
+        let page = self.recipe.login.as_ref().filter(|page| page.next_parameter.is_some());
+        page.filter(|_| self.methods.contains(&HomeMethod::Session)).map(|page| self.application_page(page, visit))
     }
 
-    /// A page of the application that sends the browser back here when it is done.
+    /// A page of the application that sends the browser back here when it is done, if it can.
     fn application_page(&self, page: &AppPage, visit: &Visit) -> String {
+        let address = format!("{}{}", self.public_url.origin(), page.path);
+        let Some(next) = &page.next_parameter else { return address };
         // A path, not an address: applications refuse to go on to another host, and rightly.
         let back = format!("{}login?ticket={}&back=1", self.path, visit.ticket.as_str());
-        let query = form_urlencoded::Serializer::new(String::new()).append_pair(&page.next_parameter, &back).finish();
-        format!("{}{}?{query}", self.public_url.origin(), page.path)
+        let query = form_urlencoded::Serializer::new(String::new()).append_pair(next, &back).finish();
+        format!("{address}?{query}")
     }
 }
 

@@ -72,8 +72,9 @@ pub struct MethodAcr {
 pub struct Page {
     /// Where it is.
     pub path: AppPath,
-    /// The query parameter that says where to go next.
-    pub next_parameter: String,
+    /// The query parameter that says where to go next; unset for a page that forgets where people came from. Nobody is
+    /// offered such a page who can log in here.
+    pub next_parameter: Option<String>,
 }
 
 /// A GET whose JSON answer tells something of the signed-in user.

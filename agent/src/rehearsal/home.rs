@@ -55,30 +55,19 @@ async fn sign_in(config: &Config, recipe: &Home, application: &Application, type
     let Some(password) = &recipe.password else { return Vec::new() };
     let values = [("username", typed.username.as_str()), ("password", typed.password.expose_secret())];
     let mut conversation = Conversation::begin(application, None);
-    let mut acts = Vec::new();
-    let mut signed_in = false;
-    for step in &password.steps {
-        let answer = match conversation.take(step, &values).await {
-            Ok(answer) => answer,
-            Err(error) => {
-                acts.push(Act::failed(PASSWORD, step, &error));
-                break;
+    let (mut acts, mut outcome) = take(config, &mut conversation, &password.steps, &values).await;
+    if let (Some(PasswordOutcome::SecondFactorNeeded), Some(second)) = (outcome, &password.second_factor) {
+        match (typed.ask_code)() {
+            Some(code) => {
+                let values = [values[0], values[1], ("code", code.expose_secret())];
+                let (further, judged) = take(config, &mut conversation, &second.steps, &values).await;
+                acts.extend(further);
+                outcome = judged;
             }
-        };
-        acts.extend(cookies_of(config, &answer));
-        let (mut act, outcome) = judged(step, &answer);
-        let decides = password.steps.last().is_some_and(|last| std::ptr::eq(last, step));
-        if outcome.is_none() && !decides {
-            act = Act::answered(PASSWORD, step, answer.status, Verdict::Ok, "goes on with the next");
-        }
-        let goes_on = act.verdict == Verdict::Ok;
-        acts.push(act);
-        signed_in = outcome == Some(PasswordOutcome::Ok);
-        if !goes_on {
-            break;
+            None => acts.push(Act::note(PASSWORD, Verdict::Warning, "no code was typed, so the sign-in ends here")),
         }
     }
-    if signed_in {
+    if outcome == Some(PasswordOutcome::Ok) {
         acts.extend(who_it_is(recipe, &mut conversation).await);
     }
     if let Some(step) = &password.sign_out {
@@ -88,6 +77,39 @@ async fn sign_in(config: &Config, recipe: &Home, application: &Application, type
         });
     }
     acts
+}
+
+/// Takes steps until one comes to something else than the next; and what the last one came to.
+async fn take(
+    config: &Config,
+    conversation: &mut Conversation,
+    steps: &[Step],
+    values: &[(&str, &str)],
+) -> (Vec<Act>, Option<PasswordOutcome>) {
+    let mut acts = Vec::new();
+    let mut outcome = None;
+    for step in steps {
+        let answer = match conversation.take(step, values).await {
+            Ok(answer) => answer,
+            Err(error) => {
+                acts.push(Act::failed(PASSWORD, step, &error));
+                return (acts, None);
+            }
+        };
+        acts.extend(cookies_of(config, &answer));
+        let (mut act, judged) = judged(step, &answer);
+        let decides = steps.last().is_some_and(|last| std::ptr::eq(last, step));
+        if judged.is_none() && !decides {
+            act = Act::answered(PASSWORD, step, answer.status, Verdict::Ok, "goes on with the next");
+        }
+        let goes_on = act.verdict == Verdict::Ok;
+        acts.push(act);
+        outcome = judged;
+        if !goes_on {
+            break;
+        }
+    }
+    (acts, outcome)
 }
 
 /// What one answer of a sign-in means.

@@ -29,6 +29,8 @@ pub(crate) struct Typed {
     pub(crate) username: String,
     /// Password.
     pub(crate) password: SecretString,
+    /// Asks for the code of a second factor, if the application does.
+    pub(crate) ask_code: fn() -> Option<SecretString>,
 }
 
 /// Tries everything that the configured roles use of the recipe.

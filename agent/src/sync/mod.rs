@@ -10,6 +10,7 @@
 //! is done about that.
 
 mod ailing;
+mod pulse;
 mod settling;
 mod told;
 
@@ -18,8 +19,8 @@ use std::time::Duration;
 
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
 use homeward_proto::v1::{
-    Answer, Delta, Heartbeat, Hello, Resource, SessionsEnded, Snapshot, SyncRequest, SyncResponse, sync_request,
-    sync_response,
+    AgentState, Answer, Delta, Heartbeat, Hello, Resource, SessionsEnded, Snapshot, SyncRequest, SyncResponse,
+    sync_request, sync_response,
 };
 use thiserror::Error;
 use tokio::sync::{mpsc, watch};
@@ -29,9 +30,10 @@ use tonic::{Status, Streaming};
 
 pub(crate) use self::ailing::Ailing;
 use self::ailing::Cure;
+use self::pulse::Pulse;
 pub(crate) use self::settling::Settling;
 use self::told::Told;
-use crate::backoff::{self, Backoff};
+use crate::backoff::Backoff;
 use crate::connection::{Broker, DialError};
 use crate::contact::Contact;
 use crate::health::Health;
@@ -44,8 +46,6 @@ use crate::resources::wanted::Wanted;
 use crate::session_end::Queue;
 use crate::{clock, random};
 
-/// How often the agent says that it is there, and the share by which that varies.
-const HEARTBEAT: (Duration, f64) = (Duration::from_secs(30), 0.2);
 /// A stream that lived this long was good.
 const HEALTHY_AFTER: Duration = Duration::from_secs(60);
 /// The widest spread of the first reconnect that a broker may ask for.
@@ -150,7 +150,9 @@ impl Sync {
         let mut standing = self.standing.watch();
         let state = standing.borrow_and_update().clone();
         let mut told = Told::by_hello(&state);
-        let (requests, mut responses) = self.open(&state).await?;
+        let told_state = self.health.state(&state).await;
+        let mut pulse = Pulse::after(told_state.clone(), Instant::now());
+        let (requests, mut responses) = self.open(&state, told_state).await?;
         *was_open = true;
         self.contact.made(clock::now());
         tracing::info!(broker = self.identity.agent_url(), "connected to the broker");
@@ -159,7 +161,6 @@ impl Sync {
         let (ended, mut sessions_ended) = mpsc::channel(UNSENT);
         let (answers, mut answered) = mpsc::channel(UNSENT);
         let back = Back { ended, answers };
-        let mut heartbeat = Box::pin(tokio::time::sleep(next_heartbeat()));
         loop {
             tokio::select! {
                 message = responses.message() => {
@@ -170,11 +171,12 @@ impl Sync {
                 Some(ended) = sessions_ended.recv() => send(&requests, sync_request::Message::SessionsEnded(ended))?,
                 Some(answer) = answered.recv() => send(&requests, sync_request::Message::Answer(answer))?,
                 Ok(()) = standing.changed() => {}
-                () = &mut heartbeat => {
+                () = tokio::time::sleep_until(pulse.due()) => {
                     let now = standing.borrow().clone();
                     let state = self.health.state(&now).await;
-                    send(&requests, sync_request::Message::Heartbeat(Heartbeat { state: Some(state) }))?;
-                    heartbeat.as_mut().reset(Instant::now() + next_heartbeat());
+                    if pulse.tells(&state, Instant::now()) {
+                        send(&requests, sync_request::Message::Heartbeat(Heartbeat { state: Some(state) }))?;
+                    }
                 }
                 Ok(()) = generation.changed() => return Err(End::Renewed),
             }
@@ -187,14 +189,18 @@ impl Sync {
         }
     }
 
-    async fn open(&self, state: &State) -> Result<(mpsc::Sender<SyncRequest>, Streaming<SyncResponse>), End> {
+    async fn open(
+        &self,
+        standing: &State,
+        state: AgentState,
+    ) -> Result<(mpsc::Sender<SyncRequest>, Streaming<SyncResponse>), End> {
         let channel = self.broker.connect().await?;
         let hello = Hello {
-            applied_revision: state.applied.revision,
+            applied_revision: standing.applied.revision,
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            state: Some(self.health.state(state).await),
-            resources: state.applied.versions.to_wire(),
-            key_set_proof: state.applied.proved_keys.to_wire(),
+            state: Some(state),
+            resources: standing.applied.versions.to_wire(),
+            key_set_proof: standing.applied.proved_keys.to_wire(),
         };
         let (requests, received) = mpsc::channel(UNSENT);
         send(&requests, sync_request::Message::Hello(hello))?;
@@ -259,10 +265,6 @@ impl Sync {
 /// The stream takes a few messages without waiting; one that takes none any more is broken.
 fn send(requests: &mpsc::Sender<SyncRequest>, message: sync_request::Message) -> Result<(), End> {
     requests.try_send(SyncRequest { message: Some(message) }).map_err(|_| End::Closed)
-}
-
-fn next_heartbeat() -> Duration {
-    backoff::spread(HEARTBEAT.0, HEARTBEAT.1, random::fraction())
 }
 
 #[cfg(test)]

@@ -204,6 +204,12 @@ fn of_upstream(error: &UpstreamError) -> Problem {
             "Nobody was logged in. Go back to the application and try again. If it happens again, tell the operator of this \
              login service the number below.",
         ),
+        UpstreamError::UserRefused => refused(
+            StatusCode::FORBIDDEN,
+            "Your account cannot be used here",
+            "Only some accounts of this home may log in elsewhere, and the one that you are signed in with is not among \
+             them. Go back to the application and log in with another account, or ask the people who run it.",
+        ),
         UpstreamError::RequestTooLarge => refused(
             StatusCode::BAD_REQUEST,
             "This application's request is too large for this home",

@@ -43,6 +43,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::middleware::map_response;
 use axum::routing::{get, post};
 use url::Url;
 
@@ -63,7 +64,7 @@ use crate::sessions::Sessions;
 use crate::storage::Store;
 use crate::storage::table::Table;
 use crate::upstream::Upstreams;
-use crate::web::{Boundary, Problem};
+use crate::web::{Boundary, Problem, in_any_window};
 
 pub use client_auth::{PeerCertificate, UsedAssertion};
 pub use discovery::Publication;
@@ -224,14 +225,7 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::DISCOVERY, get(discovery::get))
         .route(path::OAUTH_DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(discovery::jwks::get))
-        .route(path::AUTHORIZE, get(authorization::authorize::get).head(no_head).post(authorization::authorize::post))
-        .route(path::CHOOSE_HOME, post(authorization::choice::post))
-        .route(RETURN_PATH, get(authorization::comeback::get).head(no_head))
-        .route(path::CONSENT, get(authorization::consent::get).head(no_head).post(authorization::consent::post))
-        .route(
-            path::UPSTREAM_CALLBACK,
-            get(authorization::provider::get).head(no_head).post(authorization::provider::post),
-        )
+        .merge(pages_of_a_login())
         .route(path::UPSTREAM_SETUP, get(setup::get))
         .route(path::DEVICE, get(device::get).post(device::post))
         .route(path::DEVICE_CONNECTED, get(device::connected))
@@ -253,6 +247,20 @@ pub fn router_for_certificates(provider: Arc<Provider>, boundary: Boundary) -> R
         .method_not_allowed_fallback(async || Problem::METHOD)
         .fallback(async || Problem::NOT_FOUND);
     boundary.around(router)
+}
+
+/// Where the browser of a user is on the way from a relying party to the code.
+fn pages_of_a_login() -> Router<Arc<Provider>> {
+    Router::new()
+        .route(path::AUTHORIZE, get(authorization::authorize::get).head(no_head).post(authorization::authorize::post))
+        .route(path::CHOOSE_HOME, post(authorization::choice::post))
+        .route(RETURN_PATH, get(authorization::comeback::get).head(no_head))
+        .route(path::CONSENT, get(authorization::consent::get).head(no_head).post(authorization::consent::post))
+        .route(
+            path::UPSTREAM_CALLBACK,
+            get(authorization::provider::get).head(no_head).post(authorization::provider::post),
+        )
+        .layer(map_response(in_any_window))
 }
 
 /// Where clients speak for themselves, without a browser.

@@ -43,6 +43,9 @@ pub enum UpstreamError {
     /// What it says of the user.
     #[error("its user document {0}")]
     User(#[from] UserRule),
+    /// It vouches for somebody whom ops did not mean.
+    #[error("its user is not among those who may log in")]
+    UserRefused,
     /// No randomness, or a key that does not fit.
     #[error("a secret could not be made")]
     Internal(#[from] SecretError),

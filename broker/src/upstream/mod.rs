@@ -257,6 +257,7 @@ impl UpstreamError {
             | Self::Metadata(_)
             | Self::IdToken(_)
             | Self::User(_)
+            | Self::UserRefused
             | Self::Internal(_) => false,
         }
     }

@@ -94,8 +94,10 @@ async fn pass(State(boundary): State<Boundary>, mut request: Request, next: Next
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         let page = ErrorPage { problem, request_id: &id };
         let allow = response.headers_mut().remove(http::header::ALLOW);
+        let opener = response.headers_mut().remove(CROSS_ORIGIN_OPENER_POLICY);
         response = page.into_response();
         response.headers_mut().extend(allow.map(|allow| (http::header::ALLOW, allow)));
+        response.headers_mut().extend(opener.map(|opener| (CROSS_ORIGIN_OPENER_POLICY, opener)));
     }
     span.in_scope(|| tracing::debug!(address = %address.0, status = response.status().as_u16(), "answered"));
     protect(response.headers_mut(), boundary.https);
@@ -119,6 +121,14 @@ fn excess(request: &Request) -> Option<Problem> {
     length.is_some_and(|length| length > MAX_BODY).then_some(Problem::TOO_LARGE)
 }
 
+/// For what comes by on the way of a login. Relying parties open that in a window of its own (OpenID Connect Core 3.1.2.1,
+/// `display=popup`; AList does), and take from it what it came back with. One answer with `same-origin`, a redirect too,
+/// would cut that window off from the one that waits for it, for good.
+pub async fn in_any_window(mut response: Response) -> Response {
+    response.headers_mut().insert(CROSS_ORIGIN_OPENER_POLICY, HeaderValue::from_static("unsafe-none"));
+    response
+}
+
 fn protect(headers: &mut HeaderMap, https: bool) {
     let fixed = HeaderValue::from_static;
     // Set by the handler where it knows better.
@@ -127,7 +137,7 @@ fn protect(headers: &mut HeaderMap, https: bool) {
     headers.insert(X_FRAME_OPTIONS, fixed("DENY"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, fixed("nosniff"));
     headers.insert(REFERRER_POLICY, fixed("no-referrer"));
-    headers.insert(CROSS_ORIGIN_OPENER_POLICY, fixed("same-origin"));
+    headers.entry(CROSS_ORIGIN_OPENER_POLICY).or_insert(fixed("same-origin"));
     if https {
         headers.insert(STRICT_TRANSPORT_SECURITY, fixed("max-age=31536000"));
     }

@@ -19,7 +19,7 @@ use axum::routing::get;
 
 use crate::storage::Store;
 
-pub use boundary::{Boundary, ClientAddress, note_peer};
+pub use boundary::{Boundary, ClientAddress, in_any_window, note_peer};
 pub use cookies::{CookieName, UpstreamCookie, Visitor, set_cookie};
 pub use form_token::FormToken;
 pub use pages::{

@@ -61,6 +61,9 @@ pub(crate) enum ProbeError {
     /// Nothing came.
     #[error(transparent)]
     NotPresented(#[from] NotPresented),
+    /// Codes that were given to the application wait at the broker, which makes no more until they have expired.
+    #[error("the application was given several codes and has presented none of them yet")]
+    Crowded,
     /// The broker cannot be asked.
     #[error("the broker cannot say which secret the application presents: {0}")]
     BrokerAway(String),
@@ -72,9 +75,14 @@ impl ProbeError {
         match self {
             Self::OldSecret => "OLD_SECRET_PRESENTED",
             Self::Refused => "SECRET_REFUSED",
-            Self::NotPresented(_) => "PROBE_NOT_PRESENTED",
+            Self::NotPresented(_) | Self::Crowded => "PROBE_NOT_PRESENTED",
             Self::BrokerAway(_) => "BROKER_AWAY",
         }
+    }
+
+    /// Whether nobody knows yet how the application authenticates.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self, Self::BrokerAway(_) | Self::Crowded)
     }
 }
 
@@ -115,34 +123,50 @@ impl Prober {
         secret_version: u64,
         patience: Duration,
     ) -> Result<(), ProbeError> {
-        let mut right = 0;
-        let mut last = NotPresented::Late.into();
+        let (mut right, mut last, mut unused) = (0, None, None);
         let probed = tokio::time::timeout(patience, async {
             while right < RIGHT_PROBES {
-                match self.probe_once(presenter, secret_version).await {
+                match self.probe_once(presenter, secret_version, &mut unused).await {
                     Ok(Shown::Right) => right += 1,
                     Ok(Shown::Unsupported) => return Ok(()),
                     Err(error @ ProbeError::BrokerAway(_)) => return Err(error),
-                    Err(error) => (right, last) = (0, error),
+                    // What went wrong with those that wait is the better answer.
+                    Err(ProbeError::Crowded) if last.is_some() => right = 0,
+                    Err(error) => (right, last) = (0, Some(error)),
                 }
-                tokio::time::sleep(PAUSE).await;
+                if right < RIGHT_PROBES {
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
             Ok(())
         });
-        probed.await.unwrap_or(Err(last))
+        probed.await.unwrap_or_else(|_| Err(last.unwrap_or(NotPresented::Late.into())))
     }
 
-    async fn probe_once(&self, presenter: &Presenter<'_>, wanted: u64) -> Result<Shown, ProbeError> {
+    /// `unused` is a code that nobody was given: the next try takes it, since the broker lets only a few wait.
+    async fn probe_once(
+        &self,
+        presenter: &Presenter<'_>,
+        wanted: u64,
+        unused: &mut Option<String>,
+    ) -> Result<Shown, ProbeError> {
         let mut client = self.client()?;
-        let created = match in_time(client.create_probe(CreateProbeRequest {})).await {
-            Err(status) if status.code() == Code::Unimplemented => {
-                self.tell("the broker knows no probes");
-                return Ok(Shown::Unsupported);
-            }
-            created => created.map_err(away)?,
+        let code = match unused.take() {
+            Some(code) => code,
+            None => match in_time(client.create_probe(CreateProbeRequest {})).await {
+                Err(status) if status.code() == Code::Unimplemented => {
+                    self.tell("the broker knows no probes");
+                    return Ok(Shown::Unsupported);
+                }
+                Err(status) if status.code() == Code::ResourceExhausted => return Err(ProbeError::Crowded),
+                created => created.map_err(away)?.code,
+            },
         };
-        presenter.present(&created.code).await?;
-        let outcome = self.outcome(client, created.code).await?;
+        if let Err(error) = presenter.present(&code).await {
+            *unused = Some(code);
+            return Err(error.into());
+        }
+        let outcome = self.outcome(client, code).await?;
         match outcome.outcome() {
             ProbeOutcome::Authenticated if outcome.secret_version == wanted => Ok(Shown::Right),
             ProbeOutcome::Authenticated => Err(ProbeError::OldSecret),

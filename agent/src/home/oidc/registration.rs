@@ -114,7 +114,7 @@ pub(crate) enum RegistrationError {
 
 impl ProviderClient {
     /// The provider, with a client that it knows.
-    pub(super) async fn provider(&self) -> Result<Arc<Provider>, RegistrationError> {
+    pub(in crate::home) async fn provider(&self) -> Result<Arc<Provider>, RegistrationError> {
         let mut made = self.made.lock().await;
         if let Some(provider) = &made.provider {
             return Ok(provider.clone());

@@ -127,7 +127,7 @@ impl World {
         let portal = Portal::new(&config, &identity, broker, application, who).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(http::serve(listener, http::router(portal), std::future::pending()));
+        tokio::spawn(http::serve(listener, http::router(portal, &config.portal.path), std::future::pending()));
         let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { alpha: None, tickets, portal: address, browser, directory, _data: data }
     }

@@ -113,6 +113,8 @@ impl Provider {
         info!(transaction = %opened.transaction, home = %name, "back from an identity provider");
         let outcome = match self.upstreams.hear(recognised, &answer, now).await? {
             Word::User(identity) => Outcome::Identity(identity),
+            // An application that hears of it says that the user has cancelled.
+            Word::Nobody(Why::Denied) if !opened.silent => return Err(UpstreamError::UserRefused.into()),
             Word::Nobody(why) => Outcome::Failure(failure(why)),
         };
         let back = self.login.complete_ticket(&name, &ticket, outcome, now).await?;

@@ -29,9 +29,24 @@ async fn every_answer_is_protected() {
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert_eq!(answer.header("referrer-policy"), "no-referrer");
         assert_eq!(answer.header("cache-control"), "no-store");
-        assert_eq!(answer.header("cross-origin-opener-policy"), "same-origin");
         assert!(answer.header("strict-transport-security").starts_with("max-age="));
         assert!(answer.headers.get("access-control-allow-origin").is_none());
+    }
+}
+
+#[tokio::test]
+async fn a_login_may_run_in_a_window_that_another_site_has_opened_and_nothing_else() {
+    let world = World::new().await;
+    for answer in [
+        world.send(get("/authorize")).await,
+        world.send(get("/login/return?handle=x")).await,
+        world.authorize(&mut Browser::default(), &[("prompt", "select_account")]).await,
+        world.authorize(&mut Browser::default(), &[]).await,
+    ] {
+        assert_eq!(answer.header("cross-origin-opener-policy"), "unsafe-none", "{}", answer.status);
+    }
+    for path in ["/nothing", "/account", "/device", "/logout", "/jwks"] {
+        assert_eq!(world.send(get(path)).await.header("cross-origin-opener-policy"), "same-origin", "{path}");
     }
 }
 

@@ -44,6 +44,16 @@ def database(url: str) -> dict[str, object]:
     }
 
 
+class NoMigrations:
+    """Tables are made as they are to be: the way there, of every release of every package, takes longer than most tests."""
+
+    def __contains__(self, app: str) -> bool:
+        return True
+
+    def __getitem__(self, app: str) -> None:
+        return None
+
+
 def written_by_the_agent(name: str) -> str | None:
     """The file that a recipe has the agent write, if it has done so yet."""
     file = Path(os.environ["SITE_CREDENTIALS_DIR"]) / "current" / name
@@ -87,6 +97,9 @@ MIDDLEWARE = [
 ]
 DATABASES = {"default": database(os.environ.get("SITE_DATABASE_URL", f"sqlite://{DATA_DIR}/db.sqlite3"))}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": DATA_DIR / "cache"}}
+MIGRATION_MODULES = NoMigrations()
+# Nobody steals this database: hashes that take long to try take long for the tests too.
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
 EMAIL_FILE_PATH = DATA_DIR / "mail"

@@ -81,7 +81,29 @@ AUTHENTICATION_BACKENDS = [
     "django.contrib.auth.backends.ModelBackend",
     "allauth.account.auth_backends.AuthenticationBackend",
 ]
-DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": DATA_DIR / "db.sqlite3"}}
+# As secure as passwords of a test have to be: each login waits for this.
+PASSWORD_HASHERS = ["hashing.QuickPBKDF2PasswordHasher"]
+# The agent writes here too: a transaction that reads before it writes must hold SQLite's lock from the start.
+DATABASES = {
+    "default": {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": DATA_DIR / "db.sqlite3",
+        "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
+    }
+}
+
+
+class NoMigrations:
+    """Tables are made as they are to be: the way there, of every release of every package, takes longer than most tests."""
+
+    def __contains__(self, app: str) -> bool:
+        return True
+
+    def __getitem__(self, app: str) -> None:
+        return None
+
+
+MIGRATION_MODULES = NoMigrations()
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": DATA_DIR / "cache"}}
 LOGGING = {
     "version": 1,
