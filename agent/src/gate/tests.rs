@@ -145,8 +145,7 @@ async fn however_many_logins_begin_at_once_their_cookies_fit_into_a_line() {
     for _ in 0..30 {
         let line = jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
         let begun = world.get(&path, &line).await;
-        let (name, value) =
-            set_cookies(&begun).remove(0).split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
+        let (name, value) = set_cookies(&begun).remove(0).split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
         last = Some((world.op.log_in(&location(&begun).parse().unwrap()), format!("{name}={value}")));
         jar.insert(name, value);
     }
