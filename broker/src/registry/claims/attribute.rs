@@ -67,13 +67,14 @@ pub(super) fn value(name: &str, person: Person<'_>, terms: ReleaseTerms<'_>) -> 
     }
 }
 
-/// The name of a user at the relying party. An application that finds accounts by it is told no name that is made of an
-/// address for which the home does not answer.
+/// The name of a user at the relying party. An application that finds accounts by it is told no name that could be
+/// somebody else's, nor one that is made of an address, or a part of it, for which the home does not answer.
 pub(super) fn username(person: Person<'_>, terms: ReleaseTerms<'_>) -> Option<String> {
     let ReleaseTerms { edge, policy } = terms;
     let template = &edge.username_template;
-    let unsure = policy.account_key == AccountKey::Username && template.is_email() && !has_own_email(person, terms);
-    if unsure { None } else { template.name(person.identity, person.subject, &edge.id.home) }
+    let own_email = || !template.needs_email() || has_own_email(person, terms);
+    let safe = policy.account_key != AccountKey::Username || (edge.keeps_names_apart() && own_email());
+    if safe { template.name(person.identity, person.subject, &edge.id.home) } else { None }
 }
 
 /// The address that is told. An application that finds accounts by it gets only those that are verified by an authority:

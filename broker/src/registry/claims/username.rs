@@ -94,6 +94,11 @@ impl UsernameTemplate {
         self.value() != Value::Username
     }
 
+    /// Whether it drops the domain of the address, which then only the trust edge can say.
+    pub fn needs_domain(&self) -> bool {
+        self.value() == Value::LocalPart
+    }
+
     fn value(&self) -> Value {
         let value = self.parts.iter().find_map(|part| match part {
             Part::Value(value) => Some(*value),
