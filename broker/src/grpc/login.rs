@@ -60,15 +60,16 @@ impl LoginService for Service {
         &self,
         request: Request<v1::CompleteTicketRequest>,
     ) -> Result<Response<v1::CompleteTicketResponse>, Status> {
-        let home = caller(&request)?.0;
+        let caller = caller(&request)?;
+        let home = (&caller.0, caller.1.id);
         let request = request.into_inner();
         let outcome = match request.outcome.ok_or_else(|| status::refused(Reason::FieldInvalid("outcome")))? {
             Said::Identity(identity) => Outcome::Identity(asserted(identity)),
             Said::Failure(failure) => Outcome::Failure(reason(failure)?),
         };
-        let completed = self.login.complete_ticket(&home, &request.ticket, outcome, self.clock.now()).await;
+        let completed = self.login.complete_ticket(home, &request.ticket, outcome, self.clock.now()).await;
         let return_url = completed.map_err(|error| {
-            warn!(%home, %error, "ticket refused");
+            warn!(home = %home.0, %error, "ticket refused");
             status::login(&error)
         })?;
         Ok(Response::new(v1::CompleteTicketResponse { return_url }))
@@ -80,7 +81,9 @@ impl LoginService for Service {
     ) -> Result<Response<v1::ReportUserResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        if !(1..=MAX_HOME_USER_ID).contains(&request.home_user_id.len()) {
+        let id = request.home_user_id.as_str();
+        // A control character stands between an id and the number of its incarnation: no home names another one by it.
+        if !(1..=MAX_HOME_USER_ID).contains(&id.len()) || id.chars().any(char::is_control) {
             return Err(status::refused(Reason::FieldInvalid("home_user_id")));
         }
         let departure = match request.event() {

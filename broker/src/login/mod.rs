@@ -248,13 +248,14 @@ impl Login {
         })
     }
 
-    /// Uses a ticket up with what the home says, and gives the address where the browser goes now.
+    /// Uses a ticket up with what a home says that was heard, and gives the address where the browser goes now.
     ///
     /// # Errors
-    /// As [`Login::open_ticket`]; when it was used already, or the identity breaks a rule.
+    /// As [`Login::open_ticket`]; when the home of this name is another one by now, the ticket was used already, or the
+    /// identity breaks a rule.
     pub async fn complete_ticket(
         &self,
-        caller: &InstanceName,
+        (caller, heard): (&InstanceName, InstanceId),
         ticket: &str,
         outcome: Outcome,
         now: Timestamp,
@@ -262,15 +263,14 @@ impl Login {
         let ticket = Ticket::open(&self.kek, ticket, caller, now)?;
         let snapshot = self.registry.snapshot();
         let (_, home) = self.parties(&snapshot, &ticket)?;
-        let home_id = home.id;
-        self.complete(ticket.transaction, (ticket.home, home_id), outcome, now).await
+        if home.id != heard {
+            // Its users are not those of whom the name speaks now.
+            return Err(LoginError::HomeNotAccepted);
+        }
+        self.complete(ticket.transaction, (ticket.home, heard), outcome, now).await
     }
 
-    /// Notes what a home says of a login, whatever way it speaks, and gives the address where the browser goes now.
-    ///
-    /// # Errors
-    /// When the home has spoken before, or the identity breaks a rule.
-    pub async fn complete(
+    async fn complete(
         &self,
         transaction: Transaction,
         (home, home_id): (InstanceName, InstanceId),

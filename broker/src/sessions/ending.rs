@@ -78,10 +78,35 @@ impl Sessions {
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Result<Ended, SessionError> {
+        self.end_begun((user, Some(now)), tell_home, snapshot, now).await
+    }
+
+    /// Ends all sessions of a user of whom the home has taken back its word, whenever they began: one may have while that
+    /// was written down, and no later word of the home is lost but that of a user who was let in again in this moment.
+    ///
+    /// # Errors
+    /// As [`Sessions::end`].
+    pub async fn end_for_good(
+        &self,
+        user: &UserId,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Ended, SessionError> {
+        self.end_begun((user, None), TellHome::No, snapshot, now).await
+    }
+
+    async fn end_begun(
+        &self,
+        (user, until): (&UserId, Option<Timestamp>),
+        tell_home: TellHome,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Ended, SessionError> {
         let mut all = Ended::default();
         for _ in 0..TRIES {
             let sessions = self.of_user(user).await?.into_iter();
-            let ids: Vec<_> = sessions.filter(|(_, session)| session.began_at <= now).map(|(id, _)| id).collect();
+            let meant = |session: &Session| until.is_none_or(|until| session.began_at <= until);
+            let ids: Vec<_> = sessions.filter(|(_, session)| meant(session)).map(|(id, _)| id).collect();
             if ids.is_empty() {
                 break;
             }

@@ -107,6 +107,7 @@ impl Provider {
         };
         let tag = Upstreams::tag(answer.state).ok_or(UpstreamError::StateUnknown)?;
         let cookie = visitor.upstreams.iter().find(|cookie| cookie.tag == tag).ok_or(UpstreamError::StateUnknown)?;
+        let heard = (&name, upstream.id);
         let recognised = self.upstreams.recognise(upstream, &answer, &cookie.value, now).await?;
         let ticket = recognised.ticket.clone();
         let opened = self.login.claim_ticket(&name, &ticket, now).await?;
@@ -115,7 +116,7 @@ impl Provider {
             Word::User(identity) => Outcome::Identity(identity),
             Word::Nobody(why) => Outcome::Failure(failure(why)),
         };
-        let back = self.login.complete_ticket(&name, &ticket, outcome, now).await?;
+        let back = self.login.complete_ticket(heard, &ticket, outcome, now).await?;
         let mut next = Next::from(Onward::Address(back));
         next.cookies.upstreams.push(UpstreamCookie::gone(tag));
         Ok(next)

@@ -300,8 +300,9 @@ impl World {
     }
 
     async fn complete(&self, portal: &str, outcome: Outcome) -> String {
-        let home = Url::parse(portal).unwrap().host_str().unwrap().trim_end_matches(".example").parse().unwrap();
-        let address = self.login.complete_ticket(&home, &ticket(portal), outcome, self.time.now()).await.unwrap();
+        let home = Url::parse(portal).unwrap().host_str().unwrap().trim_end_matches(".example").to_owned();
+        let (home, id) = (home.parse().unwrap(), self.instance_id(&home));
+        let address = self.login.complete_ticket((&home, id), &ticket(portal), outcome, self.time.now()).await.unwrap();
         address.strip_prefix(ISSUER).unwrap().to_owned()
     }
 

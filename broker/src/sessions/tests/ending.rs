@@ -81,6 +81,18 @@ async fn all_sessions_of_one_user_end_and_the_home_hears_once() {
     assert_eq!(world.sessions.find(&bobs_cookie, NOW).await.unwrap().unwrap().id, bobs);
 }
 
+#[tokio::test]
+async fn of_a_user_who_is_gone_no_session_is_left_whenever_it_began() {
+    let world = World::new().await;
+    let noted_at = world.clock.now();
+    world.hands.advance(Duration::from_secs(1));
+    world.sign_in("alice", "beta", None).await;
+    let snapshot = world.registry.registry.snapshot();
+    let (alice, none) = (world.user("alice"), TellHome::No);
+    assert_eq!(world.sessions.end_all(&alice, none, &snapshot, noted_at).await.unwrap().sessions.len(), 0);
+    assert_eq!(world.sessions.end_for_good(&alice, &snapshot, noted_at).await.unwrap().sessions.len(), 1);
+}
+
 /// Whatever a user does meanwhile in his browsers, no session is left that began before the order was given.
 #[test]
 fn no_session_survives_that_began_before_the_end() {
