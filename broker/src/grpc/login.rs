@@ -81,9 +81,7 @@ impl LoginService for Service {
     ) -> Result<Response<v1::ReportUserResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        let id = request.home_user_id.as_str();
-        // A control character stands between an id and the number of its incarnation: no home names another one by it.
-        if !(1..=MAX_HOME_USER_ID).contains(&id.len()) || id.chars().any(char::is_control) {
+        if !is_home_user_id(&request.home_user_id) {
             return Err(status::refused(Reason::FieldInvalid("home_user_id")));
         }
         let departure = match request.event() {
@@ -115,7 +113,13 @@ pub(super) fn asserted(identity: v1::VerifiedIdentity) -> AssertedIdentity {
         amr: identity.amr,
         acr: Some(identity.acr).filter(|acr| !acr.is_empty()),
         attributes: identity.attributes.into_iter().collect(),
+        name_is_held: false,
     }
+}
+
+/// A control character stands between an id and the number of its incarnation: no home names another one by it.
+fn is_home_user_id(text: &str) -> bool {
+    (1..=MAX_HOME_USER_ID).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 fn reason(failure: i32) -> Result<LoginFailure, Status> {
@@ -125,5 +129,18 @@ fn reason(failure: i32) -> Result<LoginFailure, Status> {
         Ok(v1::LoginFailure::Denied) => Ok(LoginFailure::Denied),
         Ok(v1::LoginFailure::Unavailable) => Ok(LoginFailure::Unavailable),
         Ok(v1::LoginFailure::Unspecified) | Err(_) => Err(status::refused(Reason::FieldInvalid("outcome"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_home_names_an_incarnation() {
+        assert!(is_home_user_id("7") && is_home_user_id("uid=ä,ou=x"));
+        for bad in ["", "7\u{1f}1", "7\0", &"x".repeat(256)] {
+            assert!(!is_home_user_id(bad), "{bad:?}");
+        }
     }
 }

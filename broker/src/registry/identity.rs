@@ -64,6 +64,10 @@ pub struct AssertedIdentity {
     /// Further standard claims by name, as text; `address.<member>` for the members of an address.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// Whether the user name is that of another user of this home: no name is made of it alone then. Not the home's to say:
+    /// the broker finds it out.
+    #[serde(default)]
+    pub name_is_held: bool,
 }
 
 impl AssertedIdentity {
@@ -102,7 +106,7 @@ impl AssertedIdentity {
         if self.auth_time.is_some_and(|at| at > now + CLOCK_SKEW || at < Timestamp::from_secs(0)) {
             return Err(IdentityError::AuthTime);
         }
-        Ok(VerifiedIdentity(self))
+        Ok(VerifiedIdentity(Self { name_is_held: false, ..self }))
     }
 
     /// The same without what only adorns it and does not fit: nobody is kept out by a long list of groups, where there is
@@ -134,9 +138,9 @@ fn proper(text: &str, most: usize) -> bool {
 /// One address, as applications read it: what could be two of them, or a name in front of one, is none. Quoted local parts
 /// (RFC 5321 4.1.2) are none either; nobody has one.
 fn is_address(email: &str) -> bool {
-    let parts = email.split_once('@').is_some_and(|(local, domain)| {
-        !local.is_empty() && !domain.is_empty() && !domain.contains('@')
-    });
+    let parts = email
+        .split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
     let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ',' | ';' | '<' | '>' | '"');
     parts && email.len() <= MAX_EMAIL && !email.chars().any(odd)
 }
@@ -155,6 +159,11 @@ impl VerifiedIdentity {
     pub(super) fn of_incarnation(self, incarnation: u32) -> Self {
         let home_user_id = Self::id_of(&self.0.home_user_id, incarnation);
         Self(AssertedIdentity { home_user_id, ..self.0 })
+    }
+
+    /// The same, with whether another user of the home has the name.
+    pub fn whose_name_is_held(self, name_is_held: bool) -> Self {
+        Self(AssertedIdentity { name_is_held, ..self.0 })
     }
 
     /// The id that stands for a user of this incarnation.
@@ -231,6 +240,7 @@ mod tests {
             amr: vec!["pwd".into()],
             acr: None,
             attributes: BTreeMap::new(),
+            name_is_held: false,
         };
         change(&mut identity);
         identity.verify(NOW)

@@ -94,7 +94,8 @@ pub(super) fn identity(
     let email = text("email", "/email");
     // `email_verified` is about the standard claim, not about whatever address ops take in its place.
     let verifies = upstream.fields.contains_key("email_verified") || !upstream.fields.contains_key("email");
-    let email_verified = !email.is_empty() && verifies && field("email_verified", "/email_verified").is_some_and(is_true);
+    let email_verified =
+        !email.is_empty() && verifies && field("email_verified", "/email_verified").is_some_and(is_true);
     // Anybody may have typed an address that nobody has verified: it is no name.
     let own_email = if email_verified { email.clone() } else { String::new() };
     let named = [text("username", "/preferred_username"), own_email, key.clone()];
@@ -112,6 +113,7 @@ pub(super) fn identity(
         amr: proof.amr,
         acr: proof.acr,
         attributes: attributes(claims),
+        name_is_held: false,
     };
     Ok(who.without_excess())
 }

@@ -266,7 +266,7 @@ async fn a_new_installation_under_an_old_name_is_another_home() {
     let world = World::new().await;
     let mut browser = Browser::default();
     world.sign_in(&mut browser, &[]).await;
-    world.change("alpha", |alpha| alpha.id = crate::registry::InstanceId::generate()).await;
+    world.change("alpha", |alpha| alpha.id = InstanceId::generate()).await;
     world.authorize(&mut browser, &[("prompt", "none")]).await.assert_redirect("login_required");
 }
 

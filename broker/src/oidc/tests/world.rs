@@ -98,7 +98,7 @@ impl World {
         tokio::spawn(keep_fresh);
         let liveness = Liveness::default();
         let issuer = Issuer::parse(issuer).unwrap();
-        let terms = LoginTerms { issuer: issuer.clone(), lifetime: LIFETIMES.login };
+        let terms = LoginTerms { subjects: subjects.clone(), issuer: issuer.clone(), lifetime: LIFETIMES.login };
         let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
@@ -388,6 +388,7 @@ pub(super) fn alice(auth_time: Timestamp) -> AssertedIdentity {
         amr: vec!["pwd".into()],
         acr: None,
         attributes: BTreeMap::new(),
+        name_is_held: false,
     }
 }
 

@@ -25,6 +25,7 @@ fn alice(change: impl FnOnce(&mut AssertedIdentity)) -> VerifiedIdentity {
         amr: Vec::new(),
         acr: None,
         attributes: std::collections::BTreeMap::new(),
+        name_is_held: false,
     };
     change(&mut identity);
     identity.verify(Timestamp::from_secs(0)).unwrap()

@@ -52,10 +52,10 @@ fn what_providers_write_in_their_own_way_is_read() {
     let text = json!({"sub": "u1", "email": "a@b.example", "email_verified": "true", "address": {"locality": "Ulm"}});
     let who = identity(&home(&[], &[]), &text, None, Proof::default()).unwrap();
     assert!(who.email_verified && who.attributes["address.locality"] == "Ulm");
+    assert_eq!(who.username, "a@b.example", "without a user name, an address is one");
     let lines = json!({"sub": "u1", "address": {"formatted": "A 1\r\n89073 Ulm"}, "picture": "x".repeat(4000)});
     let who = identity(&home(&[], &[]), &lines, None, Proof::default()).unwrap();
     assert_eq!(who.attributes.into_iter().collect::<Vec<_>>(), [("address.formatted".into(), "A 1, 89073 Ulm".into())]);
-    assert_eq!(who.username, "a@b.example", "without a user name, an address is one");
     let typed = json!({"sub": "u1", "email": "admin@b.example"});
     let who = identity(&home(&[], &[]), &typed, None, Proof::default()).unwrap();
     assert_eq!((who.username.as_str(), who.email.as_str()), ("u1", "admin@b.example"), "unless nobody verified it");
@@ -138,10 +138,10 @@ fn an_address_is_verified_by_who_says_the_address() {
     assert_eq!(both(unsaid, late), (json!("typed@b.example"), None, None));
     assert_eq!(both(token, json!({})).1, Some(json!(true)));
     // What ops take in place of the standard claim is not what `email_verified` is about.
-    let claims = json!({"sub": "u1", "email": "a@b.example", "email_verified": true, "upn": "victim@b.example", "ok": true});
-    let verified = |fields: &[(&str, &str)]| {
-        identity(&home(fields, &[]), &claims, None, Proof::default()).unwrap().email_verified
-    };
+    let claims =
+        json!({"sub": "u1", "email": "a@b.example", "email_verified": true, "upn": "victim@b.example", "ok": true});
+    let verified =
+        |fields: &[(&str, &str)]| identity(&home(fields, &[]), &claims, None, Proof::default()).unwrap().email_verified;
     assert!(verified(&[]) && !verified(&[("email", "/upn")]));
     assert!(verified(&[("email", "/upn"), ("email_verified", "/ok")]));
 }
