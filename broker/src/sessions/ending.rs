@@ -237,7 +237,7 @@ fn logouts_of(
 ) -> Result<Vec<(LogoutId, StoredLogout)>, SessionError> {
     let mut logouts = Vec::new();
     for (client_id, opened) in &session.opened {
-        let Some((message, state)) = message(snapshot, (client_id, opened), (id, session)) else { continue };
+        let Some((message, state)) = message(snapshot, (client_id, opened), id) else { continue };
         let logout = logout((session, state), (opened.relying_party.clone(), message), now);
         logouts.push((LogoutId::generate(now)?, logout));
     }
@@ -249,14 +249,15 @@ fn logouts_of(
 fn message(
     snapshot: &Snapshot,
     (client_id, opened): (&ClientId, &Opened),
-    (id, session): (&SessionId, &Session),
+    id: &SessionId,
 ) -> Option<(Message, LogoutState)> {
     let client = Client::told(snapshot, &opened.relying_party, client_id)?;
     let entered = Entered {
         client_id: client_id.clone(),
         subject: opened.subject.clone(),
         session: id.clone(),
-        username: opened.username.clone().unwrap_or_else(|| session.identity.username.clone()),
+        // Whoever was told no name knows the user by none: the one at home may be somebody else's there.
+        username: opened.username.clone().unwrap_or_default(),
     };
     Some(match (&client.relying_party.logout.backchannel, client.enrolled) {
         (Some(_), _) => (Message::Back(entered), LogoutState::Pending),

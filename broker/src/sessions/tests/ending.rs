@@ -10,7 +10,7 @@ use homeward_certs::identity::InstanceName;
 use super::{World, identity};
 use crate::registry::tests::{NOW, name, upstream};
 use crate::registry::{InstanceId, LogoutAddresses, Upstream};
-use crate::sessions::{LogoutState, Message, TellHome, Vouched, follow_cut_off_homes};
+use crate::sessions::{LogoutState, Message, Opened, TellHome, Vouched, follow_cut_off_homes};
 use crate::storage::{Expect, Store as _};
 
 impl World {
@@ -54,6 +54,20 @@ async fn the_end_is_one_commit_that_reaches_everybody_who_was_entered() {
     // What has ended ends no second time.
     let again = world.sessions.end(&[id], TellHome::Yes, &snapshot, NOW).await.unwrap();
     assert_eq!((again.sessions.len(), again.logouts.len()), (0, 0));
+}
+
+#[tokio::test]
+async fn who_was_told_no_name_ends_nobodys_sessions_by_one() {
+    let world = World::new().await;
+    let (home, user, identity) = (name("alpha"), world.user("alice"), identity("admin").verify(NOW).unwrap());
+    let home_id = world.registry.registry.snapshot().home_id(&home).unwrap();
+    let opened = Opened { username: None, ..world.opened(home_id, "alice", "beta") };
+    let vouched = Vouched { home, home_id, user, identity };
+    let begun = world.sessions.begin(None, vouched, Some((world.client("beta"), opened)), NOW).unwrap();
+    world.registry.store.commit(begun.writes).await.unwrap();
+    let snapshot = world.registry.registry.snapshot();
+    world.sessions.end(&[begun.id], TellHome::No, &snapshot, NOW).await.unwrap();
+    assert!(matches!(&world.logouts().await["beta"].1.message, Message::Agent(entered) if entered.username.is_empty()));
 }
 
 #[tokio::test]
