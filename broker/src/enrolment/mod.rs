@@ -51,8 +51,8 @@ use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
 use crate::foundations::Foundations;
 use crate::registry::{
-    Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientSecret, Instance, InstanceId,
-    InstanceState, Liveness, Portal, Profile, Registry, RelyingParty,
+    Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientSecret, Instance, InstanceId, InstanceState,
+    Liveness, Portal, Profile, Registry, RelyingParty,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};

@@ -7,8 +7,8 @@ use url::Url;
 
 use crate::keys::SigningAlgorithm;
 use crate::registry::{
-    AccountKey, AccountKeyConflict, Client, ClientAuthMethod, ClientId, GrantType, RegisteredClient, Registry, RelyingParty,
-    SecurityProfile, Snapshot, SubjectType,
+    AccountKey, AccountKeyConflict, Client, ClientAuthMethod, ClientId, GrantType, RegisteredClient, Registry,
+    RelyingParty, SecurityProfile, Snapshot, SubjectType,
 };
 use crate::storage::{Revision, StoreError};
 

@@ -13,8 +13,8 @@ use tokio::sync::broadcast;
 
 use crate::clock::Timestamp;
 use crate::registry::{
-    AccountKey, AccountKeyConflict, ClientCredential, ClientId, ClientPolicyChange, ClientPolicyError, ClientSecret, Instance, InstanceId, InstanceState,
-    QuarantineCause, Registry, Touched, TrustEdge, TrustEdgeId, TrustError,
+    AccountKey, AccountKeyConflict, ClientCredential, ClientId, ClientPolicyChange, ClientPolicyError, ClientSecret,
+    Instance, InstanceId, InstanceState, QuarantineCause, Registry, Touched, TrustEdge, TrustEdgeId, TrustError,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::sled::SledStore;
