@@ -50,10 +50,10 @@ use keys::{KeyError, KeySet};
 use login::{ClaimedTicket, Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
-use registry::{Liveness, Registry, SubjectKey, SubjectKeyError, TokenSigner};
+use registry::{KnownName, Liveness, Registry, SubjectKey, SubjectKeyError, TokenSigner};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKey, SecretError};
-use sessions::{Delivery, DeliveryFoundations, KnownName, Session, SessionOfUser, Sessions, StoredLogout};
+use sessions::{Delivery, DeliveryFoundations, Session, SessionOfUser, Sessions, StoredLogout};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry};
 use upstream::Upstreams;
@@ -132,7 +132,8 @@ pub async fn run(
     let (shared, keep_shared_fresh) = SharedState::follow(keys.changes(), authority.changes(), pace);
     let terms = Terms { issuer: config.issuer.clone(), kek: kek.clone() };
     let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
-    let terms = LoginTerms { issuer: config.issuer.clone(), lifetime: config.lifetimes.login };
+    let (issuer, lifetime) = (config.issuer.clone(), config.lifetimes.login);
+    let terms = LoginTerms { subjects: subjects.clone(), issuer, lifetime };
     let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
     let outbound = outbound::Settings {
         issuer: config.issuer.clone(),

@@ -63,6 +63,8 @@ async fn ops_are_told_what_a_login_would_come_to_before_anybody_tries() {
     assert_eq!(town.federation.ops_json(&deny).await.unwrap()["denied"], true);
     let denied = explained(&town, "alice@alpha").await;
     assert!(problems(&denied).contains("homeward-broker trust allow --relying-party beta --home alpha"), "{denied}");
+    // Whoever is not to have alpha's users is not even asked about one.
+    assert!(problems(&denied).contains("beta was not asked") && denied["account"].is_null(), "{denied}");
     let empty = async {
         while !town.beta.site.sessions().is_empty() {
             tokio::time::sleep(Duration::from_millis(20)).await;

@@ -18,8 +18,8 @@ use super::step::{Step, check_conversation};
 #[serde(deny_unknown_fields)]
 pub struct SessionEnd {
     /// A program and its arguments, run without a shell, for at most 30 seconds. Whom to end is in its environment
-    /// (`HOMEWARD_SUBJECT`, `HOMEWARD_SESSION_ID`, `HOMEWARD_USERNAME`; as home `HOMEWARD_HOME_USER_ID`) and never among
-    /// its arguments, which everybody on the machine can read. It must exit 0; the last line that it prints may be the
+    /// (`HOMEWARD_SUBJECT`, `HOMEWARD_SESSION_ID`, and `HOMEWARD_USERNAME` if the application is told one; as home
+    /// `HOMEWARD_HOME_USER_ID`) and never among its arguments, which everybody on the machine can read. It must exit 0; the last line that it prints may be the
     /// number of sessions that ended.
     #[serde(default)]
     pub command: Vec<String>,

@@ -104,7 +104,11 @@ impl SessionEnder {
     async fn carry_out(&self, order: EndSessions) -> SessionsEnded {
         let (role, ended) = match &order.user {
             Some(User::RelyingPartyUser(RelyingPartyUser { subject, session_id, username })) => {
-                let whose = [("subject", subject.as_str()), ("session_id", session_id), ("username", username)];
+                let mut whose = vec![("subject", subject.as_str()), ("session_id", session_id)];
+                // An application that is told no name is asked to end nobody's sessions by one.
+                if !username.is_empty() {
+                    whose.push(("username", username));
+                }
                 let at_gate = self.end_at_gate(subject, session_id);
                 let at_application = self.at_relying_party.end(&self.application, &whose).await;
                 ("relying_party", at_gate.and_then(|at_gate| Ok(at_application?.or(at_gate))))

@@ -104,6 +104,18 @@ async fn requests_end_sessions_and_say_how_many() {
 }
 
 #[tokio::test]
+async fn nobody_is_logged_out_by_a_name_that_the_application_was_not_told() {
+    let steps =
+        "[relying_party.session_end]\nsteps = [{ method = 'POST', path = '/end', json = { of = '${username}' } }]";
+    let world = World::start(steps, "", "").await;
+    let User::RelyingPartyUser(alice) = alice("sub-1") else { panic!() };
+    let nameless = User::RelyingPartyUser(RelyingPartyUser { username: String::new(), ..alice.clone() });
+    assert_eq!(world.order(nameless).await.outcome(), SessionsEndedOutcome::Failed);
+    assert!(world.asked.lock().unwrap().is_empty());
+    assert_eq!(world.order(User::RelyingPartyUser(alice)).await.outcome(), SessionsEndedOutcome::Ended);
+}
+
+#[tokio::test]
 async fn a_command_learns_whom_to_end_from_its_environment_only() {
     let line =
         "tr \"\\\\0\" \" \" < /proc/self/cmdline > \"$1/argv\"; env | grep ^HOMEWARD_ | sort > \"$1/env\"; echo 3";

@@ -97,7 +97,8 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
         Command::Add(add) => {
             let (preset, check) = (add.preset.clone(), !add.no_check);
             let wanted = definition(*add)?;
-            let mut put = put(&mut connect(config).await?, wanted, check).await?;
+            let request = v1::PutUpstreamRequest { upstream: Some(wanted), check, validate_only: false };
+            let mut put = put(&mut connect(config).await?, request).await?;
             put.setup_url = format!("{}?provider={preset}", put.setup_url);
             let (name, callback) = (&put.name, &put.callback_url);
             let sentence = format!(
@@ -111,9 +112,9 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
         Command::Show { name } => output.show(&find(&connect(config).await?, &name).await?.json()),
         Command::Check { name } => {
             let mut admin = connect(config).await?;
-            // As it is stored, secret included: nothing changes.
-            let stored = find(&admin, &name).await?;
-            let checked = put(&mut admin, stored, true).await?;
+            let upstream = Some(find(&admin, &name).await?);
+            let request = v1::PutUpstreamRequest { upstream, check: true, validate_only: true };
+            let checked = put(&mut admin, request).await?;
             output.say(&format!("{name} answers as it should."), &checked.json());
         }
         Command::Remove { name } => {
@@ -169,12 +170,7 @@ fn secret(path: &Path) -> anyhow::Result<String> {
     }
 }
 
-async fn put(
-    admin: &mut AdminServiceClient<Channel>,
-    upstream: v1::Upstream,
-    check: bool,
-) -> anyhow::Result<v1::Upstream> {
-    let request = v1::PutUpstreamRequest { upstream: Some(upstream), check };
+async fn put(admin: &mut AdminServiceClient<Channel>, request: v1::PutUpstreamRequest) -> anyhow::Result<v1::Upstream> {
     let put = admin.put_upstream(request).await.map_err(|status| refusal(&status))?.into_inner();
     Ok(put.upstream.unwrap_or_default())
 }

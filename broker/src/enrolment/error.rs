@@ -67,9 +67,18 @@ pub enum EnrolmentError {
     /// The definition of a home without agent breaks a rule.
     #[error(transparent)]
     Upstream(#[from] UpstreamRuleError),
-    /// A new home without agent has no client secret.
-    #[error("a new home needs a client secret: --client-secret-file says where it is")]
+    /// A home without agent has no client secret, or one that was made for another client or server.
+    #[error(
+        "a new home, another client id and another address of the provider need a client secret: --client-secret-file says \
+         where it is"
+    )]
     UpstreamSecretMissing,
+    /// It would have other users, and relying parties accept those that it has.
+    #[error(
+        "{0} would have other users than those whom relying parties accept: `homeward-broker upstream remove {0}` first, or \
+         take another name"
+    )]
+    UpstreamTrusted(InstanceName),
     /// No home without agent has this name; said to ops only.
     #[error("there is no home {0} without agent: see `upstream list`")]
     UpstreamUnknown(InstanceName),

@@ -51,8 +51,8 @@ use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
 use crate::foundations::Foundations;
 use crate::registry::{
-    Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientPolicy, ClientSecret, Instance, InstanceId,
-    InstanceState, Liveness, Portal, Profile, Registry, RelyingParty,
+    Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientSecret, Instance, InstanceId, InstanceState,
+    Liveness, Portal, Profile, Registry, RelyingParty,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::table::{Stored, Table};
@@ -304,6 +304,10 @@ impl Enrolment {
             return Ok(None);
         }
         let old = old.and_then(|old| old.relying_party.as_ref());
+        let mut policy = old.map(|old| old.policy.clone()).unwrap_or_default();
+        if !policy.account_key_by_ops {
+            policy.account_key = profile.account_key;
+        }
         let version = old.map_or(1, RelyingParty::next_version);
         let credential = match profile.client_key.clone() {
             Some(jwk) => ClientCredential::Key(ClientKey { jwk, version }),
@@ -320,10 +324,7 @@ impl Enrolment {
             auth_method: profile.auth_method,
             id_token_alg: profile.id_token_alg,
             pkce_required: profile.pkce,
-            policy: ClientPolicy {
-                account_key: profile.account_key,
-                ..old.map(|old| old.policy.clone()).unwrap_or_default()
-            },
+            policy,
             logout: profile.logout.clone(),
             keys: None,
             request_uris: Vec::new(),

@@ -50,8 +50,11 @@ impl Enrolment {
                 return Err(EnrolmentError::UpstreamSecretMissing);
             }
             (Some(secret), _) => UpstreamSecret::seal(&self.kek, secret.expose_secret())?,
-            (None, Some(stored)) => stored.client_secret.clone(),
-            (None, None) => return Err(EnrolmentError::UpstreamSecretMissing),
+            // To another server, or of another client, the stored one would be a secret that is given away.
+            (None, Some(stored)) if stored.protocol == order.protocol && stored.client_id == order.client_id => {
+                stored.client_secret.clone()
+            }
+            (None, _) => return Err(EnrolmentError::UpstreamSecretMissing),
         };
         let UpstreamOrder { name, display_name, protocol, client_id, client_secret: _, scopes, fields, required } =
             order;
@@ -70,10 +73,16 @@ impl Enrolment {
             updated_at: now,
         }
         .check(broker)?;
-        if let Some(stored) = stored.filter(|stored| stored.has_users_of(&wanted)) {
-            wanted.id = stored.id;
+        let snapshot = self.registry.snapshot();
+        match stored {
+            Some(stored) if stored.has_users_of(&wanted) => wanted.id = stored.id,
+            // Whoever accepts this home means the users that it has.
+            Some(_) if snapshot.edges().any(|edge| edge.id.home == wanted.name) => {
+                return Err(EnrolmentError::UpstreamTrusted(wanted.name));
+            }
+            Some(_) | None => {}
         }
-        if let Some(twin) = self.registry.snapshot().twin(&wanted.name, &wanted.display_name) {
+        if let Some(twin) = snapshot.twin(&wanted.name, &wanted.display_name) {
             return Err(EnrolmentError::NameLooksAlike(twin.clone()));
         }
         Ok(wanted)

@@ -60,15 +60,16 @@ impl LoginService for Service {
         &self,
         request: Request<v1::CompleteTicketRequest>,
     ) -> Result<Response<v1::CompleteTicketResponse>, Status> {
-        let home = caller(&request)?.0;
+        let caller = caller(&request)?;
+        let home = (&caller.0, caller.1.id);
         let request = request.into_inner();
         let outcome = match request.outcome.ok_or_else(|| status::refused(Reason::FieldInvalid("outcome")))? {
             Said::Identity(identity) => Outcome::Identity(asserted(identity)),
             Said::Failure(failure) => Outcome::Failure(reason(failure)?),
         };
-        let completed = self.login.complete_ticket(&home, &request.ticket, outcome, self.clock.now()).await;
+        let completed = self.login.complete_ticket(home, &request.ticket, outcome, self.clock.now()).await;
         let return_url = completed.map_err(|error| {
-            warn!(%home, %error, "ticket refused");
+            warn!(home = %home.0, %error, "ticket refused");
             status::login(&error)
         })?;
         Ok(Response::new(v1::CompleteTicketResponse { return_url }))
@@ -80,7 +81,7 @@ impl LoginService for Service {
     ) -> Result<Response<v1::ReportUserResponse>, Status> {
         let caller = caller(&request)?;
         let request = request.into_inner();
-        if !(1..=MAX_HOME_USER_ID).contains(&request.home_user_id.len()) {
+        if !is_home_user_id(&request.home_user_id) {
             return Err(status::refused(Reason::FieldInvalid("home_user_id")));
         }
         let departure = match request.event() {
@@ -112,7 +113,13 @@ pub(super) fn asserted(identity: v1::VerifiedIdentity) -> AssertedIdentity {
         amr: identity.amr,
         acr: Some(identity.acr).filter(|acr| !acr.is_empty()),
         attributes: identity.attributes.into_iter().collect(),
+        name_is_held: false,
     }
+}
+
+/// A control character stands between an id and the number of its incarnation: no home names another one by it.
+fn is_home_user_id(text: &str) -> bool {
+    (1..=MAX_HOME_USER_ID).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
 fn reason(failure: i32) -> Result<LoginFailure, Status> {
@@ -122,5 +129,18 @@ fn reason(failure: i32) -> Result<LoginFailure, Status> {
         Ok(v1::LoginFailure::Denied) => Ok(LoginFailure::Denied),
         Ok(v1::LoginFailure::Unavailable) => Ok(LoginFailure::Unavailable),
         Ok(v1::LoginFailure::Unspecified) | Err(_) => Err(status::refused(Reason::FieldInvalid("outcome"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_home_names_an_incarnation() {
+        assert!(is_home_user_id("7") && is_home_user_id("uid=ä,ou=x"));
+        for bad in ["", "7\u{1f}1", "7\0", &"x".repeat(256)] {
+            assert!(!is_home_user_id(bad), "{bad:?}");
+        }
     }
 }

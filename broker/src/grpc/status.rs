@@ -104,6 +104,7 @@ pub(super) fn enrolment(refusal: &EnrolmentError) -> Status {
         E::NameLooksAlike(_) => (Code::AlreadyExists, "NAME_LOOKS_ALIKE"),
         E::Upstream(_) => (Code::InvalidArgument, "UPSTREAM_INVALID"),
         E::UpstreamSecretMissing => (Code::InvalidArgument, "UPSTREAM_SECRET_MISSING"),
+        E::UpstreamTrusted(_) => (Code::FailedPrecondition, "UPSTREAM_TRUSTED"),
         E::UpstreamUnknown(_) => (Code::NotFound, "UPSTREAM_UNKNOWN"),
         E::NameExpected(_) => (Code::FailedPrecondition, "NAME_EXPECTED"),
         E::RegistrationBounds => (Code::InvalidArgument, "REGISTRATION_BOUNDS"),
@@ -183,6 +184,7 @@ pub(super) fn client_policy(refusal: &ClientPolicyError) -> Status {
         E::Conflict(PolicyConflict::PublicClient) => (Code::FailedPrecondition, "CLIENT_PUBLIC"),
         E::Conflict(PolicyConflict::Fapi2) => (Code::FailedPrecondition, "CLIENT_AUTHENTICATION_WEAK"),
         E::Conflict(PolicyConflict::NoSector) => (Code::FailedPrecondition, "SECTOR_MISSING"),
+        E::AccountKey(conflict) => (Code::FailedPrecondition, account_key(conflict)),
         E::Store(error) => return store(error),
     };
     status(code, reason, &refusal.to_string())
@@ -195,12 +197,18 @@ pub(super) fn trust(refusal: &TrustError) -> Status {
         TrustError::NoRelyingParty(_) => "NO_RELYING_PARTY",
         TrustError::NoHome(_) => "NO_HOME",
         TrustError::NoEdge(_) => "TRUST_EDGE_UNKNOWN",
-        TrustError::AccountKey(AccountKeyConflict::NoAuthority(_)) => "EMAIL_AUTHORITY_MISSING",
-        TrustError::AccountKey(AccountKeyConflict::SharedDomain { .. }) => "EMAIL_AUTHORITY_SHARED",
-        TrustError::AccountKey(AccountKeyConflict::NamesMeet(_)) => "USERNAMES_MEET",
+        TrustError::AccountKey(conflict) => account_key(conflict),
         TrustError::Store(error) => return store(error),
     };
     status(Code::FailedPrecondition, reason, &refusal.to_string())
+}
+
+fn account_key(conflict: &AccountKeyConflict) -> &'static str {
+    match conflict {
+        AccountKeyConflict::NoAuthority(_) => "EMAIL_AUTHORITY_MISSING",
+        AccountKeyConflict::SharedDomain { .. } => "EMAIL_AUTHORITY_SHARED",
+        AccountKeyConflict::NamesMeet(_) => "USERNAMES_MEET",
+    }
 }
 
 /// The status for an identity provider that does not answer as it should. Ops have asked: they are told all of it.

@@ -46,13 +46,20 @@ impl Users {
         departure: Option<Departure>,
     ) -> Result<Ended, Status> {
         let (users, now) = (&self.registry.home_users, self.clock.now());
-        let standing = users.standing(home, home_user_id).await.map_err(|error| status::store(&error))?;
-        let user = self.subjects.user(home, &standing.current_id(home_user_id));
-        if let Some(departure) = departure {
-            let noted = users.cut_off(home, home_user_id, departure, now).await;
-            noted.map_err(|error| status::store(&error))?;
-        }
-        let ended = self.log_out(&user, TellHome::No).await?;
+        let id = match departure {
+            Some(departure) => {
+                let noted = users.cut_off(home, home_user_id, departure, now).await;
+                noted.map(|user| user.current_id(home_user_id))
+            }
+            None => users.standing(home, home_user_id).await.map(|standing| standing.current_id(home_user_id)),
+        };
+        let user = self.subjects.user(home, &id.map_err(|error| status::store(&error))?);
+        let snapshot = self.registry.snapshot();
+        let ended = match departure {
+            Some(_) => self.sessions.end_for_good(&user, &snapshot, now).await,
+            None => self.sessions.end_all(&user, TellHome::No, &snapshot, now).await,
+        };
+        let ended = ended.map_err(|error| status::session(&error))?;
         if departure.is_some() {
             self.end_grants(&user).await?;
         }

@@ -23,21 +23,23 @@ mod record;
 mod request;
 mod step;
 mod transaction;
+mod word;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
-use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::login::record::{CompletedLogin, LoginState};
 use crate::login::transaction::Ticket;
-use crate::registry::{AssertedIdentity, Client, CutOffs, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot};
-use crate::secret::{KeyEncryptionKey, OpaqueSecret, SecretHash};
+use crate::registry::{
+    AssertedIdentity, Client, HeldNames, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot, SubjectKey,
+};
+use crate::secret::{KeyEncryptionKey, SecretHash};
 use crate::storage::table::Table;
-use crate::storage::{Expect, Store, StoreError, Write};
+use crate::storage::{Expect, Store, Write};
 
 pub use consent::{Agreement, Consent, Consents, FoundConsent};
 pub use errand::ClaimedTicket;
@@ -57,15 +59,18 @@ pub struct Login {
     kek: Arc<KeyEncryptionKey>,
     records: Table<LoginRecord>,
     claimed: Table<ClaimedTicket>,
+    names: HeldNames,
     registry: Registry,
     liveness: Liveness,
     issuer: Issuer,
     lifetime: Duration,
 }
 
-/// What the configuration says of logins.
+/// What is said of logins before there is one.
 #[derive(Clone, Debug)]
 pub struct LoginTerms {
+    /// How the broker knows users.
+    pub subjects: SubjectKey,
     /// Where browsers come back to.
     pub issuer: Issuer,
     /// How long a login may take.
@@ -120,14 +125,6 @@ pub struct Returned {
     pub finish: Vec<Write>,
 }
 
-/// What of a home's word is believed.
-struct Checked {
-    outcome: CheckedOutcome,
-    cut_offs: CutOffs,
-    /// Set if the user is the first after one who was removed.
-    succession: Option<Write>,
-}
-
 impl Login {
     /// The flow on what it stands on.
     pub fn new(
@@ -135,12 +132,13 @@ impl Login {
         kek: Arc<KeyEncryptionKey>,
         registry: Registry,
         liveness: Liveness,
-        LoginTerms { issuer, lifetime }: LoginTerms,
+        LoginTerms { subjects, issuer, lifetime }: LoginTerms,
     ) -> Self {
         Self {
             kek,
             records: Table::new(store.clone()),
-            claimed: Table::new(store),
+            claimed: Table::new(store.clone()),
+            names: HeldNames::new(store, subjects),
             registry,
             liveness,
             issuer,
@@ -248,13 +246,14 @@ impl Login {
         })
     }
 
-    /// Uses a ticket up with what the home says, and gives the address where the browser goes now.
+    /// Uses a ticket up with what a home says that was heard, and gives the address where the browser goes now.
     ///
     /// # Errors
-    /// As [`Login::open_ticket`]; when it was used already, or the identity breaks a rule.
+    /// As [`Login::open_ticket`]; when the home of this name is another one by now, the ticket was used already, or the
+    /// identity breaks a rule.
     pub async fn complete_ticket(
         &self,
-        caller: &InstanceName,
+        (caller, heard): (&InstanceName, InstanceId),
         ticket: &str,
         outcome: Outcome,
         now: Timestamp,
@@ -262,56 +261,11 @@ impl Login {
         let ticket = Ticket::open(&self.kek, ticket, caller, now)?;
         let snapshot = self.registry.snapshot();
         let (_, home) = self.parties(&snapshot, &ticket)?;
-        let home_id = home.id;
-        self.complete(ticket.transaction, (ticket.home, home_id), outcome, now).await
-    }
-
-    /// Notes what a home says of a login, whatever way it speaks, and gives the address where the browser goes now.
-    ///
-    /// # Errors
-    /// When the home has spoken before, or the identity breaks a rule.
-    pub async fn complete(
-        &self,
-        transaction: Transaction,
-        (home, home_id): (InstanceName, InstanceId),
-        outcome: Outcome,
-        now: Timestamp,
-    ) -> Result<String, LoginError> {
-        let Checked { outcome, cut_offs, succession } = self.check(home_id, outcome, now).await?;
-        let handle = OpaqueSecret::generate()?;
-        let (id, expires_at) = (transaction.id, transaction.expires_at);
-        let speaker = home.clone();
-        let login = CompletedLogin { transaction, home, home_id, outcome, cut_offs, handle: handle.hash() };
-        let record = LoginRecord { state: LoginState::Completed(Box::new(login)), expires_at };
-        let mut writes = vec![self.records.put(&id.to_string(), &record, Expect::Absent)?];
-        writes.extend(succession);
-        match self.records.commit(writes).await {
-            Ok(_) => {
-                info!(transaction = %id, home = %speaker, "the home has spoken");
-                Ok(self.issuer.address(&format!("{RETURN_PATH}?handle={id}.{}", handle.expose())))
-            }
-            Err(StoreError::Conflict) => Err(LoginError::TicketUsed),
-            Err(error) => Err(error.into()),
+        if home.id != heard {
+            // Its users are not those of whom the name speaks now.
+            return Err(LoginError::HomeNotAccepted);
         }
-    }
-
-    /// What of a home's word is believed, and of which user with that id it is.
-    async fn check(&self, home: InstanceId, outcome: Outcome, now: Timestamp) -> Result<Checked, LoginError> {
-        let asserted = match outcome {
-            Outcome::Identity(asserted) => asserted,
-            Outcome::Failure(failure) => {
-                let outcome = CheckedOutcome::Failure(failure);
-                return Ok(Checked { outcome, cut_offs: CutOffs::default(), succession: None });
-            }
-        };
-        let identity = asserted.verify(now)?;
-        let users = &self.registry.home_users;
-        let standing = users.standing(home, &identity.home_user_id).await?;
-        Ok(Checked {
-            cut_offs: standing.cut_offs(),
-            succession: users.succession(&standing)?,
-            outcome: CheckedOutcome::Identity(standing.vouched(identity)),
-        })
+        self.complete(ticket.transaction, (ticket.home, heard), outcome, now).await
     }
 
     /// Reads what the home said, for the browser that comes back with a handle. A wrong handle or browser changes

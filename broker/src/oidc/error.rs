@@ -136,6 +136,8 @@ pub(super) enum BrowserError {
     Device(#[from] DeviceError),
     #[error("too many codes of devices were entered")]
     TooManyCodes,
+    #[error("too many browsers came back from identity providers")]
+    TooManyArrivals,
     #[error("the form is not of this session")]
     ForeignForm,
 }
@@ -183,7 +185,7 @@ fn page(error: &BrowserError) -> Problem {
         // Making a code breaks no rule of redemption: what remains is our fault.
         BrowserError::Grant(_) => Problem::INTERNAL,
         BrowserError::Device(error) => of_device(error),
-        BrowserError::TooManyCodes => Problem::TOO_MANY,
+        BrowserError::TooManyCodes | BrowserError::TooManyArrivals => Problem::TOO_MANY,
     }
 }
 

@@ -52,6 +52,7 @@ use crate::config::{Issuer, Lifetimes};
 use crate::grants::{Devices, GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
 use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
+use crate::oidc::authorization::ArrivalLimits;
 use crate::oidc::client_auth::Throttle;
 use crate::oidc::device::DeviceLimits;
 use crate::oidc::discovery::{Document, PublishedKeys};
@@ -142,6 +143,7 @@ pub struct Provider {
     grants: Grants,
     devices: Devices,
     device_limits: DeviceLimits,
+    arrival_limits: ArrivalLimits,
     signer: TokenSigner,
     /// Where the agents' port is: clients call some endpoints there too (RFC 8705 5).
     agents_origin: String,
@@ -189,6 +191,7 @@ impl Provider {
             published_keys: PublishedKeys::new(keys, publication),
             devices: Devices::new(store.clone(), grants.clone()),
             device_limits: DeviceLimits::new(),
+            arrival_limits: ArrivalLimits::new(),
             grants,
             signer,
             agents_origin: agent_url.origin().ascii_serialization(),

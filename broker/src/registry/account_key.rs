@@ -61,6 +61,11 @@ fn check_authority(edge: &TrustEdge, others: &[&TrustEdge]) -> Result<(), Accoun
     if edge.email_domains.is_empty() {
         return Err(AccountKeyConflict::NoAuthority(edge.id.clone()));
     }
+    check_domains(edge, others)
+}
+
+/// Two authorities for one domain could say the same address.
+fn check_domains(edge: &TrustEdge, others: &[&TrustEdge]) -> Result<(), AccountKeyConflict> {
     let domains = others.iter().flat_map(|other| other.email_domains.iter().map(|domain| (&other.id, domain)));
     match domains.into_iter().find(|(_, domain)| edge.email_domains.contains(domain)) {
         Some((other, domain)) => Err(AccountKeyConflict::SharedDomain {
@@ -72,24 +77,33 @@ fn check_authority(edge: &TrustEdge, others: &[&TrustEdge]) -> Result<(), Accoun
     }
 }
 
-/// The only home of a relying party shares its names with nobody.
+/// Also for the only home: its names meet those of local accounts, and of the home that was there before. An edge beside
+/// it that does not keep names apart hinders nobody: no name is told there.
 fn check_names(edge: &TrustEdge, others: &[&TrustEdge]) -> Result<(), AccountKeyConflict> {
-    if others.is_empty() {
-        return Ok(());
+    if !edge.keeps_names_apart() {
+        return Err(AccountKeyConflict::NamesMeet(edge.id.clone()));
     }
-    let mut all = std::iter::once(edge).chain(others.iter().copied());
-    match all.find(|edge| !keeps_apart(edge)) {
-        Some(edge) => Err(AccountKeyConflict::NamesMeet(edge.id.clone())),
-        None => Ok(()),
-    }
+    let by_email = |edge: &TrustEdge| edge.username_template.is_email();
+    let others: Vec<&TrustEdge> = others.iter().copied().filter(|other| by_email(other)).collect();
+    if by_email(edge) { check_domains(edge, &others) } else { Ok(()) }
 }
 
-/// An address is one home's own if that is the authority for it; one of a domain without dot could be made of a user
-/// name, `@` and the name of another home.
-fn keeps_apart(edge: &TrustEdge) -> bool {
-    let template = &edge.username_template;
-    let dotted = || edge.email_domains.iter().all(|domain| domain.as_str().contains('.'));
-    template.names_the_home() || (template.is_email() && !edge.email_domains.is_empty() && dotted())
+impl TrustEdge {
+    /// Whether no name that is made here can be another home's user's, or another user's of this home.
+    ///
+    /// What is made of an address needs a home that is the authority for it. An address is one home's own by that, but one
+    /// of a domain without dot could be made of a user name, `@` and the name of another home. Two domains may each have
+    /// an alice, so that what stands before the `@` is somebody's own only where there is one domain.
+    pub fn keeps_names_apart(&self) -> bool {
+        let (template, domains) = (&self.username_template, &self.email_domains);
+        let answers = match (template.needs_email(), template.needs_domain()) {
+            (false, _) => true,
+            (true, false) => !domains.is_empty(),
+            (true, true) => domains.len() == 1,
+        };
+        let dotted = || domains.iter().all(|domain| domain.as_str().contains('.'));
+        answers && (template.names_the_home() || (template.is_email() && dotted()))
+    }
 }
 
 /// Why a relying party cannot have an edge, by what it goes.
@@ -104,8 +118,8 @@ pub enum AccountKeyConflict {
     NoAuthority(TrustEdgeId),
     /// Two homes could say the same address.
     #[error(
-        "{} finds accounts by email address, and {other} is an authority for {domain} there already: take that from it \
-         before it is given to {}",
+        "{} finds accounts by what is made of email addresses, and {other} is an authority for {domain} there already: take \
+         that from it before it is given to {}",
         .id.relying_party, .id.home
     )]
     SharedDomain {
@@ -116,10 +130,11 @@ pub enum AccountKeyConflict {
         /// What both would speak for.
         domain: EmailDomain,
     },
-    /// Two homes could say the same name.
+    /// Two users could get the same name.
     #[error(
-        "{} finds accounts by user name, and users of {} could get the name of another home's user: allow {} with \
-         --username-template '{{username}}@{{home}}', or another one that ends in {{home}} behind @, + or _",
+        "{} finds accounts by user name, and users of {} could get the name of somebody else: allow {} with \
+         --username-template '{{username}}@{{home}}', or another one that ends in {{home}} behind @, + or _; one that is made \
+         of {{email}} also needs --email-domain, and of {{local_part}} exactly one",
         .0.relying_party, .0.home, .0.home
     )]
     NamesMeet(TrustEdgeId),
@@ -148,16 +163,25 @@ mod tests {
         use AccountKey::{Email, Subject, Username};
         let (plain, full) = ("{username}", "{username}@{home}");
         let (no, own, one) = (&[][..], &["alpha.example"][..], &["alpha"][..]);
+        let two = &["gamma.example", "alpha.example"][..];
         let refused = |text: &str| Err(text.to_owned());
         for (key, edges, expected) in [
             (Subject, vec![edge("alpha", no, plain), edge("gamma", no, plain)], Ok(())),
             (Email, vec![edge("alpha", no, full)], refused("NoAuthority")),
             (Email, vec![edge("alpha", own, full), edge("gamma", no, full)], Ok(())),
             (Email, vec![edge("alpha", own, full), edge("gamma", own, full)], refused("SharedDomain")),
-            (Username, vec![edge("alpha", no, plain)], Ok(())),
+            (Username, vec![edge("alpha", no, plain)], refused("NamesMeet")),
+            (Username, vec![edge("alpha", no, full)], Ok(())),
             (Username, vec![edge("alpha", no, plain), edge("gamma", no, full)], refused("NamesMeet")),
-            (Username, vec![edge("alpha", no, full), edge("gamma", no, plain)], refused("NamesMeet")),
-            (Username, vec![edge("alpha", no, full), edge("gamma", no, "{local_part}_{home}")], Ok(())),
+            (Username, vec![edge("alpha", no, full), edge("gamma", no, plain)], Ok(())),
+            (Username, vec![edge("alpha", no, full), edge("gamma", own, "{local_part}_{home}")], Ok(())),
+            // What is before the @ is nobody's own without an authority, or with two domains.
+            (Username, vec![edge("gamma", no, "{local_part}_{home}")], refused("NamesMeet")),
+            (Username, vec![edge("gamma", two, "{local_part}_{home}")], refused("NamesMeet")),
+            (Username, vec![edge("gamma", two, "{email}@{home}")], Ok(())),
+            (Username, vec![edge("gamma", no, "{email}@{home}")], refused("NamesMeet")),
+            (Username, vec![edge("alpha", own, "{email}"), edge("gamma", two, "{email}")], refused("SharedDomain")),
+            (Username, vec![edge("alpha", own, "{email}"), edge("gamma", own, full)], Ok(())),
             (Username, vec![edge("alpha", own, "{email}"), edge("gamma", no, full)], Ok(())),
             (Username, vec![edge("alpha", no, "{email}"), edge("gamma", no, full)], refused("NamesMeet")),
             (Username, vec![edge("gamma", one, "{email}"), edge("alpha", no, full)], refused("NamesMeet")),
@@ -169,7 +193,7 @@ mod tests {
     #[test]
     fn an_edge_takes_the_place_of_itself() {
         let (old, new) =
-            (edge("alpha", &["alpha.example"], "{username}"), edge("alpha", &["alpha.example"], "{email}"));
+            (edge("alpha", &["alpha.example"], "{username}@{home}"), edge("alpha", &["alpha.example"], "{email}"));
         assert_eq!(AccountKey::Email.check(&new, [&old]), Ok(()));
         assert_eq!(AccountKey::Username.check(&new, [&old]), Ok(()));
     }

@@ -123,6 +123,8 @@ pub struct ClientPolicy {
     pub grant_types: BTreeSet<GrantType>,
     /// By what it finds the account of a user who comes again.
     pub account_key: AccountKey,
+    /// Whether ops have said so: then what an agent says of its recipe does not count.
+    pub account_key_by_ops: bool,
     /// By which subjects it knows users.
     pub subject_type: SubjectType,
     /// Whether the ID token carries the claims of userinfo too: not what OpenID Connect Core 5.4 says, but what many
@@ -152,6 +154,7 @@ impl Default for ClientPolicy {
             require_signed_request: false,
             grant_types: [GrantType::AuthorizationCode, GrantType::RefreshToken].into(),
             account_key: AccountKey::Subject,
+            account_key_by_ops: false,
             subject_type: SubjectType::Public,
             claims_in_id_token: true,
             userinfo_signing_alg: None,

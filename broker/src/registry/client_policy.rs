@@ -7,8 +7,8 @@ use url::Url;
 
 use crate::keys::SigningAlgorithm;
 use crate::registry::{
-    AccountKey, Client, ClientAuthMethod, ClientId, GrantType, RegisteredClient, Registry, RelyingParty,
-    SecurityProfile, Snapshot, SubjectType,
+    AccountKey, AccountKeyConflict, Client, ClientAuthMethod, ClientId, GrantType, RegisteredClient, Registry,
+    RelyingParty, SecurityProfile, Snapshot, SubjectType,
 };
 use crate::storage::{Revision, StoreError};
 
@@ -49,6 +49,10 @@ impl Registry {
         let snapshot = self.snapshot();
         let found = snapshot.client_named(client)?;
         let id = found.relying_party.client_id.clone();
+        if let Some(key) = change.account_key {
+            let edges = || snapshot.edges_of(found.name);
+            edges().try_for_each(|edge| key.check(edge, edges()))?;
+        }
         let revision = if found.enrolled {
             self.change_enrolled(found.name, change).await
         } else {
@@ -126,6 +130,7 @@ impl ClientPolicyChange {
         let policy = &mut party.policy;
         policy.profile = self.profile.unwrap_or(policy.profile);
         policy.account_key = self.account_key.unwrap_or(policy.account_key);
+        policy.account_key_by_ops |= self.account_key.is_some();
         policy.require_par = self.require_par.unwrap_or(policy.require_par);
         policy.require_dpop = self.require_dpop.unwrap_or(policy.require_dpop);
         policy.claims_in_id_token = self.claims_in_id_token.unwrap_or(policy.claims_in_id_token);
@@ -202,6 +207,9 @@ pub enum ClientPolicyError {
     /// The client could not do what is demanded.
     #[error(transparent)]
     Conflict(#[from] PolicyConflict),
+    /// Two users would be one at the relying party.
+    #[error(transparent)]
+    AccountKey(#[from] AccountKeyConflict),
     /// The store did not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -90,8 +90,8 @@ impl HomeUsers {
         Ok(Standing { key, expect, user })
     }
 
-    /// Notes that a home takes back its word: from this commit on nothing that it said before begins a session. Removing
-    /// a user who was removed changes nothing.
+    /// Notes that a home takes back its word, and says of whom: from this commit on nothing that it said before begins a
+    /// session. Removing a user who was removed changes nothing.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -101,13 +101,14 @@ impl HomeUsers {
         home_user_id: &str,
         departure: Departure,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<HomeUser, StoreError> {
         for _ in 0..TRIES {
             let Standing { key, expect, user } = self.standing(home, home_user_id).await?;
-            let write = self.table.put(&key, &user.cut_off(departure, now), expect)?;
+            let user = user.cut_off(departure, now);
+            let write = self.table.put(&key, &user, expect)?;
             match self.table.commit(vec![write]).await {
                 Err(StoreError::Conflict) => {}
-                done => return done.map(drop),
+                done => return done.map(|_| user),
             }
         }
         Err(StoreError::Conflict)
@@ -140,9 +141,9 @@ impl Standing {
         CutOffs(self.user.cut_offs)
     }
 
-    /// The id of who has the home's id now: what subjects are made of. The home never learns of it.
+    /// As [`HomeUser::current_id`].
     pub fn current_id(&self, home_user_id: &str) -> String {
-        VerifiedIdentity::id_of(home_user_id, self.user.incarnation)
+        self.user.current_id(home_user_id)
     }
 
     /// The identity of who logs in now.
@@ -152,6 +153,11 @@ impl Standing {
 }
 
 impl HomeUser {
+    /// The id of who has the home's id now: what subjects are made of. The home never learns of it.
+    pub fn current_id(&self, home_user_id: &str) -> String {
+        VerifiedIdentity::id_of(home_user_id, self.incarnation)
+    }
+
     fn cut_off(self, departure: Departure, now: Timestamp) -> Self {
         let removed = self.removed || departure == Departure::Removed;
         Self { removed, cut_offs: self.cut_offs.saturating_add(1), cut_off_at: Some(now), ..self }
@@ -191,7 +197,8 @@ mod tests {
             assert_eq!(users.standing(home, "7").await.unwrap().current_id("7"), "7", "whose sessions end");
         }
         assert_eq!([logs_in().await, logs_in().await], ["7\u{1f}1", "7\u{1f}1"]);
-        users.cut_off(home, "7", Departure::Removed, NOW).await.unwrap();
+        let gone = users.cut_off(home, "7", Departure::Removed, NOW).await.unwrap();
+        assert_eq!(gone.current_id("7"), "7\u{1f}1", "who has it now, whoever had it when somebody looked");
         assert_eq!(logs_in().await, "7\u{1f}2");
         // Another home's user, and another user.
         assert_eq!(users.standing(InstanceId::generate(), "7").await.unwrap().cut_offs(), CutOffs(0));

@@ -64,6 +64,10 @@ pub struct AssertedIdentity {
     /// Further standard claims by name, as text; `address.<member>` for the members of an address.
     #[serde(default)]
     pub attributes: BTreeMap<String, String>,
+    /// Whether the user name is that of another user of this home: no name is made of it alone then. Not the home's to say:
+    /// the broker finds it out.
+    #[serde(default)]
+    pub name_is_held: bool,
 }
 
 impl AssertedIdentity {
@@ -72,8 +76,6 @@ impl AssertedIdentity {
     /// # Errors
     /// The first rule that is broken.
     pub fn verify(self, now: Timestamp) -> Result<VerifiedIdentity, IdentityError> {
-        let short = |text: &str, most: usize| text.chars().count() <= most && !text.chars().any(char::is_control);
-        let proper = |text: &str, most: usize| !text.trim().is_empty() && short(text, most);
         let graphic = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_graphic());
         if self.home_user_id.len() > MAX_HOME_USER_ID || !proper(&self.home_user_id, MAX_HOME_USER_ID) {
             return Err(IdentityError::HomeUserId);
@@ -84,11 +86,7 @@ impl AssertedIdentity {
         if ![&self.name, &self.given_name, &self.family_name].into_iter().all(|name| short(name, MAX_NAME)) {
             return Err(IdentityError::Name);
         }
-        let address = |email: &str| {
-            let parts = email.rsplit_once('@').is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty());
-            parts && email.len() <= MAX_EMAIL && !email.chars().any(|c| c.is_control() || c.is_whitespace())
-        };
-        if !self.email.is_empty() && !address(&self.email) {
+        if !self.email.is_empty() && !is_address(&self.email) {
             return Err(IdentityError::Email);
         }
         if self.groups.len() > MAX_GROUPS || !self.groups.iter().all(|group| proper(group, MAX_NAME)) {
@@ -108,8 +106,43 @@ impl AssertedIdentity {
         if self.auth_time.is_some_and(|at| at > now + CLOCK_SKEW || at < Timestamp::from_secs(0)) {
             return Err(IdentityError::AuthTime);
         }
-        Ok(VerifiedIdentity(self))
+        Ok(VerifiedIdentity(Self { name_is_held: false, ..self }))
     }
+
+    /// The same without what only adorns it and does not fit: nobody is kept out by a long list of groups, where there is
+    /// no agent to shorten it. Nothing by which accounts are found is left out or cut.
+    pub fn without_excess(mut self) -> Self {
+        for name in [&mut self.name, &mut self.given_name, &mut self.family_name] {
+            if !short(name, MAX_NAME) {
+                name.clear();
+            }
+        }
+        self.groups.retain(|group| proper(group, MAX_NAME));
+        self.groups.truncate(MAX_GROUPS);
+        let (most, longest) = MAX_ATTRIBUTES;
+        let fitting = self.attributes.into_iter().filter(|(_, value)| short(value, longest));
+        self.attributes = fitting.take(most).collect();
+        self
+    }
+}
+
+/// Whether a text has so many characters at most, and none that controls anything.
+fn short(text: &str, most: usize) -> bool {
+    text.chars().count() <= most && !text.chars().any(char::is_control)
+}
+
+fn proper(text: &str, most: usize) -> bool {
+    !text.trim().is_empty() && short(text, most)
+}
+
+/// One address, as applications read it: what could be two of them, or a name in front of one, is none. Quoted local parts
+/// (RFC 5321 4.1.2) are none either; nobody has one.
+fn is_address(email: &str) -> bool {
+    let parts = email
+        .split_once('@')
+        .is_some_and(|(local, domain)| !local.is_empty() && !domain.is_empty() && !domain.contains('@'));
+    let odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, ',' | ';' | '<' | '>' | '"');
+    parts && email.len() <= MAX_EMAIL && !email.chars().any(odd)
 }
 
 /// What a home vouches for, within all limits. Made by [`AssertedIdentity::verify`] alone.
@@ -126,6 +159,11 @@ impl VerifiedIdentity {
     pub(super) fn of_incarnation(self, incarnation: u32) -> Self {
         let home_user_id = Self::id_of(&self.0.home_user_id, incarnation);
         Self(AssertedIdentity { home_user_id, ..self.0 })
+    }
+
+    /// The same, with whether another user of the home has the name.
+    pub fn whose_name_is_held(self, name_is_held: bool) -> Self {
+        Self(AssertedIdentity { name_is_held, ..self.0 })
     }
 
     /// The id that stands for a user of this incarnation.
@@ -202,6 +240,7 @@ mod tests {
             amr: vec!["pwd".into()],
             acr: None,
             attributes: BTreeMap::new(),
+            name_is_held: false,
         };
         change(&mut identity);
         identity.verify(NOW)
@@ -235,6 +274,10 @@ mod tests {
             (verify(|i| i.email = "alice".into()), E::Email),
             (verify(|i| i.email = "a b@alpha.example".into()), E::Email),
             (verify(|i| i.email = "@alpha.example".into()), E::Email),
+            (verify(|i| i.email = "admin@beta.example,a@alpha.example".into()), E::Email),
+            (verify(|i| i.email = "admin@beta.example@alpha.example".into()), E::Email),
+            (verify(|i| i.email = "<admin@beta.example>a".into()), E::Email),
+            (verify(|i| i.email = "\"a;b\"@alpha.example".into()), E::Email),
             (verify(|i| i.email = format!("{}@a.example", "x".repeat(250))), E::Email),
             (verify(|i| i.groups = vec!["staff".into(); 129]), E::Groups),
             (verify(|i| i.groups = vec![String::new()]), E::Groups),
@@ -246,5 +289,28 @@ mod tests {
         for (index, (refused, rule)) in cases.into_iter().enumerate() {
             assert_eq!(refused.err(), Some(rule), "case {index}");
         }
+    }
+
+    #[test]
+    fn what_only_adorns_a_user_keeps_nobody_out() {
+        let large = |i: &mut AssertedIdentity| {
+            i.name = "x".repeat(256);
+            i.groups = (0..200).map(|n| format!("group {n}")).chain(["a\r\nb".into()]).collect();
+            i.attributes.insert("picture".into(), "x".repeat(2049));
+            i.attributes.insert("locale".into(), "de".into());
+        };
+        let fitted = |change: fn(&mut AssertedIdentity)| {
+            verify(|i| {
+                large(i);
+                change(i);
+                *i = i.clone().without_excess();
+            })
+        };
+        let who = fitted(|_| {}).unwrap();
+        assert_eq!((who.name.as_str(), who.groups.len(), who.groups[127].as_str()), ("", 128, "group 127"));
+        assert_eq!(who.attributes.keys().collect::<Vec<_>>(), ["locale"]);
+        assert_eq!(fitted(|i| i.username = "x".repeat(151)).err(), Some(IdentityError::Username));
+        assert_eq!(fitted(|i| i.email = "a,b@c.example".into()).err(), Some(IdentityError::Email));
+        assert_eq!(fitted(|i| i.home_user_id = "x".repeat(256)).err(), Some(IdentityError::HomeUserId));
     }
 }

@@ -61,7 +61,7 @@ impl Instance {
 }
 
 /// Stable identifier of one installation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct InstanceId(Uuid);
 

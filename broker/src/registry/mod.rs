@@ -12,6 +12,7 @@ mod client;
 mod client_jwks;
 mod client_key;
 mod client_policy;
+mod held_name;
 mod home;
 mod home_user;
 mod identity;
@@ -54,6 +55,7 @@ pub use client::{
 pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError, alg_name};
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use client_policy::{ClientPolicyChange, ClientPolicyError, PolicyConflict, sector};
+pub use held_name::{HeldName, HeldNames, KnownName};
 pub use home::{Failure, Home, Reachability, Way};
 pub use home_user::{CutOffs, Departure, HomeUser, HomeUsers, Standing};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};

@@ -78,10 +78,35 @@ impl Sessions {
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Result<Ended, SessionError> {
+        self.end_begun((user, Some(now)), tell_home, snapshot, now).await
+    }
+
+    /// Ends all sessions of a user of whom the home has taken back its word, whenever they began: one may have while that
+    /// was written down, and no later word of the home is lost but that of a user who was let in again in this moment.
+    ///
+    /// # Errors
+    /// As [`Sessions::end`].
+    pub async fn end_for_good(
+        &self,
+        user: &UserId,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Ended, SessionError> {
+        self.end_begun((user, None), TellHome::No, snapshot, now).await
+    }
+
+    async fn end_begun(
+        &self,
+        (user, until): (&UserId, Option<Timestamp>),
+        tell_home: TellHome,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Ended, SessionError> {
         let mut all = Ended::default();
         for _ in 0..TRIES {
             let sessions = self.of_user(user).await?.into_iter();
-            let ids: Vec<_> = sessions.filter(|(_, session)| session.began_at <= now).map(|(id, _)| id).collect();
+            let meant = |session: &Session| until.is_none_or(|until| session.began_at <= until);
+            let ids: Vec<_> = sessions.filter(|(_, session)| meant(session)).map(|(id, _)| id).collect();
             if ids.is_empty() {
                 break;
             }
@@ -212,7 +237,7 @@ fn logouts_of(
 ) -> Result<Vec<(LogoutId, StoredLogout)>, SessionError> {
     let mut logouts = Vec::new();
     for (client_id, opened) in &session.opened {
-        let Some((message, state)) = message(snapshot, (client_id, opened), (id, session)) else { continue };
+        let Some((message, state)) = message(snapshot, (client_id, opened), id) else { continue };
         let logout = logout((session, state), (opened.relying_party.clone(), message), now);
         logouts.push((LogoutId::generate(now)?, logout));
     }
@@ -224,14 +249,15 @@ fn logouts_of(
 fn message(
     snapshot: &Snapshot,
     (client_id, opened): (&ClientId, &Opened),
-    (id, session): (&SessionId, &Session),
+    id: &SessionId,
 ) -> Option<(Message, LogoutState)> {
     let client = Client::told(snapshot, &opened.relying_party, client_id)?;
     let entered = Entered {
         client_id: client_id.clone(),
         subject: opened.subject.clone(),
         session: id.clone(),
-        username: opened.username.clone().unwrap_or_else(|| session.identity.username.clone()),
+        // Whoever was told no name knows the user by none: the one at home may be somebody else's there.
+        username: opened.username.clone().unwrap_or_default(),
     };
     Some(match (&client.relying_party.logout.backchannel, client.enrolled) {
         (Some(_), _) => (Message::Back(entered), LogoutState::Pending),

@@ -28,7 +28,7 @@ use homeward_certs::identity::InstanceName;
 
 use crate::clock::Timestamp;
 use crate::config::Lifetimes;
-use crate::registry::{ClientId, InstanceId, SessionId, UserId, VerifiedIdentity};
+use crate::registry::{ClientId, InstanceId, KnownName, SessionId, UserId, VerifiedIdentity};
 use crate::secret::{OpaqueSecret, SecretError};
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, Store, StoreError, Version, Write};
@@ -39,7 +39,7 @@ pub use outbox::{
     AgentOrders, Delivery, DeliveryFoundations, DueLogout, Entered, LogoutId, LogoutIdError, LogoutState, Message,
     Outbox, OutboxError, Outcome, SessionOrder, StoredLogout,
 };
-pub use record::{KnownName, Opened, Session, SessionOfUser};
+pub use record::{Opened, Session, SessionOfUser};
 
 /// A session that is used again is written again only if so large a part of its idle time has passed since.
 const TOUCH_EVERY: u32 = 16;

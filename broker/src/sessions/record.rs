@@ -1,7 +1,6 @@
 //! What the store keeps of sessions.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
@@ -51,7 +50,7 @@ pub struct Opened {
     pub relying_party: InstanceName,
     /// The user as it knows him.
     pub subject: Subject,
-    /// The name by which it knows him; none if a broker of the first release wrote this, or it is told none.
+    /// The name by which it knows him; none if it is told none, or a broker of the first release wrote this.
     #[serde(default)]
     pub username: Option<String>,
     /// The life of the trust edge that it was entered by.
@@ -87,32 +86,6 @@ impl SessionOfUser {
 
 impl Record for SessionOfUser {
     const TABLE: &'static str = "user_session";
-
-    fn expires_at(&self) -> Option<Timestamp> {
-        Some(self.kept_until)
-    }
-}
-
-/// Who was known at a home by a user name: for ops, who say `alice@alpha`. Under home and name.
-#[derive(Clone, Serialize, Deserialize)]
-pub struct KnownName {
-    /// Who.
-    pub user: UserId,
-    pub(super) kept_until: Timestamp,
-}
-
-impl KnownName {
-    /// How long after the last login.
-    pub(super) const KEPT: Duration = Duration::from_secs(400 * 86_400);
-
-    /// Key in the table: a name may hold anything, its hash does not.
-    pub(super) fn of(home: &InstanceName, username: &str) -> String {
-        format!("{home}.{}", SecretHash::of(username).as_str())
-    }
-}
-
-impl Record for KnownName {
-    const TABLE: &'static str = "login_name";
 
     fn expires_at(&self) -> Option<Timestamp> {
         Some(self.kept_until)

@@ -10,6 +10,7 @@
 //! Invariants: a code is sent to the provider that the browser was sent to, and to nobody else; nothing of an answer
 //! counts before its state, issuer, signature and nonce do; no token of a provider is kept, logged or handed on.
 
+mod asked;
 mod error;
 mod exchange;
 mod id_token;
@@ -34,6 +35,7 @@ use crate::config::Issuer;
 use crate::outbound::Outbound;
 use crate::registry::{AssertedIdentity, InstanceId, Registry, Upstream, UpstreamProtocol};
 use crate::secret::KeyEncryptionKey;
+use asked::Asked;
 use exchange::Secrets;
 use provider::Providers;
 use waiting::{Outgoing, Waiting};
@@ -49,6 +51,7 @@ pub struct Upstreams {
     kek: Arc<KeyEncryptionKey>,
     issuer: Issuer,
     providers: Arc<Providers>,
+    asked: Asked,
 }
 
 /// A login that goes to a provider.
@@ -128,7 +131,8 @@ pub enum Why {
 impl Upstreams {
     /// The flow on what it stands on.
     pub fn new(kek: Arc<KeyEncryptionKey>, registry: Registry, outbound: Outbound, issuer: Issuer) -> Self {
-        Self { kek, providers: Arc::new(Providers::new(outbound, registry, issuer.clone())), issuer }
+        let providers = Arc::new(Providers::new(outbound, registry, issuer.clone()));
+        Self { kek, issuer, providers, asked: Asked::default() }
     }
 
     /// Keeps what is known of the providers fresh. Must be run.
@@ -225,6 +229,9 @@ impl Upstreams {
             return Ok(Word::Nobody(of_error(error)));
         }
         let code = answer.code.ok_or(UpstreamError::CodeMissing)?;
+        let asked = self.asked.of(upstream.id);
+        // It is never closed.
+        let _permit = asked.acquire().await.ok();
         let secret = upstream.client_secret.open(&self.kek)?;
         let heard = match &upstream.protocol {
             UpstreamProtocol::OpenId { .. } => self.hear_openid(&upstream, (&secret, &waiting), code, now).await,

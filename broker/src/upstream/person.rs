@@ -92,22 +92,30 @@ pub(super) fn identity(
         return Err(UserRule::NoKey);
     }
     let email = text("email", "/email");
-    let named = [text("username", "/preferred_username"), email.clone(), key.clone()];
-    Ok(AssertedIdentity {
+    // `email_verified` is about the standard claim, not about whatever address ops take in its place.
+    let verifies = upstream.fields.contains_key("email_verified") || !upstream.fields.contains_key("email");
+    let email_verified =
+        !email.is_empty() && verifies && field("email_verified", "/email_verified").is_some_and(is_true);
+    // Anybody may have typed an address that nobody has verified: it is no name.
+    let own_email = if email_verified { email.clone() } else { String::new() };
+    let named = [text("username", "/preferred_username"), own_email, key.clone()];
+    let who = AssertedIdentity {
         // Core 5.7: a subject means something beside its issuer alone, and each tenant is one.
         home_user_id: tenant.map_or_else(|| key.clone(), |tenant| format!("{tenant}/{key}")),
         username: named.into_iter().find(|name| !name.is_empty()).unwrap_or_default(),
         name: text("name", "/name"),
         given_name: text("given_name", "/given_name"),
         family_name: text("family_name", "/family_name"),
-        email_verified: !email.is_empty() && field("email_verified", "/email_verified").is_some_and(is_true),
+        email_verified,
         email,
         groups: upstream.fields.get("groups").and_then(|at| claims.pointer(at)).map(groups).unwrap_or_default(),
         auth_time: proof.auth_time,
         amr: proof.amr,
         acr: proof.acr,
         attributes: attributes(claims),
-    })
+        name_is_held: false,
+    };
+    Ok(who.without_excess())
 }
 
 fn text(value: &Value) -> Option<String> {
@@ -144,16 +152,26 @@ fn attributes(claims: &Value) -> BTreeMap<String, String> {
     }
     if let Some(address) = claims.get("address").and_then(Value::as_object) {
         let member = |name: &&str| Some((format!("address.{name}"), address.get(*name)?.as_str()?.to_owned()));
-        attributes.extend(ADDRESS.iter().filter_map(member).map(|(name, value)| (name, value.replace('\n', ", "))));
+        attributes.extend(ADDRESS.iter().filter_map(member).map(|(name, value)| (name, lines(&value))));
     }
     attributes
 }
 
-/// The claims of userinfo over those of the ID token. What only the signed token may say stays as it is there.
+/// Lines (5.1.1), however they end, as one.
+fn lines(text: &str) -> String {
+    text.lines().collect::<Vec<_>>().join(", ")
+}
+
+/// The claims of userinfo over those of the ID token. What only the signed token may say stays as it is there; and that a
+/// value is verified is said by who says the value, for the other may have another one in mind.
 pub(super) fn merged(id_token: Map<String, Value>, userinfo: Map<String, Value>) -> Value {
     const OF_THE_TOKEN: [&str; 13] =
         ["iss", "sub", "aud", "azp", "exp", "iat", "nbf", "nonce", "auth_time", "acr", "amr", "at_hash", "tid"];
-    let mut claims = id_token;
+    let (mut claims, mut userinfo) = (id_token, userinfo);
+    for (value, verified) in [("email", "email_verified"), ("phone_number", "phone_number_verified")] {
+        let other = if userinfo.contains_key(value) { &mut claims } else { &mut userinfo };
+        other.remove(verified);
+    }
     claims.extend(userinfo.into_iter().filter(|(name, _)| !OF_THE_TOKEN.contains(&name.as_str())));
     Value::Object(claims)
 }

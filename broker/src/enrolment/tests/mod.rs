@@ -22,8 +22,8 @@ use crate::authority::CaStep;
 use crate::clock::{Clock, ManualClock};
 use crate::keys::SigningAlgorithm;
 use crate::registry::{
-    AccountKey, ClientAuthMethod, LogoutAddresses, QuarantineCause, RecoveryPolicy, SigningKeyChoice, TrustEdge,
-    TrustEdgeId,
+    AccountKey, ClientAuthMethod, ClientPolicyChange, LogoutAddresses, QuarantineCause, RecoveryPolicy,
+    SigningKeyChoice, TrustEdge, TrustEdgeId,
 };
 use crate::storage::Store;
 

@@ -93,3 +93,14 @@ async fn a_used_token_cannot_cut_off_the_identity_that_took_its_ones_place() {
     assert_eq!(world.cause("alpha"), None);
     fresh.call(&world).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_ops_said_of_accounts_outlives_a_new_identity() {
+    let world = World::new().await;
+    world.enrol("beta").await;
+    let key = || world.instance("beta").relying_party.unwrap().policy.account_key;
+    let by_name = ClientPolicyChange { account_key: Some(AccountKey::Username), ..ClientPolicyChange::default() };
+    world.registry.set_client_policy("beta", &by_name).await.unwrap();
+    world.claim("beta", true).await.call(&world).await.unwrap();
+    assert_eq!(key(), AccountKey::Username);
+}

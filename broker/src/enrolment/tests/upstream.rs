@@ -58,9 +58,11 @@ async fn a_home_that_is_made_anew_has_other_users() {
     let world = World::new().await;
     let first = world.put(order("staff", "")).await.unwrap();
     // The secret stays where none is given, and so do the users.
-    let changed = UpstreamOrder { client_secret: None, client_id: "other".into(), ..order("staff", "Staff") };
+    let changed = UpstreamOrder { client_secret: None, scopes: vec!["email".into()], ..order("staff", "Staff") };
     let changed = world.put(changed).await.unwrap();
     assert_eq!((changed.id, &changed.client_secret), (first.id, &first.client_secret));
+    let other = UpstreamOrder { client_id: "other".into(), ..order("staff", "Staff") };
+    assert_eq!(world.put(other).await.unwrap().id, first.id);
     let elsewhere = UpstreamProtocol::OpenId { issuer: "https://id2.example".into(), discovery_url: None };
     let moved = world.put(UpstreamOrder { protocol: elsewhere, ..order("staff", "Staff") }).await.unwrap();
     assert_ne!(moved.id, first.id);
@@ -99,4 +101,38 @@ async fn names_are_one_space_and_none_looks_like_another() {
     world.put(order("other", "Zeta site")).await.unwrap();
     let token = world.token("zeta-site", false).await;
     assert!(matches!(world.join(&token).await, Err(EnrolmentError::NameLooksAlike(_))));
+}
+
+#[tokio::test]
+async fn a_stored_secret_goes_to_nobody_else() {
+    let world = World::new().await;
+    world.put(order("staff", "")).await.unwrap();
+    let without = || UpstreamOrder { client_secret: None, ..order("staff", "") };
+    let at = |issuer: &str, discovery_url: Option<&str>| UpstreamProtocol::OpenId {
+        issuer: issuer.into(),
+        discovery_url: discovery_url.map(Into::into),
+    };
+    for changed in [
+        UpstreamOrder { protocol: at("https://evil.example", None), ..without() },
+        UpstreamOrder { protocol: at("https://id.example", Some("https://evil.example/d")), ..without() },
+        UpstreamOrder { client_id: "other".into(), ..without() },
+    ] {
+        assert!(matches!(world.put(changed).await, Err(EnrolmentError::UpstreamSecretMissing)));
+    }
+    world.put(without()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_home_that_is_accepted_gets_no_other_users() {
+    let world = World::new().await;
+    world.enrol("beta").await;
+    world.put(order("staff", "")).await.unwrap();
+    let id = TrustEdgeId { relying_party: "beta".parse().unwrap(), home: "staff".parse().unwrap() };
+    world.registry.allow_trust(TrustEdge::new(id.clone(), START).unwrap()).await.unwrap();
+    let elsewhere = UpstreamProtocol::OpenId { issuer: "https://id2.example".into(), discovery_url: None };
+    let moved = || UpstreamOrder { protocol: elsewhere.clone(), ..order("staff", "") };
+    assert!(matches!(world.put(moved()).await, Err(EnrolmentError::UpstreamTrusted(_))));
+    world.put(order("staff", "Staff accounts")).await.unwrap();
+    world.registry.deny_trust(&id).await.unwrap();
+    world.put(moved()).await.unwrap();
 }

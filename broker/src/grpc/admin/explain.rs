@@ -2,7 +2,7 @@
 //!
 //! 1. The home's agent is asked what its application would say of the user; if it cannot, the last login is what is known.
 //! 2. The trust edge decides what of that the relying party gets, and under which names.
-//! 3. The relying party's agent is asked what its application would make of that.
+//! 3. The relying party's agent is asked what its application would make of that, if it may have the home's users at all.
 //!
 //! Whatever would go wrong on the way is a sentence that ends with what to do. Nothing changes anywhere.
 
@@ -57,7 +57,16 @@ impl Service {
         let terms = ReleaseTerms { edge: &case.edge, policy };
         let claims = ClaimMapping::of(Person { identity: &identity, subject: &subject }, terms);
         problems.extend(lost_groups(&case, &identity));
-        let account = self.account(&case, &claims, &mut problems).await;
+        let account = match snapshot.edge(&case.id.relying_party, &case.id.home) {
+            Some(_) => self.account(&case, &claims, &mut problems).await,
+            // Whoever is not to have this home's users learns nothing of them, not even by a question.
+            None => {
+                let party = &case.id.relying_party;
+                problems
+                    .push(format!("{party} was not asked what it makes of the user, who is none of its business yet"));
+                None
+            }
+        };
         problems.extend(account.iter().flat_map(|account| account.problems.clone()));
         Ok(v1::ExplainTrustResponse {
             identity: Some(wire_identity(&identity)),
@@ -98,8 +107,8 @@ impl Service {
         let why = match self.fleet.ask(home, Inquiry::Identity(username.to_owned())).await {
             Ok(Reply::Identity(asserted)) => match asserted.verify(self.clock.now()) {
                 Ok(identity) => {
-                    let standing = self.registry.home_users.standing(case.home.id, &identity.home_user_id).await;
-                    let identity = standing.map_err(|error| status::store(&error))?.vouched(identity);
+                    let foreseen = self.login.foresee((home, case.home.id), identity).await;
+                    let identity = foreseen.map_err(|error| status::store(&error))?;
                     return Ok(Some(Known { identity, source: v1::IdentitySource::Home }));
                 }
                 Err(error) => {
@@ -204,12 +213,18 @@ fn standing(case: &Case<'_>, snapshot: &Snapshot, home_status: HomeStatus) -> Ve
 fn lost_groups(case: &Case<'_>, identity: &VerifiedIdentity) -> Option<String> {
     let lost = case.edge.groups.is_empty() && !identity.groups.is_empty();
     let TrustEdgeId { relying_party, home } = &case.id;
-    let example = identity.groups.first().map(String::as_str).unwrap_or_default();
+    let example = identity.groups.first().map(|group| quotable(group)).unwrap_or_default();
     lost.then(|| {
         format!(
             "{relying_party} learns of no groups of {home}: if it should, allow the edge with --group '{example}=NAME THERE'"
         )
     })
+}
+
+/// A group as it may stand in quotes in what ops paste into a shell: the home chose its name.
+fn quotable(group: &str) -> &str {
+    let odd = |c: char| c.is_control() || matches!(c, '\'' | '=');
+    if group.contains(odd) { "GROUP" } else { group }
 }
 
 fn wire_identity(identity: &VerifiedIdentity) -> v1::VerifiedIdentity {
@@ -245,4 +260,17 @@ fn wire_account(account: AccountPreview) -> v1::AccountPreview {
         account: found.account,
     });
     v1::AccountPreview { matches: found.collect(), outcome: account.outcome, problems: account.problems }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_group_gets_out_of_its_quotes() {
+        assert_eq!(["staff", "R&D $(x) team"].map(quotable), ["staff", "R&D $(x) team"]);
+        for hostile in ["'; reboot; '", "a\nreboot", "a=b"] {
+            assert_eq!(quotable(hostile), "GROUP");
+        }
+    }
 }

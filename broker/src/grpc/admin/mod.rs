@@ -30,6 +30,7 @@ use crate::grpc::Services;
 use crate::grpc::authorization::OpsUser;
 use crate::grpc::status::{self, Reason};
 use crate::grpc::users::Users;
+use crate::login::Login;
 use crate::registry::{Instance, RecoveryPolicyError, Registry, SigningKeyChoice};
 use crate::rotation::{Rotations, StoredRotation};
 use crate::upstream::Upstreams;
@@ -47,6 +48,7 @@ pub(super) struct Service {
     enrolment: Arc<Enrolment>,
     authority: Arc<Authority>,
     fleet: Arc<Fleet>,
+    login: Login,
     registry: Registry,
     rotations: Arc<Rotations>,
     users: Users,
@@ -61,6 +63,7 @@ impl Service {
             enrolment: services.enrolment.clone(),
             authority: services.authority.clone(),
             fleet: services.fleet.clone(),
+            login: services.login.clone(),
             registry: services.registry.clone(),
             rotations: services.rotations.clone(),
             users: Users::new(services),

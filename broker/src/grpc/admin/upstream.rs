@@ -18,6 +18,9 @@ impl Service {
         if request.check {
             self.upstreams.check(&wanted, now).await.map_err(|error| status::upstream(&error))?;
         }
+        if request.validate_only {
+            return Ok(v1::PutUpstreamResponse { upstream: Some(self.upstream(&wanted)) });
+        }
         let put = self.enrolment.put_upstream(wanted, now).await.map_err(|error| status::enrolment(&error))?;
         Ok(v1::PutUpstreamResponse { upstream: Some(self.upstream(&put)) })
     }

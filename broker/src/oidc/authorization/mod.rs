@@ -8,6 +8,7 @@
 //! `consent.rs`.
 
 mod answer;
+mod arrivals;
 pub(super) mod authorize;
 pub(super) mod choice;
 pub(super) mod comeback;
@@ -36,6 +37,7 @@ use crate::storage::StoreError;
 use crate::web::{ConsentPage, FormPostPage, PickerPage, UpstreamCookie, Visitor};
 
 use answer::{Person, opened};
+pub(super) use arrivals::ArrivalLimits;
 
 /// How often a request looks at its session again when that changed in between.
 const SESSION_TRIES: usize = 4;

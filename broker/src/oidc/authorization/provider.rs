@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use homeward_certs::identity::InstanceName;
 use http::HeaderMap;
@@ -20,7 +20,7 @@ use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
 use crate::registry::{Upstream, Way};
 use crate::upstream::{Answer, Errand, UpstreamError, Upstreams, Why, Word};
-use crate::web::{UpstreamCookie, Visitor};
+use crate::web::{ClientAddress, UpstreamCookie, Visitor};
 
 /// Most logins at providers that one browser has under way: more cookies would fill the head of its requests.
 const UNDER_WAY: usize = 6;
@@ -92,7 +92,7 @@ impl Provider {
         &self,
         home: &str,
         parameters: &Parameters,
-        visitor: &Visitor,
+        (visitor, address): (&Visitor, ClientAddress),
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
         let field = |name| parameters.get(name).map_err(|_| CallbackError::Parameters);
@@ -107,7 +107,11 @@ impl Provider {
         };
         let tag = Upstreams::tag(answer.state).ok_or(UpstreamError::StateUnknown)?;
         let cookie = visitor.upstreams.iter().find(|cookie| cookie.tag == tag).ok_or(UpstreamError::StateUnknown)?;
+        let heard = (&name, upstream.id);
         let recognised = self.upstreams.recognise(upstream, &answer, &cookie.value, now).await?;
+        if !self.arrival_limits.admits(address.0) {
+            return Err(BrowserError::TooManyArrivals);
+        }
         let ticket = recognised.ticket.clone();
         let opened = self.login.claim_ticket(&name, &ticket, now).await?;
         info!(transaction = %opened.transaction, home = %name, "back from an identity provider");
@@ -117,7 +121,7 @@ impl Provider {
             Word::Nobody(Why::Denied) if !opened.silent => return Err(UpstreamError::UserRefused.into()),
             Word::Nobody(why) => Outcome::Failure(failure(why)),
         };
-        let back = self.login.complete_ticket(&name, &ticket, outcome, now).await?;
+        let back = self.login.complete_ticket(heard, &ticket, outcome, now).await?;
         let mut next = Next::from(Onward::Address(back));
         next.cookies.upstreams.push(UpstreamCookie::gone(tag));
         Ok(next)
@@ -149,12 +153,14 @@ fn failure(why: Why) -> LoginFailure {
 pub(in crate::oidc) async fn get(
     State(provider): State<Arc<Provider>>,
     Path(home): Path<String>,
+    Extension(address): Extension<ClientAddress>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, BrowserError> {
     let query = query.unwrap_or_default();
     let parameters = Parameters::parse(query.as_bytes()).map_err(|_| CallbackError::Parameters)?;
-    let next = provider.arrive(&home, &parameters, &Visitor::of(&headers), provider.clock.now()).await?;
+    let visitor = (&Visitor::of(&headers), address);
+    let next = provider.arrive(&home, &parameters, visitor, provider.clock.now()).await?;
     Ok(provider.send(next))
 }
 

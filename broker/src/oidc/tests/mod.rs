@@ -22,6 +22,7 @@ mod introspection;
 mod keys;
 mod logout;
 mod methods;
+mod names;
 mod pushed;
 mod refresh;
 mod registration;

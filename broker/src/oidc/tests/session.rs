@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::login::{LoginError, LoginFailure, Outcome};
 use crate::oidc::tests::world::{Browser, CALLBACK, NOW, World, alice, claims, ticket};
-use crate::registry::Sighting;
+use crate::registry::{InstanceId, Sighting};
 
 /// The sealed transaction of a picker page.
 pub(super) fn hidden(page: &str) -> String {
@@ -186,18 +186,21 @@ async fn a_ticket_is_used_once_and_by_its_home_only() {
     let ticket = ticket(&portal);
     let identity = || Outcome::Identity(alice(NOW));
     assert!(matches!(world.login.open_ticket(&gamma, &ticket, NOW), Err(LoginError::TicketOfAnotherHome)));
-    let foreign = world.login.complete_ticket(&gamma, &ticket, identity(), NOW).await;
+    let foreign = world.login.complete_ticket((&gamma, world.instance_id("gamma")), &ticket, identity(), NOW).await;
     assert!(matches!(foreign, Err(LoginError::TicketOfAnotherHome)));
     assert!(matches!(world.login.open_ticket(&alpha, &ticket[1..], NOW), Err(LoginError::Unreadable)));
+    let home = (&alpha, world.instance_id("alpha"));
+    let of_before = world.login.complete_ticket((&alpha, InstanceId::generate()), &ticket, identity(), NOW).await;
+    assert!(matches!(of_before, Err(LoginError::HomeNotAccepted)), "another home of this name by now");
     let mut nameless = alice(NOW);
     nameless.username.clear();
-    let refused = world.login.complete_ticket(&alpha, &ticket, Outcome::Identity(nameless), NOW).await;
+    let refused = world.login.complete_ticket(home, &ticket, Outcome::Identity(nameless), NOW).await;
     assert!(matches!(refused, Err(LoginError::IdentityRefused(_))));
     let back = world.vouch(&portal).await;
-    let again = world.login.complete_ticket(&alpha, &ticket, identity(), NOW).await;
+    let again = world.login.complete_ticket(home, &ticket, identity(), NOW).await;
     assert!(matches!(again, Err(LoginError::TicketUsed)));
     assert!(browser.get(&world, &back).await.parameter("code").is_some());
-    let much_later = world.login.complete_ticket(&alpha, &ticket, identity(), NOW).await;
+    let much_later = world.login.complete_ticket(home, &ticket, identity(), NOW).await;
     assert!(matches!(much_later, Err(LoginError::TicketUsed)), "not even after the browser came back");
 }
 
@@ -263,7 +266,7 @@ async fn a_new_installation_under_an_old_name_is_another_home() {
     let world = World::new().await;
     let mut browser = Browser::default();
     world.sign_in(&mut browser, &[]).await;
-    world.change("alpha", |alpha| alpha.id = crate::registry::InstanceId::generate()).await;
+    world.change("alpha", |alpha| alpha.id = InstanceId::generate()).await;
     world.authorize(&mut browser, &[("prompt", "none")]).await.assert_redirect("login_required");
 }
 

@@ -98,7 +98,7 @@ impl World {
         tokio::spawn(keep_fresh);
         let liveness = Liveness::default();
         let issuer = Issuer::parse(issuer).unwrap();
-        let terms = LoginTerms { issuer: issuer.clone(), lifetime: LIFETIMES.login };
+        let terms = LoginTerms { subjects: subjects.clone(), issuer: issuer.clone(), lifetime: LIFETIMES.login };
         let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
@@ -300,8 +300,9 @@ impl World {
     }
 
     async fn complete(&self, portal: &str, outcome: Outcome) -> String {
-        let home = Url::parse(portal).unwrap().host_str().unwrap().trim_end_matches(".example").parse().unwrap();
-        let address = self.login.complete_ticket(&home, &ticket(portal), outcome, self.time.now()).await.unwrap();
+        let home = Url::parse(portal).unwrap().host_str().unwrap().trim_end_matches(".example").to_owned();
+        let (home, id) = (home.parse().unwrap(), self.instance_id(&home));
+        let address = self.login.complete_ticket((&home, id), &ticket(portal), outcome, self.time.now()).await.unwrap();
         address.strip_prefix(ISSUER).unwrap().to_owned()
     }
 
@@ -387,6 +388,7 @@ pub(super) fn alice(auth_time: Timestamp) -> AssertedIdentity {
         amr: vec!["pwd".into()],
         acr: None,
         attributes: BTreeMap::new(),
+        name_is_held: false,
     }
 }
 

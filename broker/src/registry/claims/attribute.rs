@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::registry::claims::username::with_piece;
-use crate::registry::{AccountKey, Person, ReleaseTerms, Subject};
+use crate::registry::{AccountKey, Person, ReleaseTerms, Subject, VerifiedIdentity};
 
 /// Members of an address (5.1.1).
 const ADDRESS: [&str; 6] = ["formatted", "street_address", "locality", "region", "postal_code", "country"];
@@ -45,7 +45,7 @@ pub(super) fn value(name: &str, person: Person<'_>, terms: ReleaseTerms<'_>) -> 
     let said = |name: &str| identity.attributes.get(name).map(String::as_str).filter(|value| !value.is_empty());
     match name {
         "preferred_username" => username(person, terms).map(Value::from),
-        "homeward_name" => Some(format!("{}@{}", safe_name(&identity.username, subject), edge.id.home).into()),
+        "homeward_name" => Some(format!("{}@{}", safe_name(identity, subject), edge.id.home).into()),
         "name" => text(&identity.name),
         "given_name" => text(&identity.given_name),
         "family_name" => text(&identity.family_name),
@@ -67,13 +67,14 @@ pub(super) fn value(name: &str, person: Person<'_>, terms: ReleaseTerms<'_>) -> 
     }
 }
 
-/// The name of a user at the relying party. An application that finds accounts by it is told no name that is made of an
-/// address for which the home does not answer.
+/// The name of a user at the relying party. An application that finds accounts by it is told no name that could be
+/// somebody else's, nor one that is made of an address, or a part of it, for which the home does not answer.
 pub(super) fn username(person: Person<'_>, terms: ReleaseTerms<'_>) -> Option<String> {
     let ReleaseTerms { edge, policy } = terms;
     let template = &edge.username_template;
-    let unsure = policy.account_key == AccountKey::Username && template.is_email() && !has_own_email(person, terms);
-    if unsure { None } else { template.name(person.identity, person.subject, &edge.id.home) }
+    let own_email = || !template.needs_email() || has_own_email(person, terms);
+    let safe = policy.account_key != AccountKey::Username || (edge.keeps_names_apart() && own_email());
+    if safe { template.name(person.identity, person.subject, &edge.id.home) } else { None }
 }
 
 /// The address that is told. An application that finds accounts by it gets only those that are verified by an authority:
@@ -101,10 +102,12 @@ fn is_birthdate(text: &str) -> bool {
 }
 
 /// A user name of letters, digits, `.`, `_` and `-` stands for itself. Any other one is spelt with `_` and gets a `+`
-/// and a piece of the subject behind it, which no name of the first kind can look like: `a b` and `a_b` stay apart.
-fn safe_name(username: &str, subject: &Subject) -> String {
+/// and a piece of the subject behind it, which no name of the first kind can look like: `a b` and `a_b` stay apart. So
+/// does one that another user had before.
+fn safe_name(identity: &VerifiedIdentity, subject: &Subject) -> String {
     let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    if username.chars().all(safe) {
+    let username = identity.username.as_str();
+    if username.chars().all(safe) && !identity.name_is_held {
         return username.to_owned();
     }
     with_piece(username.chars().map(|c| if safe(c) { c } else { '_' }), subject)

@@ -74,7 +74,17 @@ fn username_reason(value: Option<&Value>, (Person { identity, .. }, terms): (Per
     let template = &terms.edge.username_template;
     match value {
         Some(value) if *value == identity.username => String::new(),
+        Some(_) if identity.name_is_held => format!(
+            "by the template {template}, respelt: another user of {} had this name first, and keeps it",
+            terms.edge.id.home
+        ),
         Some(_) => format!("by the template {template}"),
+        None if !terms.edge.keeps_names_apart() => {
+            format!(
+                "{} finds accounts by it, and by {template} it could be somebody else's",
+                terms.edge.id.relying_party
+            )
+        }
         None if identity.email.is_empty() => {
             format!("the template {template} needs an email address, and there is none")
         }

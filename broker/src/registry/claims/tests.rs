@@ -25,6 +25,7 @@ fn alice(change: impl FnOnce(&mut AssertedIdentity)) -> VerifiedIdentity {
         amr: Vec::new(),
         acr: None,
         attributes: std::collections::BTreeMap::new(),
+        name_is_held: false,
     };
     change(&mut identity);
     identity.verify(Timestamp::from_secs(0)).unwrap()
@@ -200,4 +201,24 @@ fn who_finds_accounts_by_name_is_told_no_name_made_of_a_foreign_address() {
     assert_eq!(name(AccountKey::Username, "alice@alpha.example"), "alice@alpha.example");
     assert_eq!(name(AccountKey::Username, "admin@beta.example"), Value::Null);
     assert_eq!(name(AccountKey::Subject, "admin@beta.example"), "admin@beta.example");
+}
+
+#[test]
+fn who_finds_accounts_by_name_is_told_none_that_is_made_of_a_part_of_somebody_elses_address() {
+    let name = |key, email: &str, verified| {
+        let said = |i: &mut AssertedIdentity| (i.email, i.email_verified) = (email.into(), verified);
+        told(key, "{local_part}_{home}", said)["preferred_username"].clone()
+    };
+    assert_eq!(name(AccountKey::Username, "alice@alpha.example", true), "alice_alpha");
+    assert_eq!(name(AccountKey::Username, "alice@alpha.example", false), Value::Null);
+    assert_eq!(name(AccountKey::Username, "alice@evil.example", true), Value::Null);
+    assert_eq!(name(AccountKey::Subject, "alice@evil.example", false), "alice_alpha");
+}
+
+#[test]
+fn who_finds_accounts_by_name_is_told_none_on_an_edge_that_does_not_keep_names_apart() {
+    let name = |key, template| told(key, template, |_| {})["preferred_username"].clone();
+    assert_eq!(name(AccountKey::Username, "{username}"), Value::Null);
+    assert_eq!(name(AccountKey::Username, "{username}@{home}"), "alice@alpha");
+    assert_eq!(name(AccountKey::Subject, "{username}"), "alice");
 }

@@ -1,8 +1,8 @@
 //! How a relying party's name of a user is made: by a template on the trust edge.
 //!
 //! What comes out consists of letters, digits, `.`, `_`, `-`, `+` and `@`, which is what applications take as a user name.
-//! Two users of one home never get one name: a value that had to be respelt, or cut, carries a piece of the subject behind
-//! a `+`, and a value that looks as if it did is respelt itself. That the names of two homes never meet is what
+//! Two users of one home never get one name: a value that had to be respelt, or cut, or that another user had before,
+//! carries a piece of the subject behind a `+`, and a value that looks as if it did is respelt itself. That the names of two homes never meet is what
 //! [`UsernameTemplate::names_the_home`] says.
 
 use std::fmt;
@@ -66,7 +66,8 @@ impl UsernameTemplate {
     pub fn name(&self, identity: &VerifiedIdentity, subject: &Subject, home: &InstanceName) -> Option<String> {
         let value = self.value().of(identity)?;
         let around: usize = self.parts.iter().map(|part| part.length(home)).sum();
-        let value = spelt(value, subject, MAX_NAME.saturating_sub(around));
+        let room = MAX_NAME.saturating_sub(around);
+        let value = if identity.name_is_held { respelt(value, subject, room) } else { spelt(value, subject, room) };
         let text = self.parts.iter().map(|part| match part {
             Part::Text(text) => text.as_str(),
             Part::Value(_) => value.as_str(),
@@ -92,6 +93,11 @@ impl UsernameTemplate {
     /// Whether it is made of the email address, or of a part of it.
     pub fn needs_email(&self) -> bool {
         self.value() != Value::Username
+    }
+
+    /// Whether it drops the domain of the address, which then only the trust edge can say.
+    pub fn needs_domain(&self) -> bool {
+        self.value() == Value::LocalPart
     }
 
     fn value(&self) -> Value {
@@ -199,6 +205,10 @@ fn spelt(value: &str, subject: &Subject, room: usize) -> String {
     if value.len() <= room && value.chars().all(is_plain) && !looks_respelt(value) {
         return value.to_owned();
     }
+    respelt(value, subject, room)
+}
+
+fn respelt(value: &str, subject: &Subject, room: usize) -> String {
     let spelt = value.chars().map(|c| if is_plain(c) && c != '+' { c } else { '_' });
     with_piece(spelt.take(room.saturating_sub(PIECE + 1)), subject)
 }

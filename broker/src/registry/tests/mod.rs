@@ -13,8 +13,8 @@ use tokio::sync::broadcast;
 
 use crate::clock::Timestamp;
 use crate::registry::{
-    AccountKey, AccountKeyConflict, ClientCredential, ClientId, ClientSecret, Instance, InstanceId, InstanceState,
-    QuarantineCause, Registry, Touched, TrustEdge, TrustEdgeId, TrustError,
+    AccountKey, AccountKeyConflict, ClientCredential, ClientId, ClientPolicyChange, ClientPolicyError, ClientSecret,
+    Instance, InstanceId, InstanceState, QuarantineCause, Registry, Touched, TrustEdge, TrustEdgeId, TrustError,
 };
 use crate::secret::KeyEncryptionKey;
 use crate::storage::sled::SledStore;
@@ -247,11 +247,32 @@ async fn an_edge_lives_until_it_is_taken_away() {
     // An application that finds accounts by user name has no two homes with an alice.
     let by_name = AccountKey::Username;
     world.change("beta", |beta| beta.relying_party.as_mut().unwrap().policy.account_key = by_name).await;
-    registry.allow_trust(edge("alpha", "{username}")).await.unwrap();
-    let refused = registry.allow_trust(edge("gamma", "{username}@{home}")).await;
+    let refused = registry.allow_trust(edge("gamma", "{username}")).await;
     assert!(
-        matches!(refused, Err(TrustError::AccountKey(AccountKeyConflict::NamesMeet(id))) if id.home == name("alpha"))
+        matches!(refused, Err(TrustError::AccountKey(AccountKeyConflict::NamesMeet(id))) if id.home == name("gamma"))
     );
-    registry.allow_trust(edge("alpha", "{username}@{home}")).await.unwrap();
     registry.allow_trust(edge("gamma", "{username}@{home}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_client_finds_accounts_by_what_its_edges_keep_apart() {
+    let world = World::new().await;
+    for one in ["alpha", "beta"] {
+        world.enrol(one).await;
+    }
+    let registry = &world.registry;
+    let id = TrustEdgeId { relying_party: name("beta"), home: name("alpha") };
+    let edge = TrustEdge::new(id, NOW).unwrap();
+    let plain = TrustEdge { username_template: "{username}".parse().unwrap(), ..edge.clone() };
+    registry.allow_trust(plain).await.unwrap();
+    let by = |key| ClientPolicyChange { account_key: Some(key), ..ClientPolicyChange::default() };
+    for key in [AccountKey::Username, AccountKey::Email] {
+        let refused = registry.set_client_policy("beta", &by(key)).await;
+        assert!(matches!(refused, Err(ClientPolicyError::AccountKey(_))), "{key:?}");
+    }
+    registry.allow_trust(edge).await.unwrap();
+    registry.set_client_policy("beta", &by(AccountKey::Username)).await.unwrap();
+    let snapshot = registry.snapshot();
+    let policy = &snapshot.client_named("beta").unwrap().relying_party.policy;
+    assert_eq!((policy.account_key, policy.account_key_by_ops), (AccountKey::Username, true));
 }

@@ -118,7 +118,7 @@ pub struct Entered {
     pub subject: Subject,
     /// `sid` of its ID tokens.
     pub session: SessionId,
-    /// `preferred_username` of its ID tokens.
+    /// `preferred_username` of its ID tokens; empty if there is none.
     pub username: String,
 }
 

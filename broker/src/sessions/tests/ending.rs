@@ -10,7 +10,7 @@ use homeward_certs::identity::InstanceName;
 use super::{World, identity};
 use crate::registry::tests::{NOW, name, upstream};
 use crate::registry::{InstanceId, LogoutAddresses, Upstream};
-use crate::sessions::{LogoutState, Message, TellHome, Vouched, follow_cut_off_homes};
+use crate::sessions::{LogoutState, Message, Opened, TellHome, Vouched, follow_cut_off_homes};
 use crate::storage::{Expect, Store as _};
 
 impl World {
@@ -57,6 +57,20 @@ async fn the_end_is_one_commit_that_reaches_everybody_who_was_entered() {
 }
 
 #[tokio::test]
+async fn who_was_told_no_name_ends_nobodys_sessions_by_one() {
+    let world = World::new().await;
+    let (home, user, identity) = (name("alpha"), world.user("alice"), identity("admin").verify(NOW).unwrap());
+    let home_id = world.registry.registry.snapshot().home_id(&home).unwrap();
+    let opened = Opened { username: None, ..world.opened(home_id, "alice", "beta") };
+    let vouched = Vouched { home, home_id, user, identity };
+    let begun = world.sessions.begin(None, vouched, Some((world.client("beta"), opened)), NOW).unwrap();
+    world.registry.store.commit(begun.writes).await.unwrap();
+    let snapshot = world.registry.registry.snapshot();
+    world.sessions.end(&[begun.id], TellHome::No, &snapshot, NOW).await.unwrap();
+    assert!(matches!(&world.logouts().await["beta"].1.message, Message::Agent(entered) if entered.username.is_empty()));
+}
+
+#[tokio::test]
 async fn a_relying_party_that_is_gone_is_not_waited_for() {
     let world = World::new().await;
     let (id, _) = world.sign_in("alice", "beta", None).await;
@@ -79,6 +93,18 @@ async fn all_sessions_of_one_user_end_and_the_home_hears_once() {
     let home = |logout: &crate::sessions::StoredLogout| matches!(logout.message, Message::Home { .. });
     assert_eq!(ended.logouts.iter().filter(|(_, logout)| home(logout)).count(), 1);
     assert_eq!(world.sessions.find(&bobs_cookie, NOW).await.unwrap().unwrap().id, bobs);
+}
+
+#[tokio::test]
+async fn of_a_user_who_is_gone_no_session_is_left_whenever_it_began() {
+    let world = World::new().await;
+    let noted_at = world.clock.now();
+    world.hands.advance(Duration::from_secs(1));
+    world.sign_in("alice", "beta", None).await;
+    let snapshot = world.registry.registry.snapshot();
+    let (alice, none) = (world.user("alice"), TellHome::No);
+    assert_eq!(world.sessions.end_all(&alice, none, &snapshot, noted_at).await.unwrap().sessions.len(), 0);
+    assert_eq!(world.sessions.end_for_good(&alice, &snapshot, noted_at).await.unwrap().sessions.len(), 1);
 }
 
 /// Whatever a user does meanwhile in his browsers, no session is left that began before the order was given.

@@ -160,6 +160,7 @@ fn identity(user: &str) -> AssertedIdentity {
         amr: Vec::new(),
         acr: None,
         attributes: BTreeMap::new(),
+        name_is_held: false,
     }
 }
 

@@ -53,6 +53,12 @@ fn what_providers_write_in_their_own_way_is_read() {
     let who = identity(&home(&[], &[]), &text, None, Proof::default()).unwrap();
     assert!(who.email_verified && who.attributes["address.locality"] == "Ulm");
     assert_eq!(who.username, "a@b.example", "without a user name, an address is one");
+    let lines = json!({"sub": "u1", "address": {"formatted": "A 1\r\n89073 Ulm"}, "picture": "x".repeat(4000)});
+    let who = identity(&home(&[], &[]), &lines, None, Proof::default()).unwrap();
+    assert_eq!(who.attributes.into_iter().collect::<Vec<_>>(), [("address.formatted".into(), "A 1, 89073 Ulm".into())]);
+    let typed = json!({"sub": "u1", "email": "admin@b.example"});
+    let who = identity(&home(&[], &[]), &typed, None, Proof::default()).unwrap();
+    assert_eq!((who.username.as_str(), who.email.as_str()), ("u1", "admin@b.example"), "unless nobody verified it");
     for nobody in [json!({}), json!({"sub": ""}), json!({"sub": null}), json!({"sub": ["u1"]}), json!({"sub": -1})] {
         let refused = identity(&home(&[], &[]), &nobody, None, Proof::default());
         assert_eq!(refused.err(), Some(UserRule::NoKey), "{nobody}");
@@ -114,4 +120,28 @@ fn userinfo_says_nothing_that_only_the_token_may_say() {
     let userinfo = json!({"sub": "u2", "iss": "b", "amr": ["mfa"], "acr": "9", "tid": "t", "name": "new", "x": 1});
     let claims = merged(members(&token), members(&userinfo));
     assert_eq!(claims, json!({"sub": "u1", "iss": "a", "amr": ["pwd"], "name": "new", "x": 1}));
+}
+
+#[test]
+fn an_address_is_verified_by_who_says_the_address() {
+    let both = |token: Value, userinfo: Value| {
+        let claims = merged(members(&token), members(&userinfo));
+        (claims["email"].clone(), claims.get("email_verified").cloned(), claims.get("phone_number_verified").cloned())
+    };
+    let token = json!({"email": "old@b.example", "email_verified": true, "phone_number_verified": true});
+    let victim = json!({"email": "victim@b.example", "phone_number": "+1"});
+    assert_eq!(both(token.clone(), victim), (json!("victim@b.example"), None, None));
+    let verified = json!({"email": "new@b.example", "email_verified": true});
+    assert_eq!(both(token.clone(), verified).1, Some(json!(true)));
+    let unsaid = json!({"email": "typed@b.example", "phone_number": "+1"});
+    let late = json!({"email_verified": true, "phone_number_verified": true});
+    assert_eq!(both(unsaid, late), (json!("typed@b.example"), None, None));
+    assert_eq!(both(token, json!({})).1, Some(json!(true)));
+    // What ops take in place of the standard claim is not what `email_verified` is about.
+    let claims =
+        json!({"sub": "u1", "email": "a@b.example", "email_verified": true, "upn": "victim@b.example", "ok": true});
+    let verified =
+        |fields: &[(&str, &str)]| identity(&home(fields, &[]), &claims, None, Proof::default()).unwrap().email_verified;
+    assert!(verified(&[]) && !verified(&[("email", "/upn")]));
+    assert!(verified(&[("email", "/upn"), ("email_verified", "/ok")]));
 }
