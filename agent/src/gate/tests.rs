@@ -1,6 +1,7 @@
 //! A browser at the gate, from the page that it wants to the answer that nginx gets.
 
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use axum::body::Body;
 use axum::response::Response;
@@ -25,7 +26,8 @@ async fn world(recipe: &str, gate: &str) -> World {
     let folder = tempfile::tempdir().unwrap();
     let data = PrivateDir::open(&folder.path().join("data")).unwrap();
     let key = folder.path().join("key");
-    std::fs::File::create_new(&key).unwrap().write_all(b"a-private-key-of-a-client\n").unwrap();
+    let private = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&key);
+    private.unwrap().write_all(b"a-private-key-of-a-client\n").unwrap();
     let text = format!(
         "public_url = 'https://beta.example'\ndata_dir = '{}'\nrecipe = '{recipe}'\n[app]\nurl = 'http://127.0.0.1:1'\n\
          [relying_party]\n{}",
@@ -145,7 +147,8 @@ async fn however_many_logins_begin_at_once_their_cookies_fit_into_a_line() {
     for _ in 0..30 {
         let line = jar.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ");
         let begun = world.get(&path, &line).await;
-        let (name, value) = set_cookies(&begun).remove(0).split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
+        let (name, value) =
+            set_cookies(&begun).remove(0).split_once('=').map(|(n, v)| (n.to_owned(), v.to_owned())).unwrap();
         last = Some((world.op.log_in(&location(&begun).parse().unwrap()), format!("{name}={value}")));
         jar.insert(name, value);
     }

@@ -36,7 +36,12 @@ impl Portal {
         let Some(note) = refusal(&self.application, &self.recipe, &self.methods, home_user_id).await else {
             return Ok(None);
         };
-        tracing::info!(transaction = ticket.transaction, relying_party = ticket.relying_party, ?note, "a user is not vouched for");
+        tracing::info!(
+            transaction = ticket.transaction,
+            relying_party = ticket.relying_party,
+            ?note,
+            "a user is not vouched for"
+        );
         let failure = match note {
             Note::ApplicationDown => LoginFailure::Unavailable,
             _ => LoginFailure::LoginRequired,

@@ -1,13 +1,14 @@
 //! The clients of `[gate] clients`, with their keys.
 
-use std::path::PathBuf;
-
 use thiserror::Error;
 use url::Url;
-use zeroize::Zeroizing;
 
 use super::signed::SigningKey;
 use crate::config::gate::SsoClient;
+use crate::secret_file::{self, SecretFileError};
+
+/// A shorter key would keep nobody out.
+const SHORTEST_KEY: usize = 16;
 
 /// A client.
 #[derive(Debug)]
@@ -21,31 +22,13 @@ pub(crate) struct Client {
 
 /// Why there is no such client.
 #[derive(Debug, Error)]
-pub enum KeyError {
-    /// No file.
-    #[error("[gate] clients: cannot read {}: {source}", path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        #[source]
-        source: std::io::Error,
-    },
-    /// Nothing in it that would keep anybody out.
-    #[error("[gate] clients: {} must hold the client's private key, of at least 16 characters", .0.display())]
-    TooShort(PathBuf),
-}
+#[error("[gate] clients: {0}")]
+pub struct KeyError(#[from] SecretFileError);
 
 impl Client {
     /// As it is configured.
     pub(super) fn load(configured: &SsoClient) -> Result<Self, KeyError> {
-        let path = || configured.private_key_file.clone();
-        let text = std::fs::read_to_string(&configured.private_key_file);
-        let text = Zeroizing::new(text.map_err(|source| KeyError::Unreadable { path: path(), source })?);
-        if text.trim().len() < 16 {
-            return Err(KeyError::TooShort(path()));
-        }
-        let key = SigningKey::new(text.trim());
+        let key = SigningKey::new(&secret_file::read_of(&configured.private_key_file, SHORTEST_KEY)?);
         Ok(Self { public_key: configured.public_key.clone(), key, redirect: configured.redirect.clone() })
     }
 
