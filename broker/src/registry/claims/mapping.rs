@@ -79,7 +79,7 @@ fn username_reason(value: Option<&Value>, (Person { identity, .. }, terms): (Per
             terms.edge.id.home
         ),
         Some(_) => format!("by the template {template}"),
-        None if !terms.edge.keeps_names_apart() => {
+        None if terms.policy.account_key == AccountKey::Username && !terms.edge.keeps_names_apart() => {
             format!(
                 "{} finds accounts by it, and by {template} it could be somebody else's",
                 terms.edge.id.relying_party
@@ -168,6 +168,19 @@ mod tests {
                 r#"groups: staff, admins -> ["Staff"] (not mapped: admins)"#,
                 "birthdate: 1.2.1990 ->  (not in the form that OpenID Connect Core 5.1 demands)",
             ]
+        );
+    }
+
+    #[test]
+    fn a_name_that_is_kept_back_says_why() {
+        let of = |key, template| lines(key, template, &[], &[]).into_iter().find(|line| line.starts_with("preferred"));
+        assert_eq!(
+            of(AccountKey::Username, "{username}").unwrap(),
+            "preferred_username: alice ->  (beta finds accounts by it, and by {username} it could be somebody else's)"
+        );
+        assert_eq!(
+            of(AccountKey::Subject, "{email}").unwrap(),
+            r#"preferred_username: alice -> "alice@alpha.example" (by the template {email})"#
         );
     }
 
