@@ -312,10 +312,10 @@ mod tests {
         let begin = |n: u8, minutes| limits.begin(source(n), "alice", minute(minutes));
         // Active Directory begins again only when the last failure is so long ago.
         for (n, minutes) in [(1, 0), (2, 20), (3, 40), (4, 60)] {
-            begin(n, minutes).unwrap();
+            assert!(begin(n, minutes).is_some());
         }
         assert!(begin(5, 61).is_none() && begin(5, 89).is_none());
-        begin(5, 90).unwrap();
+        assert!(begin(5, 90).is_some());
         begin(5, 91).unwrap().succeed();
         assert_eq!((0..9).filter(|_| begin(6, 92).is_some()).count(), 4);
     }

@@ -1,5 +1,7 @@
 //! What is answered of a user, and that it is answered.
 
+use std::io::Write as _;
+
 use homeward_proto::v1::AccountPreview;
 use serde_json::json;
 
@@ -58,7 +60,7 @@ impl Site {
         let folder = tempfile::tempdir().unwrap();
         let (path, recipe) = (folder.path().join("site.sqlite3"), folder.path().join("rows.toml"));
         std::fs::File::create_new(&path).unwrap();
-        std::fs::write(&recipe, RECIPE).unwrap();
+        std::fs::File::create_new(&recipe).unwrap().write_all(RECIPE.as_bytes()).unwrap();
         let url = format!("sqlite://{}", path.display());
         let statements = [
             "CREATE TABLE users (id INTEGER PRIMARY KEY, sub TEXT, username TEXT, email TEXT)",

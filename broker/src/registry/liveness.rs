@@ -143,7 +143,7 @@ pub struct Sighting {
 }
 
 /// Whether a home can be chosen now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HomeStatus {
     /// It can.
     Ready,

@@ -128,13 +128,13 @@ pub(super) fn question(question: Question) -> v1::SyncResponse {
 pub(super) fn reply(answer: v1::Answer) -> Option<(String, Reply)> {
     let reply = match answer.outcome? {
         v1::answer::Outcome::Identity(identity) => Reply::Identity(Box::new(asserted(identity))),
-        v1::answer::Outcome::Account(preview) => Reply::Account(account(preview)),
+        v1::answer::Outcome::Account(preview) => Reply::Account(account(&preview)),
         v1::answer::Outcome::None(none) => Reply::Nothing(no_reply(none.reason()), clean(&none.detail, MAX_SENTENCE)),
     };
     Some((answer.id, reply))
 }
 
-fn account(preview: v1::AccountPreview) -> AccountPreview {
+fn account(preview: &v1::AccountPreview) -> AccountPreview {
     let found = preview.matches.iter().take(MAX_MATCHES).map(|found| AccountMatch {
         claim: clean(&found.claim, MAX_SENTENCE),
         value: clean(&found.value, MAX_SENTENCE),
