@@ -171,7 +171,8 @@ async fn ops_end_all_sessions_of_a_user_and_see_who_confirms() {
     town.beta.site.fail_back_channel(5);
     let id = town.federation.ops_json(&["session", "list"]).await.unwrap()[0]["id"].as_str().unwrap().to_owned();
     let refused = town.federation.ops(&["session", "end", "--session", &id, "--wait", "1"]).await;
-    assert!(refused.unwrap_err().to_string().contains("not confirmed by beta"));
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.contains("not confirmed by beta"), "{refused}");
     for (arguments, sentence) in [
         (&["session", "end", "--session", &id][..], "there is no such session"),
         (&["session", "end", "--user", "nobody@alpha"], "nobody of this name has signed in"),
