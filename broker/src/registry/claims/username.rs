@@ -2,8 +2,8 @@
 //!
 //! What comes out consists of letters, digits, `.`, `_`, `-`, `+` and `@`, which is what applications take as a user name.
 //! Two users of one home never get one name: a value that had to be respelt, or cut, or that another user had before,
-//! carries a piece of the subject behind a `+`, and a value that looks as if it did is respelt itself. That the names of two homes never meet is what
-//! [`UsernameTemplate::names_the_home`] says.
+//! carries a piece of the subject behind a `+`, and a value that looks as if it did is respelt itself. That the names of
+//! two homes never meet is what [`UsernameTemplate::names_the_home`] says.
 
 use std::fmt;
 use std::str::FromStr;
