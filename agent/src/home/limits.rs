@@ -25,8 +25,9 @@ use unicode_normalization::char::is_combining_mark;
 
 use crate::config::home::Failures;
 
-/// Buckets of each kind: so many to one is the chance that one who guesses uses up what somebody else has. Two mebibytes in all.
-const BUCKETS: u64 = 16_384;
+/// Buckets of each kind: so many to one is the chance that one who guesses uses up what somebody else has. Half a mebibyte
+/// in all.
+const BUCKETS: u64 = 4096;
 /// A household or an office behind one address: thirty at once, then one in two seconds.
 const PER_SOURCE: Rule = Rule::Rate { burst: 30, period: Duration::from_secs(2) };
 /// One user: ten at once, then one in ten seconds. A limit per name must leave the user a way in.
