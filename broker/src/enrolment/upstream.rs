@@ -74,14 +74,7 @@ impl Enrolment {
         }
         .check(broker)?;
         let snapshot = self.registry.snapshot();
-        match stored {
-            Some(stored) if stored.has_users_of(&wanted) => wanted.id = stored.id,
-            // Whoever accepts this home means the users that it has.
-            Some(_) if snapshot.edges().any(|edge| edge.id.home == wanted.name) => {
-                return Err(EnrolmentError::UpstreamTrusted(wanted.name));
-            }
-            Some(_) | None => {}
-        }
+        wanted.id = self.id_of(&wanted, stored.as_ref())?;
         if let Some(twin) = snapshot.twin(&wanted.name, &wanted.display_name) {
             return Err(EnrolmentError::NameLooksAlike(twin.clone()));
         }
@@ -98,9 +91,24 @@ impl Enrolment {
         Ok(put)
     }
 
+    /// Which home it is: the one that is stored, if its users are the same. Whoever accepts a home means the users that it
+    /// has.
+    fn id_of(&self, wanted: &Upstream, stored: Option<&Upstream>) -> Result<InstanceId, EnrolmentError> {
+        match stored {
+            Some(stored) if stored.has_users_of(wanted) => Ok(stored.id),
+            Some(_) if self.registry.snapshot().edges().any(|edge| edge.id.home == wanted.name) => {
+                Err(EnrolmentError::UpstreamTrusted(wanted.name.clone()))
+            }
+            Some(_) | None => Ok(wanted.id),
+        }
+    }
+
     async fn try_put(&self, wanted: &Upstream, now: Timestamp) -> Result<Upstream, EnrolmentError> {
         let name = &wanted.name;
         let stored = self.registry.upstreams.get(name.as_str()).await?;
+        // The provider was asked in the meantime, and another may have been put, and accepted.
+        let id = self.id_of(wanted, stored.as_ref().map(|stored| &stored.record))?;
+        let wanted = &Upstream { id, ..wanted.clone() };
         if let Some(stored) = stored.as_ref().map(|stored| &stored.record)
             && *stored == (Upstream { updated_at: stored.updated_at, ..wanted.clone() })
         {

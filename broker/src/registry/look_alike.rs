@@ -22,15 +22,22 @@ impl Snapshot {
     /// The other instance or home that users could not tell from one of this name. Ops choose both, so that a name may
     /// hold another one; but two that look the same on the home picker are one too many.
     pub fn twin(&self, own: &InstanceName, display_name: &str) -> Option<&InstanceName> {
-        let wanted: Vec<String> = [own.as_str(), display_name].into_iter().flat_map(seen).collect();
-        let same = |other: &str| seen(other).iter().any(|form| !form.is_empty() && wanted.contains(form));
-        let others = self.known_names().filter(|(name, _)| *name != own);
-        others.into_iter().find(|(name, shown)| same(shown) || same(name.as_str())).map(|(name, _)| name)
+        self.twins(own, display_name).next()
     }
 
     /// The home without agent that users could not tell from an instance of this name.
     pub fn upstream_twin(&self, own: &InstanceName, display_name: &str) -> Option<&InstanceName> {
-        self.twin(own, display_name).filter(|name| self.upstream(name).is_some())
+        // Instances may look alike among themselves, and one of those must not hide it.
+        self.twins(own, display_name).find(|name| self.upstream(name).is_some())
+    }
+
+    fn twins(&self, own: &InstanceName, display_name: &str) -> impl Iterator<Item = &InstanceName> {
+        let wanted: Vec<String> = [own.as_str(), display_name].into_iter().flat_map(seen).collect();
+        let same = move |other: &str| seen(other).iter().any(|form| !form.is_empty() && wanted.contains(form));
+        let own = own.clone();
+        let alike =
+            self.known_names().filter(move |(name, shown)| **name != own && (same(shown) || same(name.as_str())));
+        alike.map(|(name, _)| name)
     }
 
     /// All that users see on the home picker, by name and as they see it.

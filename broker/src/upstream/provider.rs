@@ -57,7 +57,8 @@ pub(super) struct Providers {
     known: StdMutex<HashMap<String, Arc<Mutex<Known>>>>,
 }
 
-/// Of one provider. Locked while it is asked: who else needs it waits for the same answer.
+/// Of one provider. Locked while it is asked by somebody who can do nothing without an answer: who else needs it waits for
+/// the same.
 #[derive(Debug, Default)]
 struct Known {
     shown: Option<Provider>,
@@ -125,17 +126,25 @@ impl Providers {
             let upstreams: Vec<Arc<Upstream>> = snapshot.upstreams().filter(openid).cloned().collect();
             for upstream in upstreams {
                 let providers = self.clone();
-                looks.spawn(async move {
-                    let known = providers.of(&upstream);
-                    let mut known = known.lock().await;
-                    if known.is_old(now) && rested(known.tried_at, now) {
-                        drop(providers.look(&upstream, &mut known, now).await);
-                    }
-                });
+                looks.spawn(async move { providers.refresh(&upstream, now).await });
             }
             while looks.join_next().await.is_some() {}
             tokio::time::sleep(TICK).await;
         }
+    }
+
+    /// Asks a provider whose answer is old. Not under the lock: logins go on with what it showed before.
+    async fn refresh(&self, upstream: &Upstream, now: Timestamp) {
+        let known = self.of(upstream);
+        {
+            let mut known = known.lock().await;
+            if !known.is_old(now) || !rested(known.tried_at, now) {
+                return;
+            }
+            known.tried_at = Some(now);
+        }
+        let shown = self.fetch(upstream, now).await;
+        drop(self.note(upstream, &mut *known.lock().await, shown, now));
     }
 
     /// Where the broker may ask this home's provider.
@@ -151,7 +160,18 @@ impl Providers {
 
     async fn look(&self, upstream: &Upstream, known: &mut Known, now: Timestamp) -> Result<Provider, UpstreamError> {
         known.tried_at = Some(now);
-        match self.fetch(upstream, now).await {
+        let shown = self.fetch(upstream, now).await;
+        self.note(upstream, known, shown, now)
+    }
+
+    fn note(
+        &self,
+        upstream: &Upstream,
+        known: &mut Known,
+        shown: Result<Provider, UpstreamError>,
+        now: Timestamp,
+    ) -> Result<Provider, UpstreamError> {
+        match shown {
             Ok(provider) => {
                 known.failures = 0;
                 known.shown = Some(provider.clone());

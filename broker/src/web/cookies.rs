@@ -1,5 +1,6 @@
-//! The three cookies, and one for each login that is at an identity provider. All are `__Host-` cookies: set by this host for itself, over TLS, out of reach of scripts and of
-//! neighbouring sub-domains. (Browsers accept `Secure` from http://localhost too.)
+//! The three cookies, and one for each login that is at an identity provider. All are `__Host-` cookies: set by this host
+//! for itself, over TLS, out of reach of scripts and of neighbouring sub-domains. (Browsers accept `Secure` from
+//! http://localhost too.)
 
 use std::time::Duration;
 
