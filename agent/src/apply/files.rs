@@ -99,18 +99,18 @@ impl FileSet {
         Ok(Swapped { version, previous })
     }
 
-    /// Makes `current` lead where it led before, and removes the version that failed.
+    /// Makes `current` lead where it led before, and removes the version that failed. What is gone already is no failure.
     pub(crate) fn roll_back(&self, swapped: &Swapped) -> Result<(), FilesError> {
         match &swapped.previous {
             Some(previous) => self.point_to(previous)?,
             None => {
                 let link = self.folder.join(CURRENT);
-                std::fs::remove_file(&link).map_err(failed("remove", &link))?;
+                gone(std::fs::remove_file(&link)).map_err(failed("remove", &link))?;
                 sync_folder(&self.folder).map_err(failed("sync", &self.folder))?;
             }
         }
         let path = self.folder.join(&swapped.version);
-        std::fs::remove_dir_all(&path).map_err(failed("remove", &path))
+        gone(std::fs::remove_dir_all(&path)).map_err(failed("remove", &path))
     }
 
     /// Removes all versions but the one in use and the one before it.
@@ -200,6 +200,13 @@ fn is_version(name: &std::ffi::OsStr) -> bool {
 fn failed(step: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FilesError {
     let path = path.to_owned();
     move |source| FilesError::Failed { step, path, source }
+}
+
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
 }
 
 #[cfg(test)]

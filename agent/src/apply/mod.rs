@@ -324,7 +324,10 @@ impl Role {
             (Err(error), Some(undo)) if error.blames_application() => {
                 if let Err(source) = self.way.undo(&self.application, &undo).await {
                     // It is tried again before anything else is.
-                    self.pending = self.data.load(WAY_BACK)?;
+                    let secret_version = credentials.secret_version;
+                    let pending = Pending { secret_version, shown: Shown::No, undo: Some(undo) };
+                    self.data.store(WAY_BACK, &pending)?;
+                    self.pending = Some(pending);
                     return Err(ApplyError::NotUndone { source, cause: error.to_string() });
                 }
                 self.data.remove(WAY_BACK)?;

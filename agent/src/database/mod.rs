@@ -110,15 +110,20 @@ impl Database {
         Ok(changed)
     }
 
-    /// Begins to write: others wait or are waited for, but nobody's writing is lost.
+    /// Begins to write: others wait or are waited for, or this fails, but nobody's writing is lost between what is read and
+    /// what is written.
     pub(crate) async fn begin(mut self) -> Result<Transaction, DatabaseError> {
-        self.command(match self.connection {
+        let commands: &[&str] = match self.connection {
             // A transaction that reads before it writes must hold the lock from the start: it cannot get it later.
-            Connection::Sqlite(_) => "BEGIN IMMEDIATE",
-            Connection::Postgres(_) => "BEGIN",
-            Connection::MySql(_) => "START TRANSACTION",
-        })
-        .await?;
+            Connection::Sqlite(_) => &["BEGIN IMMEDIATE"],
+            // Whoever writes the row in between makes ours fail.
+            Connection::Postgres(_) => &["BEGIN ISOLATION LEVEL REPEATABLE READ"],
+            // What is read is locked.
+            Connection::MySql(_) => &["SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION"],
+        };
+        for command in commands {
+            self.command(command).await?;
+        }
         Ok(Transaction(self))
     }
 
