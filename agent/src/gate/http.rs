@@ -149,7 +149,9 @@ async fn request_token(State(served): State<Served>, headers: HeaderMap, body: S
 }
 
 async fn verify(State(served): State<Served>, headers: HeaderMap, body: String) -> Response {
-    served.answer_client(&headers, &body, |server, request| server.verify(request, clock::now()))
+    served.answer_client(&headers, &body, |server, request| {
+        server.verify(request, |session| served.gate.is_over(session, clock::now()), clock::now())
+    })
 }
 
 async fn authorize(State(served): State<Served>, headers: HeaderMap, RawQuery(query): RawQuery) -> Response {

@@ -167,12 +167,17 @@ impl Gate {
     /// Whose cookie this is.
     pub(crate) fn recognise(&self, cookie: Option<&str>, now: OffsetDateTime) -> Option<Present> {
         let session: Session = self.seal.open(SESSION, cookie?)?;
-        if !session.is_live(now) || self.ended.contains(&session) {
+        if self.is_over(&session, now) {
             return None;
         }
         // A cookie that cannot be renewed now is good for as long as it is.
         let renewed = session.renewed(now).and_then(|renewed| self.seal.seal(SESSION, &renewed).ok());
         Some(Present { session, renewed })
+    }
+
+    /// Whether a session has ended, by itself or by somebody.
+    pub(crate) fn is_over(&self, session: &Session, now: OffsetDateTime) -> bool {
+        !session.is_live(now) || self.ended.contains(session)
     }
 
     /// A browser goes to the broker.
@@ -199,7 +204,8 @@ impl Gate {
         let signed_in = provider.finish(&pending, answer, now).await?;
         let mut said = signed_in.claims.clone();
         if let (Some(said), Some(Value::Object(more))) = (said.as_object_mut(), provider.userinfo(&signed_in).await?) {
-            said.extend(more);
+            // What names this login is what was signed.
+            said.extend(more.into_iter().filter(|(claim, _)| claim != "sid"));
         }
         let session = Session::new(signed_in.subject, &said, now)?;
         tracing::info!(username = session.username, subject = session.subject, "somebody signed in at the gate");

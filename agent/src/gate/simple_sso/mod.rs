@@ -135,10 +135,18 @@ impl Server {
         Ok(address)
     }
 
-    /// A client asks who it is.
-    pub(crate) fn verify(&self, request: Request<'_>, now: OffsetDateTime) -> Result<String, RequestRefused> {
+    /// A client asks who it is. No token outlives the session that it was made in: `is_over` says of one that it has ended.
+    pub(crate) fn verify(
+        &self,
+        request: Request<'_>,
+        is_over: impl FnOnce(&Session) -> bool,
+        now: OffsetDateTime,
+    ) -> Result<String, RequestRefused> {
         let (position, client, Verification { access_token, extra_data }) = self.open(request, now)?;
         let session = self.tokens.redeem(&access_token, position, now)?;
+        if is_over(&session) {
+            return Err(TokenError::SessionOver.into());
+        }
         Ok(client.key.sign(&user(&session, &extra_data).to_string(), now))
     }
 

@@ -32,7 +32,8 @@ fn world() -> World {
 impl World {
     fn ask_token(&self, redirect_to: &str) -> Result<String, RequestRefused> {
         let signed = self.key.sign(&json!({ "redirect_to": redirect_to }).to_string(), self.now);
-        let answer = self.server.request_token(Request { public_key: Some("pub-1"), signed: &signed }, self.now)?;
+        let answer =
+            self.server.request_token(Request { public_key: Some("pub-1"), signed: &signed }, |_| false, self.now)?;
         let answer: Value = serde_json::from_str(self.key.open(&answer, self.now).unwrap()).unwrap();
         Ok(answer["request_token"].as_str().unwrap().to_owned())
     }
@@ -79,6 +80,16 @@ fn groups_are_told_to_those_who_ask() {
 }
 
 #[test]
+fn a_token_does_not_outlive_the_session_that_it_was_made_in() {
+    let world = world();
+    let (_, access_token) = world.authorize(&world.ask_token("https://app.example/client/").unwrap()).unwrap();
+    let signed = world.key.sign(&json!({ "access_token": access_token }).to_string(), world.now);
+    let request = Request { public_key: Some("pub-1"), signed: &signed };
+    let refused = world.server.verify(request, |_| true, world.now).unwrap_err();
+    assert!(refused.to_string().starts_with("The session of this token is over"), "{refused}");
+}
+
+#[test]
 fn each_refusal_says_what_is_wrong() {
     let world = world();
     let text = |refused: Result<Value, RequestRefused>| refused.unwrap_err().to_string();
@@ -92,14 +103,14 @@ fn each_refusal_says_what_is_wrong() {
     assert!(text(world.verify("pub-3", &request)).starts_with("Invalid public key"));
     let refused = |signed: &str, now| {
         let request = Request { public_key: Some("pub-1"), signed };
-        world.server.verify(request, now).unwrap_err().to_string()
+        world.server.verify(request, |_| false, now).unwrap_err().to_string()
     };
     let signed = world.key.sign(&request.to_string(), world.now);
     assert!(refused(&signed, world.now + Duration::seconds(6)).starts_with("Signature expired"));
     assert!(refused(&signed, world.now - Duration::seconds(6)).starts_with("Signature from the future"));
     let forged = SigningKey::new("another-private-key").sign(&request.to_string(), world.now);
     assert!(refused(&forged, world.now).starts_with("Bad Signature"));
-    let unnamed = world.server.verify(Request { public_key: None, signed: &signed }, world.now);
+    let unnamed = world.server.verify(Request { public_key: None, signed: &signed }, |_| false, world.now);
     assert!(matches!(unnamed, Err(RequestRefused::NoPublicKey)));
 }
 

@@ -57,6 +57,9 @@ pub(crate) enum TokenError {
     /// Too late.
     #[error("Token timed out: it was good for five minutes; start the login again")]
     TimedOut,
+    /// The user has logged out since, or was logged out.
+    #[error("The session of this token is over; start the login again")]
+    SessionOver,
     /// Twice.
     #[error("Token used already: it is good for one use only; if nobody reloaded a page, somebody has a copy of it")]
     Used,
