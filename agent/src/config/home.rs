@@ -254,6 +254,10 @@ impl LdapConfig {
         if self.url.host_str().is_none_or(str::is_empty) || !self.url.username().is_empty() {
             return Err("url needs a host (a percent-encoded path with ldapi://) and no user name");
         }
+        let password_file = self.search.as_ref().and_then(|search| search.bind_password_file.as_ref());
+        if self.ca_file.iter().chain(password_file).any(|path| path.is_relative()) {
+            return Err("ca_file and search.bind_password_file must be absolute paths");
+        }
         match (&self.user_dn, &self.search) {
             (Some(template), None) if is_template(template, &["{username}"]) => {}
             (Some(_), None) => return Err("user_dn must have {username} in it, and no other braces"),

@@ -178,6 +178,7 @@ fn said<'a>(values: impl Fn(IdentityField) -> Vec<&'a Value>) -> VerifiedIdentit
     let texts = |field| values(field).into_iter().filter_map(vouching::as_text);
     let text = |field| texts(field).next().unwrap_or_default();
     let mut groups: Vec<String> = texts(IdentityField::Groups).collect();
+    groups.sort();
     groups.dedup();
     VerifiedIdentity {
         home_user_id: text(IdentityField::HomeUserId),
