@@ -80,7 +80,7 @@ pub(crate) enum ApplicationError {
     #[error("the client for the application cannot be made")]
     NotMade,
     /// No answer.
-    #[error("the application does not answer: {0}")]
+    #[error("the application does not answer: {}", cause(.0))]
     Unreachable(#[source] reqwest::Error),
     /// It answered with a failure of its own.
     #[error("the application fails with status {0}")]
@@ -214,6 +214,15 @@ impl Application {
 /// Without the address: what stands after its question mark may be a code.
 fn unreachable(error: reqwest::Error) -> ApplicationError {
     ApplicationError::Unreachable(error.without_url())
+}
+
+/// reqwest's own sentence says that something went wrong, and only the innermost one what.
+fn cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }
 
 async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationError> {

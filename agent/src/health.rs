@@ -4,6 +4,7 @@ use homeward_proto::v1::AgentState;
 
 use crate::application::Application;
 use crate::config::Config;
+use crate::config::home::HomeConfig;
 use crate::recipe::AppPath;
 use crate::resources::standing::State;
 
@@ -32,14 +33,16 @@ enum HomeReadiness {
 impl Health {
     /// Of the application that is configured.
     pub(crate) fn new(config: &Config, application: Application) -> Self {
-        let home = config.recipe.home.as_ref().filter(|_| config.home.is_some());
+        let asks = config.home.as_ref().is_some_and(HomeConfig::asks_the_application);
+        let home = config.recipe.home.as_ref().filter(|_| asks);
         let who_am_i = home.and_then(|home| home.who_am_i.first()).and_then(|request| request.path.fill(&[]).ok());
-        let proof = config.recipe.relying_party.as_ref().and_then(|role| role.proof.0.first());
+        let role = config.recipe.relying_party.as_ref().filter(|_| asks || config.relying_party.is_some());
+        let proof = role.and_then(|role| role.proof.0.first());
         // Any answer will do, so the proof's own headers are not needed.
         let path = who_am_i.or_else(|| proof.and_then(|proof| proof.request.path.fill(&[]).ok()));
         let home = match &config.home {
             None => HomeReadiness::NoHome,
-            Some(home) if home.ldap.is_some() || home.users_file.is_some() => HomeReadiness::Always,
+            Some(_) if !asks => HomeReadiness::Always,
             Some(_) => HomeReadiness::WithApplication,
         };
         Self { application, path, home }

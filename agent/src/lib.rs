@@ -159,6 +159,7 @@ pub async fn run(
     let ender = SessionEnder::new(config, application.clone(), at_home.clone()).with_gate(gate_ended.clone());
     let (session_ends, orders_to_end) = session_end::queue();
     let directory = Directory::new(config, &application)?.map(Arc::new);
+    tokio::spawn(warn_of(directory.clone()));
     let preview = Preview::new(config, application.clone(), directory.clone());
     let (questions, asked) = preview::queue();
     let sync = Sync {
@@ -206,6 +207,14 @@ pub async fn run(
     // A reload that is under way is not cut: what it began, it may finish or roll back.
     let _ = tokio::time::timeout(Duration::from_secs(90), applying).await;
     ended
+}
+
+/// A home that cannot judge passwords should not be heard of first from its users.
+async fn warn_of(directory: Option<Arc<Directory>>) {
+    let Some(directory) = directory else { return };
+    if let Err(error) = directory.check().await {
+        tracing::warn!(%error, "nobody can log in from here yet; homeward-agent doctor says what to do");
+    }
 }
 
 impl From<ApplicationError> for RunError {

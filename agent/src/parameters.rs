@@ -26,7 +26,7 @@ pub(crate) struct Values(Vec<(String, Zeroizing<String>)>);
 #[derive(Debug, Error)]
 pub enum ParameterError {
     /// The operator has not given it.
-    #[error("[app.parameters] lacks {0}, which the recipe needs; `homeward-agent recipe show` says what it is")]
+    #[error("[app.parameters] lacks {0}, which the recipe needs; `homeward-agent recipe show NAME` says what it is")]
     Missing(String),
     /// Its path depends on where the agent was started.
     #[error("[app.parameters] {name}: the path {path} must be absolute", path = .path.display())]

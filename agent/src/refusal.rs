@@ -49,17 +49,17 @@ pub enum Dismissal {
     Quarantined,
     /// The broker does not know the certificate.
     #[error(
-        "the broker does not know this agent any more; get a new join token from ops and run: homeward-agent enrol --replace"
+        "the broker does not know this agent any more; get a new join token from ops and run: homeward-agent enrol --replace --token-file -"
     )]
     Unknown,
     /// A newer certificate of this instance is in use, and this agent does not have it.
     #[error(
-        "a newer certificate of this instance is in use elsewhere: data_dir was copied, or restored from a backup. Stop the other agent, or get a new join token from ops and run: homeward-agent enrol --replace"
+        "a newer certificate of this instance is in use elsewhere: data_dir was copied, or restored from a backup. Stop the other agent, or get a new join token from ops and run: homeward-agent enrol --replace --token-file -"
     )]
     Replaced,
     /// The agent was away for longer than its certificate lasted, and its recovery key does not bring it back.
     #[error(
-        "the instance's certificate has expired and the broker refuses to recover it; get a new join token from ops (token create --replace) and run: homeward-agent enrol --replace. If this machine's clock is wrong, set it and start the agent again"
+        "the instance's certificate has expired and the broker refuses to recover it; get a new join token from ops (token create --replace) and run: homeward-agent enrol --replace --token-file -. If this machine's clock is wrong, set it and start the agent again"
     )]
     Expired,
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::layout::Layout;
-use super::{Failure, Output, Report, print_json};
+use super::{Failure, Output, Report, print, print_json};
 use crate::clock;
 use crate::doctor;
 use crate::doctor::finding::{Finding, Verdict};
@@ -29,9 +29,9 @@ pub(super) async fn carry_out(config: &Path, report: Report) -> Result<(), Failu
                 layout.print(*verdict, about, sentence, remedy.as_deref());
             }
             if errors == 0 && warnings == 0 {
-                println!("\nAll is well.");
+                print("\nAll is well.");
             } else {
-                println!("\n{}, {}.", count(errors, "error"), count(warnings, "warning"));
+                print(format_args!("\n{}, {}.", count(errors, "error"), count(warnings, "warning")));
             }
         }
     }

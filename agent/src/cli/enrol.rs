@@ -11,8 +11,9 @@ use zeroize::Zeroizing;
 use super::{Failure, Report, load};
 use crate::clock;
 use crate::enrolment::{self, Existing};
+use crate::secret_file::{self, SecretFileError};
 
-/// Longest file that may be a join token.
+/// Longest input that may be a join token.
 const LONGEST_TOKEN: u64 = 16 * 1024;
 
 /// Enrols this instance with a join token from ops.
@@ -31,7 +32,7 @@ struct Source {
     /// The join token. Other users of this machine can see it while the command runs: prefer --token-file.
     #[arg(long, value_name = "TOKEN")]
     token: Option<String>,
-    /// A file with the join token; - is standard input.
+    /// A file with the join token, closed to other users; - is standard input.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
 }
@@ -44,8 +45,10 @@ impl std::fmt::Debug for Source {
 
 #[derive(Debug, thiserror::Error)]
 enum TokenError {
-    #[error("cannot read the join token: {0}")]
+    #[error("cannot read the join token from standard input: {0}")]
     Unreadable(#[from] std::io::Error),
+    #[error("the join token: {0}")]
+    File(#[from] SecretFileError),
     #[error(transparent)]
     NotAToken(#[from] JoinTokenError),
 }
@@ -82,9 +85,7 @@ impl Source {
             Some(path) if path == Path::new("-") => {
                 std::io::stdin().take(LONGEST_TOKEN).read_to_string(&mut text)?;
             }
-            Some(path) => {
-                std::fs::File::open(path)?.take(LONGEST_TOKEN).read_to_string(&mut text)?;
-            }
+            Some(path) => text = secret_file::read_all(path)?,
         }
         Ok(text.parse()?)
     }

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 
+use super::print;
 use crate::doctor::finding::Verdict;
 
 /// How wide all of it is.
@@ -28,14 +29,15 @@ impl Layout {
         let word = format!("{:<WORD$}", verdict.word());
         let margin = " ".repeat(WORD + ABOUT);
         let mut lines = wrapped(sentence, WIDTH - margin.len()).into_iter();
-        println!("{begin}{word}{end}{about:<width$} {}", lines.next().unwrap_or_default(), width = ABOUT - 1);
+        let first = lines.next().unwrap_or_default();
+        print(format_args!("{begin}{word}{end}{about:<width$} {first}", width = ABOUT - 1));
         for line in lines {
-            println!("{margin}{line}");
+            print(format_args!("{margin}{line}"));
         }
         let remedy = remedy.map(|remedy| wrapped(remedy, WIDTH - margin.len() - 2)).unwrap_or_default();
         for (position, line) in remedy.iter().enumerate() {
             let arrow = if position == 0 { "→" } else { " " };
-            println!("{margin}{arrow} {line}");
+            print(format_args!("{margin}{arrow} {line}"));
         }
     }
 

@@ -2,7 +2,7 @@
 //! of a failure to standard error. Exit 0 is done, 1 refused, 2 wrong usage, 78 (EX_CONFIG) dismissed by the broker:
 //! starting again helps nothing until somebody acts.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is what a command line is for")]
+#![expect(clippy::print_stderr, reason = "this is what a command line is for")]
 
 mod config;
 mod doctor;
@@ -16,7 +16,8 @@ mod run;
 mod status;
 mod user;
 
-use std::io::IsTerminal;
+use std::fmt::Display;
+use std::io::{ErrorKind, IsTerminal, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -131,7 +132,7 @@ impl Report {
             Output::Json => print_json(&object(fields.iter().map(|(name, value)| (*name, value.clone())))),
             Output::Table => {
                 let rows = fields.iter().map(|(name, value)| [name.replace('_', " "), text(value)]);
-                println!("{}", Builder::from_iter(rows).build().with(Style::blank()));
+                print(Builder::from_iter(rows).build().with(Style::blank()));
             }
         }
     }
@@ -147,7 +148,7 @@ impl Report {
                 let heading = columns.iter().map(|column| column.replace('_', " ").to_uppercase()).collect();
                 let lines = rows.iter().map(|row| row.iter().map(text).collect::<Vec<_>>());
                 let lines = std::iter::once(heading).chain(lines);
-                println!("{}", Builder::from_iter(lines).build().with(Style::blank()));
+                print(Builder::from_iter(lines).build().with(Style::blank()));
             }
         }
     }
@@ -186,11 +187,21 @@ fn text(value: &Value) -> String {
 }
 
 fn print_json(value: &Value) {
-    println!("{value:#}");
+    print(format_args!("{value:#}"));
+}
+
+/// A line of results, or several. Whoever reads them may stop (`| head`): then nobody misses the rest.
+fn print(text: impl Display) {
+    let mut stdout = std::io::stdout().lock();
+    let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+    if let Some(error) = written.err().filter(|error| error.kind() != ErrorKind::BrokenPipe) {
+        eprintln!("homeward-agent: standard output cannot be written: {error}");
+    }
 }
 
 fn complain(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
-    eprintln!("homeward-agent: {error}");
+    // Whoever closed it does not want to know.
+    let _ = writeln!(std::io::stderr(), "homeward-agent: {error}");
     code
 }
 

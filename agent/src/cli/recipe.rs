@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::layout::Layout;
 use super::password::{self, PasswordError};
-use super::{Failure, Output, Report, load, print_json};
+use super::{Failure, Output, Report, load, print, print_json};
 use crate::config::Config;
 use crate::doctor::finding::Verdict;
 use crate::recipe;
@@ -75,7 +75,7 @@ fn row(Shelved { name, source, recipe }: &Shelved) -> Vec<Value> {
 fn show(library: &Library, name: &str, report: Report) -> Result<(), Failure> {
     let (text, source) = library.text(name).map_err(Failure::refused)?;
     match report.0 {
-        Output::Table => print!("{text}"),
+        Output::Table => print(text.trim_end()),
         Output::Json => {
             report.one(&[("name", json!(name)), ("from", json!(source.to_string())), ("toml", json!(text))]);
         }
@@ -106,6 +106,11 @@ async fn test(config: &Path, username: Option<String>, report: Report) -> Result
     let acts = Box::pin(rehearsal::rehearse(&config, typed.as_ref())).await.map_err(Failure::refused)?;
     match report.0 {
         Output::Json => print_json(&json!({ "recipe": config.recipe.name, "steps": acts })),
+        Output::Table if acts.is_empty() => {
+            print(
+                "Nothing of the recipe is used here, so there is nothing to try; homeward-agent doctor looks at the rest.",
+            );
+        }
         Output::Table => {
             let layout = Layout::for_terminal();
             for act in &acts {

@@ -15,6 +15,7 @@ use crate::connection::Broker;
 use crate::disk::PrivateDir;
 use crate::home::report;
 use crate::identity::Identity;
+use crate::refusal;
 
 /// Reports one user.
 #[derive(Debug, Args)]
@@ -42,8 +43,13 @@ enum Event {
 enum ReportError {
     #[error("--home-user-id must have 1 to 255 bytes")]
     NoUser,
-    #[error("the broker did not take the report ({code:?}: {message}); repeat it, nothing is done twice", code = .0.code(), message = .0.message())]
+    #[error("the broker did not take the report ({code:?}: {message}){}", hint(.0), code = .0.code(), message = .0.message())]
     Refused(#[source] Box<Status>),
+}
+
+/// What is refused for good is refused again.
+fn hint(status: &Status) -> &'static str {
+    if refusal::is_temporary(status) { "; repeat it, nothing is done twice" } else { "" }
 }
 
 impl Report {

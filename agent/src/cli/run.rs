@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, load};
+use super::{Failure, load, print};
 
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -30,6 +30,6 @@ pub(super) async fn carry_out(config: &Path) -> Result<(), Failure> {
             _ = interrupt.recv() => {}
         }
     };
-    let usable = || println!("{}", json!({"event": "listening", "portal": address.to_string()}));
+    let usable = || print(json!({"event": "listening", "portal": address.to_string()}));
     Ok(crate::run(&config, listener, shutdown, usable).await?)
 }

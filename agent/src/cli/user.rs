@@ -1,17 +1,17 @@
 //! `homeward-agent user`: the users of a home that has a file of them (home method `file`). What is changed counts at once:
 //! an agent that runs reads the file again.
 
-use std::io::Read as _;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 use secrecy::SecretString;
 use serde_json::json;
-use zeroize::Zeroizing;
 
 use super::password::{self, PasswordError};
 use super::{Failure, Report, load};
-use crate::home::directory::users_file::{self, Disabled, NewUser, UsersFile};
+use crate::home::directory::users_file::{self, Disabled, NewUser, UsersFile, UsersFileError};
+use crate::secret_file::{self, SecretFileError};
 
 /// Users.
 #[derive(Debug, Subcommand)]
@@ -65,7 +65,7 @@ pub(super) struct Add {
 /// Where a password comes from. Never from an argument: everybody on the machine can read those.
 #[derive(Debug, Args)]
 pub(super) struct PasswordSource {
-    /// File with the password in its first line; asked for if unset.
+    /// File with the password in its first line, closed to other users; asked for if unset.
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
 }
@@ -75,8 +75,8 @@ pub(super) struct PasswordSource {
 enum UserError {
     #[error("this agent has no file of users: set [home] methods = [\"file\"] and [home.file] users_file")]
     NoFile,
-    #[error("cannot read the password: {0}")]
-    Unreadable(#[source] std::io::Error),
+    #[error("the password: {0}")]
+    File(#[from] SecretFileError),
     #[error(transparent)]
     Password(#[from] PasswordError),
 }
@@ -85,18 +85,29 @@ impl User {
     pub(super) fn carry_out(self, config: &Path, report: Report) -> Result<(), Failure> {
         let config = load(config)?;
         let path = config.home.and_then(|home| home.users_file).ok_or(UserError::NoFile).map_err(Failure::refused)?;
-        match self {
+        let (done, sentence) = match self {
             Self::List => return list(&path, report),
             Self::Add(add) => return add.carry_out(&path, report),
-            Self::Disable { username } => users_file::set_disabled(&path, &username, Disabled::Yes),
-            Self::Enable { username } => users_file::set_disabled(&path, &username, Disabled::No),
+            Self::Disable { username } => (
+                users_file::set_disabled(&path, &username, Disabled::Yes),
+                format!("{username} is disabled; sessions elsewhere end within [home] watch_every."),
+            ),
+            Self::Enable { username } => {
+                (users_file::set_disabled(&path, &username, Disabled::No), format!("{username} may log in again."))
+            }
             Self::Password { username, password } => {
                 let password = password.read().map_err(Failure::refused)?;
-                users_file::set_password(&path, &username, &password)
+                let done = users_file::set_password(&path, &username, &password);
+                (done, format!("{username} has another password now."))
             }
-            Self::Remove { username } => users_file::remove(&path, &username),
-        }
-        .map_err(Failure::refused)
+            Self::Remove { username } => (
+                users_file::remove(&path, &username),
+                format!("{username} is removed; sessions elsewhere end after two rounds of [home] watch_every."),
+            ),
+        };
+        done.map_err(Failure::refused)?;
+        eprintln!("{sentence}");
+        Ok(())
     }
 }
 
@@ -114,15 +125,20 @@ impl Add {
 impl PasswordSource {
     fn read(&self) -> Result<SecretString, UserError> {
         let Some(path) = &self.password_file else { return Ok(password::ask("Password: ")?) };
-        let mut text = Zeroizing::new(String::new());
-        let file = std::fs::File::open(path).map_err(UserError::Unreadable)?;
-        file.take(64 * 1024).read_to_string(&mut text).map_err(UserError::Unreadable)?;
+        let text = secret_file::read_all(path)?;
         Ok(text.lines().next().unwrap_or_default().into())
     }
 }
 
 fn list(path: &Path, report: Report) -> Result<(), Failure> {
-    let (file, _) = UsersFile::load(path).map_err(Failure::refused)?;
+    let file = match UsersFile::load(path) {
+        Ok((file, _)) => file,
+        Err(UsersFileError::Failed { source, .. }) if source.kind() == ErrorKind::NotFound => {
+            eprintln!("There is no {} yet; `homeward-agent user add` makes it.", path.display());
+            UsersFile::default()
+        }
+        Err(error) => return Err(Failure::refused(error)),
+    };
     let row = |user: &users_file::User| {
         let optional = |text: &str| if text.is_empty() { json!(null) } else { json!(text) };
         vec![

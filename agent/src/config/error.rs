@@ -49,7 +49,7 @@ pub enum ConfigError {
     #[error("set [relying_party], [home] or both: with neither there is nothing to do")]
     NoRole,
     /// The recipe has no such role.
-    #[error("the recipe {recipe} cannot be used as {role}: leave out [{role}] or take another recipe")]
+    #[error("the recipe {recipe} cannot be used as {role}: leave out [{role}] or take another recipe{}", hint(role))]
     RoleNotInRecipe {
         /// Its name.
         recipe: String,
@@ -57,7 +57,9 @@ pub enum ConfigError {
         role: &'static str,
     },
     /// The recipe does not know that method.
-    #[error("the recipe {recipe} does not support the home method {method}")]
+    #[error(
+        "the recipe {recipe} does not support the home method {method}; only \"ldap\" and \"file\" need nothing of it"
+    )]
     MethodNotInRecipe {
         /// Its name.
         recipe: String,
@@ -66,7 +68,7 @@ pub enum ConfigError {
     },
     /// A value that nobody asks for.
     #[error(
-        "[app.parameters] {parameter}: the recipe {recipe} asks for no such thing; see `homeward-agent recipe show`"
+        "[app.parameters] {parameter}: the recipe {recipe} asks for no such thing; see `homeward-agent recipe show {recipe}`"
     )]
     UnknownParameter {
         /// Its name.
@@ -126,4 +128,9 @@ pub enum ConfigError {
     /// Too long, or with control characters.
     #[error("display_name may have 64 characters, none of them control characters")]
     DisplayName,
+}
+
+/// What else a home could be.
+fn hint(role: &str) -> &'static str {
+    if role == "home" { "; only the home methods \"ldap\" and \"file\" need nothing of it" } else { "" }
 }

@@ -197,6 +197,13 @@ impl RawHome {
     }
 }
 
+impl HomeConfig {
+    /// Whether the application knows the users.
+    pub(crate) fn asks_the_application(&self) -> bool {
+        self.ldap.is_none() && self.users_file.is_none()
+    }
+}
+
 impl HomeMethod {
     /// Whether the user types name and password on the agent's own page.
     pub fn has_form(self) -> bool {

@@ -10,6 +10,10 @@ const ABOUT: &str = "application";
 
 /// Whether it answers, and what is to be said of it.
 pub(super) async fn check(config: &Config, application: &Application) -> (bool, Vec<Finding>) {
+    // Directory servers and files of users have no application beside them.
+    if config.relying_party.is_none() && config.home.as_ref().is_some_and(|home| !home.asks_the_application()) {
+        return (false, Vec::new());
+    }
     if let Err(error) = application.ask(Question::get(&path(config))).await {
         return (false, vec![down(application, &error)]);
     }

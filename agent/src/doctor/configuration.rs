@@ -89,10 +89,26 @@ fn needed(config: &Config) -> BTreeSet<&str> {
     of_way.chain(session_ends.flat_map(|session_end| session_end.parameters())).collect()
 }
 
-/// Errors begin in lower case and end without a full stop.
+/// Errors begin in lower case and end without a full stop. The names of files and settings, and addresses, stay as they are.
 pub(super) fn sentence(error: &str) -> String {
+    if error.split_whitespace().next().is_some_and(|word| word.contains(['/', '.', '_'])) {
+        return format!("{}.", error.trim_end_matches('.'));
+    }
     let mut letters = error.chars();
     let first = letters.next().map(|first| first.to_uppercase().collect::<String>()).unwrap_or_default();
     let rest = letters.as_str().trim_end_matches('.');
     format!("{first}{rest}.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sentence;
+
+    #[test]
+    fn an_error_becomes_a_sentence_and_names_stay_as_they_are() {
+        assert_eq!(sentence("the agent waits"), "The agent waits.");
+        for name in ["agent.toml", "public_url", "https://beta.example", "/etc/x"] {
+            assert_eq!(sentence(&format!("{name} is wrong")), format!("{name} is wrong."));
+        }
+    }
 }

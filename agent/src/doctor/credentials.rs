@@ -62,8 +62,9 @@ async fn not_shown(application: &Application, proof: &Proof, values: &[(&str, &s
 fn in_effect(applied: &Applied, title: &str) -> Finding {
     match &applied.client_id {
         None => {
-            let remedy = "start the agent, and ask ops whether the instance is enrolled as a relying party: homeward-broker instance show NAME";
-            Finding::warning(ABOUT, "The agent has received no client credentials yet.", remedy)
+            let remedy = "start the agent and look at its log; if that has nothing of credentials, ask ops whether the instance is enrolled as a relying party: homeward-broker instance show NAME";
+            let sentence = "The agent has received no client credentials yet, or they could not be put into effect.";
+            Finding::warning(ABOUT, sentence, remedy)
         }
         Some(client_id) if applied.proved => {
             Finding::ok(ABOUT, format!("{title} has shown that it uses the client {client_id}."))

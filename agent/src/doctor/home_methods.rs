@@ -18,14 +18,23 @@ pub(super) async fn check(config: &Config, application: &Application) -> Vec<Fin
             HomeMethod::Session | HomeMethod::Password => None,
             // The provider is asked at the first login, and its answer is in the log then.
             HomeMethod::Oidc | HomeMethod::SimpleSso => None,
-            HomeMethod::Ldap => Some(directory(config, application, "the directory server can be asked").await),
-            HomeMethod::File => Some(directory(config, application, "the file of users can be read").await),
+            HomeMethod::Ldap => {
+                let remedy = "start the directory server, or correct [home.ldap]";
+                Some(directory(config, application, ("the directory server can be asked", remedy)).await)
+            }
+            HomeMethod::File => {
+                let remedy = match &home.users_file {
+                    Some(path) if !path.exists() => "make it with its first user: homeward-agent user add NAME",
+                    _ => "mend the file of users, or correct [home.file] users_file",
+                };
+                Some(directory(config, application, ("the file of users can be read", remedy)).await)
+            }
         });
     }
     findings
 }
 
-async fn directory(config: &Config, application: &Application, good: &str) -> Finding {
+async fn directory(config: &Config, application: &Application, (good, remedy): (&str, &str)) -> Finding {
     let problem = match Directory::new(config, application) {
         Ok(Some(directory)) => directory.check().await.err().map(|error| error.to_string()),
         Ok(None) => None,
@@ -34,7 +43,7 @@ async fn directory(config: &Config, application: &Application, good: &str) -> Fi
     match problem {
         None => Finding::ok(ABOUT, format!("Passwords can be judged: {good}.")),
         Some(problem) => {
-            let remedy = "mend [home.ldap] or [home.file]; until then nobody can log in from here";
+            let remedy = format!("{remedy}; until then nobody can log in from here");
             Finding::error(ABOUT, format!("Nobody's password can be judged: {problem}."), remedy)
         }
     }

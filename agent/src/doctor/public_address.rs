@@ -4,7 +4,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::Request;
-use http::header::COOKIE;
+use http::header::{COOKIE, LOCATION};
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -25,12 +25,13 @@ const CLAIMED: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 77);
 
 /// Public address, portal, reverse proxy.
 pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
-    let mut findings = vec![served_by_the_application(patient).await];
+    let (answers, finding) = served_by_the_application(patient).await;
+    let mut findings = vec![finding];
     let Some(Enrolled { identity, .. }) = &patient.enrolled else { return findings };
     let key = identity.reachability_key();
     let (agent, stand_in) = Agent::find(&patient.wire, &patient.config.portal, &key).await;
     findings.push(agent.finding(&patient.config.portal));
-    if patient.config.has_portal() && !matches!(agent, Agent::Another) {
+    if answers && patient.config.has_portal() && !matches!(agent, Agent::Another) {
         findings.extend(portal(&patient.wire, patient.config, &key).await);
     }
     if let Some(stand_in) = stand_in {
@@ -39,16 +40,23 @@ pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Whether both ways to the application give the same answer.
-async fn served_by_the_application(patient: &Patient<'_>) -> Finding {
+/// Whether anybody answers there, and whether both ways to the application give the same answer.
+async fn served_by_the_application(patient: &Patient<'_>) -> (bool, Finding) {
     const ABOUT: &str = "public address";
     let (config, path) = (patient.config, application::path(patient.config));
     let address = format!("{}{path}", config.public_url.origin());
     let answer = match get(&patient.wire, &address, None).await {
         Ok(answer) => answer,
-        Err(error) => return unreachable(&config.public_url.origin(), &error),
+        Err(error) => {
+            let answers = !matches!(error, WireError::Unreachable(_) | WireError::TimedOut);
+            return (answers, unreachable(&config.public_url.origin(), &error));
+        }
     };
-    match patient.application.ask(Question::get(&path)).await {
+    let to_the_gate = format!("{}gate/login", config.portal.path);
+    if config.gate.is_some() && answer.location.is_some_and(|location| location.contains(&to_the_gate)) {
+        return (true, Finding::ok(ABOUT, format!("{} asks for a login first.", config.public_url.origin())));
+    }
+    let finding = match patient.application.ask(Question::get(&path)).await {
         Ok(direct) if direct.status == answer.status => {
             Finding::ok(ABOUT, format!("{} leads to the application.", config.public_url.origin()))
         }
@@ -60,7 +68,8 @@ async fn served_by_the_application(patient: &Patient<'_>) -> Finding {
         }
         // That the application does not answer is said elsewhere.
         Err(_) => Finding::ok(ABOUT, format!("{} answers.", config.public_url.origin())),
-    }
+    };
+    (true, finding)
 }
 
 fn unreachable(origin: &str, error: &WireError) -> Finding {
@@ -229,6 +238,7 @@ fn client_address(seen: &Seen) -> Finding {
 /// An answer that was read.
 struct Fetched {
     status: u16,
+    location: Option<String>,
     body: Value,
 }
 
@@ -239,7 +249,8 @@ async fn get(wire: &Wire, address: &str, as_a_visitor: Option<&Probe>) -> Result
     }
     let answer = wire.send(request.body(Vec::new()).map_err(|_| WireError::Address)?).await?;
     let body = serde_json::from_slice(answer.body()).unwrap_or_default();
-    Ok(Fetched { status: answer.status().as_u16(), body })
+    let location = answer.headers().get(LOCATION).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    Ok(Fetched { status: answer.status().as_u16(), location, body })
 }
 
 /// Where something that listens on all addresses is reached on this machine.

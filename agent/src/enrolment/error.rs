@@ -21,7 +21,7 @@ use crate::refusal::{self, Dismissal};
 pub enum EnrolmentError {
     /// There is an identity.
     #[error(
-        "this agent is enrolled as {0} already; to give it a new identity, get a join token made with --replace and run: homeward-agent enrol --replace"
+        "this agent is enrolled as {0} already; to give it a new identity, get a join token made with --replace and run: homeward-agent enrol --replace --token-file -"
     )]
     AlreadyEnrolled(InstanceName),
     /// No connection.

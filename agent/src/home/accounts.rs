@@ -19,6 +19,7 @@ use super::vouched::Vouched;
 use crate::config::Config;
 use crate::connection::Broker;
 use crate::disk::{DiskError, PrivateDir};
+use crate::resources::words;
 use crate::{backoff, clock, random};
 
 /// Where the list is.
@@ -114,14 +115,15 @@ impl AccountWatch {
             Ok(sessions) => {
                 tracing::info!(
                     sessions,
-                    ?event,
+                    event = words(event.as_str_name(), "USER_EVENT_"),
                     "a user may not log in here any more; the broker ended what rested on it"
                 );
                 self.lock().told(home_user_id, event);
                 self.changed.notify_one();
             }
             Err(error) => {
-                tracing::warn!(%error, ?event, "a user may not log in here any more, and the broker does not know it yet");
+                let event = words(event.as_str_name(), "USER_EVENT_");
+                tracing::warn!(%error, event, "a user may not log in here any more, and the broker does not know it yet");
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::recipe::pointer::Pointer;
 use crate::resources::applied::{KeySetWait, ProvedKeys};
 use crate::resources::standing::{Refusal, Standing};
 use crate::resources::wanted::{Versioned, Wanted};
+use crate::resources::words;
 use crate::{clock, random};
 
 /// An application that has no credentials yet cannot know where the keys are: so long it is given.
@@ -126,7 +127,7 @@ impl KeySetProver {
         }
         tracing::info!(
             keys = key_ids.join(" "),
-            method = method.as_str_name(),
+            method = words(method.as_str_name(), "KEY_SET_PROOF_METHOD_"),
             "the instance verifies with these keys"
         );
         self.standing.change(|applied| {

@@ -14,3 +14,8 @@ use homeward_proto::v1::Resource;
 /// All of them, in the order in which they are told.
 pub(crate) const RESOURCES: [Resource; 5] =
     [Resource::TrustBundle, Resource::Homes, Resource::RenewalOrder, Resource::KeySet, Resource::ClientCredentials];
+
+/// A name of the contract's as people read it in a log.
+pub(crate) fn words(name: &str, prefix: &str) -> String {
+    name.strip_prefix(prefix).unwrap_or(name).replace('_', " ").to_lowercase()
+}

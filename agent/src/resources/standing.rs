@@ -75,7 +75,7 @@ impl Standing {
             let news = state.refusals.get(&resource) != Some(&refusal);
             if news {
                 let Refusal { reason, detail, .. } = &refusal;
-                let what = resource.as_str_name();
+                let what = super::words(resource.as_str_name(), "RESOURCE_");
                 tracing::warn!(
                     resource = what,
                     reason,

@@ -43,6 +43,7 @@ use crate::refusal::Dismissal;
 use crate::resources::RESOURCES;
 use crate::resources::standing::{Standing, State};
 use crate::resources::wanted::Wanted;
+use crate::resources::words;
 use crate::session_end::Queue;
 use crate::{clock, random};
 
@@ -246,7 +247,8 @@ impl Sync {
         }
         let mut wanted = self.wanted.borrow().clone();
         let came = wanted.merge(delta);
-        tracing::info!(revision = wanted.revision, ?came, "the broker sent a change");
+        let names: Vec<_> = came.iter().map(|resource| words(resource.as_str_name(), "RESOURCE_")).collect();
+        tracing::info!(revision = wanted.revision, came = names.join(", "), "the broker sent a change");
         self.want(wanted);
         came
     }

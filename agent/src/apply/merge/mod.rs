@@ -108,7 +108,9 @@ pub(crate) enum Unwritable {
     #[error("it is no UTF-8 text of at most 4 MiB")]
     NoText,
     /// Written in a way that cannot be followed.
-    #[error("it is written in a way that cannot be changed safely; set by hand what `homeward-agent recipe show` says")]
+    #[error(
+        "it is written in a way that cannot be changed safely; set by hand what `homeward-agent recipe show NAME` says"
+    )]
     OtherThanWanted,
     /// A name that the format does not have.
     #[error("{0:?} is no name that this format can have")]

@@ -87,6 +87,7 @@ pub(crate) struct NewUser {
 pub(crate) struct Stamp {
     inode: u64,
     length: u64,
+    mode: u32,
     modified: SystemTime,
 }
 
@@ -132,6 +133,9 @@ pub(crate) enum UsersFileError {
     /// Not a name.
     #[error("a user name has 1 to 150 characters, none of them spaces or control characters")]
     Username,
+    /// Nothing can be sent there.
+    #[error("{0:?} is no address; give one like greta@example.org")]
+    Email(String),
     /// Too short.
     #[error("a password needs at least {SHORTEST_PASSWORD} characters")]
     ShortPassword,
@@ -179,7 +183,7 @@ impl Stamp {
     pub(crate) fn of(path: &Path) -> Result<Self, UsersFileError> {
         let metadata = path.metadata().map_err(failed("read", path))?;
         let modified = metadata.modified().map_err(failed("read", path))?;
-        Ok(Self { inode: metadata.ino(), length: metadata.len(), modified })
+        Ok(Self { inode: metadata.ino(), length: metadata.len(), mode: metadata.mode(), modified })
     }
 }
 
@@ -221,6 +225,9 @@ pub(crate) fn add(path: &Path, user: &NewUser) -> Result<String, UsersFileError>
     let plain = |c: char| !c.is_control() && !c.is_whitespace();
     if !(1..=150).contains(&user.username.chars().count()) || !user.username.chars().all(plain) {
         return Err(UsersFileError::Username);
+    }
+    if let Some(email) = user.email.as_ref().filter(|email| !is_address(email)) {
+        return Err(UsersFileError::Email(email.clone()));
     }
     let hash = hash_of_new(&user.password)?;
     let id = Uuid::new_v4().to_string();
@@ -333,6 +340,12 @@ fn hash_of_new(password: &SecretString) -> Result<Hash, UsersFileError> {
     Hash::of(password)
 }
 
+/// As far as can be told without writing to it.
+fn is_address(text: &str) -> bool {
+    let sides = text.split_once('@').filter(|(user, host)| !user.is_empty() && !host.is_empty() && !host.contains('@'));
+    sides.is_some() && text.len() <= 254 && !text.contains(|c: char| c.is_control() || c.is_whitespace())
+}
+
 fn same_name(one: &str, other: &str) -> bool {
     one.to_lowercase() == other.to_lowercase()
 }
@@ -367,6 +380,20 @@ mod tests {
             name: None,
             groups: vec!["Engineering".to_owned()],
         }
+    }
+
+    #[test]
+    fn an_address_and_closed_permissions_are_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("users.toml");
+        for bad in ["notmail", "@alpha.example", "alice@", "a@b@c", "a lice@alpha.example"] {
+            let user = NewUser { email: Some(bad.to_owned()), ..new_user("alice") };
+            assert!(matches!(add(&path, &user), Err(UsersFileError::Email(_))), "{bad}");
+        }
+        add(&path, &new_user("alice")).unwrap();
+        let before = Stamp::of(&path).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert_ne!(Stamp::of(&path).unwrap(), before);
     }
 
     #[test]
