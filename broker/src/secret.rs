@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
@@ -363,7 +363,7 @@ pub enum SecretError {
     #[error("the key-encryption key file {} cannot be read", .0.display())]
     KeyFile(PathBuf, #[source] std::io::Error),
     /// Others than the owner may read it.
-    #[error("the key-encryption key file {0} may be read by others than its owner: chmod 600 {0}", .0.display())]
+    #[error("the key-encryption key file {file} may be read by others than its owner: chmod 600 {file}", file = .0.display())]
     KeyFileMode(PathBuf),
     /// Something else.
     #[error("the key-encryption key file {} holds no key", .0.display())]

@@ -18,7 +18,7 @@ fn print_table(asked: &v1::ExplainTrustRequest, explained: &v1::ExplainTrustResp
     match explained.identity_source() {
         v1::IdentitySource::Unspecified => print_line(&format_args!("Nothing is known of {username}@{home}.")),
         v1::IdentitySource::Home => {
-            print_line(&format_args!("What {home} says of {username}, and what {relying_party} gets:\n"))
+            print_line(&format_args!("What {home} says of {username}, and what {relying_party} gets:\n"));
         }
         v1::IdentitySource::LastLogin => {
             print_line(&format_args!(

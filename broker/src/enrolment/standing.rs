@@ -113,7 +113,8 @@ impl Enrolment {
         })
         .await?;
         let signing_key = wanted.signing_key_choice.map(SigningKeyChoice::as_str);
-        info!(instance = %name, recovery = wanted.recovery.map(display), signing_key, "policy changed");
+        let recovery = wanted.recovery.map(display);
+        info!(instance = %name, recovery, signing_key, "policy changed");
         Ok(())
     }
 

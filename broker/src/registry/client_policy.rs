@@ -173,7 +173,7 @@ impl ClientPolicyChange {
 impl RegisteredClient {
     /// Host of its sector identifier, or the one that all its callbacks share (OpenID Connect Core 8.1).
     pub fn sector(&self) -> Option<String> {
-        if let Some(uri) = self.metadata.get("sector_identifier_uri").and_then(serde_json::Value::as_str) {
+        if let Some(uri) = self.metadata.get("sector_identifier_uri").and_then(Value::as_str) {
             return host(uri);
         }
         sector(&self.relying_party.redirect_uris)
