@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
@@ -213,11 +213,13 @@ impl KeyEncryptionKey {
     /// When the file is missing, others may read it, or it holds no key.
     pub fn load(path: &Path) -> Result<Self, SecretError> {
         use std::os::unix::fs::PermissionsExt as _;
-        let metadata = std::fs::metadata(path).map_err(SecretError::KeyFile)?;
+        let unreadable = |error| SecretError::KeyFile(path.to_owned(), error);
+        let metadata = std::fs::metadata(path).map_err(unreadable)?;
         if metadata.permissions().mode() & 0o077 != 0 {
-            return Err(SecretError::KeyFileMode);
+            return Err(SecretError::KeyFileMode(path.to_owned()));
         }
-        Self::from_text(&Zeroizing::new(std::fs::read_to_string(path).map_err(SecretError::KeyFile)?))
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(unreadable)?);
+        Self::from_text(&text).map_err(|error| SecretError::NoKeyInFile(path.to_owned(), Box::new(error)))
     }
 
     /// Reads the key from the text of its file.
@@ -225,9 +227,9 @@ impl KeyEncryptionKey {
     /// # Errors
     /// When it is not 32 bytes in base64.
     pub fn from_text(text: &str) -> Result<Self, SecretError> {
-        let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| SecretError::KeyFileContent)?);
+        let bytes = Zeroizing::new(STANDARD.decode(text.trim()).map_err(|_| SecretError::NotAKey)?);
         if bytes.len() != 32 {
-            return Err(SecretError::KeyFileContent);
+            return Err(SecretError::NotAKey);
         }
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"homeward key encryption key").extract(&bytes);
         let key = |purpose: Purpose| -> Result<RandomizedNonceKey, aws_lc_rs::error::Unspecified> {
@@ -236,7 +238,7 @@ impl KeyEncryptionKey {
             RandomizedNonceKey::new(&AES_256_GCM_SIV, &*key)
         };
         let keys: Result<Vec<_>, _> = Purpose::ALL.into_iter().map(key).collect();
-        let keys = keys.ok().and_then(|keys| keys.try_into().ok()).ok_or(SecretError::KeyFileContent)?;
+        let keys = keys.ok().and_then(|keys| keys.try_into().ok()).ok_or(SecretError::NotAKey)?;
         Ok(Self { keys })
     }
 
@@ -358,14 +360,17 @@ pub enum SecretError {
     #[error("the machine has no randomness to give")]
     NoRandomness,
     /// The key-encryption key cannot be read.
-    #[error("the key-encryption key file cannot be read")]
-    KeyFile(#[source] std::io::Error),
+    #[error("the key-encryption key file {} cannot be read", .0.display())]
+    KeyFile(PathBuf, #[source] std::io::Error),
     /// Others than the owner may read it.
-    #[error("the key-encryption key file may be read by others than its owner: chmod 600 it")]
-    KeyFileMode,
+    #[error("the key-encryption key file {file} may be read by others than its owner: chmod 600 {file}", file = .0.display())]
+    KeyFileMode(PathBuf),
+    /// Something else.
+    #[error("the key-encryption key file {} holds no key", .0.display())]
+    NoKeyInFile(PathBuf, #[source] Box<Self>),
     /// Not 32 bytes in base64.
-    #[error("the key-encryption key file holds no key (32 bytes in base64)")]
-    KeyFileContent,
+    #[error("a key-encryption key is 32 bytes in base64")]
+    NotAKey,
     /// Not 32 bytes in base64url.
     #[error("a SHA-256 hash is 43 characters of base64url")]
     NotAHash,

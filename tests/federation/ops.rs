@@ -60,7 +60,7 @@ async fn tokens_are_listed_without_their_secrets_and_can_be_taken_back() {
         (&["token", "revoke", "0123456789abcdef"][..], "there is no such join token"),
         (&["token", "revoke", "1"], "16 hex digits"),
         (&["token", "create", "--instance", "Alpha"], "an instance name is 1 to 63 characters"),
-        (&["token", "create", "--instance", "alpha", "--lifetime", "2d"], "for example 30m"),
+        (&["token", "create", "--instance", "alpha", "--lifetime", "2w"], "for example 30m"),
         (&["instance", "show", "nobody"], "there is no such instance"),
         (
             &["trust", "allow", "--relying-party", "beta", "--home", "alpha"],

@@ -3,7 +3,7 @@
 use homeward_proto::v1;
 use serde_json::{Value, json};
 
-use crate::cli::output::{Output, Row};
+use crate::cli::output::{Output, Row, print_line};
 
 /// Prints what a login would come to.
 pub(super) fn print(output: Output, asked: &v1::ExplainTrustRequest, explained: &v1::ExplainTrustResponse) {
@@ -13,31 +13,34 @@ pub(super) fn print(output: Output, asked: &v1::ExplainTrustRequest, explained: 
     }
 }
 
-#[expect(clippy::print_stdout, reason = "this is what commands do")]
 fn print_table(asked: &v1::ExplainTrustRequest, explained: &v1::ExplainTrustResponse) {
     let v1::ExplainTrustRequest { relying_party, home, username } = asked;
     match explained.identity_source() {
-        v1::IdentitySource::Unspecified => println!("Nothing is known of {username}@{home}."),
-        v1::IdentitySource::Home => println!("What {home} says of {username}, and what {relying_party} gets:\n"),
+        v1::IdentitySource::Unspecified => print_line(&format_args!("Nothing is known of {username}@{home}.")),
+        v1::IdentitySource::Home => {
+            print_line(&format_args!("What {home} says of {username}, and what {relying_party} gets:\n"));
+        }
         v1::IdentitySource::LastLogin => {
-            println!("What {home} said of {username} at the last login, and what {relying_party} gets:\n");
+            print_line(&format_args!(
+                "What {home} said of {username} at the last login, and what {relying_party} gets:\n"
+            ));
         }
     }
     if !explained.claims.is_empty() {
         Output::Table.list(&explained.claims);
     }
     if let Some(account) = &explained.account {
-        println!("\nWhat {relying_party} would make of that: {}", account.outcome);
+        print_line(&format_args!("\nWhat {relying_party} would make of that: {}", account.outcome));
         for found in &account.matches {
             let account = if found.account.is_empty() { "no account" } else { &found.account };
-            println!("  by {} {}: {account}", found.claim, found.value);
+            print_line(&format_args!("  by {} {}: {account}", found.claim, found.value));
         }
     }
     if explained.problems.is_empty() {
-        println!("\nNothing stands in the way.");
+        print_line(&"\nNothing stands in the way.");
     } else {
-        println!("\nTo know before the first login:");
-        explained.problems.iter().for_each(|problem| println!("  - {problem}"));
+        print_line(&"\nTo know before the first login:");
+        explained.problems.iter().for_each(|problem| print_line(&format_args!("  - {problem}")));
     }
 }
 

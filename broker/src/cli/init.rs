@@ -22,7 +22,7 @@ use crate::storage::sled::SledStore;
 
 /// Makes everything a new federation needs. All keys are written by one commit: a run that was cut short leaves no
 /// federation with half of them.
-pub(super) async fn run(config: &Config, output: Output) -> anyhow::Result<()> {
+pub(super) async fn run(config: &Config, config_file: &Path, output: Output) -> anyhow::Result<()> {
     let data_dir = &config.data_dir;
     if data_dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         bail!(
@@ -53,10 +53,11 @@ pub(super) async fn run(config: &Config, output: Output) -> anyhow::Result<()> {
     store.commit(writes).await?;
     let sentence = format!(
         "Made the federation {} in {}.\nKeep {} in your backups: without it nothing in there can be read.\n\
-         Next: homeward-broker serve",
+         Next: homeward-broker --config {} serve",
         config.trust_domain,
         data_dir.display(),
         config.key_encryption_key_file.display(),
+        config_file.display(),
     );
     output.say(&sentence, &json!({"trust_domain": config.trust_domain, "data_dir": data_dir}));
     Ok(())

@@ -93,7 +93,11 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             let request = v1::ReleaseInstanceRequest { name };
             let done = admin.release_instance(request).await.map_err(|status| refusal(&status))?.into_inner();
             let instance = done.instance.unwrap_or_default();
-            output.say(&format!("{} may log users in again.", instance.name), &instance.json());
+            let sentence = format!(
+                "{} may log users in again. If its agent has stopped, start it again: its identity is good as it was.",
+                instance.name
+            );
+            output.say(&sentence, &instance.json());
         }
         Command::Evict { name, yes: false } => bail!("{}", what_would_be_lost(&mut admin, name).await?),
         Command::Evict { name, yes: true } => evict(&mut admin, name, output).await?,

@@ -22,7 +22,7 @@ mod token;
 mod trust;
 mod upstream;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Parser, Subcommand};
 
@@ -100,13 +100,13 @@ pub fn main() -> anyhow::Result<()> {
     let config = Config::load(&arguments.config)?;
     match arguments.command {
         Command::Serve => serve::run(config),
-        command => small_runtime()?.block_on(run(command, &config, arguments.output)),
+        command => small_runtime()?.block_on(run(command, &config, &arguments.config, arguments.output)),
     }
 }
 
-async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
+async fn run(command: Command, config: &Config, file: &Path, output: Output) -> anyhow::Result<()> {
     match command {
-        Command::Init => init::run(config, output).await,
+        Command::Init => init::run(config, file, output).await,
         Command::Serve => Ok(()),
         Command::Token(command) => token::run(command, config, output).await,
         Command::Instance(command) => instance::run(command, config, output).await,

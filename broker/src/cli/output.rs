@@ -1,5 +1,8 @@
 //! What commands print: tables for people, JSON for programs.
 
+use std::fmt;
+use std::io::{ErrorKind, Write as _};
+
 use clap::ValueEnum;
 use homeward_proto::v1;
 use serde_json::{Value, json};
@@ -29,18 +32,29 @@ pub(super) trait Row {
     fn json(&self) -> Value;
 }
 
-#[expect(clippy::print_stdout, reason = "this is what commands do")]
+/// Prints a line. Where nobody reads any more (`… | head`), the command ends without a word.
+#[expect(clippy::print_stderr, reason = "what cannot be printed is said, as every other refusal")]
+#[expect(clippy::disallowed_methods, reason = "commands hold nothing that would have to be flushed or put away")]
+pub(super) fn print_line(text: &dyn fmt::Display) {
+    let Err(error) = writeln!(std::io::stdout(), "{text}") else { return };
+    if error.kind() == ErrorKind::BrokenPipe {
+        std::process::exit(0);
+    }
+    eprintln!("homeward-broker: the output cannot be written: {error}");
+    std::process::exit(1);
+}
+
 impl Output {
     /// Prints rows, or says that there are none.
     pub(super) fn list<T: Row>(self, rows: &[T]) {
         match self {
-            Self::Json => println!("{}", Value::from_iter(rows.iter().map(Row::json))),
-            Self::Table if rows.is_empty() => println!("(none)"),
+            Self::Json => print_line(&Value::from_iter(rows.iter().map(Row::json))),
+            Self::Table if rows.is_empty() => print_line(&"(none)"),
             Self::Table => {
                 let mut table = Builder::default();
                 table.push_record(T::COLUMNS.iter().copied());
                 rows.iter().for_each(|row| table.push_record(row.cells()));
-                println!("{}", table.build().with(Style::blank()));
+                print_line(table.build().with(Style::blank()));
             }
         }
     }
@@ -52,18 +66,18 @@ impl Output {
                 let width = members.keys().map(String::len).max().unwrap_or(0);
                 for (name, value) in members.iter().filter(|(_, value)| !is_empty(value)) {
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-                    println!("{name:width$}  {text}");
+                    print_line(&format_args!("{name:width$}  {text}"));
                 }
             }
-            (_, value) => println!("{value}"),
+            (_, value) => print_line(value),
         }
     }
 
     /// Prints a sentence for people, or an object for programs.
     pub(super) fn say(self, sentence: &str, value: &Value) {
         match self {
-            Self::Table => println!("{sentence}"),
-            Self::Json => println!("{value}"),
+            Self::Table => print_line(&sentence),
+            Self::Json => print_line(value),
         }
     }
 }
@@ -110,7 +124,9 @@ impl Row for v1::Instance {
     fn cells(&self) -> Vec<String> {
         let roles = [(!self.client_id.is_empty(), "relying party"), (!self.portal_url.is_empty(), "home")];
         let roles: Vec<&str> = roles.into_iter().filter(|(has, _)| *has).map(|(_, role)| role).collect();
+        // What an agent should have is known when it has connected, which it has not yet since the broker started.
         let revision = match (self.applied_revision, self.wanted_revision) {
+            (_, 0) => "-".to_owned(),
             (applied, wanted) if applied == wanted => applied.to_string(),
             (applied, wanted) => format!("{applied} of {wanted}"),
         };

@@ -7,7 +7,7 @@ use homeward_proto::v1;
 use serde_json::json;
 
 use crate::cli::admin::{all_pages, connect, refusal};
-use crate::cli::output::{Output, Row, time};
+use crate::cli::output::{Output, Row, print_line, time};
 use crate::cli::token::duration;
 use crate::config::Config;
 
@@ -21,7 +21,7 @@ pub(super) enum Command {
         /// How many clients the token registers.
         #[arg(long, default_value_t = 1)]
         clients: u32,
-        /// How long the token works, for example 30m or 2h: from a minute to 30 days.
+        /// How long the token works, for example 30m, 2h or 7d: from a minute to 30 days.
         #[arg(long, default_value = "1h", value_parser = duration)]
         lifetime: Duration,
     },
@@ -64,7 +64,6 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the token goes to whoever asked for it")]
 fn show(opened: &v1::OpenRegistrationResponse, endpoint: &str, output: Output) {
     let registration = opened.registration.clone().unwrap_or_default();
     match output {
@@ -72,13 +71,16 @@ fn show(opened: &v1::OpenRegistrationResponse, endpoint: &str, output: Output) {
             let mut shown = registration.json();
             shown["initial_access_token"] = json!(opened.initial_access_token);
             shown["registration_endpoint"] = json!(endpoint);
-            println!("{shown}");
+            print_line(&shown);
         }
         Output::Table => {
             let (name, until) = (&registration.relying_party, time(registration.expire_time.as_ref()));
-            println!("{name} may register {} client(s) at {endpoint}, until {until}.", registration.clients_left);
-            println!("Give this initial access token to whoever sets the application up:");
-            println!("{}", opened.initial_access_token);
+            print_line(&format_args!(
+                "{name} may register {} client(s) at {endpoint}, until {until}.",
+                registration.clients_left
+            ));
+            print_line(&"Give this initial access token to whoever sets the application up:");
+            print_line(&opened.initial_access_token);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `homeward-broker serve`.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -57,7 +57,6 @@ fn raise_file_limit() {
     }
 }
 
-#[expect(clippy::print_stdout, reason = "one line tells whoever started it where it listens")]
 async fn serve(config: Config) -> anyhow::Result<()> {
     if !config.store_dir().exists() {
         bail!("{} holds no federation yet: run `homeward-broker init` first", config.data_dir.display());
@@ -86,7 +85,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         ended.cancel();
     });
     let socket = config.admin_socket.clone();
-    let ready = move || println!("{announcement}");
+    // Whoever started it may not listen: that is no reason not to run.
+    let ready = move || drop(writeln!(std::io::stdout(), "{announcement}"));
     // Boxed: everything that a broker does at once is in this one future.
     let result = Box::pin(run_broker(config, store, listeners, Clock::system(), ready, shutdown)).await;
     // A socket that is left behind would be cleared by the next start.

@@ -23,14 +23,14 @@ pub(super) enum Command {
     /// List who is signed in, and what was entered.
     List {
         /// Only of this user.
-        #[arg(long, value_name = "USER@HOME")]
+        #[arg(long, value_name = "USER@HOME", value_parser = user_at_home)]
         user: Option<String>,
     },
     /// End sessions everywhere, and say who has confirmed it. Exit code 1 if somebody could not be told.
     #[command(group = ArgGroup::new("which").required(true))]
     End {
         /// All sessions of this user, those at home, and access that would outlive them.
-        #[arg(long, group = "which", value_name = "USER@HOME")]
+        #[arg(long, group = "which", value_name = "USER@HOME", value_parser = user_at_home)]
         user: Option<String>,
         /// This one.
         #[arg(long, group = "which", value_name = "ID")]
@@ -50,6 +50,11 @@ pub(super) enum Command {
         /// Its id.
         id: String,
     },
+}
+
+/// Which home is meant is never guessed.
+fn user_at_home(text: &str) -> Result<String, &'static str> {
+    if text.contains('@') { Ok(text.to_owned()) } else { Err("write the user as name@home, for example alice@alpha") }
 }
 
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {

@@ -7,7 +7,7 @@ use homeward_proto::v1;
 use serde_json::json;
 
 use crate::cli::admin::{all_pages, connect, refusal};
-use crate::cli::output::{Output, Row, time};
+use crate::cli::output::{Output, Row, print_line, time};
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
@@ -17,7 +17,7 @@ pub(super) enum Command {
         /// Name of the instance: 1 to 63 of a-z, 0-9 and -.
         #[arg(long)]
         instance: String,
-        /// How long it works, for example 30m, 2h or 90s: from a minute to a day.
+        /// How long it works, for example 30m, 2h or 1d: from a minute to a day.
         #[arg(long, default_value = "30m", value_parser = duration)]
         lifetime: Duration,
         /// What it is for; shown by `token list`.
@@ -65,33 +65,38 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the token goes to whoever asked for it")]
 fn show(text: &str, token: &v1::JoinToken, output: Output) {
     match output {
         Output::Json => {
             let mut shown = token.json();
             shown["text"] = json!(text);
-            println!("{shown}");
+            print_line(&shown);
         }
         Output::Table => {
-            println!("Join token {} for {}, until {}.", token.id, token.instance, time(token.expire_time.as_ref()));
-            println!("Give it to the operator, who runs `homeward-agent enrol --token-file -` and pastes it:");
-            println!("{text}");
+            print_line(&format_args!(
+                "Join token {} for {}, until {}.",
+                token.id,
+                token.instance,
+                time(token.expire_time.as_ref())
+            ));
+            print_line(&"Give it to the operator, who runs `homeward-agent enrol --token-file -` and pastes it:");
+            print_line(&text);
         }
     }
 }
 
-/// Reads `90s`, `30m` or `2h`.
+/// Reads `90s`, `30m`, `2h` or `1d`.
 pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let unit = match text.chars().last() {
         Some('s') => 1,
         Some('m') => 60,
         Some('h') => 3600,
-        _ => return Err("a number and s, m or h, for example 30m".into()),
+        Some('d') => 86_400,
+        _ => return Err("a number and s, m, h or d, for example 30m".into()),
     };
     let number = text.get(..text.len() - 1).and_then(|number| number.parse::<u64>().ok());
     let secs = number.and_then(|number| number.checked_mul(unit));
-    secs.map(Duration::from_secs).ok_or_else(|| "a number and s, m or h, for example 30m".into())
+    secs.map(Duration::from_secs).ok_or_else(|| "a number and s, m, h or d, for example 30m".into())
 }
 
 #[cfg(test)]
@@ -103,7 +108,8 @@ mod tests {
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("30m"), Ok(Duration::from_secs(1800)));
         assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
-        for bad in ["", "s", "30", "-1m", "1d", "1.5h", "99999999999999999999h", "18446744073709551615h", "3é"] {
+        assert_eq!(duration("30d"), Ok(Duration::from_secs(30 * 86_400)));
+        for bad in ["", "s", "30", "-1m", "1w", "1.5h", "99999999999999999999h", "18446744073709551615h", "3é"] {
             assert!(duration(bad).is_err(), "{bad}");
         }
     }

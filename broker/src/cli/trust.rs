@@ -1,6 +1,5 @@
 //! `homeward-broker trust`.
 
-use anyhow::anyhow;
 use clap::{Args, Subcommand, ValueEnum};
 use homeward_proto::v1;
 use serde_json::json;
@@ -9,7 +8,7 @@ use crate::cli::admin::{all_pages, connect, refusal};
 use crate::cli::explanation;
 use crate::cli::output::{Output, Row};
 use crate::config::Config;
-use crate::registry::{GroupMapping, UsernameTemplate};
+use crate::registry::{EmailDomain, GroupMapping, UsernameTemplate};
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -37,8 +36,8 @@ pub(super) struct Explain {
     #[arg(long, visible_alias = "rp")]
     relying_party: String,
     /// The user, as login name @ home.
-    #[arg(long, value_name = "NAME@HOME", required_unless_present_all = ["home", "username"])]
-    user: Option<String>,
+    #[arg(long, value_name = "NAME@HOME", required_unless_present_all = ["home", "username"], value_parser = named)]
+    user: Option<(String, String)>,
     /// The home, in place of --user.
     #[arg(long, conflicts_with = "user", requires = "username")]
     home: Option<String>,
@@ -47,18 +46,16 @@ pub(super) struct Explain {
     username: Option<String>,
 }
 
-impl TryFrom<Explain> for v1::ExplainTrustRequest {
-    type Error = anyhow::Error;
+/// A user and his home, which is what follows the last @, for user names are often addresses.
+fn named(text: &str) -> Result<(String, String), String> {
+    let parts = text.rsplit_once('@').map(|(username, home)| (username.to_owned(), home.to_owned()));
+    parts.ok_or_else(|| "write the user as name@home, for example alice@alpha".into())
+}
 
-    fn try_from(asked: Explain) -> anyhow::Result<Self> {
-        let named = asked.user.as_deref().map(|user| {
-            // The home is what follows the last @, for user names are often addresses.
-            let parts = user.rsplit_once('@').map(|(username, home)| (username.to_owned(), home.to_owned()));
-            parts.ok_or_else(|| anyhow!("write the user as name@home, for example alice@alpha"))
-        });
-        let named = named.transpose()?;
-        let (username, home) = named.or(asked.username.zip(asked.home)).unwrap_or_default();
-        Ok(Self { relying_party: asked.relying_party, home, username })
+impl From<Explain> for v1::ExplainTrustRequest {
+    fn from(asked: Explain) -> Self {
+        let (username, home) = asked.user.or(asked.username.zip(asked.home)).unwrap_or_default();
+        Self { relying_party: asked.relying_party, home, username }
     }
 }
 
@@ -74,7 +71,7 @@ pub(super) struct Allow {
     /// A domain whose email addresses this home may call verified. May be repeated; without it the relying party sees
     /// every address of this home as unverified.
     #[arg(long = "email-domain", value_name = "DOMAIN")]
-    email_domains: Vec<String>,
+    email_domains: Vec<EmailDomain>,
     /// How the relying party's name of a user is made, of {username}, {email} or {local_part}, and {home}.
     #[arg(long, value_name = "TEMPLATE", default_value_t = UsernameTemplate::default())]
     username_template: UsernameTemplate,
@@ -99,7 +96,7 @@ impl From<Allow> for v1::TrustEdge {
         Self {
             relying_party: wanted.relying_party,
             home: wanted.home,
-            email_domains: wanted.email_domains,
+            email_domains: wanted.email_domains.iter().map(ToString::to_string).collect(),
             update_time: None,
             consent: v1::ConsentPolicy::from(wanted.consent).into(),
             api_access: wanted.api,
@@ -140,7 +137,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             output.say(&format!("{} accepts users of {}.", edge.relying_party, edge.home), &edge.json());
         }
         Command::Explain(asked) => {
-            let request = v1::ExplainTrustRequest::try_from(asked)?;
+            let request = v1::ExplainTrustRequest::from(asked);
             let explained = admin.explain_trust(request.clone()).await.map_err(|status| refusal(&status))?;
             explanation::print(output, &request, &explained.into_inner());
         }

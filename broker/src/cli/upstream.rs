@@ -1,5 +1,6 @@
 //! `homeward-broker upstream`.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -13,7 +14,7 @@ use tonic::transport::Channel;
 use crate::cli::admin::{all_pages, connect, refusal};
 use crate::cli::output::{Output, Row, time};
 use crate::config::Config;
-use crate::registry::UpstreamProtocol;
+use crate::registry::{FIELDS, UpstreamProtocol};
 use crate::upstream::{ANY, Preset};
 
 #[derive(Debug, Subcommand)]
@@ -55,7 +56,8 @@ pub(super) struct Add {
     /// The client id that the provider gave.
     #[arg(long, value_name = "ID")]
     client_id: String,
-    /// File with the client secret that the provider gave; the stored one stays if this is left out.
+    /// File with the client secret that the provider gave, which nobody else may read (chmod 600); - for standard input.
+    /// The stored secret stays if this is left out.
     #[arg(long, value_name = "FILE")]
     client_secret_file: Option<PathBuf>,
     /// The name people read on the home picker; what the preset says otherwise.
@@ -65,10 +67,10 @@ pub(super) struct Add {
     #[arg(long = "scope", value_name = "SCOPE")]
     scopes: Vec<String>,
     /// Where something stands in what the provider says of a user: username=/login. May be repeated.
-    #[arg(long = "field", value_name = "NAME=/POINTER", value_parser = pair)]
+    #[arg(long = "field", value_name = "NAME=/POINTER", value_parser = field)]
     fields: Vec<(String, String)>,
     /// What every user must have: /owner=my-company. May be repeated.
-    #[arg(long = "require", value_name = "/POINTER=VALUE", value_parser = pair)]
+    #[arg(long = "require", value_name = "/POINTER=VALUE", value_parser = demand)]
     required: Vec<(String, String)>,
     /// Store it even if the provider does not answer now.
     #[arg(long)]
@@ -161,11 +163,21 @@ fn definition(add: Add) -> anyhow::Result<v1::Upstream> {
     })
 }
 
-/// What stands in a file, without the line's end.
+/// What stands in a file that is its owner's alone, or comes on standard input, without the line's end.
 fn secret(path: &Path) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let shown = path.display();
+    let text = if path == Path::new("-") {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        let metadata = std::fs::metadata(path).with_context(|| format!("{shown} cannot be read"))?;
+        if metadata.is_file() && metadata.permissions().mode() & 0o077 != 0 {
+            bail!("{shown} may be read by others than its owner: chmod 600 {shown}");
+        }
+        std::fs::read_to_string(path)
+    };
+    let text = text.with_context(|| format!("{shown} cannot be read"))?;
     match text.trim() {
-        "" => bail!("{} is empty: put the client secret into it", path.display()),
+        "" => bail!("{shown} is empty: put the client secret into it"),
         secret => Ok(secret.to_owned()),
     }
 }
@@ -187,6 +199,21 @@ async fn all(admin: &AdminServiceClient<Channel>) -> anyhow::Result<Vec<v1::Upst
 async fn find(admin: &AdminServiceClient<Channel>, name: &str) -> anyhow::Result<v1::Upstream> {
     let found = all(admin).await?.into_iter().find(|upstream| upstream.name == name);
     found.ok_or_else(|| anyhow!("there is no home {name} without agent: see `upstream list`"))
+}
+
+/// What is known of a user, and where it stands.
+fn field(text: &str) -> Result<(String, String), String> {
+    let (name, pointer) = pair(text)?;
+    if !FIELDS.contains(&name.as_str()) {
+        return Err(format!("there is no field {name}: take one of {}", FIELDS.join(", ")));
+    }
+    if pointer.starts_with('/') { Ok((name, pointer)) } else { Err("a pointer begins with /: NAME=/POINTER".into()) }
+}
+
+/// What a user must have, and where it stands.
+fn demand(text: &str) -> Result<(String, String), String> {
+    let halves = pair(text).map_err(|_| "write it as /POINTER=VALUE")?;
+    if halves.0.starts_with('/') { Ok(halves) } else { Err("a pointer begins with /: /POINTER=VALUE".into()) }
 }
 
 /// `name=value`; a value may hold further `=`.

@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, in one sentence.
+//! What is wrong with a configuration, in one sentence: causes are part of it, and are not told once more as sources.
 
 use std::path::PathBuf;
 
@@ -8,11 +8,14 @@ use homeward_certs::identity::NameError;
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Not there.
-    #[error("{file}: {1}", file = .0.display())]
-    Read(PathBuf, #[source] std::io::Error),
+    #[error("{file} cannot be read ({1}): name the configuration with --config FILE", file = .0.display())]
+    Read(PathBuf, std::io::Error),
+    /// What is wrong in a file.
+    #[error("{file} cannot be used, deploy/broker.toml says what may stand in it: {1}", file = .0.display())]
+    File(PathBuf, Box<Self>),
     /// Not TOML, an unknown key, or a missing one.
     #[error("{0}")]
-    Toml(#[source] Box<toml::de::Error>),
+    Toml(Box<toml::de::Error>),
     /// See [`Issuer`](super::Issuer).
     #[error("public_url must be https://host[:port] without trailing slash (http only for a loopback host)")]
     PublicUrl,
@@ -21,7 +24,7 @@ pub enum ConfigError {
     AgentUrl,
     /// See [`TrustDomain`](homeward_certs::identity::TrustDomain).
     #[error("trust_domain: {0}")]
-    TrustDomain(#[source] NameError),
+    TrustDomain(NameError),
     /// Out of bounds.
     #[error("lifetimes.{name} must be from {least} to {most} seconds")]
     Lifetime {

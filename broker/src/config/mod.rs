@@ -129,7 +129,7 @@ impl Config {
     /// One sentence on what is wrong with it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read(path.to_owned(), error))?;
-        Self::parse(&text)
+        Self::parse(&text).map_err(|error| ConfigError::File(path.to_owned(), Box::new(error)))
     }
 
     /// Reads the text of a file.

@@ -55,6 +55,18 @@ pub enum JoinTokenState {
     Revoked,
 }
 
+impl JoinTokenState {
+    /// For the log.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Issued => "issued",
+            Self::Claimed(_) => "claimed",
+            Self::Confirmed(_) => "confirmed",
+            Self::Revoked => "revoked",
+        }
+    }
+}
+
 /// Who used a join token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Claim {

@@ -172,7 +172,7 @@ impl Enrolment {
             }
             Judgement::Quarantine => {
                 error!(
-                    join_token = id, instance = %token.instance, peer = %request.peer, state = ?token.state,
+                    join_token = id, instance = %token.instance, peer = %request.peer, state = token.state.as_str(),
                     "SECURITY: a join token was used by two agents; the instance is quarantined. Find out who the \
                      other one is, then create a token with --replace"
                 );

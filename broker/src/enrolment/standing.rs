@@ -1,6 +1,7 @@
 //! What ops, and the alarm, do with an instance: cut it off, let it in again, remove it, change how it is treated.
 
 use homeward_certs::identity::InstanceName;
+use tracing::field::display;
 use tracing::{info, warn};
 
 use crate::clock::Timestamp;
@@ -111,7 +112,9 @@ impl Enrolment {
             Ok(())
         })
         .await?;
-        info!(instance = %name, ?wanted, "policy changed");
+        let signing_key = wanted.signing_key_choice.map(SigningKeyChoice::as_str);
+        let recovery = wanted.recovery.map(display);
+        info!(instance = %name, recovery, signing_key, "policy changed");
         Ok(())
     }
 

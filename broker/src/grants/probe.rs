@@ -9,6 +9,7 @@
 //! Invariants: no token is ever made for a probe code; an outcome never changes; a probe is found under the instance
 //! that asked for it only, so that no other client can say anything about it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +67,16 @@ pub enum ProbeOutcome {
     },
     /// Somebody presented it for this client with a wrong secret or key.
     WrongSecret,
+}
+
+impl fmt::Display for ProbeOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting => f.write_str("waiting"),
+            Self::Authenticated { version } => write!(f, "authenticated by credential {version}"),
+            Self::WrongSecret => f.write_str("wrong secret or key"),
+        }
+    }
 }
 
 /// The probes of one instance as they are stored, under its name: so their number is bounded by that of instances.
@@ -154,7 +165,7 @@ impl Probes {
                 Ok(probes)
             })
             .await?;
-        info!(%instance, ?outcome, "probe presented");
+        info!(%instance, %outcome, "probe presented");
         Ok(())
     }
 }

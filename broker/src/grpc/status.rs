@@ -56,7 +56,7 @@ pub(super) fn refused(reason: Reason) -> Status {
         }
         Reason::RoleMissing => status(Code::PermissionDenied, "ROLE_MISSING", "this is not for you"),
         Reason::FieldInvalid(field) => {
-            status(Code::InvalidArgument, "FIELD_INVALID", &format!("{field} cannot be read"))
+            status(Code::InvalidArgument, "FIELD_INVALID", &format!("{field} cannot be read{}", allowed(field)))
         }
         Reason::HelloMissing => status(Code::InvalidArgument, "HELLO_MISSING", "a stream begins with Hello"),
         Reason::InstanceUnknown => {
@@ -77,6 +77,22 @@ pub(super) fn refused(reason: Reason) -> Status {
             status(Code::Aborted, "STREAM_SUPERSEDED", "another stream of this instance was opened")
         }
         Reason::Silent => status(Code::DeadlineExceeded, "STREAM_SILENT", "nothing was heard for too long"),
+    }
+}
+
+/// How a field that ops type should be, as the end of the sentence.
+fn allowed(field: &str) -> &'static str {
+    match field {
+        "grant_types" => {
+            ": write some of authorization_code, refresh_token, client_credentials, \
+             urn:ietf:params:oauth:grant-type:device_code and urn:ietf:params:oauth:grant-type:token-exchange, \
+             comma-separated"
+        }
+        "session_id" => ": see `session list`",
+        "user" => ": write it as user@home, for example alice@alpha",
+        "reason" | "note" => ": it is too long, or holds control characters",
+        "username" => ": it is empty, too long, or holds control characters",
+        _ => "",
     }
 }
 
@@ -296,12 +312,15 @@ pub(super) fn status(code: Code, reason: &str, message: &str) -> Status {
     Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, []))
 }
 
-/// An error and what is behind it, in one line.
+/// An error and what is behind it, in one line: what a sentence ends with already is not said again.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {
-        text = format!("{text}: {inner}");
+        let cause = inner.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
         source = inner.source();
     }
     text

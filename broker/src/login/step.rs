@@ -1,5 +1,7 @@
 //! The next step of a login: decided here and nowhere else.
 
+use std::fmt;
+
 use homeward_certs::identity::InstanceName;
 
 use crate::clock::Timestamp;
@@ -49,6 +51,18 @@ pub enum Step {
     IssueCode,
 }
 
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refuse(refusal) => write!(f, "refuse: {refusal}"),
+            Self::ChooseHome => f.write_str("choose a home"),
+            Self::GoHome(home) => write!(f, "go home to {home}"),
+            Self::AskConsent => f.write_str("ask for consent"),
+            Self::IssueCode => f.write_str("issue a code"),
+        }
+    }
+}
+
 /// Why a relying party gets no code, though its request was right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
@@ -72,6 +86,23 @@ pub enum Refusal {
     HomeUnavailable,
     /// The relying party does not accept the home any more, or it is cut off.
     HomeNotAccepted,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::LoginRequired => "nobody is signed in who would do",
+            Self::NotFreshEnough => "the login is not fresh enough",
+            Self::OtherUser => "another user was demanded",
+            Self::ClassNotMet => "the login is not of a class that was demanded",
+            Self::ConsentRequired => "the user would have to be asked for consent",
+            Self::ConsentRefused => "the user does not agree",
+            Self::Cancelled => "the user gave up",
+            Self::DeniedByHome => "the home refuses the user",
+            Self::HomeUnavailable => "the home does not answer",
+            Self::HomeNotAccepted => "the home is not accepted",
+        })
+    }
 }
 
 /// Decides the next step from what was asked, who is signed in and the homes that are accepted.

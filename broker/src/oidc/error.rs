@@ -18,6 +18,7 @@ use crate::grants::{DeviceError, TokenError};
 use crate::login::{LoginError, Refusal};
 use crate::oidc::client_auth::ClientAuthError;
 use crate::oidc::dpop::{self, DpopError};
+use crate::oidc::parameters::{Parameters, excerpt};
 use crate::oidc::registration::MetadataError;
 use crate::oidc::request::RequestObjectError;
 use crate::oidc::request::{CallbackError, RequestError};
@@ -124,6 +125,9 @@ pub(super) enum BrowserError {
     /// Wrong in a way that nobody can be told of but the user.
     #[error(transparent)]
     Request(#[from] RequestError),
+    /// The same of an authorization request, with what it says of its sender.
+    #[error("{cause} (client_id {client_id:?}, redirect_uri {redirect_uri:?})")]
+    Unanswerable { cause: RequestError, client_id: String, redirect_uri: String },
     #[error(transparent)]
     Login(#[from] LoginError),
     #[error(transparent)]
@@ -140,6 +144,14 @@ pub(super) enum BrowserError {
     TooManyArrivals,
     #[error("the form is not of this session")]
     ForeignForm,
+}
+
+impl BrowserError {
+    /// An authorization request whose answer nobody can be sent.
+    pub(super) fn unanswerable(cause: RequestError, parameters: &Parameters) -> Self {
+        let said = |name| excerpt(parameters.get(name).ok().flatten().unwrap_or_default());
+        Self::Unanswerable { cause, client_id: said("client_id"), redirect_uri: said("redirect_uri") }
+    }
 }
 
 impl From<StoreError> for BrowserError {
@@ -166,8 +178,10 @@ const fn refused(status: StatusCode, title: &'static str, advice: &'static str) 
 
 fn page(error: &BrowserError) -> Problem {
     match error {
-        BrowserError::Callback(error) | BrowserError::Request(RequestError::Callback(error)) => of_callback(*error),
-        BrowserError::Request(_) => refused(
+        BrowserError::Callback(error)
+        | BrowserError::Request(RequestError::Callback(error))
+        | BrowserError::Unanswerable { cause: RequestError::Callback(error), .. } => of_callback(*error),
+        BrowserError::Request(_) | BrowserError::Unanswerable { .. } => refused(
             StatusCode::BAD_REQUEST,
             "This application's request cannot be understood",
             "Go back to the application and try again. If it happens again, tell its operator the number below.",

@@ -46,6 +46,12 @@ pub(super) enum ParameterError {
     NotText(&'static str),
 }
 
+/// What a stranger typed, as far as a line of the log has room for it. To be logged as `Debug`: that escapes what is no
+/// text.
+pub(super) fn excerpt(text: &str) -> String {
+    text.chars().take(200).collect()
+}
+
 impl Parameters {
     /// Reads a query, or the body of a form.
     ///

@@ -2,6 +2,7 @@
 
 use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tracing::info;
 use url::Url;
 
@@ -36,6 +37,15 @@ pub struct ClientPolicyChange {
     pub claims_in_id_token: Option<bool>,
 }
 
+impl ClientPolicyChange {
+    /// What is set, for the log.
+    fn words(&self) -> String {
+        let Ok(Value::Object(members)) = serde_json::to_value(self) else { return String::new() };
+        let set = members.iter().filter(|(_, value)| !value.is_null());
+        set.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+    }
+}
+
 impl Registry {
     /// Changes what a client must and may do; gives its client id.
     ///
@@ -59,7 +69,7 @@ impl Registry {
             self.change_own(&id, change).await
         };
         self.reached(revision?).await?;
-        info!(client = %id, ?change, "client policy changed");
+        info!(client = %id, change = change.words(), "client policy changed");
         Ok(id)
     }
 
@@ -163,7 +173,7 @@ impl ClientPolicyChange {
 impl RegisteredClient {
     /// Host of its sector identifier, or the one that all its callbacks share (OpenID Connect Core 8.1).
     pub fn sector(&self) -> Option<String> {
-        if let Some(uri) = self.metadata.get("sector_identifier_uri").and_then(serde_json::Value::as_str) {
+        if let Some(uri) = self.metadata.get("sector_identifier_uri").and_then(Value::as_str) {
             return host(uri);
         }
         sector(&self.relying_party.redirect_uris)

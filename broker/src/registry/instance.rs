@@ -301,6 +301,16 @@ pub enum SigningKeyChoice {
     Acknowledged,
 }
 
+impl SigningKeyChoice {
+    /// As ops write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Acknowledged => "acknowledged",
+        }
+    }
+}
+
 /// How a client shows who it is. (Untagged: the first broker stored secrets so.)
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(untagged)]

@@ -214,7 +214,7 @@ impl Registry {
         };
         let revision = self.edges.update(&edge.id.key(), changed).await?;
         self.reached(revision).await?;
-        info!(relying_party = %edge.id.relying_party, home = %edge.id.home, domains = ?edge.email_domains, "trust allowed");
+        edge.log();
         Ok(edge)
     }
 

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
+use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::registry::{AccountKeyConflict, GroupMap, UsernameTemplate};
@@ -58,6 +59,21 @@ impl TrustEdge {
         })
     }
 
+    /// Tells the log what was allowed.
+    pub(super) fn log(&self) {
+        let words = |texts: Vec<String>| if texts.is_empty() { "none".to_owned() } else { texts.join(", ") };
+        info!(
+            relying_party = %self.id.relying_party,
+            home = %self.id.home,
+            domains = words(self.email_domains.iter().map(ToString::to_string).collect()),
+            user_name = %self.username_template,
+            groups = words(self.groups.mappings().map(|mapping| mapping.to_string()).collect()),
+            consent = self.consent.as_str(),
+            api = self.api_access,
+            "trust allowed"
+        );
+    }
+
     /// Whether the home is an authority for an email address.
     pub fn vouches_for(&self, email: &str) -> bool {
         let domain = email.rsplit_once('@').and_then(|(_, domain)| domain.parse::<EmailDomain>().ok());
@@ -92,6 +108,17 @@ pub enum ConsentPolicy {
     FirstTime,
     /// At every login.
     Always,
+}
+
+impl ConsentPolicy {
+    /// As ops write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::FirstTime => "first",
+            Self::Always => "always",
+        }
+    }
 }
 
 /// The two ends of an edge.
@@ -147,7 +174,10 @@ pub struct EmailDomainError;
 #[derive(Debug, thiserror::Error)]
 pub enum TrustError {
     /// Not enrolled.
-    #[error("there is no instance {0}: enrol it first")]
+    #[error(
+        "there is no instance {0}: enrol it first, or, without agent, `upstream add` a home or `registration open` a \
+             relying party"
+    )]
     UnknownInstance(InstanceName),
     /// It never asks for logins.
     #[error("{0} is not a relying party: its agent has no [relying_party]")]

@@ -168,7 +168,7 @@ impl Service {
             Ok(Reply::Account(account)) => return Some(account),
             Ok(Reply::Nothing(NoReply::Failed, detail)) => format!("{party}'s agent could not find out: {detail}"),
             Ok(Reply::Nothing(NoReply::NotSupported | NoReply::UnknownUser, _)) => {
-                format!("{party}'s recipe does not say how its application finds accounts")
+                format!("{party}'s recipe does not say how to look accounts up")
             }
             Ok(Reply::Identity(_)) => format!("{party}'s agent answered something else"),
             Err(error) => format!("{party} could not be asked what it makes of the user: {error}"),

@@ -14,7 +14,7 @@ use crate::sessions::{LogoutId, LogoutIdError, LogoutState, Message, Session, St
 /// A user as ops write him: user@home. The home is what follows the last `@`, for user names are often addresses.
 fn user(text: &str) -> Result<(&str, InstanceName), Status> {
     let parts = text.rsplit_once('@').and_then(|(user, home)| Some((user, home.parse().ok()?)));
-    parts.ok_or_else(|| status::refused(Reason::FieldInvalid("user (write user@home)")))
+    parts.ok_or_else(|| status::refused(Reason::FieldInvalid("user")))
 }
 
 impl Service {

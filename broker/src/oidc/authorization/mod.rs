@@ -93,14 +93,15 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
         let snapshot = self.registry.snapshot();
-        let client = request::client(parameters, &snapshot)?;
+        let nowhere = |cause| BrowserError::unanswerable(cause, parameters);
+        let client = request::client(parameters, &snapshot).map_err(|cause| nowhere(cause.into()))?;
         let pushed = parameters.get("request_uri").ok().flatten().and_then(PushedId::of);
         let request = match pushed {
             // RFC 9126 4: all of it was checked when it was pushed, and nothing beside it counts.
             Some(id) => self.pushed.find(id, &client.relying_party.client_id, now).await?,
             None => match self.read_request(parameters, client, Channel::Browser, &snapshot, now).await {
                 Ok(request) => request,
-                Err(Refused { callback: None, cause }) => return Err(cause.into()),
+                Err(Refused { callback: None, cause }) => return Err(nowhere(cause)),
                 Err(Refused { callback: Some(callback), cause }) => {
                     info!(relying_party = %client.name, %cause, "an authorization request was refused");
                     return Ok(self.error_for(&callback, error::of_request(cause)).into());
@@ -148,7 +149,7 @@ impl Provider {
         for _ in 0..SESSION_TRIES {
             let found = self.find_session(visitor, request, snapshot, now).await?;
             let step = decide(request, found.as_ref().map(|(_, who)| who), &homes);
-            info!(transaction = %transaction.id, relying_party = %request.relying_party, ?step, "next step of a login");
+            info!(transaction = %transaction.id, relying_party = %request.relying_party, %step, "next step of a login");
             let ended = match (step, found) {
                 (Step::ChooseHome, _) => return Ok(self.ask(transaction, visitor, snapshot)?.into()),
                 (Step::GoHome(home), _) => return self.go_home(transaction, &home, visitor, now).await,
@@ -247,7 +248,7 @@ impl Provider {
         let (identity, subject, edge) = match judged {
             Ok(judged) => judged,
             Err(refusal) => {
-                info!(transaction = %transaction.id, ?refusal, "the home's answer is no login");
+                info!(transaction = %transaction.id, %refusal, "the home's answer is no login");
                 return self.refuse(request, refusal, writes).await;
             }
         };

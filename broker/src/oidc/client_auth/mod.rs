@@ -19,11 +19,12 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::{ExposeSecret, SecretString};
+use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::oidc::Provider;
 use crate::oidc::error::TokenRequestError;
-use crate::oidc::parameters::{ParameterError, Parameters};
+use crate::oidc::parameters::{ParameterError, Parameters, excerpt};
 use crate::registry::{Client, ClientAuthMethod, ClientCredential, ClientSecret, RelyingParty, Snapshot};
 use crate::secret::SecretHash;
 use crate::storage::{Expect, StoreError};
@@ -209,6 +210,8 @@ impl Provider {
             (Err(TokenRequestError::Client(_)), Some(wait)) => Err(TokenRequestError::TooMany(wait)),
             (Err(TokenRequestError::Client(error)), None) => {
                 self.throttle.note(client_id, caller.address, now);
+                let client_id = excerpt(&credentials.client_id);
+                info!(?client_id, address = %caller.address, %error, "a client has not shown who it is");
                 Err(error.into())
             }
             (judged, _) => judged,
