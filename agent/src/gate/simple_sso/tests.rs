@@ -32,8 +32,7 @@ fn world() -> World {
 impl World {
     fn ask_token(&self, redirect_to: &str) -> Result<String, RequestRefused> {
         let signed = self.key.sign(&json!({ "redirect_to": redirect_to }).to_string(), self.now);
-        let answer =
-            self.server.request_token(Request { public_key: Some("pub-1"), signed: &signed }, |_| false, self.now)?;
+        let answer = self.server.request_token(Request { public_key: Some("pub-1"), signed: &signed }, self.now)?;
         let answer: Value = serde_json::from_str(self.key.open(&answer, self.now).unwrap()).unwrap();
         Ok(answer["request_token"].as_str().unwrap().to_owned())
     }
@@ -50,7 +49,8 @@ impl World {
 
     fn verify(&self, public_key: &str, request: &Value) -> Result<Value, RequestRefused> {
         let signed = self.key.sign(&request.to_string(), self.now);
-        let answer = self.server.verify(Request { public_key: Some(public_key), signed: &signed }, self.now)?;
+        let answer =
+            self.server.verify(Request { public_key: Some(public_key), signed: &signed }, |_| false, self.now)?;
         Ok(serde_json::from_str(self.key.open(&answer, self.now).unwrap()).unwrap())
     }
 }
