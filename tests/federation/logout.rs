@@ -176,7 +176,7 @@ async fn ops_end_all_sessions_of_a_user_and_see_who_confirms() {
     for (arguments, sentence) in [
         (&["session", "end", "--session", &id][..], "there is no such session"),
         (&["session", "end", "--user", "nobody@alpha"], "nobody of this name has signed in"),
-        (&["session", "end", "--user", "alice"], "write user@home"),
+        (&["session", "end", "--user", "alice"], "write the user as name@home"),
         (&["session", "retry", "x"], "26 hex digits"),
         (&["session", "retry", "00000000000000000000000000"], "there is no such logout"),
     ] {

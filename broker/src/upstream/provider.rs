@@ -133,18 +133,22 @@ impl Providers {
         }
     }
 
-    /// Asks a provider whose answer is old. Not under the lock: logins go on with what it showed before.
+    /// Asks a provider whose answer is old. Logins go on with what it showed before; those that can do nothing without the
+    /// answer wait for it.
     async fn refresh(&self, upstream: &Upstream, now: Timestamp) {
-        let known = self.of(upstream);
-        {
-            let mut known = known.lock().await;
-            if !known.is_old(now) || !rested(known.tried_at, now) {
-                return;
-            }
-            known.tried_at = Some(now);
+        let shared = self.of(upstream);
+        let mut known = shared.lock().await;
+        if !known.is_old(now) || !rested(known.tried_at, now) {
+            return;
         }
+        if known.usable(now).is_none() {
+            drop(self.look(upstream, &mut known, now).await);
+            return;
+        }
+        known.tried_at = Some(now);
+        drop(known);
         let shown = self.fetch(upstream, now).await;
-        drop(self.note(upstream, &mut *known.lock().await, shown, now));
+        drop(self.note(upstream, &mut *shared.lock().await, shown, now));
     }
 
     /// Where the broker may ask this home's provider.
