@@ -12,6 +12,7 @@ use thiserror::Error;
 use url::{Url, form_urlencoded};
 
 use crate::config::PublicUrl;
+use crate::database::DatabaseError;
 use crate::parameters::{ParameterError, Parameters};
 use crate::recipe::AppPath;
 use crate::recipe::path::UnfitSegment;
@@ -135,6 +136,17 @@ impl Body {
             }
         }
     }
+}
+
+/// Why nothing is known of what only the application, or its database, can say.
+#[derive(Debug, Error)]
+pub(crate) enum AskError {
+    /// The application.
+    #[error(transparent)]
+    Application(#[from] ApplicationError),
+    /// Its database.
+    #[error(transparent)]
+    Database(#[from] DatabaseError),
 }
 
 impl Application {

@@ -26,6 +26,7 @@ pub mod resources;
 pub mod secret_file;
 pub mod trust;
 
+mod answer;
 mod application;
 mod backoff;
 mod child;

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::files::{CURRENT, FileSet, FilesError, Swapped};
 use super::items::{ItemsEdit, ItemsError};
 use super::merge::{Edited, Merge, MergeError, Replaced};
-use super::render::{self, Addresses, Credentials, RenderError, RenderedFile};
+use super::render::{self, Credentials, RenderError, RenderedFile};
 use super::rows::{RowEdit, Rows, RowsError};
 use crate::application::{Application, ApplicationError};
 use crate::config::RelyingPartyConfig;
@@ -143,8 +143,7 @@ impl Way {
     /// What must change for these credentials.
     pub(crate) async fn plan(&self, application: &Application, credentials: &Credentials) -> Result<Plan, WayError> {
         let parameters = self.parameters(application.parameters())?;
-        let addresses = Addresses::of(&credentials.issuer);
-        let values = [credentials.values(), addresses.values().collect(), parameters.pairs()].concat();
+        let values = [credentials.values(), parameters.pairs()].concat();
         Ok(match self {
             Self::Nothing => Plan::Nothing,
             Self::Files(files, set) => {

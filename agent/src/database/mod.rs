@@ -20,6 +20,8 @@ use thiserror::Error;
 use tokio::time::timeout;
 use url::Url;
 
+use crate::parameters::{ParameterError, Parameters};
+
 /// For one statement, and for opening.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -57,6 +59,9 @@ pub(crate) enum DatabaseError {
     /// It said no.
     #[error("the database refuses a statement: {0}")]
     Refused(#[source] sqlx::Error),
+    /// Nobody says where it is.
+    #[error(transparent)]
+    Parameter(#[from] ParameterError),
     /// Too slow, or locked.
     #[error("the database takes longer than 10 seconds; perhaps somebody keeps it locked")]
     TimedOut,
@@ -73,6 +78,12 @@ pub(crate) enum DatabaseError {
 }
 
 impl Database {
+    /// Connects to where this parameter says.
+    pub(crate) async fn of(parameters: &Parameters, name: &str) -> Result<Self, DatabaseError> {
+        let url = parameters.value(name)?.unwrap_or_default();
+        Self::open(&url).await
+    }
+
     /// Connects.
     pub(crate) async fn open(url: &str) -> Result<Self, DatabaseError> {
         let address = Url::parse(url).map_err(|_| DatabaseError::Address)?;

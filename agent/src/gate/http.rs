@@ -3,12 +3,8 @@
 
 use std::sync::Arc;
 
-use ::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
-};
+use ::http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE};
 use ::http::{HeaderMap, HeaderValue, StatusCode};
-use askama::Template;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, RawQuery, State};
 use axum::middleware;
@@ -23,6 +19,7 @@ use uuid::Uuid;
 use super::return_path::ReturnPath;
 use super::simple_sso::{Request, RequestRefused, Server, TokenError};
 use super::{Gate, GateError, Present, identity_headers, pages};
+use crate::answer::{harden, html, redirect, set_cookie};
 use crate::clock;
 use crate::home::http::REQUEST_TIMEOUT;
 use pages::{Failure, Frame, Logout};
@@ -259,44 +256,4 @@ fn cookie(gate: &Gate, name: String, value: String, max_age: Option<Duration>) -
     let mut cookie = cookie.same_site(SameSite::Lax).build();
     cookie.set_max_age(max_age);
     cookie.to_string()
-}
-
-fn set_cookie(response: &mut Response, cookie: &str) {
-    if let Ok(cookie) = HeaderValue::from_str(cookie) {
-        response.headers_mut().append(SET_COOKIE, cookie);
-    }
-}
-
-fn redirect(address: &str) -> Response {
-    match HeaderValue::from_str(address) {
-        Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-fn html(status: u16, page: &impl Template) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    match page.render() {
-        Ok(text) => (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "a page could not be rendered");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
-}
-
-/// As the portal's pages. After the form, browsers are sent to the broker, which form-action must allow.
-async fn harden(mut response: Response, form_action: &str) -> Response {
-    let policy = format!(
-        "default-src 'none'; style-src 'self'; form-action {form_action}; frame-ancestors 'none'; base-uri 'none'"
-    );
-    let headers = response.headers_mut();
-    if let Ok(policy) = HeaderValue::try_from(policy) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
-    }
-    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
 }

@@ -24,7 +24,6 @@ pub(crate) mod simple_sso;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use thiserror::Error;
 use time::OffsetDateTime;
 use url::Url;
@@ -202,11 +201,7 @@ impl Gate {
         let (begun_in, Waiting { pending, next }) = begun.ok_or(GateError::NotBegunHere)?;
         let provider = self.provider()?;
         let signed_in = provider.finish(&pending, answer, now).await?;
-        let mut said = signed_in.claims.clone();
-        if let (Some(said), Some(Value::Object(more))) = (said.as_object_mut(), provider.userinfo(&signed_in).await?) {
-            // What names this login is what was signed.
-            said.extend(more.into_iter().filter(|(claim, _)| claim != "sid"));
-        }
+        let said = provider.claims(&signed_in).await?;
         let session = Session::new(signed_in.subject, &said, now)?;
         tracing::info!(username = session.username, subject = session.subject, "somebody signed in at the gate");
         Ok(Finished { sealed: self.seal.seal(SESSION, &session)?, begun_in, next })

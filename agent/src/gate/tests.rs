@@ -6,7 +6,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use axum::body::Body;
 use axum::response::Response;
 use homeward_proto::v1::ClientCredentials;
-use serde_json::json;
+use serde_json::{Value, json};
 use tower::ServiceExt as _;
 
 use super::*;

@@ -161,13 +161,17 @@ impl Class {
     }
 }
 
+/// From when on a user must have authenticated.
+pub(super) fn min_auth_time(ticket: &OpenTicketResponse) -> Option<OffsetDateTime> {
+    // A time that no calendar has: nothing is fresh enough.
+    let never = || time::PrimitiveDateTime::MAX.assume_utc();
+    ticket.min_auth_time.as_ref().map(|at| clock::from_timestamp(at).unwrap_or_else(never))
+}
+
 impl Ask {
     /// What a ticket asks of a home with this recipe.
     pub(crate) fn new(ticket: &OpenTicketResponse, recipe: &Home) -> Self {
-        // A time that no calendar has: nothing is fresh enough.
-        let min_auth_time = ticket.min_auth_time.as_ref();
-        let min_auth_time =
-            min_auth_time.map(|at| clock::from_timestamp(at).unwrap_or(time::PrimitiveDateTime::MAX.assume_utc()));
+        let min_auth_time = min_auth_time(ticket);
         let class = |acr: Option<&str>| Class::of(acr, &ticket.acr_values);
         // Where the application says it of each login, it is known only then.
         let told_by_application = !recipe.identity.acr.0.is_empty();

@@ -3,7 +3,6 @@
 //! its database is asked (`[home.foreign]`) before anybody is vouched for.
 
 use homeward_proto::v1::{LoginFailure, OpenTicketResponse};
-use thiserror::Error;
 
 use super::decision::Note;
 use super::reply::Reply;
@@ -11,19 +10,7 @@ use super::{Portal, PortalError, Visit};
 use crate::application::Application;
 use crate::config::home::HomeMethod;
 use crate::database::{Database, DatabaseError};
-use crate::parameters::ParameterError;
 use crate::recipe::home::{Foreign, Home};
-
-/// Why it is not known.
-#[derive(Debug, Error)]
-enum AskError {
-    /// The database.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// Where that is.
-    #[error(transparent)]
-    Parameter(#[from] ParameterError),
-}
 
 impl Portal {
     /// What becomes of a login of somebody whom this home does not vouch for; `None` of one of its own.
@@ -70,9 +57,9 @@ async fn refusal(application: &Application, recipe: &Home, methods: &[HomeMethod
     }
 }
 
-async fn is_foreign(application: &Application, foreign: &Foreign, home_user_id: &str) -> Result<bool, AskError> {
-    let url = application.parameters().value(foreign.rows.database.name())?.unwrap_or_default();
-    let rows = Database::open(&url).await?.rows(&foreign.rows.query, &[home_user_id]).await?;
+async fn is_foreign(application: &Application, foreign: &Foreign, home_user_id: &str) -> Result<bool, DatabaseError> {
+    let mut database = Database::of(application.parameters(), foreign.rows.database.name()).await?;
+    let rows = database.rows(&foreign.rows.query, &[home_user_id]).await?;
     Ok(!rows.is_empty())
 }
 

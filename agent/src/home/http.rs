@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use askama::Template;
 use axum::body::Bytes;
 use axum::extract::rejection::{BytesRejection, FailedToBufferBody};
 use axum::extract::{DefaultBodyLimit, Extension, RawQuery, State};
@@ -14,10 +13,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodFilter, MethodRouter, on};
 use axum::{Router, middleware};
 use cookie::{Cookie, SameSite};
-use http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, COOKIE, LOCATION, REFERRER_POLICY, SET_COOKIE,
-    X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
-};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -36,6 +32,7 @@ use super::pages::{self, Code, Explanation, Failure, Form, Frame};
 use super::reply::Reply;
 use super::source::client_address;
 use super::{Portal, PortalError, TypedCredentials, Visit};
+use crate::answer::{harden, html, redirect, set_cookie};
 
 /// Largest form.
 const LARGEST_BODY: usize = 16 * 1024;
@@ -258,7 +255,7 @@ impl Served {
 
     fn encode(&self, portal: &Portal, visit: &Visit, reply: Reply) -> Response {
         let ticket = visit.ticket.as_str();
-        let response = match reply {
+        let mut response = match reply {
             Reply::Redirect(address) => return redirect(&address),
             Reply::Leave(address) => redirect(&address),
             Reply::Form(page) => {
@@ -274,7 +271,8 @@ impl Served {
                 html(200, &Explanation { frame: &self.frame, page, note, ticket })
             }
         };
-        with_cookie(response, browser_cookie(portal, &visit.browser))
+        set_cookie(&mut response, &browser_cookie(portal, &visit.browser));
+        response
     }
 
     fn failure(&self, RequestId(request_id): &RequestId, public: (u16, &'static str, &'static str)) -> Response {
@@ -359,34 +357,8 @@ fn browser_cookie(portal: &Portal, browser: &Browser) -> String {
         .to_string()
 }
 
-fn with_cookie(mut response: Response, cookie: String) -> Response {
-    if let Ok(cookie) = HeaderValue::try_from(cookie) {
-        response.headers_mut().append(SET_COOKIE, cookie);
-    }
-    response
-}
-
 fn status(note: Option<Note>) -> u16 {
     if note == Some(Note::TooManyTries) { 429 } else { 200 }
-}
-
-/// 303 also after a form: the password must not travel on (RFC 9700 4.12).
-fn redirect(address: &str) -> Response {
-    match HeaderValue::from_str(address) {
-        Ok(location) => (StatusCode::SEE_OTHER, [(LOCATION, location)]).into_response(),
-        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
-    }
-}
-
-fn html(status: u16, page: &impl Template) -> Response {
-    let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    match page.render() {
-        Ok(text) => (status, [(CONTENT_TYPE, "text/html; charset=utf-8")], text).into_response(),
-        Err(error) => {
-            tracing::error!(%error, "a page could not be rendered");
-            StatusCode::INTERNAL_SERVER_ERROR.into_response()
-        }
-    }
 }
 
 /// Where forms may lead. Chromium applies form-action to every redirect after a form, and these go from here to the
@@ -403,21 +375,4 @@ fn form_action(portal: Option<&Portal>) -> &'static str {
 async fn number<B>(mut request: http::Request<B>) -> http::Request<B> {
     request.extensions_mut().insert(RequestId(Uuid::new_v4().simple().to_string()));
     request
-}
-
-async fn harden(mut response: Response, form_action: &str) -> Response {
-    let policy = format!(
-        "default-src 'none'; style-src 'self'; form-action {}; frame-ancestors 'none'; base-uri 'none'",
-        form_action
-    );
-    let headers = response.headers_mut();
-    if let Ok(policy) = HeaderValue::try_from(policy) {
-        headers.insert(CONTENT_SECURITY_POLICY, policy);
-    }
-    headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // The address of these pages has the ticket in it.
-    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
 }

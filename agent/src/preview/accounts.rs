@@ -5,11 +5,10 @@ use homeward_proto::v1::{AccountMatch, AccountPreview};
 use serde_json::{Map, Value};
 use thiserror::Error;
 
-use crate::application::{Application, ApplicationError};
+use crate::application::{Application, AskError};
 use crate::config::Config;
 use crate::conversation::Conversation;
-use crate::database::{Database, DatabaseError};
-use crate::parameters::ParameterError;
+use crate::database::Database;
 use crate::recipe::account::{AccountClaim, AccountLookup, AccountMade};
 use crate::recipe::pointer::Pointer;
 use crate::recipe::sql::Query;
@@ -35,20 +34,6 @@ pub(super) enum NoPreview {
     /// The application, or its database.
     #[error(transparent)]
     Ask(#[from] AskError),
-}
-
-/// Why the application says nothing.
-#[derive(Debug, Error)]
-pub(super) enum AskError {
-    /// Itself.
-    #[error(transparent)]
-    Application(#[from] ApplicationError),
-    /// Its database.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// Where that is.
-    #[error(transparent)]
-    Parameter(#[from] ParameterError),
 }
 
 impl Accounts {
@@ -99,8 +84,8 @@ impl Accounts {
     }
 
     async fn row(&self, query: &Query, value: &str) -> Result<Option<String>, AskError> {
-        let url = self.application.parameters().value(query.database.name())?.unwrap_or_default();
-        let rows = Database::open(&url).await?.rows(&query.query, &[value]).await?;
+        let mut database = Database::of(self.application.parameters(), query.database.name()).await?;
+        let rows = database.rows(&query.query, &[value]).await?;
         Ok(rows.first().and_then(|row| row.values().find_map(text)))
     }
 

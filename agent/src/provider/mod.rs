@@ -257,8 +257,20 @@ impl Provider {
         Ok(SignedIn { subject: verified.subject, claims: verified.claims, access_token })
     }
 
+    /// All that the provider says of the user: the claims of the ID token, and over them those of userinfo.
+    pub(crate) async fn claims(&self, signed_in: &SignedIn) -> Result<Value, ProviderError> {
+        let mut claims = signed_in.claims.clone();
+        let userinfo = self.userinfo(signed_in).await?;
+        if let (Some(claims), Some(Value::Object(userinfo))) = (claims.as_object_mut(), userinfo) {
+            // Which login it was, when and how, is the ID token's to say.
+            let of_token = |name: &str| ["sid", "auth_time", "amr", "acr"].contains(&name);
+            claims.extend(userinfo.into_iter().filter(|(name, _)| !of_token(name)));
+        }
+        Ok(claims)
+    }
+
     /// What the provider says of the user besides; `None` if it has no userinfo endpoint.
-    pub(crate) async fn userinfo(&self, signed_in: &SignedIn) -> Result<Option<Value>, ProviderError> {
+    async fn userinfo(&self, signed_in: &SignedIn) -> Result<Option<Value>, ProviderError> {
         let known = self.known.get(&self.wire).await?;
         let Some(address) = &known.metadata.userinfo_endpoint else { return Ok(None) };
         let userinfo = self.document(address, "userinfo", signed_in).await?;

@@ -122,9 +122,9 @@ impl Means {
             Self::None => Ok(None),
             Self::Command(argv) => command(argv, whose).await.map(Some),
             Self::Rows(rows) => {
-                let url = application.parameters().value(rows.database.name())?.unwrap_or_default();
+                let database = Database::of(application.parameters(), rows.database.name()).await?;
                 let arguments: Vec<&str> = whose.first().map(|(_, value)| *value).into_iter().collect();
-                let ended = Database::open(&url).await?.execute_all(&rows.execute, &arguments).await?;
+                let ended = database.execute_all(&rows.execute, &arguments).await?;
                 Ok(Some(u32::try_from(ended).unwrap_or(u32::MAX)))
             }
             Self::Steps { steps, sessions } => {

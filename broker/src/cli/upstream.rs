@@ -117,7 +117,13 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             let upstream = Some(find(&admin, &name).await?);
             let request = v1::PutUpstreamRequest { upstream, check: true, validate_only: true };
             let checked = put(&mut admin, request).await?;
-            output.say(&format!("{name} answers as it should."), &checked.json());
+            let sentence = match checked.protocol {
+                Some(Protocol::Oauth(_)) => {
+                    format!("{name} keeps the rules. Its server publishes nothing that could be asked: try a login.")
+                }
+                Some(Protocol::Openid(_)) | None => format!("{name} answers as it should."),
+            };
+            output.say(&sentence, &checked.json());
         }
         Command::Remove { name } => {
             let mut admin = connect(config).await?;

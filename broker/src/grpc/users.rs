@@ -48,7 +48,7 @@ impl Users {
         let (users, now) = (&self.registry.home_users, self.clock.now());
         let id = match departure {
             Some(departure) => {
-                let noted = users.cut_off(home, home_user_id, departure, now).await;
+                let noted = users.cut_off(home, home_user_id, departure).await;
                 noted.map(|user| user.current_id(home_user_id))
             }
             None => users.standing(home, home_user_id).await.map(|standing| standing.current_id(home_user_id)),

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use homeward_certs::identity::InstanceName;
 
-use crate::clock::Timestamp;
 use crate::registry::{HomeStatus, Instance, InstanceId, Liveness, Portal, Upstream};
 
 /// A home, wherever it comes from.
@@ -67,14 +66,12 @@ impl<'a> Home<'a> {
 pub struct Reachability(Arc<Mutex<HashMap<InstanceName, Failure>>>);
 
 /// Why a provider cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+#[derive(Debug)]
+struct Failure {
     /// Of which home of this name.
     id: InstanceId,
     /// One sentence for ops.
-    pub problem: String,
-    /// Since when.
-    pub since: Timestamp,
+    problem: String,
 }
 
 impl Reachability {
@@ -84,20 +81,18 @@ impl Reachability {
     }
 
     /// It did not, for this reason.
-    pub fn fails(&self, upstream: &Upstream, problem: String, now: Timestamp) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = failures.get(&upstream.name).filter(|failure| failure.id == upstream.id);
-        let since = known.map_or(now, |failure| failure.since);
-        failures.insert(upstream.name.clone(), Failure { id: upstream.id, problem, since });
+    pub fn fails(&self, upstream: &Upstream, problem: String) {
+        let failure = Failure { id: upstream.id, problem };
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(upstream.name.clone(), failure);
     }
 
-    /// What is wrong with it; nothing if it works, or nobody has asked it yet.
-    pub fn failure(&self, upstream: &Upstream) -> Option<Failure> {
+    /// What is wrong with it, as one sentence for ops; nothing if it works, or nobody has asked it yet.
+    pub fn problem(&self, upstream: &Upstream) -> Option<String> {
         let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        failures.get(&upstream.name).filter(|failure| failure.id == upstream.id).cloned()
+        failures.get(&upstream.name).filter(|failure| failure.id == upstream.id).map(|failure| failure.problem.clone())
     }
 
     fn status(&self, upstream: &Upstream) -> HomeStatus {
-        if self.failure(upstream).is_some() { HomeStatus::NotReady } else { HomeStatus::Ready }
+        if self.problem(upstream).is_some() { HomeStatus::NotReady } else { HomeStatus::Ready }
     }
 }

@@ -12,7 +12,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
 use crate::registry::{InstanceId, VerifiedIdentity};
 use crate::secret::SecretHash;
 use crate::storage::table::{Record, Table};
@@ -36,8 +35,6 @@ pub struct HomeUser {
     removed: bool,
     /// How often the home has taken back its word.
     cut_offs: u32,
-    /// When it last did.
-    cut_off_at: Option<Timestamp>,
 }
 
 impl Record for HomeUser {
@@ -91,7 +88,7 @@ impl HomeUsers {
     }
 
     /// Notes that a home takes back its word, and says of whom: from this commit on nothing that it said before begins a
-    /// session. Removing a user who was removed changes nothing.
+    /// session. Whoever was removed stays removed.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -100,11 +97,10 @@ impl HomeUsers {
         home: InstanceId,
         home_user_id: &str,
         departure: Departure,
-        now: Timestamp,
     ) -> Result<HomeUser, StoreError> {
         for _ in 0..TRIES {
             let Standing { key, expect, user } = self.standing(home, home_user_id).await?;
-            let user = user.cut_off(departure, now);
+            let user = user.cut_off(departure);
             let write = self.table.put(&key, &user, expect)?;
             match self.table.commit(vec![write]).await {
                 Err(StoreError::Conflict) => {}
@@ -158,9 +154,9 @@ impl HomeUser {
         VerifiedIdentity::id_of(home_user_id, self.incarnation)
     }
 
-    fn cut_off(self, departure: Departure, now: Timestamp) -> Self {
+    fn cut_off(self, departure: Departure) -> Self {
         let removed = self.removed || departure == Departure::Removed;
-        Self { removed, cut_offs: self.cut_offs.saturating_add(1), cut_off_at: Some(now), ..self }
+        Self { removed, cut_offs: self.cut_offs.saturating_add(1), ..self }
     }
 
     fn at_login(&self) -> Self {
@@ -177,7 +173,7 @@ fn key(home: InstanceId, home_user_id: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::registry::tests::{NOW, World};
+    use crate::registry::tests::World;
 
     #[tokio::test]
     async fn whoever_gets_the_id_of_a_removed_user_is_somebody_else() {
@@ -190,14 +186,14 @@ mod tests {
             users.standing(home, "7").await.unwrap().current_id("7")
         };
         assert_eq!(logs_in().await, "7");
-        users.cut_off(home, "7", Departure::Disabled, NOW).await.unwrap();
+        users.cut_off(home, "7", Departure::Disabled).await.unwrap();
         assert_eq!(logs_in().await, "7", "who was disabled is who he was when he is enabled again");
         for _ in 0..2 {
-            users.cut_off(home, "7", Departure::Removed, NOW).await.unwrap();
+            users.cut_off(home, "7", Departure::Removed).await.unwrap();
             assert_eq!(users.standing(home, "7").await.unwrap().current_id("7"), "7", "whose sessions end");
         }
         assert_eq!([logs_in().await, logs_in().await], ["7\u{1f}1", "7\u{1f}1"]);
-        let gone = users.cut_off(home, "7", Departure::Removed, NOW).await.unwrap();
+        let gone = users.cut_off(home, "7", Departure::Removed).await.unwrap();
         assert_eq!(gone.current_id("7"), "7\u{1f}1", "who has it now, whoever had it when somebody looked");
         assert_eq!(logs_in().await, "7\u{1f}2");
         // Another home's user, and another user.
@@ -213,7 +209,7 @@ mod tests {
             let standing = users.standing(home, "7").await.unwrap();
             world.store.commit(vec![users.unchanged(&standing).unwrap()]).await.unwrap();
             let standing = users.standing(home, "7").await.unwrap();
-            users.cut_off(home, "7", Departure::Disabled, NOW).await.unwrap();
+            users.cut_off(home, "7", Departure::Disabled).await.unwrap();
             let late = world.store.commit(vec![users.unchanged(&standing).unwrap()]).await;
             assert!(matches!(late, Err(StoreError::Conflict)));
         }

@@ -56,7 +56,7 @@ pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError, alg_name
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use client_policy::{ClientPolicyChange, ClientPolicyError, PolicyConflict, sector};
 pub use held_name::{HeldName, HeldNames, KnownName};
-pub use home::{Failure, Home, Reachability, Way};
+pub use home::{Home, Reachability, Way};
 pub use home_user::{CutOffs, Departure, HomeUser, HomeUsers, Standing};
 pub use identity::{AssertedIdentity, IdentityError, VerifiedIdentity};
 pub use instance::{

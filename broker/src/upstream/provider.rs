@@ -187,7 +187,7 @@ impl Providers {
                 warn!(home = %upstream.name, %error, "an identity provider does not answer as it should");
                 // Once is an accident, as long as what it showed before can be used.
                 if known.failures > 1 || known.usable(now).is_none() {
-                    self.registry.reachability.fails(upstream, error.to_string(), now);
+                    self.registry.reachability.fails(upstream, error.to_string());
                 }
                 Err(error)
             }

@@ -233,8 +233,7 @@ impl NewLink {
 }
 
 async fn open(parameters: &Parameters, database: &str) -> Result<Transaction, RowsError> {
-    let url = parameters.value(database)?.unwrap_or_default();
-    Ok(Database::open(&url).await?.begin().await?)
+    Ok(Database::of(parameters, database).await?.begin().await?)
 }
 
 async fn insert(transaction: &mut Transaction, table: &str, columns: &Columns) -> Result<(), RowsError> {

@@ -7,47 +7,29 @@ use std::sync::Arc;
 
 use homeward_proto::v1::VerifiedIdentity;
 use serde_json::Value;
-use thiserror::Error;
 
 use super::password::SignIn;
 use super::{Account, DirectoryError, Verdict};
-use crate::application::{Application, ApplicationError};
+use crate::application::{Application, ApplicationError, AskError};
 use crate::config::Config;
 use crate::conversation::Conversation;
 use crate::database::{Database, DatabaseError};
 use crate::home::{PortalError, TypedCredentials, vouching};
-use crate::parameters::ParameterError;
 use crate::recipe::directory::{Accounts, DirectoryLookup, IdentityField};
 use crate::recipe::home::Home;
 use crate::recipe::sql::Query;
 use crate::recipe::step::Step;
 
-/// Why nothing is known.
-#[derive(Debug, Error)]
-enum AskError {
-    /// The application.
-    #[error(transparent)]
-    Application(#[from] ApplicationError),
-    /// Its database.
-    #[error(transparent)]
-    Database(#[from] DatabaseError),
-    /// Where that is.
-    #[error(transparent)]
-    Parameter(#[from] ParameterError),
-}
-
-impl AskError {
-    /// Whether only this user could not be asked about, as one whose identifier is not what the column holds. After all
-    /// else the next one would fail as well, each after its time.
-    fn about_one(self) -> Result<Account, Self> {
-        match self {
-            Self::Database(DatabaseError::Refused(sqlx::Error::Database(_)) | DatabaseError::Unreadable { .. })
-            | Self::Application(ApplicationError::Unfit(_) | ApplicationError::TooLong) => {
-                tracing::warn!(error = %self, "nobody says whether a user may still log in");
-                Ok(Account::Unknown)
-            }
-            error => Err(error),
+/// Whether only this user could not be asked about, as one whose identifier is not what the column holds. After all else
+/// the next one would fail as well, each after its time.
+fn about_one(error: AskError) -> Result<Account, AskError> {
+    match error {
+        AskError::Database(DatabaseError::Refused(sqlx::Error::Database(_)) | DatabaseError::Unreadable { .. })
+        | AskError::Application(ApplicationError::Unfit(_) | ApplicationError::TooLong) => {
+            tracing::warn!(%error, "nobody says whether a user may still log in");
+            Ok(Account::Unknown)
         }
+        error => Err(error),
     }
 }
 
@@ -88,7 +70,7 @@ impl ApplicationUsers {
                     Some((database, query)) => standing(database, query, home_user_id).await,
                     None => self.ask_account(accounts, home_user_id).await,
                 };
-                answers.push(answer.or_else(AskError::about_one)?);
+                answers.push(answer.or_else(about_one)?);
             }
             Ok(answers)
         };
@@ -143,8 +125,7 @@ impl ApplicationUsers {
     }
 
     async fn database(&self, query: &Query) -> Result<Database, AskError> {
-        let url = self.application.parameters().value(query.database.name())?.unwrap_or_default();
-        Ok(Database::open(&url).await?)
+        Ok(Database::of(self.application.parameters(), query.database.name()).await?)
     }
 
     async fn step(&self, step: &Step, value: (&str, &str)) -> Result<(u16, Value), AskError> {

@@ -15,6 +15,7 @@ use tokio::sync::Mutex;
 use url::Url;
 
 use self::registration::{KnownAs, Origin, ProviderClient, RegistrationError};
+use super::decision::min_auth_time;
 use super::elsewhere::{ElsewhereError, NotOpened};
 use super::session::Answers;
 use super::vouching;
@@ -79,13 +80,9 @@ impl OidcHome {
     /// Where the browser goes.
     pub(super) async fn begin(&self, ticket: &OpenTicketResponse) -> Result<(Url, Pending), ElsewhereError> {
         let provider = self.client.provider().await?;
-        // A time that no calendar has: nothing is fresh enough.
-        let min_auth_time = ticket.min_auth_time.as_ref();
-        let min_auth_time =
-            min_auth_time.map(|at| clock::from_timestamp(at).unwrap_or(time::PrimitiveDateTime::MAX.assume_utc()));
         let demand = Demand {
             silent: ticket.silent,
-            min_auth_time,
+            min_auth_time: min_auth_time(ticket),
             login_hint: ticket.login_hint.clone(),
             acr_values: ticket.acr_values.clone(),
             ui_locales: ticket.ui_locales.clone(),
@@ -119,16 +116,7 @@ impl OidcHome {
         now: OffsetDateTime,
     ) -> Result<BTreeMap<String, Value>, ProviderError> {
         let signed_in = provider.finish(pending, answer, now).await?;
-        let mut claims = signed_in.claims.clone();
-        let userinfo = provider.userinfo(&signed_in).await?;
-        if let (Some(claims), Some(Value::Object(userinfo))) = (claims.as_object_mut(), userinfo) {
-            for (name, value) in userinfo {
-                // When and how somebody authenticated is the ID token's to say.
-                if !["auth_time", "amr", "acr"].contains(&name.as_str()) {
-                    claims.insert(name, value);
-                }
-            }
-        }
+        let claims = provider.claims(&signed_in).await?;
         let mut documents = BTreeMap::from([(CLAIMS.to_owned(), claims)]);
         if let Some((attributes, address)) = &self.attributes {
             let document = provider.document(address, "the user's attributes", &signed_in).await?;

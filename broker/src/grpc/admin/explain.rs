@@ -195,7 +195,8 @@ fn standing(case: &Case<'_>, snapshot: &Snapshot, home_status: HomeStatus) -> Ve
         }
     }
     if home_status != HomeStatus::Ready {
-        problems.push(format!("{home} cannot log anybody in now: see homeward-broker instance show {home}"));
+        let noun = if snapshot.upstream(home).is_some() { "upstream" } else { "instance" };
+        problems.push(format!("{home} cannot log anybody in now: see homeward-broker {noun} show {home}"));
     }
     let key = client.relying_party.policy.account_key;
     problems.extend(key.check(edge, snapshot.edges_of(relying_party)).err().map(|conflict| conflict.to_string()));

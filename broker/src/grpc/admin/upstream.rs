@@ -36,7 +36,6 @@ impl Service {
 
     /// A home without agent, and what is wrong with it.
     fn upstream(&self, upstream: &Upstream) -> v1::Upstream {
-        let failure = self.registry.reachability.failure(upstream);
         v1::Upstream {
             name: upstream.name.to_string(),
             display_name: upstream.display_name.clone(),
@@ -48,7 +47,7 @@ impl Service {
             required: upstream.required.clone().into_iter().collect(),
             callback_url: upstream.callback(&self.issuer),
             setup_url: self.issuer.address(&format!("/upstream/{}/setup", upstream.name)),
-            problem: failure.map(|failure| failure.problem).unwrap_or_default(),
+            problem: self.registry.reachability.problem(upstream).unwrap_or_default(),
             update_time: Some(wire_time(upstream.updated_at)),
         }
     }

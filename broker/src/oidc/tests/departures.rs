@@ -11,7 +11,7 @@ impl World {
     /// What the report of a home comes to.
     async fn departs(&self, departure: Departure) {
         let (users, home) = (&self.registry.home_users, self.instance_id("alpha"));
-        let current = users.cut_off(home, "17", departure, self.time.now()).await.unwrap().current_id("17");
+        let current = users.cut_off(home, "17", departure).await.unwrap().current_id("17");
         let (user, snapshot) = (self.provider.subjects.user(home, &current), self.registry.snapshot());
         self.sessions.end_for_good(&user, &snapshot, self.time.now()).await.unwrap();
     }

@@ -54,9 +54,9 @@ async fn a_removed_user_takes_his_name_with_him() {
     let world = World::new().await;
     assert_eq!(world.names("17", "alice").await, plain());
     let (users, alpha) = (&world.registry.home_users, world.instance_id("alpha"));
-    users.cut_off(alpha, "17", Departure::Disabled, world.time.now()).await.unwrap();
+    users.cut_off(alpha, "17", Departure::Disabled).await.unwrap();
     assert_eq!(world.names("17", "alice").await, plain());
-    users.cut_off(alpha, "17", Departure::Removed, world.time.now()).await.unwrap();
+    users.cut_off(alpha, "17", Departure::Removed).await.unwrap();
     let successor = world.names("17", "alice").await;
     assert_respelt(&successor, "alice");
     assert_eq!(world.names("17", "alice").await, successor);
@@ -90,7 +90,7 @@ async fn who_comes_in_the_same_moment_is_let_in_too() {
     assert_eq!((names.len(), names.iter().filter(|name| **name == plain().0).count()), (8, 1), "{names:?}");
     // Also the first two logins of who comes after a removed user.
     let (users, alpha) = (&world.registry.home_users, world.instance_id("alpha"));
-    users.cut_off(alpha, "0", Departure::Removed, world.time.now()).await.unwrap();
+    users.cut_off(alpha, "0", Departure::Removed).await.unwrap();
     let (one, two) = tokio::join!(world.names("0", "zoe"), world.names("0", "zoe"));
     assert_eq!((&one, json!(two.0)), (&two, json!("zoe@alpha")));
 }

@@ -394,8 +394,8 @@ async fn a_provider_whose_document_names_another_issuer_is_no_home() {
     let answer = world.choose(&mut Browser::default(), &[]).await;
     assert!(answer.text().contains("Cannot log anybody in right now"));
     let staff = world.registry.snapshot().upstream(&"staff".parse().unwrap()).unwrap().clone();
-    let failure = world.registry.reachability.failure(&staff).unwrap();
-    assert!(failure.problem.contains(&format!("the issuer is {other}:")), "{}", failure.problem);
+    let problem = world.registry.reachability.problem(&staff).unwrap();
+    assert!(problem.contains(&format!("the issuer is {other}:")), "{problem}");
 }
 
 #[tokio::test]
