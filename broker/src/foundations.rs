@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::authority::Authority;
 use crate::registry::{Liveness, Registry};
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 use crate::storage::Store;
 
 /// What [`enrolment`](crate::enrolment) and [`rotation`](crate::rotation) stand on.
@@ -19,7 +19,7 @@ pub struct Foundations {
     /// The CA.
     pub authority: Arc<Authority>,
     /// Seals keys, secrets and challenges.
-    pub kek: Arc<KeyEncryptionKey>,
+    pub sealing: Arc<SealingKeys>,
 }
 
 #[cfg(test)]
@@ -32,13 +32,14 @@ mod tests {
         /// Of a federation that has a CA and nobody in it yet; they last as long as the folder.
         pub(crate) async fn new_in(folder: &tempfile::TempDir, clock: &Clock) -> Self {
             let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-            let (kek, trust_domain) = (KeyEncryptionKey::new_for_test(), "example.org".parse().unwrap());
-            store.commit(Authority::first(&store, &kek, &trust_domain, clock.now()).unwrap()).await.unwrap();
-            let (authority, follow) = Authority::open(&store, &kek, &trust_domain, None, clock.clone()).await.unwrap();
+            let (sealing, trust_domain) = (SealingKeys::new_for_test(), "example.org".parse().unwrap());
+            store.commit(Authority::first(&store, &sealing, &trust_domain, clock.now()).unwrap()).await.unwrap();
+            let (authority, follow) =
+                Authority::open(&store, &sealing, &trust_domain, None, clock.clone()).await.unwrap();
             tokio::spawn(follow);
             let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
             tokio::spawn(keep_fresh);
-            Self { store, registry, liveness: Liveness::default(), authority, kek }
+            Self { store, registry, liveness: Liveness::default(), authority, sealing }
         }
     }
 }

@@ -52,7 +52,7 @@ use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
 use registry::{KnownName, Liveness, Registry, SubjectKey, SubjectKeyError, TokenSigner};
 use rotation::{Rotations, StoredRotation};
-use secret::{KeyEncryptionKey, SecretError};
+use secret::{SealingKeys, SecretError};
 use sessions::{Delivery, DeliveryFoundations, Session, SessionOfUser, Sessions, StoredLogout};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry};
@@ -102,11 +102,11 @@ pub async fn run(
     ready: impl FnOnce() + Send,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
-    let (keys, keep_keys_fresh) = KeySet::open(store.clone(), kek.clone()).await?;
+    let sealing = Arc::new(SealingKeys::load(&config.key_encryption_key_file)?);
+    let (keys, keep_keys_fresh) = KeySet::open(store.clone(), sealing.clone()).await?;
     let (authority, follow_authority) =
-        Authority::open(&store, &kek, &config.trust_domain, config.agent_host(), clock.clone()).await?;
-    let subjects = SubjectKey::load(&store, &kek).await?;
+        Authority::open(&store, &sealing, &config.trust_domain, config.agent_host(), clock.clone()).await?;
+    let subjects = SubjectKey::load(&store, &sealing).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
     let (liveness, keep_reports) = Liveness::open(store.clone()).await?;
     let settings = Settings {
@@ -118,7 +118,7 @@ pub async fn run(
         registry: registry.clone(),
         liveness: liveness.clone(),
         authority: authority.clone(),
-        kek: kek.clone(),
+        sealing: sealing.clone(),
     };
     let enrolment = Enrolment::new(foundations.clone(), settings);
     let longest_token = config.lifetimes.longest_token();
@@ -130,18 +130,18 @@ pub async fn run(
         renewal_window: Box::new(move || window.renewal_window()),
     };
     let (shared, keep_shared_fresh) = SharedState::follow(keys.changes(), authority.changes(), pace);
-    let terms = Terms { issuer: config.issuer.clone(), kek: kek.clone() };
+    let terms = Terms { issuer: config.issuer.clone(), sealing: sealing.clone() };
     let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
     let (issuer, lifetime) = (config.issuer.clone(), config.lifetimes.login);
     let terms = LoginTerms { subjects: subjects.clone(), issuer, lifetime };
-    let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
+    let login = Login::new(store.clone(), sealing.clone(), registry.clone(), liveness.clone(), terms);
     let outbound = outbound::Settings {
         issuer: config.issuer.clone(),
         private_networks: config.outbound.private_networks,
         roots: outbound::roots(config.outbound.ca_file.as_deref())?,
     };
     let outbound = Outbound::new(outbound, registry.clone(), clock.clone())?;
-    let upstreams = Upstreams::new(kek.clone(), registry.clone(), outbound.clone(), config.issuer.clone());
+    let upstreams = Upstreams::new(sealing.clone(), registry.clone(), outbound.clone(), config.issuer.clone());
     let sessions = Sessions::new(store.clone(), &config.lifetimes);
     let delivery = DeliveryFoundations {
         registry: registry.clone(),
@@ -154,7 +154,7 @@ pub async fn run(
     let end_orphans = sessions::follow_cut_off_homes(sessions.clone(), registry.clone(), clock.clone());
     let answering = oidc::Foundations {
         store: store.clone(),
-        kek: kek.clone(),
+        sealing: sealing.clone(),
         outbound,
         registry: registry.clone(),
         liveness: liveness.clone(),

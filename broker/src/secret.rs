@@ -2,7 +2,7 @@
 //!
 //! * [`OpaqueSecret`]: 256 random bits as text, for codes, tokens, handles, session ids and client secrets. The store
 //!   holds its [`SecretHash`] only; SHA-256 is enough for what cannot be guessed.
-//! * [`KeyEncryptionKey`]: seals what must be read again. Each [`Purpose`] has a key of its own, so that something
+//! * [`SealingKeys`]: seals what must be read again. Each [`Purpose`] has a key of its own, so that something
 //!   sealed for one purpose never opens for another.
 
 use std::fmt;
@@ -194,11 +194,11 @@ impl Purpose {
 }
 
 /// The key that seals secrets: 256 bits from a file that is not the store.
-pub struct KeyEncryptionKey {
+pub struct SealingKeys {
     keys: [RandomizedNonceKey; Purpose::ALL.len()],
 }
 
-impl KeyEncryptionKey {
+impl SealingKeys {
     /// A new key as the text of its file: 32 bytes in base64 and a newline.
     ///
     /// # Errors
@@ -288,13 +288,13 @@ impl KeyEncryptionKey {
     }
 }
 
-impl fmt::Debug for KeyEncryptionKey {
+impl fmt::Debug for SealingKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("KeyEncryptionKey(…)")
+        f.write_str("SealingKeys(…)")
     }
 }
 
-/// Something sealed by a [`KeyEncryptionKey`].
+/// Something sealed by a [`SealingKeys`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sealed(ByteBuf);
 
@@ -383,7 +383,7 @@ pub enum SecretError {
 mod tests {
     use super::*;
 
-    impl KeyEncryptionKey {
+    impl SealingKeys {
         /// One that nobody has used.
         pub(crate) fn new_for_test() -> std::sync::Arc<Self> {
             std::sync::Arc::new(Self::from_text(Self::generate_text().unwrap().expose_secret()).unwrap())
@@ -392,28 +392,28 @@ mod tests {
 
     #[test]
     fn sealed_values_open_for_their_purpose_only() {
-        let kek = KeyEncryptionKey::new_for_test();
+        let sealing = SealingKeys::new_for_test();
         for (index, purpose) in Purpose::ALL.into_iter().enumerate() {
             assert_eq!(index, purpose as usize);
-            let sealed = Sealed::from_text(&kek.seal(purpose, b"secret").unwrap().to_text()).unwrap();
-            assert_eq!(kek.open(purpose, &sealed).unwrap().as_slice(), b"secret");
+            let sealed = Sealed::from_text(&sealing.seal(purpose, b"secret").unwrap().to_text()).unwrap();
+            assert_eq!(sealing.open(purpose, &sealed).unwrap().as_slice(), b"secret");
             for other in Purpose::ALL.into_iter().filter(|other| *other != purpose) {
-                assert!(kek.open(other, &sealed).is_err(), "{purpose:?} opened as {other:?}");
+                assert!(sealing.open(other, &sealed).is_err(), "{purpose:?} opened as {other:?}");
             }
         }
     }
 
     #[test]
     fn altered_and_foreign_values_do_not_open() {
-        let kek = KeyEncryptionKey::new_for_test();
-        let sealed = kek.seal(Purpose::Ticket, b"x").unwrap();
+        let sealing = SealingKeys::new_for_test();
+        let sealed = sealing.seal(Purpose::Ticket, b"x").unwrap();
         for index in 0..sealed.0.len() {
             let mut altered = sealed.clone();
             altered.0[index] ^= 1;
-            assert!(kek.open(Purpose::Ticket, &altered).is_err(), "byte {index}");
+            assert!(sealing.open(Purpose::Ticket, &altered).is_err(), "byte {index}");
         }
-        assert!(KeyEncryptionKey::new_for_test().open(Purpose::Ticket, &sealed).is_err());
-        assert!(kek.open(Purpose::Ticket, &Sealed(ByteBuf::new())).is_err());
+        assert!(SealingKeys::new_for_test().open(Purpose::Ticket, &sealed).is_err());
+        assert!(sealing.open(Purpose::Ticket, &Sealed(ByteBuf::new())).is_err());
     }
 
     #[test]

@@ -214,7 +214,7 @@ async fn a_watch_sees_its_prefix_in_order_and_nothing_else<P: Place>() {
     let place = P::new();
     let store = place.open();
     put(&store, "t/before", "x").await;
-    let mut watch = store.watch("t/");
+    let mut watch = store.watch("t/").await.unwrap();
     for n in 0..3 {
         let writes =
             vec![write(&format!("t/{n}"), Expect::Any, Some("x")), write(&format!("u/{n}"), Expect::Any, Some("x"))];
@@ -234,7 +234,7 @@ async fn a_watch_sees_its_prefix_in_order_and_nothing_else<P: Place>() {
 async fn a_watch_that_lags_is_told_to_reload<P: Place>() {
     let place = P::new();
     let store = place.open();
-    let mut watch = store.watch("t/");
+    let mut watch = store.watch("t/").await.unwrap();
     for chunk in 0..20 {
         let commits = (0..100).map(|n| {
             let (store, key) = (store.clone(), format!("t/{chunk}-{n}"));

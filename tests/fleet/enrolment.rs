@@ -15,8 +15,8 @@ use homeward_broker::registry::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientPages, ClientPolicy, ClientSecret, Instance,
     InstanceId, InstanceState, LogoutAddresses, RecoveryPolicy, RelyingParty, SigningKeyChoice,
 };
-use homeward_broker::secret::KeyEncryptionKey;
-use homeward_broker::storage::sled::SledStore;
+use homeward_broker::secret::SealingKeys;
+use homeward_broker::storage::address;
 use homeward_broker::storage::table::Table;
 use homeward_broker::storage::{Expect, Store};
 use homeward_certs::bundle::TrustBundle;
@@ -74,7 +74,7 @@ pub(crate) async fn enrol(config: &Path, agents: u32) -> anyhow::Result<Enrolled
 /// The broker's side of an enrolment.
 struct Registrar {
     store: Arc<dyn Store>,
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
     ca: Arc<CaState>,
     clock: Clock,
     lifetime: std::time::Duration,
@@ -82,12 +82,12 @@ struct Registrar {
 
 impl Registrar {
     async fn open(config: &Config) -> anyhow::Result<Self> {
-        let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.store_dir())?);
+        let sealing = Arc::new(SealingKeys::load(&config.key_encryption_key_file)?);
+        let store = address::open(&config.store, &config.etcd).await?;
         let clock = Clock::system();
         // Nobody moves the CA of a broker that does not run.
-        let (authority, _) = Authority::open(&store, &kek, &config.trust_domain, None, clock.clone()).await?;
-        Ok(Self { store, kek, ca: authority.state(), clock, lifetime: config.lifetimes.instance_certificate })
+        let (authority, _) = Authority::open(&store, &sealing, &config.trust_domain, None, clock.clone()).await?;
+        Ok(Self { store, sealing, ca: authority.state(), clock, lifetime: config.lifetimes.instance_certificate })
     }
 
     /// One relying party, enrolled and confirmed.
@@ -101,7 +101,7 @@ impl Registrar {
         let public_url = format!("https://{name}.example");
         let relying_party = RelyingParty {
             client_id: ClientId::of(name, id),
-            credential: ClientCredential::Secret(ClientSecret::generate(&self.kek, 1)?),
+            credential: ClientCredential::Secret(ClientSecret::generate(&self.sealing, 1)?),
             next_credential: None,
             last_credential_version: 1,
             credential_at: None,

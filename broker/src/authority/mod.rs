@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::clock::{Clock, Timestamp};
-use crate::secret::{KeyEncryptionKey, Purpose, SecretError};
+use crate::secret::{Purpose, SealingKeys, SecretError};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, Write};
 
@@ -72,11 +72,11 @@ impl Authority {
     /// When it cannot be made or sealed.
     pub fn first(
         store: &Arc<dyn Store>,
-        kek: &Arc<KeyEncryptionKey>,
+        sealing: &Arc<SealingKeys>,
         trust_domain: &TrustDomain,
         now: Timestamp,
     ) -> Result<Vec<Write>, CaError> {
-        let vault = Vault::new(store.clone(), kek.clone(), trust_domain.clone());
+        let vault = Vault::new(store.clone(), sealing.clone(), trust_domain.clone());
         let (stored, ca) = vault.make(now)?;
         let stored = StoredAuthority::first(stored);
         let statement = vault.state(&stored, &ca)?;
@@ -90,14 +90,14 @@ impl Authority {
     /// When the store holds no CA for this trust domain, or it cannot be opened.
     pub async fn open(
         store: &Arc<dyn Store>,
-        kek: &Arc<KeyEncryptionKey>,
+        sealing: &Arc<SealingKeys>,
         trust_domain: &TrustDomain,
         host: Option<ServerName<'static>>,
         clock: Clock,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>), CaError> {
         // Begun before the record is read, so that no change falls between.
-        let changes = store.watch(&Table::<StoredAuthority>::prefix());
-        let vault = Vault::new(store.clone(), kek.clone(), trust_domain.clone());
+        let changes = store.watch(&Table::<StoredAuthority>::prefix()).await?;
+        let vault = Vault::new(store.clone(), sealing.clone(), trust_domain.clone());
         vault.complete().await?;
         let state = vault.read().await?;
         let live_bundle = LiveBundle::new(&state.bundle)?;
@@ -204,13 +204,13 @@ impl Authority {
 struct Vault {
     authorities: Table<StoredAuthority>,
     statements: Table<StoredStatement>,
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
     trust_domain: TrustDomain,
 }
 
 impl Vault {
-    fn new(store: Arc<dyn Store>, kek: Arc<KeyEncryptionKey>, trust_domain: TrustDomain) -> Self {
-        Self { authorities: Table::new(store.clone()), statements: Table::new(store), kek, trust_domain }
+    fn new(store: Arc<dyn Store>, sealing: Arc<SealingKeys>, trust_domain: TrustDomain) -> Self {
+        Self { authorities: Table::new(store.clone()), statements: Table::new(store), sealing, trust_domain }
     }
 
     async fn read(&self) -> Result<CaState, CaError> {
@@ -220,7 +220,7 @@ impl Vault {
         let stored = stored.ok_or_else(|| CaError::Missing(self.trust_domain.clone()))?.record;
         let statements = self.statements.all().await?.into_iter().map(|(_, stored)| stored.record.try_into());
         let statements = statements.collect::<Result<Vec<BundleStatement>, StoreError>>()?;
-        CaState::open(&stored, statements, revision.as_u64(), (&self.kek, &self.trust_domain))
+        CaState::open(&stored, statements, revision.as_u64(), (&self.sealing, &self.trust_domain))
     }
 
     /// Writes the first bundle's statement if a broker from before there were statements made the CA.
@@ -232,7 +232,7 @@ impl Vault {
         }
         match self
             .statements
-            .commit(vec![self.state(&stored, &state::unseal(&stored.current, &self.kek, &self.trust_domain)?)?])
+            .commit(vec![self.state(&stored, &state::unseal(&stored.current, &self.sealing, &self.trust_domain)?)?])
             .await
         {
             // Another broker did it.
@@ -257,14 +257,14 @@ impl Vault {
         if moved.bundle_version != before {
             // The CA that stays speaks for the bundle: the one before trusts it, and whoever stole the one that goes
             // cannot speak in its place.
-            writes.push(self.state(&moved, &state::unseal(&moved.current, &self.kek, &self.trust_domain)?)?);
+            writes.push(self.state(&moved, &state::unseal(&moved.current, &self.sealing, &self.trust_domain)?)?);
         }
         Ok(writes)
     }
 
     fn make(&self, now: Timestamp) -> Result<(StoredCa, CertificateAuthority), CaError> {
         let ca = CertificateAuthority::generate(self.trust_domain.clone(), now.to_system_time(), AUTHORITY_LIFETIME)?;
-        let key = self.kek.seal(Purpose::AuthorityKey, &ca.to_pkcs8())?;
+        let key = self.sealing.seal(Purpose::AuthorityKey, &ca.to_pkcs8())?;
         Ok((StoredCa { certificate: ByteBuf::from(ca.certificate()), key, created_at: now }, ca))
     }
 

@@ -258,11 +258,11 @@ const fn first_version() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::secret::{KeyEncryptionKey, Purpose};
+    use crate::secret::{Purpose, SealingKeys};
 
     fn ca(mark: u8) -> StoredCa {
-        let kek = KeyEncryptionKey::new_for_test();
-        let key = kek.seal(Purpose::AuthorityKey, &[mark]).unwrap();
+        let sealing = SealingKeys::new_for_test();
+        let key = sealing.seal(Purpose::AuthorityKey, &[mark]).unwrap();
         StoredCa { certificate: ByteBuf::from([mark]), key, created_at: Timestamp::from_secs(mark.into()) }
     }
 

@@ -11,7 +11,7 @@ use homeward_certs::pin::SpkiPin;
 use crate::authority::CaError;
 use crate::authority::record::{CaPhase, StoredAuthority, StoredCa};
 use crate::clock::Timestamp;
-use crate::secret::{KeyEncryptionKey, Purpose};
+use crate::secret::{Purpose, SealingKeys};
 
 /// The CA at one moment.
 #[derive(Debug)]
@@ -59,14 +59,14 @@ impl CaState {
         stored: &StoredAuthority,
         statements: Vec<BundleStatement>,
         revision: u64,
-        (kek, trust_domain): (&KeyEncryptionKey, &TrustDomain),
+        (sealing, trust_domain): (&SealingKeys, &TrustDomain),
     ) -> Result<Self, CaError> {
-        let next = stored.turn.as_ref().map(|turn| Ca::open(&turn.next, kek, trust_domain));
+        let next = stored.turn.as_ref().map(|turn| Ca::open(&turn.next, sealing, trust_domain));
         let bundle = stored.bundle()?;
         Ok(Self {
             phase: stored.phase(),
             revision,
-            current: Ca::open(&stored.current, kek, trust_domain)?,
+            current: Ca::open(&stored.current, sealing, trust_domain)?,
             next: next.transpose()?,
             // A statement that came in between the two readings is not this state's.
             statements: statements.into_iter().filter(|stated| stated.bundle.version <= bundle.version).collect(),
@@ -161,16 +161,16 @@ impl CaState {
 /// When the key cannot be opened.
 pub(super) fn unseal(
     stored: &StoredCa,
-    kek: &KeyEncryptionKey,
+    sealing: &SealingKeys,
     trust_domain: &TrustDomain,
 ) -> Result<CertificateAuthority, CaError> {
-    let key = kek.open(Purpose::AuthorityKey, &stored.key)?;
+    let key = sealing.open(Purpose::AuthorityKey, &stored.key)?;
     Ok(CertificateAuthority::load(trust_domain.clone(), stored.certificate.to_vec(), &key)?)
 }
 
 impl Ca {
-    fn open(stored: &StoredCa, kek: &KeyEncryptionKey, trust_domain: &TrustDomain) -> Result<Self, CaError> {
-        let keys = unseal(stored, kek, trust_domain)?;
+    fn open(stored: &StoredCa, sealing: &SealingKeys, trust_domain: &TrustDomain) -> Result<Self, CaError> {
+        let keys = unseal(stored, sealing, trust_domain)?;
         Ok(Self { pin: keys.pin(), keys, created_at: stored.created_at })
     }
 

@@ -12,7 +12,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 struct World {
     store: Arc<dyn Store>,
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
     domain: TrustDomain,
     clock: Clock,
     _folder: tempfile::TempDir,
@@ -25,19 +25,19 @@ impl World {
         let (clock, _) = Clock::manual(NOW);
         let world = Self {
             store,
-            kek: KeyEncryptionKey::new_for_test(),
+            sealing: SealingKeys::new_for_test(),
             domain: "example.org".parse().unwrap(),
             clock,
             _folder: folder,
         };
-        let first = Authority::first(&world.store, &world.kek, &world.domain, NOW).unwrap();
+        let first = Authority::first(&world.store, &world.sealing, &world.domain, NOW).unwrap();
         world.store.commit(first).await.unwrap();
         world
     }
 
     async fn broker(&self) -> Arc<Authority> {
         let (authority, follow) =
-            Authority::open(&self.store, &self.kek, &self.domain, None, self.clock.clone()).await.unwrap();
+            Authority::open(&self.store, &self.sealing, &self.domain, None, self.clock.clone()).await.unwrap();
         tokio::spawn(follow);
         authority
     }

@@ -16,9 +16,8 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys;
 use crate::registry::SubjectKey;
-use crate::secret::KeyEncryptionKey;
-use crate::storage::Store;
-use crate::storage::sled::SledStore;
+use crate::secret::SealingKeys;
+use crate::storage::address;
 
 /// Makes everything a new federation needs. All keys are written by one commit: a run that was cut short leaves no
 /// federation with half of them.
@@ -41,15 +40,15 @@ pub(super) async fn run(config: &Config, config_file: &Path, output: Output) -> 
     if config.key_encryption_key_file.exists() {
         bail!("{} exists already: init writes a new key only", config.key_encryption_key_file.display());
     }
-    write_private(&config.key_encryption_key_file, KeyEncryptionKey::generate_text()?.expose_secret())
+    write_private(&config.key_encryption_key_file, SealingKeys::generate_text()?.expose_secret())
         .with_context(|| format!("{} cannot be written", config.key_encryption_key_file.display()))?;
 
-    let kek = Arc::new(KeyEncryptionKey::load(&config.key_encryption_key_file)?);
-    let store: Arc<dyn Store> = Arc::new(SledStore::open(&config.store_dir())?);
+    let sealing = Arc::new(SealingKeys::load(&config.key_encryption_key_file)?);
+    let store = address::open(&config.store, &config.etcd).await?;
     let now = Clock::system().now();
-    let mut writes = keys::first_keys(&store, &kek, now)?;
-    writes.extend(Authority::first(&store, &kek, &config.trust_domain, now)?);
-    writes.push(SubjectKey::first(&store, &kek)?);
+    let mut writes = keys::first_keys(&store, &sealing, now)?;
+    writes.extend(Authority::first(&store, &sealing, &config.trust_domain, now)?);
+    writes.push(SubjectKey::first(&store, &sealing)?);
     store.commit(writes).await?;
     let sentence = format!(
         "Made the federation {} in {}.\nKeep {} in your backups: without it nothing in there can be read.\n\

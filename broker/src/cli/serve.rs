@@ -3,7 +3,6 @@
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -16,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::storage::sled::SledStore;
+use crate::storage::address::{self, StoreAddress};
 use crate::{Listeners, run as run_broker};
 
 /// Threads that wait for the store's files; more would only hold more memory.
@@ -58,10 +57,12 @@ fn raise_file_limit() {
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {
-    if !config.store_dir().exists() {
+    if let StoreAddress::Sled(folder) = &config.store
+        && !folder.exists()
+    {
         bail!("{} holds no federation yet: run `homeward-broker init` first", config.data_dir.display());
     }
-    let store = Arc::new(SledStore::open(&config.store_dir())?);
+    let store = address::open(&config.store, &config.etcd).await?;
     let listeners = Listeners {
         http: TcpListener::bind(config.http).await.with_context(|| format!("{} cannot be listened on", config.http))?,
         grpc: TcpListener::bind(config.grpc).await.with_context(|| format!("{} cannot be listened on", config.grpc))?,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use homeward_certs::identity::NameError;
 
+use crate::storage::address::StoreAddressError;
+
 /// What is wrong with the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -25,6 +27,15 @@ pub enum ConfigError {
     /// See [`TrustDomain`](homeward_certs::identity::TrustDomain).
     #[error("trust_domain: {0}")]
     TrustDomain(NameError),
+    /// Neither of the two kinds.
+    #[error("store: {0}")]
+    Store(StoreAddressError),
+    /// One without the other.
+    #[error("etcd.certificate_file and etcd.private_key_file belong together")]
+    EtcdCertificate,
+    /// One without the other.
+    #[error("etcd.user and etcd.password_file belong together")]
+    EtcdUser,
     /// Out of bounds.
     #[error("lifetimes.{name} must be from {least} to {most} seconds")]
     Lifetime {

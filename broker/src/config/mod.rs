@@ -16,6 +16,8 @@ use rustls::pki_types::ServerName;
 use serde::Serialize;
 use url::{Host, Url};
 
+use crate::storage::address::{EtcdAccess, StoreAddress};
+
 pub use error::ConfigError;
 use raw::RawConfig;
 
@@ -31,8 +33,12 @@ pub struct Config {
     pub agent_url: Url,
     /// Name of the federation in certificates.
     pub trust_domain: TrustDomain,
-    /// Folder of the store.
+    /// What the broker keeps on this machine.
     pub data_dir: PathBuf,
+    /// Everything else.
+    pub store: StoreAddress,
+    /// The way into an etcd.
+    pub etcd: EtcdAccess,
     /// The key that seals secrets.
     pub key_encryption_key_file: PathBuf,
     /// Unix socket of the Admin service.
@@ -109,11 +115,6 @@ impl Lifetimes {
 }
 
 impl Config {
-    /// Folder of the embedded store.
-    pub fn store_dir(&self) -> PathBuf {
-        self.data_dir.join("store")
-    }
-
     /// Where applications reach the agents' port, if certificates can name it.
     pub fn agent_host(&self) -> Option<ServerName<'static>> {
         match self.agent_url.host()? {

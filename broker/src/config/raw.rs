@@ -8,6 +8,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::config::{Config, ConfigError, Issuer, Lifetimes, OutboundPolicy, RotationPolicy, TrustedProxies};
+use crate::storage::address::{EtcdAccess, StoreAddress};
 
 /// What may stand in the file.
 #[derive(Debug, Deserialize)]
@@ -17,9 +18,12 @@ pub(super) struct RawConfig {
     agent_url: String,
     trust_domain: String,
     data_dir: PathBuf,
+    store: Option<String>,
     key_encryption_key_file: Option<PathBuf>,
     admin_socket: Option<PathBuf>,
     trusted_proxies: Option<Vec<IpAddr>>,
+    #[serde(default)]
+    etcd: RawEtcd,
     #[serde(default)]
     listen: RawListen,
     #[serde(default)]
@@ -28,6 +32,16 @@ pub(super) struct RawConfig {
     rotation: RawRotation,
     #[serde(default)]
     outbound: RawOutbound,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawEtcd {
+    ca_file: Option<PathBuf>,
+    certificate_file: Option<PathBuf>,
+    private_key_file: Option<PathBuf>,
+    user: Option<String>,
+    password_file: Option<PathBuf>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -77,6 +91,10 @@ impl TryFrom<RawConfig> for Config {
         let agent_url = Url::parse(&raw.agent_url).ok().filter(|url| {
             url.scheme() == "https" && url.path() == "/" && url.query().is_none() && url.host().is_some()
         });
+        let store = match raw.store {
+            None => StoreAddress::Sled(raw.data_dir.join("store")),
+            Some(text) => text.parse().map_err(ConfigError::Store)?,
+        };
         let loopback = ["127.0.0.1", "::1"].iter().filter_map(|address| address.parse().ok()).collect();
         Ok(Self {
             issuer: Issuer::parse(&raw.public_url)?,
@@ -85,6 +103,8 @@ impl TryFrom<RawConfig> for Config {
             key_encryption_key_file: raw.key_encryption_key_file.unwrap_or_else(|| raw.data_dir.join("kek")),
             admin_socket: raw.admin_socket.unwrap_or_else(|| raw.data_dir.join("admin.sock")),
             data_dir: raw.data_dir,
+            store,
+            etcd: raw.etcd.try_into()?,
             trusted_proxies: TrustedProxies::new(raw.trusted_proxies.unwrap_or(loopback)),
             http: raw.listen.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             grpc: raw.listen.grpc.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
@@ -92,6 +112,24 @@ impl TryFrom<RawConfig> for Config {
             rotation: raw.rotation.try_into()?,
             outbound: raw.outbound.try_into()?,
         })
+    }
+}
+
+impl TryFrom<RawEtcd> for EtcdAccess {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawEtcd) -> Result<Self, ConfigError> {
+        let certificate_and_key_files = match (raw.certificate_file, raw.private_key_file) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(ConfigError::EtcdCertificate),
+        };
+        let user_and_password_file = match (raw.user, raw.password_file) {
+            (Some(user), Some(password)) => Some((user, password)),
+            (None, None) => None,
+            _ => return Err(ConfigError::EtcdUser),
+        };
+        Ok(Self { ca_file: raw.ca_file, certificate_and_key_files, user_and_password_file })
     }
 }
 

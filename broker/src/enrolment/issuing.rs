@@ -40,7 +40,7 @@ impl Enrolment {
             instance: order.instance.clone(),
             expires_at: (now + order.lifetime).as_secs().unsigned_abs(),
         };
-        let stored = StoredJoinToken::new(order, &ProofKey::derive(&token.secret)?, &self.kek, now)?;
+        let stored = StoredJoinToken::new(order, &ProofKey::derive(&token.secret)?, &self.sealing, now)?;
         let write = self.tokens.put(&token.id.to_string(), &stored, Expect::Absent)?;
         self.tokens.commit(vec![write]).await?;
         info!(join_token = %token.id, instance = %stored.instance, creator = stored.creator, "join token created");

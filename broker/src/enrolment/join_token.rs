@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::enrolment::EnrolmentError;
 use crate::registry::Instance;
-use crate::secret::{KeyEncryptionKey, Purpose, Sealed, SecretError};
+use crate::secret::{Purpose, Sealed, SealingKeys, SecretError};
 use crate::storage::table::Record;
 
 /// For how long the same agent may fetch a lost answer again.
@@ -99,7 +99,7 @@ impl StoredJoinToken {
     pub fn new(
         order: JoinTokenOrder,
         key: &ProofKey,
-        kek: &KeyEncryptionKey,
+        sealing: &SealingKeys,
         now: Timestamp,
     ) -> Result<Self, SecretError> {
         Ok(Self {
@@ -110,7 +110,7 @@ impl StoredJoinToken {
             state: JoinTokenState::Issued,
             creator: order.creator,
             note: order.note,
-            proof_key: kek.seal(Purpose::JoinToken, key.expose_bytes())?,
+            proof_key: sealing.seal(Purpose::JoinToken, key.expose_bytes())?,
         })
     }
 
@@ -118,8 +118,8 @@ impl StoredJoinToken {
     ///
     /// # Errors
     /// When the key-encryption key does not fit.
-    pub fn proof_key(&self, kek: &KeyEncryptionKey) -> Result<ProofKey, SecretError> {
-        let bytes = kek.open(Purpose::JoinToken, &self.proof_key)?;
+    pub fn proof_key(&self, sealing: &SealingKeys) -> Result<ProofKey, SecretError> {
+        let bytes = sealing.open(Purpose::JoinToken, &self.proof_key)?;
         let bytes = bytes.as_slice().try_into().map_err(|_| SecretError::NotSealedForThis)?;
         Ok(ProofKey::from_bytes(bytes))
     }
@@ -196,7 +196,7 @@ mod tests {
     const MINUTE: Duration = Duration::from_secs(60);
 
     fn token(state: JoinTokenState) -> StoredJoinToken {
-        let kek = KeyEncryptionKey::new_for_test();
+        let sealing = SealingKeys::new_for_test();
         let order = JoinTokenOrder {
             instance: "alpha".parse().unwrap(),
             lifetime: 30 * MINUTE,
@@ -204,7 +204,7 @@ mod tests {
             creator: String::new(),
             note: String::new(),
         };
-        StoredJoinToken { state, ..StoredJoinToken::new(order, &ProofKey::from_bytes([1; 32]), &kek, NOW).unwrap() }
+        StoredJoinToken { state, ..StoredJoinToken::new(order, &ProofKey::from_bytes([1; 32]), &sealing, NOW).unwrap() }
     }
 
     fn claim() -> Claim {

@@ -54,7 +54,7 @@ use crate::registry::{
     Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientSecret, Instance, InstanceId, InstanceState,
     Liveness, Portal, Profile, Registry, RelyingParty,
 };
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, StoreError};
 
@@ -78,7 +78,7 @@ pub struct Enrolment {
     registry: Registry,
     liveness: Liveness,
     authority: Arc<Authority>,
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
     settings: Settings,
     /// Who enrols. Apart from those who return, so that a flood of one keeps no clone alarm from being raised.
     newcomers: Limiter,
@@ -130,14 +130,14 @@ pub struct Identity {
 impl Enrolment {
     /// The flow.
     pub fn new(foundations: Foundations, settings: Settings) -> Self {
-        let Foundations { store, registry, liveness, authority, kek } = foundations;
+        let Foundations { store, registry, liveness, authority, sealing } = foundations;
         let tokens = Table::new(store);
         Self {
             tokens,
             registry,
             liveness,
             authority,
-            kek,
+            sealing,
             settings,
             newcomers: Limiter::new(),
             returning: Limiter::new(),
@@ -189,7 +189,7 @@ impl Enrolment {
         // The proof covers the key, so the key is read first; that costs nothing and reveals nothing.
         let key = CsrPublicKey::from_csr(&request.csr);
         let pin = key.as_ref().map_or_else(|_| homeward_certs::pin::SpkiPin::of_spki(&request.csr), CsrPublicKey::pin);
-        let proof_key = token.proof_key(&self.kek)?;
+        let proof_key = token.proof_key(&self.sealing)?;
         let transcripts = self
             .authority
             .leaf_pins()
@@ -311,7 +311,7 @@ impl Enrolment {
         let version = old.map_or(1, RelyingParty::next_version);
         let credential = match profile.client_key.clone() {
             Some(jwk) => ClientCredential::Key(ClientKey { jwk, version }),
-            None => ClientCredential::Secret(ClientSecret::generate(&self.kek, version)?),
+            None => ClientCredential::Secret(ClientSecret::generate(&self.sealing, version)?),
         };
         Ok(Some(RelyingParty {
             client_id,

@@ -85,7 +85,7 @@ impl Enrolment {
         self.returning.admit(peer)?;
         let challenge = serde_json::to_vec(&Challenge { instance, made_at: now });
         let challenge = challenge.map_err(|_| EnrolmentError::ChallengeInvalid)?;
-        Ok(self.kek.seal(Purpose::RecoveryChallenge, &challenge)?.to_text().into_bytes())
+        Ok(self.sealing.seal(Purpose::RecoveryChallenge, &challenge)?.to_text().into_bytes())
     }
 
     /// A certificate by the recovery key, to be used like a renewed one.
@@ -138,7 +138,7 @@ impl Enrolment {
     /// Whom a challenge was made for.
     fn challenged(&self, challenge: &[u8], now: Timestamp) -> Result<InstanceName, EnrolmentError> {
         let sealed = std::str::from_utf8(challenge).ok().and_then(|text| Sealed::from_text(text).ok());
-        let opened = sealed.and_then(|sealed| self.kek.open(Purpose::RecoveryChallenge, &sealed).ok());
+        let opened = sealed.and_then(|sealed| self.sealing.open(Purpose::RecoveryChallenge, &sealed).ok());
         let challenge = opened.and_then(|plain| serde_json::from_slice::<Challenge>(&plain).ok());
         match challenge {
             Some(challenge) if now <= challenge.made_at + CHALLENGE_LIFETIME => Ok(challenge.instance),

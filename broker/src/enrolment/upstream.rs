@@ -49,7 +49,7 @@ impl Enrolment {
             (Some(secret), _) if secret.expose_secret().is_empty() => {
                 return Err(EnrolmentError::UpstreamSecretMissing);
             }
-            (Some(secret), _) => UpstreamSecret::seal(&self.kek, secret.expose_secret())?,
+            (Some(secret), _) => UpstreamSecret::seal(&self.sealing, secret.expose_secret())?,
             // To another server, or of another client, the stored one would be a secret that is given away.
             (None, Some(stored)) if stored.protocol == order.protocol && stored.client_id == order.client_id => {
                 stored.client_secret.clone()

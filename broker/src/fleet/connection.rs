@@ -311,7 +311,7 @@ impl Connection {
     /// The credentials, or nothing when they cannot be opened.
     fn credentials(&self, snapshot: &Snapshot) -> Option<Credentials> {
         let party = snapshot.instance(&self.name)?.relying_party.as_ref()?;
-        let credentials = Credentials::wanted(party, &self.fleet.terms.issuer, &self.fleet.terms.kek);
+        let credentials = Credentials::wanted(party, &self.fleet.terms.issuer, &self.fleet.terms.sealing);
         credentials
             .inspect_err(|error| warn!(instance = %self.name, %error, "client credentials cannot be put together"))
             .ok()

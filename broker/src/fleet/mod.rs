@@ -34,7 +34,7 @@ use tokio::sync::{broadcast, watch};
 use crate::clock::Clock;
 use crate::config::Issuer;
 use crate::registry::{Instance, Liveness, Registry, Touched};
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 
 pub use connection::{Connection, Contents, EndReason, Next, Update};
 pub use own::{CredentialSecret, Credentials, HomeEntry};
@@ -76,7 +76,7 @@ pub struct Terms {
     /// For the application's configuration.
     pub issuer: Issuer,
     /// Opens client secrets for their owners.
-    pub kek: Arc<KeyEncryptionKey>,
+    pub sealing: Arc<SealingKeys>,
 }
 
 /// The place of an agent that is connected.

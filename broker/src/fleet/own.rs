@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 use crate::config::Issuer;
 use crate::fleet::versions::{self, Versions};
 use crate::registry::{ClientCredential, ClientId, Instance, RelyingParty, Resource, Snapshot};
-use crate::secret::{KeyEncryptionKey, SecretError};
+use crate::secret::{SealingKeys, SecretError};
 
 /// A relying party's credentials on their way to its agent.
 pub struct Credentials {
@@ -42,10 +42,10 @@ impl Credentials {
     ///
     /// # Errors
     /// When the client secret cannot be opened.
-    pub(super) fn wanted(party: &RelyingParty, issuer: &Issuer, kek: &KeyEncryptionKey) -> Result<Self, SecretError> {
+    pub(super) fn wanted(party: &RelyingParty, issuer: &Issuer, sealing: &SealingKeys) -> Result<Self, SecretError> {
         let wanted = party.wanted_credential();
         let secret = match wanted.secret() {
-            Some(secret) => CredentialSecret::Text(secret.open(kek)?),
+            Some(secret) => CredentialSecret::Text(secret.open(sealing)?),
             None => CredentialSecret::OwnKey,
         };
         let issuer = issuer.to_string();

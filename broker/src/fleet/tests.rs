@@ -33,7 +33,7 @@ impl Federation {
             world.enrol(text).await;
         }
         world.allow("beta", "alpha", &[]).await;
-        let terms = Terms { issuer: Issuer::parse("https://login.example").unwrap(), kek: world.kek.clone() };
+        let terms = Terms { issuer: Issuer::parse("https://login.example").unwrap(), sealing: world.sealing.clone() };
         let (shared, state) = watch::channel(Arc::new(SharedState {
             revision: 0,
             key_set: "{\"keys\":[]}".into(),
@@ -228,7 +228,7 @@ async fn a_slow_agent_is_sent_the_newest_of_all_that_changed() {
 async fn a_new_secret_is_sent_and_both_are_recognised_while_it_turns() {
     let federation = Federation::new().await;
     let mut beta = federation.settled("beta").await;
-    let next = ClientCredential::Secret(ClientSecret::generate(&federation.world.kek, 2).unwrap());
+    let next = ClientCredential::Secret(ClientSecret::generate(&federation.world.sealing, 2).unwrap());
     let turn = |party: &mut Instance| {
         party.relying_party.as_mut().unwrap().next_credential = Some(next);
     };
@@ -323,7 +323,7 @@ async fn streams_end_with_the_identity_that_opened_them() {
     let federation = Federation::new().await;
     let before = federation.world.registry.snapshot().instance(&name("beta")).unwrap().clone();
     let mut old = federation.settled("beta").await;
-    let credential = ClientCredential::Secret(ClientSecret::generate(&federation.world.kek, 2).unwrap());
+    let credential = ClientCredential::Secret(ClientSecret::generate(&federation.world.sealing, 2).unwrap());
     let replace = |instance: &mut Instance| {
         instance.recovery_key = "another".to_owned();
         instance.relying_party.as_mut().unwrap().credential = credential;

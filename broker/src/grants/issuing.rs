@@ -108,7 +108,7 @@ impl Grants {
         contents: &AccessTokenContents,
         audience: Option<&Audience<'_>>,
     ) -> Result<SecretString, TokenError> {
-        let sealed = contents.seal(&self.kek)?;
+        let sealed = contents.seal(&self.sealing)?;
         let Some(audience) = audience else { return Ok(sealed) };
         let algorithm = audience.server.relying_party.id_token_alg;
         let claims = JwtAccessToken::of(contents, audience, &self.issuer, sealed.expose_secret());
@@ -164,6 +164,6 @@ impl Grants {
 
     pub(super) fn refresh_token(&self, id: &GrantId, family: &Family) -> Result<SecretString, TokenError> {
         let contents = RefreshTokenContents { grant: id.clone(), generation: family.generation };
-        Ok(contents.seal(&self.kek)?)
+        Ok(contents.seal(&self.sealing)?)
     }
 }

@@ -39,7 +39,7 @@ use crate::config::{Issuer, Lifetimes};
 use crate::grants::record::GrantState;
 use crate::grants::sealed::SealedToken as _;
 use crate::registry::{Snapshot, SubjectKey, TokenSigner};
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 use crate::storage::Store;
 use crate::storage::table::Table;
 
@@ -67,7 +67,7 @@ pub struct Grants {
     table: Table<StoredGrant>,
     of_users: Table<GrantOfUser>,
     revoked: Table<RevokedToken>,
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
     signer: TokenSigner,
     subjects: SubjectKey,
     issuer: Issuer,
@@ -80,7 +80,7 @@ pub struct GrantFoundations {
     /// Where they are written.
     pub store: Arc<dyn Store>,
     /// Seals codes and tokens.
-    pub kek: Arc<KeyEncryptionKey>,
+    pub sealing: Arc<SealingKeys>,
     /// Signs ID tokens.
     pub signer: TokenSigner,
     /// How instances know users.
@@ -90,9 +90,9 @@ pub struct GrantFoundations {
 impl Grants {
     /// The flow on what it stands on.
     pub fn new(foundations: GrantFoundations, issuer: Issuer, lifetimes: Lifetimes) -> Self {
-        let GrantFoundations { store, kek, signer, subjects } = foundations;
+        let GrantFoundations { store, sealing, signer, subjects } = foundations;
         let (table, of_users, revoked) = (Table::new(store.clone()), Table::new(store.clone()), Table::new(store));
-        Self { table, of_users, revoked, kek, signer, subjects, issuer, lifetimes }
+        Self { table, of_users, revoked, sealing, signer, subjects, issuer, lifetimes }
     }
 
     /// Opens an access token that somebody sent.
@@ -100,7 +100,7 @@ impl Grants {
     /// # Errors
     /// When it was not made here, or is too old.
     pub fn open_access_token(&self, token: &str, now: Timestamp) -> Result<AccessTokenContents, TokenError> {
-        let token = AccessTokenContents::open(&self.kek, token).ok_or(TokenError::AccessTokenUnknown)?;
+        let token = AccessTokenContents::open(&self.sealing, token).ok_or(TokenError::AccessTokenUnknown)?;
         if now < token.expires_at { Ok(token) } else { Err(TokenError::AccessTokenExpired) }
     }
 

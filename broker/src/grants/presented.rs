@@ -37,10 +37,10 @@ struct Reference {
 impl Grants {
     /// Opens a token, whatever it is: nothing if it was not issued here.
     pub fn open_presented(&self, text: &str) -> Option<Presented> {
-        if let Some(token) = RefreshTokenContents::open(&self.kek, text) {
+        if let Some(token) = RefreshTokenContents::open(&self.sealing, text) {
             return Some(Presented::Refresh(token));
         }
-        let sealed = AccessTokenContents::open(&self.kek, text).filter(|token| token.resource.is_none());
+        let sealed = AccessTokenContents::open(&self.sealing, text).filter(|token| token.resource.is_none());
         let token = sealed.or_else(|| self.open_jwt(text))?;
         Some(Presented::Access(Box::new(token)))
     }
@@ -59,7 +59,7 @@ impl Grants {
         validation.set_required_spec_claims(&["iss"]);
         validation.set_issuer(&[self.issuer.as_str()]);
         let token = jsonwebtoken::decode::<Reference>(text, key.verifying_key(), &validation).ok()?;
-        AccessTokenContents::open(&self.kek, &token.claims.jti).filter(|token| token.resource.is_some())
+        AccessTokenContents::open(&self.sealing, &token.claims.jti).filter(|token| token.resource.is_some())
     }
 
     /// The grant of a refresh token, if that could be used now.

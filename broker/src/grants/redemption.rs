@@ -53,7 +53,7 @@ impl Grants {
         let expires_at = now + self.lifetimes.authorization_code;
         let CodeBinding { redirect_uri, code_challenge, dpop_jkt } = binding;
         let code = CodeContents { id: GrantId::generate()?, grant, redirect_uri, code_challenge, dpop_jkt, expires_at };
-        Ok(code.seal(&self.kek)?)
+        Ok(code.seal(&self.sealing)?)
     }
 
     /// Opens a code that somebody sent. That it opens says that it was issued here, and nothing else.
@@ -61,7 +61,7 @@ impl Grants {
     /// # Errors
     /// When it was not.
     pub fn open_code(&self, code: &str) -> Result<CodeContents, TokenError> {
-        CodeContents::open(&self.kek, code).ok_or(TokenError::CodeUnknown)
+        CodeContents::open(&self.sealing, code).ok_or(TokenError::CodeUnknown)
     }
 
     /// Redeems a code.

@@ -49,7 +49,7 @@ impl Grants {
     /// # Errors
     /// When it was not.
     pub fn open_refresh_token(&self, token: &str) -> Result<RefreshTokenContents, TokenError> {
-        RefreshTokenContents::open(&self.kek, token).ok_or(TokenError::RefreshTokenUnknown)
+        RefreshTokenContents::open(&self.sealing, token).ok_or(TokenError::RefreshTokenUnknown)
     }
 
     /// Renews the tokens of a grant.

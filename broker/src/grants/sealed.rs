@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::grants::binding::Binding;
 use crate::grants::record::{Grant, GrantId};
 use crate::registry::{ClientId, Scopes};
-use crate::secret::{KeyEncryptionKey, Purpose, SecretError, SecretHash, random};
+use crate::secret::{Purpose, SealingKeys, SecretError, SecretHash, random};
 
 /// What an authorization code carries.
 #[derive(Serialize, Deserialize)]
@@ -101,13 +101,13 @@ pub(super) trait SealedToken: Serialize + DeserializeOwned {
     const PURPOSE: Purpose;
 
     /// As text, for the one party that it is made for.
-    fn seal(&self, kek: &KeyEncryptionKey) -> Result<SecretString, SecretError> {
-        Ok(format!("{}{}", Self::PREFIX, kek.seal_value(Self::PURPOSE, self)?).into())
+    fn seal(&self, sealing: &SealingKeys) -> Result<SecretString, SecretError> {
+        Ok(format!("{}{}", Self::PREFIX, sealing.seal_value(Self::PURPOSE, self)?).into())
     }
 
     /// What somebody sent, if it was made here for this.
-    fn open(kek: &KeyEncryptionKey, text: &str) -> Option<Self> {
-        kek.open_value(Self::PURPOSE, text.strip_prefix(Self::PREFIX)?).ok()
+    fn open(sealing: &SealingKeys, text: &str) -> Option<Self> {
+        sealing.open_value(Self::PURPOSE, text.strip_prefix(Self::PREFIX)?).ok()
     }
 }
 
@@ -142,7 +142,7 @@ mod tests {
     // C6, C8
     #[test]
     fn a_token_opens_whole_for_its_own_purpose_and_never_altered() {
-        let kek = KeyEncryptionKey::new_for_test();
+        let sealing = SealingKeys::new_for_test();
         let token = AccessTokenContents {
             bearer: Bearer::Grant(GrantId::generate().unwrap()),
             serial: Serial::generate().unwrap(),
@@ -153,19 +153,19 @@ mod tests {
             binding: Binding::Bearer,
             actor: None,
         };
-        let text = token.seal(&kek).unwrap().expose_secret().to_owned();
-        assert_eq!(AccessTokenContents::open(&kek, &text).unwrap().bearer, token.bearer);
-        assert!(CodeContents::open(&kek, &text).is_none());
-        assert!(CodeContents::open(&kek, &text.replace("hwa_", "hwc_")).is_none());
-        assert!(RefreshTokenContents::open(&kek, &text.replace("hwa_", "hwr_")).is_none());
-        assert!(AccessTokenContents::open(&KeyEncryptionKey::new_for_test(), &text).is_none());
+        let text = token.seal(&sealing).unwrap().expose_secret().to_owned();
+        assert_eq!(AccessTokenContents::open(&sealing, &text).unwrap().bearer, token.bearer);
+        assert!(CodeContents::open(&sealing, &text).is_none());
+        assert!(CodeContents::open(&sealing, &text.replace("hwa_", "hwc_")).is_none());
+        assert!(RefreshTokenContents::open(&sealing, &text.replace("hwa_", "hwr_")).is_none());
+        assert!(AccessTokenContents::open(&SealingKeys::new_for_test(), &text).is_none());
         for bad in [&text[..text.len() - 1], &format!("{text}A"), &format!("{text}="), &text[4..], "hwa_", ""] {
-            assert!(AccessTokenContents::open(&kek, bad).is_none(), "{bad}");
+            assert!(AccessTokenContents::open(&sealing, bad).is_none(), "{bad}");
         }
         for index in 4..text.len() {
             let mut altered = text.clone().into_bytes();
             altered[index] = if altered[index] == b'A' { b'B' } else { b'A' };
-            assert!(AccessTokenContents::open(&kek, std::str::from_utf8(&altered).unwrap()).is_none(), "{index}");
+            assert!(AccessTokenContents::open(&sealing, std::str::from_utf8(&altered).unwrap()).is_none(), "{index}");
         }
     }
 }

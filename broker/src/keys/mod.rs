@@ -21,7 +21,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use crate::secret::{KeyEncryptionKey, SecretError};
+use crate::secret::{SealingKeys, SecretError};
 use crate::storage::table::Table;
 use crate::storage::{Revision, Store, StoreError, WatchEvent};
 
@@ -45,11 +45,11 @@ impl KeySet {
     /// When one is missing or cannot be opened.
     pub async fn open(
         store: Arc<dyn Store>,
-        kek: Arc<KeyEncryptionKey>,
+        sealing: Arc<SealingKeys>,
     ) -> Result<(Self, impl Future<Output = ()> + Send), KeyError> {
         // Begun before the table is read, so that no change falls between.
-        let mut changes = store.watch(&Table::<StoredKey>::prefix());
-        let source = Source { table: Table::new(store), kek };
+        let mut changes = store.watch(&Table::<StoredKey>::prefix()).await?;
+        let source = Source { table: Table::new(store), sealing };
         let revision = source.newest_revision().await?;
         let (sender, picture) = watch::channel(Arc::new(source.load(revision, None).await?));
         // On the heap: it lives as long as the broker, and would make the caller's own future large.
@@ -80,7 +80,7 @@ impl KeySet {
 /// Where pictures are made from.
 struct Source {
     table: Table<StoredKey>,
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
 }
 
 impl Source {
@@ -113,7 +113,7 @@ impl Source {
 
     async fn load(&self, revision: Revision, known: Option<&Keys>) -> Result<Keys, KeyError> {
         let stored = self.table.all().await?.into_iter().map(|(kid, stored)| (kid, stored.record)).collect();
-        Keys::of(stored, known, &self.kek, revision.as_u64())
+        Keys::of(stored, known, &self.sealing, revision.as_u64())
     }
 
     /// An empty commit changes nothing and tells where the store is.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::clock::Timestamp;
 use crate::keys::{KeyError, KeyState, Signer, SigningAlgorithm, StoredKey};
-use crate::secret::{KeyEncryptionKey, Purpose};
+use crate::secret::{Purpose, SealingKeys};
 
 /// All signing keys at one moment: what signs, and what is published.
 #[derive(Debug)]
@@ -39,7 +39,7 @@ impl Keys {
     pub(super) fn of(
         mut stored: Vec<(String, StoredKey)>,
         known: Option<&Self>,
-        kek: &KeyEncryptionKey,
+        sealing: &SealingKeys,
         revision: u64,
     ) -> Result<Self, KeyError> {
         stored.sort_by(|(one, a), (other, b)| (place(a), one).cmp(&(place(b), other)));
@@ -47,7 +47,7 @@ impl Keys {
             let parsed = known.and_then(|known| known.published.iter().find(|key| key.signer.kid() == kid));
             let signer = match parsed {
                 Some(key) => key.signer.clone(),
-                None => Arc::new(open(&kid, &stored, kek)?),
+                None => Arc::new(open(&kid, &stored, sealing)?),
             };
             Ok(PublishedKey { signer, state: stored.state })
         });
@@ -147,8 +147,8 @@ fn place(key: &StoredKey) -> (u8, Reverse<Option<Timestamp>>, SigningAlgorithm) 
     (stage, Reverse(retired_at), key.algorithm)
 }
 
-fn open(kid: &str, stored: &StoredKey, kek: &KeyEncryptionKey) -> Result<Signer, KeyError> {
-    let pkcs8 = kek.open(Purpose::SigningKey, &stored.private)?;
+fn open(kid: &str, stored: &StoredKey, sealing: &SealingKeys) -> Result<Signer, KeyError> {
+    let pkcs8 = sealing.open(Purpose::SigningKey, &stored.private)?;
     let signer = Signer::load(stored.algorithm, &pkcs8)?;
     if signer.kid() == kid { Ok(signer) } else { Err(KeyError::Unreadable(kid.to_owned())) }
 }

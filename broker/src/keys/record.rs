@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::keys::{KeyError, Signer, SigningAlgorithm};
-use crate::secret::{KeyEncryptionKey, Purpose, Sealed};
+use crate::secret::{Purpose, Sealed, SealingKeys};
 use crate::storage::table::{Record, Table};
 use crate::storage::{Expect, Store, Write};
 
@@ -51,13 +51,13 @@ impl StoredKey {
     /// # Errors
     /// When it cannot be made or sealed.
     pub fn generate(
-        kek: &KeyEncryptionKey,
+        sealing: &SealingKeys,
         algorithm: SigningAlgorithm,
         now: Timestamp,
     ) -> Result<(String, Self), KeyError> {
         let pkcs8 = generate(algorithm)?;
         let kid = Signer::load(algorithm, &pkcs8)?.kid().to_owned();
-        let private = kek.seal(Purpose::SigningKey, &pkcs8)?;
+        let private = sealing.seal(Purpose::SigningKey, &pkcs8)?;
         Ok((kid, Self { algorithm, state: KeyState::Pending, created_at: now, state_since: None, private }))
     }
 
@@ -81,11 +81,11 @@ impl Record for StoredKey {
 ///
 /// # Errors
 /// When keys cannot be made or sealed.
-pub fn first_keys(store: &Arc<dyn Store>, kek: &KeyEncryptionKey, now: Timestamp) -> Result<Vec<Write>, KeyError> {
+pub fn first_keys(store: &Arc<dyn Store>, sealing: &SealingKeys, now: Timestamp) -> Result<Vec<Write>, KeyError> {
     let table = Table::<StoredKey>::new(store.clone());
     let mut writes = Vec::new();
     for algorithm in [SigningAlgorithm::Rs256, SigningAlgorithm::Es256] {
-        let (kid, key) = StoredKey::generate(kek, algorithm, now)?;
+        let (kid, key) = StoredKey::generate(sealing, algorithm, now)?;
         writes.push(table.put(&kid, &StoredKey { state: KeyState::Active, ..key }, Expect::Absent)?);
     }
     Ok(writes)

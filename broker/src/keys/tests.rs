@@ -15,7 +15,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 struct World {
     store: Arc<dyn Store>,
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
     table: Table<StoredKey>,
     _folder: tempfile::TempDir,
 }
@@ -24,24 +24,24 @@ impl World {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-        Self { table: Table::new(store.clone()), store, kek: KeyEncryptionKey::new_for_test(), _folder: folder }
+        Self { table: Table::new(store.clone()), store, sealing: SealingKeys::new_for_test(), _folder: folder }
     }
 
     async fn initialised() -> Self {
         let world = Self::new();
-        world.store.commit(first_keys(&world.store, &world.kek, NOW).unwrap()).await.unwrap();
+        world.store.commit(first_keys(&world.store, &world.sealing, NOW).unwrap()).await.unwrap();
         world
     }
 
     async fn open(&self) -> Result<KeySet, KeyError> {
-        let (keys, follow) = KeySet::open(self.store.clone(), self.kek.clone()).await?;
+        let (keys, follow) = KeySet::open(self.store.clone(), self.sealing.clone()).await?;
         tokio::spawn(follow);
         Ok(keys)
     }
 
     /// An ES256 key in this state; ES256 because those are made in no time.
     fn key(&self, state: KeyState, now: Timestamp) -> (String, StoredKey) {
-        let (kid, key) = StoredKey::generate(&self.kek, SigningAlgorithm::Es256, NOW).unwrap();
+        let (kid, key) = StoredKey::generate(&self.sealing, SigningAlgorithm::Es256, NOW).unwrap();
         (kid, key.moved(state, now))
     }
 

@@ -37,7 +37,7 @@ use crate::login::transaction::Ticket;
 use crate::registry::{
     AssertedIdentity, Client, HeldNames, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot, SubjectKey,
 };
-use crate::secret::{KeyEncryptionKey, SecretHash};
+use crate::secret::{SealingKeys, SecretHash};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store, Write};
 
@@ -56,7 +56,7 @@ pub const RETURN_PATH: &str = "/login/return";
 /// All logins.
 #[derive(Clone)]
 pub struct Login {
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
     records: Table<LoginRecord>,
     claimed: Table<ClaimedTicket>,
     names: HeldNames,
@@ -129,13 +129,13 @@ impl Login {
     /// The flow on what it stands on.
     pub fn new(
         store: Arc<dyn Store>,
-        kek: Arc<KeyEncryptionKey>,
+        sealing: Arc<SealingKeys>,
         registry: Registry,
         liveness: Liveness,
         LoginTerms { subjects, issuer, lifetime }: LoginTerms,
     ) -> Self {
         Self {
-            kek,
+            sealing,
             records: Table::new(store.clone()),
             claimed: Table::new(store.clone()),
             names: HeldNames::new(store, subjects),
@@ -171,7 +171,7 @@ impl Login {
     /// # Errors
     /// When it cannot be sealed.
     pub fn seal(&self, transaction: &Transaction) -> Result<String, LoginError> {
-        transaction.seal(&self.kek)
+        transaction.seal(&self.sealing)
     }
 
     /// The transaction that a picker's form brings back. Possession of the browser's cookie is what makes the form
@@ -180,7 +180,7 @@ impl Login {
     /// # Errors
     /// When it was not made here, is too old, or comes from another browser.
     pub fn reopen(&self, sealed: &str, browser: &str, now: Timestamp) -> Result<Transaction, LoginError> {
-        Transaction::open(&self.kek, sealed, browser, now)
+        Transaction::open(&self.sealing, sealed, browser, now)
     }
 
     /// The question for the consent page's address and form.
@@ -188,7 +188,7 @@ impl Login {
     /// # Errors
     /// When it cannot be sealed.
     pub fn seal_question(&self, question: &Question) -> Result<String, LoginError> {
-        question.seal(&self.kek)
+        question.seal(&self.sealing)
     }
 
     /// The question that a consent page's address or form brings back.
@@ -196,7 +196,7 @@ impl Login {
     /// # Errors
     /// When it was not made here, is too old, or comes from another browser.
     pub fn reopen_question(&self, sealed: &str, browser: &str, now: Timestamp) -> Result<Question, LoginError> {
-        Question::open(&self.kek, sealed, browser, now)
+        Question::open(&self.sealing, sealed, browser, now)
     }
 
     /// A ticket for a home.
@@ -211,7 +211,7 @@ impl Login {
         if status != HomeStatus::Ready {
             return Err(LoginError::HomeNotReady);
         }
-        Ticket { home: home.clone(), transaction: transaction.clone() }.seal(&self.kek)
+        Ticket { home: home.clone(), transaction: transaction.clone() }.seal(&self.sealing)
     }
 
     /// The address that takes the browser to a home's portal with a ticket.
@@ -229,7 +229,7 @@ impl Login {
     /// # Errors
     /// When it is not the caller's ticket, its time is over, or trust was withdrawn meanwhile.
     pub fn open_ticket(&self, caller: &InstanceName, ticket: &str, now: Timestamp) -> Result<OpenedTicket, LoginError> {
-        let ticket = Ticket::open(&self.kek, ticket, caller, now)?;
+        let ticket = Ticket::open(&self.sealing, ticket, caller, now)?;
         let snapshot = self.registry.snapshot();
         let (relying_party, _) = self.parties(&snapshot, &ticket)?;
         let request = ticket.transaction.request;
@@ -258,7 +258,7 @@ impl Login {
         outcome: Outcome,
         now: Timestamp,
     ) -> Result<String, LoginError> {
-        let ticket = Ticket::open(&self.kek, ticket, caller, now)?;
+        let ticket = Ticket::open(&self.sealing, ticket, caller, now)?;
         let snapshot = self.registry.snapshot();
         let (_, home) = self.parties(&snapshot, &ticket)?;
         if home.id != heard {

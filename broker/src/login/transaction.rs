@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::login::{AuthorizationRequest, LoginError};
 use crate::registry::SessionId;
-use crate::secret::{KeyEncryptionKey, Purpose, SecretHash, random};
+use crate::secret::{Purpose, SealingKeys, SecretHash, random};
 
 /// A login transaction before a home is chosen.
 #[derive(Clone, Serialize, Deserialize)]
@@ -49,16 +49,16 @@ impl Transaction {
     ///
     /// # Errors
     /// When it cannot be sealed.
-    pub fn seal(&self, kek: &KeyEncryptionKey) -> Result<String, LoginError> {
-        seal(kek, Purpose::LoginTransaction, self)
+    pub fn seal(&self, sealing: &SealingKeys) -> Result<String, LoginError> {
+        seal(sealing, Purpose::LoginTransaction, self)
     }
 
     /// Opens what the picker sent back.
     ///
     /// # Errors
     /// When it was not made here, is too old, or comes from another browser.
-    pub(super) fn open(kek: &KeyEncryptionKey, text: &str, browser: &str, now: Timestamp) -> Result<Self, LoginError> {
-        let transaction: Self = open(kek, Purpose::LoginTransaction, text)?;
+    pub(super) fn open(sealing: &SealingKeys, text: &str, browser: &str, now: Timestamp) -> Result<Self, LoginError> {
+        let transaction: Self = open(sealing, Purpose::LoginTransaction, text)?;
         transaction.check_browser(browser)?;
         transaction.check_age(now)?;
         Ok(transaction)
@@ -93,16 +93,16 @@ impl Question {
     ///
     /// # Errors
     /// When it cannot be sealed.
-    pub(super) fn seal(&self, kek: &KeyEncryptionKey) -> Result<String, LoginError> {
-        seal(kek, Purpose::Consent, self)
+    pub(super) fn seal(&self, sealing: &SealingKeys) -> Result<String, LoginError> {
+        seal(sealing, Purpose::Consent, self)
     }
 
     /// Opens what the browser brought back.
     ///
     /// # Errors
     /// When it was not made here, is too old, or comes from another browser.
-    pub(super) fn open(kek: &KeyEncryptionKey, text: &str, browser: &str, now: Timestamp) -> Result<Self, LoginError> {
-        let question: Self = open(kek, Purpose::Consent, text)?;
+    pub(super) fn open(sealing: &SealingKeys, text: &str, browser: &str, now: Timestamp) -> Result<Self, LoginError> {
+        let question: Self = open(sealing, Purpose::Consent, text)?;
         question.transaction.check_browser(browser)?;
         question.transaction.check_age(now)?;
         Ok(question)
@@ -117,8 +117,8 @@ pub(super) struct Ticket {
 }
 
 impl Ticket {
-    pub(super) fn seal(&self, kek: &KeyEncryptionKey) -> Result<String, LoginError> {
-        seal(kek, Purpose::Ticket, self)
+    pub(super) fn seal(&self, sealing: &SealingKeys) -> Result<String, LoginError> {
+        seal(sealing, Purpose::Ticket, self)
     }
 
     /// Opens what an agent brought.
@@ -126,12 +126,12 @@ impl Ticket {
     /// # Errors
     /// When it was not made here, is too old, or was made for another home.
     pub(super) fn open(
-        kek: &KeyEncryptionKey,
+        sealing: &SealingKeys,
         text: &str,
         caller: &InstanceName,
         now: Timestamp,
     ) -> Result<Self, LoginError> {
-        let ticket: Self = open(kek, Purpose::Ticket, text)?;
+        let ticket: Self = open(sealing, Purpose::Ticket, text)?;
         if ticket.home != *caller {
             return Err(LoginError::TicketOfAnotherHome);
         }
@@ -140,12 +140,12 @@ impl Ticket {
     }
 }
 
-fn seal(kek: &KeyEncryptionKey, purpose: Purpose, what: &impl Serialize) -> Result<String, LoginError> {
-    Ok(kek.seal_value(purpose, what)?)
+fn seal(sealing: &SealingKeys, purpose: Purpose, what: &impl Serialize) -> Result<String, LoginError> {
+    Ok(sealing.seal_value(purpose, what)?)
 }
 
-fn open<T: DeserializeOwned>(kek: &KeyEncryptionKey, purpose: Purpose, text: &str) -> Result<T, LoginError> {
-    kek.open_value(purpose, text).map_err(|_| LoginError::Unreadable)
+fn open<T: DeserializeOwned>(sealing: &SealingKeys, purpose: Purpose, text: &str) -> Result<T, LoginError> {
+    sealing.open_value(purpose, text).map_err(|_| LoginError::Unreadable)
 }
 
 /// Names a login transaction: 128 random bits.

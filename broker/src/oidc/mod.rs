@@ -60,7 +60,7 @@ use crate::oidc::dpop::Replays;
 use crate::oidc::request::{HintVerifier, SeenChallenges};
 use crate::outbound::{ClientKeySets, Outbound};
 use crate::registry::{Liveness, Registry, SubjectKey, TokenSigner};
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 use crate::sessions::Sessions;
 use crate::storage::Store;
 use crate::storage::table::Table;
@@ -105,7 +105,7 @@ pub struct Foundations {
     /// What the agents have acknowledged.
     pub liveness: Liveness,
     /// Seals codes and tokens, and the secrets of clients.
-    pub kek: Arc<KeyEncryptionKey>,
+    pub sealing: Arc<SealingKeys>,
     /// What tokens are signed with.
     pub keys: KeySet,
     /// How applications are asked for what they publish.
@@ -128,7 +128,7 @@ pub struct Foundations {
 pub struct Provider {
     store: Arc<dyn Store>,
     registry: Registry,
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
     outbound: Outbound,
     client_keys: ClientKeySets,
     subjects: SubjectKey,
@@ -164,7 +164,7 @@ impl Provider {
             store,
             registry,
             liveness,
-            kek,
+            sealing,
             keys,
             outbound,
             publication,
@@ -177,7 +177,7 @@ impl Provider {
         let signer = TokenSigner::new(keys.clone(), liveness);
         let grants = GrantFoundations {
             store: store.clone(),
-            kek: kek.clone(),
+            sealing: sealing.clone(),
             signer: signer.clone(),
             subjects: subjects.clone(),
         };
@@ -202,7 +202,7 @@ impl Provider {
             login_lifetime: lifetimes.login,
             store,
             registry,
-            kek,
+            sealing,
             client_keys: ClientKeySets::new(outbound.clone()),
             outbound,
             subjects,

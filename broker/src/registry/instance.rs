@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::keys::SigningAlgorithm;
 use crate::registry::{ClientKeys, ClientPages, ClientPolicy, LogoutAddresses, PublicJwk};
-use crate::secret::{KeyEncryptionKey, OpaqueSecret, Purpose, Sealed, SecretError, SecretHash};
+use crate::secret::{OpaqueSecret, Purpose, Sealed, SealingKeys, SecretError, SecretHash};
 use crate::storage::table::Record;
 
 /// An instance as it is stored, under its name.
@@ -391,9 +391,9 @@ impl ClientSecret {
     ///
     /// # Errors
     /// When it cannot be made or sealed.
-    pub fn generate(kek: &KeyEncryptionKey, version: u64) -> Result<Self, SecretError> {
+    pub fn generate(sealing: &SealingKeys, version: u64) -> Result<Self, SecretError> {
         let secret = OpaqueSecret::generate()?;
-        let sealed = kek.seal(Purpose::ClientSecret, secret.expose().as_bytes())?;
+        let sealed = sealing.seal(Purpose::ClientSecret, secret.expose().as_bytes())?;
         Ok(Self { hash: secret.hash(), sealed, version })
     }
 
@@ -401,8 +401,8 @@ impl ClientSecret {
     ///
     /// # Errors
     /// When the key-encryption key does not fit.
-    pub fn open(&self, kek: &KeyEncryptionKey) -> Result<zeroize::Zeroizing<String>, SecretError> {
-        let bytes = kek.open(Purpose::ClientSecret, &self.sealed)?;
+    pub fn open(&self, sealing: &SealingKeys) -> Result<zeroize::Zeroizing<String>, SecretError> {
+        let bytes = sealing.open(Purpose::ClientSecret, &self.sealed)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| SecretError::NotSealedForThis)?;
         Ok(zeroize::Zeroizing::new(text.to_owned()))
     }

@@ -121,7 +121,7 @@ impl Registry {
         let (upstreams, reachability) = (Table::new(store.clone()), Reachability::default());
         let home_users = HomeUsers::new(store.clone());
         // Begun before the tables are read, so that no change falls between.
-        let changes = store.watch(TABLES);
+        let changes = store.watch(TABLES).await?;
         let (publish, snapshot) = watch::channel(Arc::default());
         let touched = broadcast::Sender::new(TOUCHED_BACKLOG);
         let registry =

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::registry::InstanceId;
-use crate::secret::{KeyEncryptionKey, KeyedHash, Purpose, Sealed, SecretError, random};
+use crate::secret::{KeyedHash, Purpose, Sealed, SealingKeys, SecretError, random};
 use crate::storage::table::{Record, Table};
 use crate::storage::{Expect, Store, StoreError, Write};
 
@@ -67,8 +67,8 @@ impl SubjectKey {
     ///
     /// # Errors
     /// When it cannot be made or sealed.
-    pub fn first(store: &Arc<dyn Store>, kek: &KeyEncryptionKey) -> Result<Write, SubjectKeyError> {
-        let sealed = kek.seal(Purpose::SubjectKey, &random::<32>()?)?;
+    pub fn first(store: &Arc<dyn Store>, sealing: &SealingKeys) -> Result<Write, SubjectKeyError> {
+        let sealed = sealing.seal(Purpose::SubjectKey, &random::<32>()?)?;
         Ok(Table::new(store.clone()).put(ID, &StoredSubjectKey { sealed }, Expect::Absent)?)
     }
 
@@ -76,9 +76,9 @@ impl SubjectKey {
     ///
     /// # Errors
     /// When it is missing or cannot be opened.
-    pub async fn load(store: &Arc<dyn Store>, kek: &KeyEncryptionKey) -> Result<Self, SubjectKeyError> {
+    pub async fn load(store: &Arc<dyn Store>, sealing: &SealingKeys) -> Result<Self, SubjectKeyError> {
         let stored = Table::<StoredSubjectKey>::new(store.clone()).get(ID).await?.ok_or(SubjectKeyError::Missing)?;
-        let key = kek.open(Purpose::SubjectKey, &stored.record.sealed)?;
+        let key = sealing.open(Purpose::SubjectKey, &stored.record.sealed)?;
         Ok(Self(Arc::new(KeyedHash::new(&key))))
     }
 

@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::registry::InstanceId;
-use crate::secret::{KeyEncryptionKey, Purpose, Sealed, SecretError};
+use crate::secret::{Purpose, Sealed, SealingKeys, SecretError};
 use crate::storage::table::Record;
 
 /// Stands in an issuer for the token's own `tid` claim: Microsoft's providers for many tenants.
@@ -246,16 +246,16 @@ impl UpstreamSecret {
     ///
     /// # Errors
     /// When it cannot be sealed.
-    pub fn seal(kek: &KeyEncryptionKey, secret: &str) -> Result<Self, SecretError> {
-        kek.seal(Purpose::UpstreamSecret, secret.as_bytes()).map(Self)
+    pub fn seal(sealing: &SealingKeys, secret: &str) -> Result<Self, SecretError> {
+        sealing.seal(Purpose::UpstreamSecret, secret.as_bytes()).map(Self)
     }
 
     /// The secret, for the wire to the provider.
     ///
     /// # Errors
     /// When the key-encryption key does not fit.
-    pub fn open(&self, kek: &KeyEncryptionKey) -> Result<Zeroizing<String>, SecretError> {
-        let bytes = kek.open(Purpose::UpstreamSecret, &self.0)?;
+    pub fn open(&self, sealing: &SealingKeys) -> Result<Zeroizing<String>, SecretError> {
+        let bytes = sealing.open(Purpose::UpstreamSecret, &self.0)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| SecretError::NotSealedForThis)?;
         Ok(Zeroizing::new(text.to_owned()))
     }
@@ -318,14 +318,14 @@ pub enum AddressRule {
 pub(crate) mod tests {
     use super::*;
 
-    pub(crate) fn upstream(name: &str, issuer: &str, kek: &KeyEncryptionKey) -> Upstream {
+    pub(crate) fn upstream(name: &str, issuer: &str, sealing: &SealingKeys) -> Upstream {
         Upstream {
             name: name.parse().unwrap(),
             id: InstanceId::generate(),
             display_name: format!("{name} accounts"),
             protocol: UpstreamProtocol::OpenId { issuer: issuer.to_owned(), discovery_url: None },
             client_id: "homeward".to_owned(),
-            client_secret: UpstreamSecret::seal(kek, "s3cret").unwrap(),
+            client_secret: UpstreamSecret::seal(sealing, "s3cret").unwrap(),
             scopes: vec!["profile".to_owned(), "email".to_owned()],
             fields: BTreeMap::new(),
             required: BTreeMap::new(),
@@ -334,8 +334,8 @@ pub(crate) mod tests {
     }
 
     fn checked(change: impl FnOnce(&mut Upstream)) -> Result<Upstream, UpstreamRuleError> {
-        let kek = KeyEncryptionKey::new_for_test();
-        let mut upstream = upstream("accounts", "https://id.example/o/", &kek);
+        let sealing = SealingKeys::new_for_test();
+        let mut upstream = upstream("accounts", "https://id.example/o/", &sealing);
         change(&mut upstream);
         upstream.check(&Issuer::parse("https://login.example").unwrap())
     }
@@ -389,10 +389,10 @@ pub(crate) mod tests {
 
     #[test]
     fn the_secret_is_sealed_and_never_printed() {
-        let kek = KeyEncryptionKey::new_for_test();
-        let secret = UpstreamSecret::seal(&kek, "s3cret").unwrap();
-        assert_eq!(secret.open(&kek).unwrap().as_str(), "s3cret");
+        let sealing = SealingKeys::new_for_test();
+        let secret = UpstreamSecret::seal(&sealing, "s3cret").unwrap();
+        assert_eq!(secret.open(&sealing).unwrap().as_str(), "s3cret");
         assert!(!format!("{secret:?}{}", serde_json::to_string(&secret).unwrap()).contains("s3cret"));
-        assert!(secret.open(&KeyEncryptionKey::new_for_test()).is_err());
+        assert!(secret.open(&SealingKeys::new_for_test()).is_err());
     }
 }

@@ -75,7 +75,7 @@ impl Rotations {
                 let writes = match turn.pending {
                     Some(_) => Vec::new(),
                     None => {
-                        let (kid, key) = StoredKey::generate(&self.kek, algorithm, now)?;
+                        let (kid, key) = StoredKey::generate(&self.sealing, algorithm, now)?;
                         vec![self.keys.put(&kid, &key, Expect::Absent)?]
                     }
                 };
@@ -95,7 +95,7 @@ impl Rotations {
         let (kid, key, expect) = match turn.pending {
             Some((kid, stored)) => (kid, stored.record, Expect::Version(stored.version)),
             None => {
-                let (kid, key) = StoredKey::generate(&self.kek, algorithm, now)?;
+                let (kid, key) = StoredKey::generate(&self.sealing, algorithm, now)?;
                 (kid, key, Expect::Absent)
             }
         };

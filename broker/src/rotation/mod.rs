@@ -43,7 +43,7 @@ use crate::config::RotationPolicy;
 use crate::foundations::Foundations;
 use crate::keys::StoredKey;
 use crate::registry::{Liveness, Registry, Sighting};
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, StoreError, Write};
 
@@ -72,7 +72,7 @@ pub struct Rotations {
     registry: Registry,
     liveness: Liveness,
     authority: Arc<Authority>,
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
     settings: Settings,
     woken: Notify,
     next_key_change: watch::Sender<Option<Timestamp>>,
@@ -98,14 +98,14 @@ impl Rotations {
     /// The flow. The receiver tells when the published keys will change next, for caches.
     pub fn new(foundations: Foundations, settings: Settings) -> (Arc<Self>, watch::Receiver<Option<Timestamp>>) {
         let (next_key_change, changes) = watch::channel(None);
-        let Foundations { store, registry, liveness, authority, kek } = foundations;
+        let Foundations { store, registry, liveness, authority, sealing } = foundations;
         let rotations = Self {
             table: Table::new(store.clone()),
             keys: Table::new(store),
             registry,
             liveness,
             authority,
-            kek,
+            sealing,
             settings,
             woken: Notify::new(),
             next_key_change,

@@ -56,7 +56,7 @@ impl Rotations {
         let version = party.next_version();
         party.last_credential_version = version;
         let next = match &party.credential {
-            ClientCredential::Secret(_) => ClientCredential::Secret(ClientSecret::generate(&self.kek, version)?),
+            ClientCredential::Secret(_) => ClientCredential::Secret(ClientSecret::generate(&self.sealing, version)?),
             ClientCredential::Key(_) | ClientCredential::KeyWanted { .. } => ClientCredential::KeyWanted { version },
             ClientCredential::Nothing => return Err(RotationError::NoCredential(name.clone())),
         };

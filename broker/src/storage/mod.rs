@@ -1,9 +1,10 @@
 //! Storage: an ordered map of keys to versioned values, with atomic commits.
 //!
 //! [`Store`] is the whole interface. [`Table`](table::Table) puts types on it, [`sled`] implements it, [`expiry`] throws
-//! away what is too old. Expiry is a field judged by the caller's clock, never a backend's lease, so that every backend
+//! away what is too old, [`address`] says where a store is. Expiry is a field judged by the caller's clock, never a backend's lease, so that every backend
 //! behaves alike.
 
+pub mod address;
 pub mod expiry;
 pub mod sled;
 pub mod table;
@@ -31,10 +32,11 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The first entries after `page.after` whose keys begin with `page.prefix`, in key order.
     async fn list(&self, page: Page) -> Result<Vec<(Key, Versioned)>, StoreError>;
 
-    /// Every later change of a key that begins with `prefix`.
-    fn watch(&self, prefix: &str) -> Watch;
+    /// Every change of a key that begins with `prefix` behind the answer.
+    async fn watch(&self, prefix: &str) -> Result<Watch, StoreError>;
 
-    /// Applies all writes if every expectation holds, else none. An empty commit tells the store's revision.
+    /// Applies all writes if every expectation holds, else none. An empty commit tells the store's revision. At most
+    /// [`MAX_WRITES`] writes.
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError>;
 }
 
@@ -120,7 +122,7 @@ pub struct Write {
 #[derive(Debug)]
 pub struct Watch {
     prefix: String,
-    commits: broadcast::Receiver<Arc<Commit>>,
+    notices: broadcast::Receiver<Notice>,
     pending: std::vec::IntoIter<(Key, Option<Vec<u8>>)>,
     revision: Revision,
 }
@@ -132,9 +134,9 @@ impl Watch {
             if let Some((key, value)) = self.pending.next() {
                 return Some(WatchEvent::Changed { key, value, revision: self.revision });
             }
-            let commit = match self.commits.recv().await {
-                Ok(commit) => commit,
-                Err(broadcast::error::RecvError::Lagged(_)) => return Some(WatchEvent::Reload),
+            let commit = match self.notices.recv().await {
+                Ok(Notice::Commit(commit)) => commit,
+                Ok(Notice::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => return Some(WatchEvent::Reload),
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
             self.revision = commit.revision;
@@ -158,6 +160,16 @@ pub enum WatchEvent {
     },
     /// Changes were missed: list everything again.
     Reload,
+}
+
+/// What a backend tells its watches.
+#[derive(Clone, Debug)]
+enum Notice {
+    /// This happened.
+    Commit(Arc<Commit>),
+    /// Something happened, and nobody can tell what.
+    #[expect(dead_code, reason = "the embedded store forgets nothing")]
+    Missed,
 }
 
 /// A durable commit, as watches see it.

@@ -22,7 +22,9 @@ use async_trait::async_trait;
 use sled::{Batch, IVec};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
-use crate::storage::{Commit, Expect, Key, Page, Revision, Store, StoreError, Version, Versioned, Watch, Write};
+use crate::storage::{
+    Commit, Expect, Key, Notice, Page, Revision, Store, StoreError, Version, Versioned, Watch, Write,
+};
 
 /// sled's page cache, in bytes: small, because what is hot lives in snapshots above the store and in [`Recent`].
 const CACHE: u64 = 4 * 1024 * 1024;
@@ -69,7 +71,7 @@ pub struct SledStore {
     recent: Arc<Recent>,
     /// Taken when the store is dropped.
     committer: Option<(mpsc::Sender<Request>, JoinHandle<()>)>,
-    commits: broadcast::Sender<Arc<Commit>>,
+    notices: broadcast::Sender<Notice>,
     watched: Arc<Watched>,
     flushes: Arc<AtomicU64>,
 }
@@ -119,7 +121,7 @@ impl SledStore {
             Some(Err(_)) => return Err(OpenError::Revision),
         };
         let (committer, requests) = mpsc::channel(QUEUE);
-        let (commits, _) = broadcast::channel(WATCH_BACKLOG);
+        let (notices, _) = broadcast::channel(WATCH_BACKLOG);
         let flushes = Arc::new(AtomicU64::new(0));
         let watched = Arc::<Watched>::default();
         let recent = Arc::new(Recent::with_weighter(RECENT_COUNT, RECENT, Size));
@@ -128,7 +130,7 @@ impl SledStore {
             file,
             revision,
             recent: recent.clone(),
-            commits: commits.clone(),
+            notices: notices.clone(),
             watched: watched.clone(),
             flushes: flushes.clone(),
         };
@@ -136,7 +138,7 @@ impl SledStore {
             .name("store-committer".into())
             .spawn(move || thread.run(requests))
             .map_err(OpenError::File)?;
-        Ok(Self { tree, recent, committer: Some((committer, thread)), commits, watched, flushes })
+        Ok(Self { tree, recent, committer: Some((committer, thread)), notices, watched, flushes })
     }
 
     /// How often anything was flushed and synced since this was opened: fewer than commits when these come together.
@@ -217,14 +219,14 @@ impl Store for SledStore {
         .await
     }
 
-    fn watch(&self, prefix: &str) -> Watch {
+    async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
         self.watched.prefixes().insert(prefix.to_owned());
-        Watch {
+        Ok(Watch {
             prefix: prefix.to_owned(),
-            commits: self.commits.subscribe(),
+            notices: self.notices.subscribe(),
             pending: Vec::new().into_iter(),
             revision: Revision(0),
-        }
+        })
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
@@ -255,7 +257,7 @@ struct Committer {
     file: File,
     revision: u64,
     recent: Arc<Recent>,
-    commits: broadcast::Sender<Arc<Commit>>,
+    notices: broadcast::Sender<Notice>,
     watched: Arc<Watched>,
     flushes: Arc<AtomicU64>,
 }
@@ -280,7 +282,7 @@ impl Committer {
                 let revision = commit.revision;
                 if self.watched.concerns(&commit) {
                     // Fails only when nobody watches any more.
-                    drop(self.commits.send(Arc::new(commit)));
+                    drop(self.notices.send(Notice::Commit(Arc::new(commit))));
                 }
                 // A caller who has gone away needs no answer, here and below.
                 drop(answer.send(Ok(revision)));

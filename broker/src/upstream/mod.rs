@@ -34,7 +34,7 @@ use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::outbound::Outbound;
 use crate::registry::{AssertedIdentity, InstanceId, Registry, Upstream, UpstreamProtocol};
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 use asked::Asked;
 use exchange::Secrets;
 use provider::Providers;
@@ -48,7 +48,7 @@ pub use presets::{ANY, Preset, PresetError, Setup};
 /// The flow.
 #[derive(Clone)]
 pub struct Upstreams {
-    kek: Arc<KeyEncryptionKey>,
+    sealing: Arc<SealingKeys>,
     issuer: Issuer,
     providers: Arc<Providers>,
     asked: Asked,
@@ -130,9 +130,9 @@ pub enum Why {
 
 impl Upstreams {
     /// The flow on what it stands on.
-    pub fn new(kek: Arc<KeyEncryptionKey>, registry: Registry, outbound: Outbound, issuer: Issuer) -> Self {
+    pub fn new(sealing: Arc<SealingKeys>, registry: Registry, outbound: Outbound, issuer: Issuer) -> Self {
         let providers = Arc::new(Providers::new(outbound, registry, issuer.clone()));
-        Self { kek, issuer, providers, asked: Asked::default() }
+        Self { sealing, issuer, providers, asked: Asked::default() }
     }
 
     /// Keeps what is known of the providers fresh. Must be run.
@@ -164,7 +164,7 @@ impl Upstreams {
     ) -> Result<Departure, UpstreamError> {
         let home = (&upstream.name, upstream.id);
         let Outgoing { state, waiting, tag, cookie } =
-            Waiting::begin(&self.kek, home, (errand.transaction, errand.ticket))?;
+            Waiting::begin(&self.sealing, home, (errand.transaction, errand.ticket))?;
         let secrets = Secrets { state: &state, verifier: &waiting.verifier };
         let address = match &upstream.protocol {
             UpstreamProtocol::OpenId { .. } => {
@@ -200,7 +200,7 @@ impl Upstreams {
         now: Timestamp,
     ) -> Result<Recognised, UpstreamError> {
         let home: (&InstanceName, InstanceId) = (&upstream.name, upstream.id);
-        let (waiting, ticket) = Waiting::recognise(&self.kek, home, answer.state, cookie)?;
+        let (waiting, ticket) = Waiting::recognise(&self.sealing, home, answer.state, cookie)?;
         if let UpstreamProtocol::OpenId { issuer, .. } = &upstream.protocol {
             let provider = self.providers.find(&upstream, now).await?;
             match answer.issuer {
@@ -232,7 +232,7 @@ impl Upstreams {
         let asked = self.asked.of(upstream.id);
         // It is never closed.
         let _permit = asked.acquire().await.ok();
-        let secret = upstream.client_secret.open(&self.kek)?;
+        let secret = upstream.client_secret.open(&self.sealing)?;
         let heard = match &upstream.protocol {
             UpstreamProtocol::OpenId { .. } => self.hear_openid(&upstream, (&secret, &waiting), code, now).await,
             UpstreamProtocol::Oauth { .. } => self.hear_oauth(&upstream, (&secret, &waiting), code).await,

@@ -131,11 +131,11 @@ mod tests {
     use super::*;
     use crate::config::Issuer;
     use crate::registry::{InstanceId, Upstream, UpstreamSecret};
-    use crate::secret::KeyEncryptionKey;
+    use crate::secret::SealingKeys;
 
     #[test]
     fn each_preset_keeps_the_rules_of_a_home() {
-        let (kek, broker) = (KeyEncryptionKey::new_for_test(), Issuer::parse("https://login.example").unwrap());
+        let (sealing, broker) = (SealingKeys::new_for_test(), Issuer::parse("https://login.example").unwrap());
         for (name, text) in FILES {
             let preset: Preset = toml::from_str(text).unwrap_or_else(|error| panic!("{name}: {error}"));
             let issuer = preset.issuer_form.clone().filter(|_| preset.issuer.is_none());
@@ -145,7 +145,7 @@ mod tests {
                 display_name: preset.title.clone(),
                 protocol: preset.protocol(issuer).unwrap(),
                 client_id: "id".into(),
-                client_secret: UpstreamSecret::seal(&kek, "s3cret").unwrap(),
+                client_secret: UpstreamSecret::seal(&sealing, "s3cret").unwrap(),
                 scopes: preset.scopes.clone(),
                 fields: preset.fields.clone(),
                 required: BTreeMap::new(),

@@ -6,7 +6,7 @@ use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
 
 use crate::registry::InstanceId;
-use crate::secret::{KeyEncryptionKey, OpaqueSecret, Purpose, SecretHash};
+use crate::secret::{OpaqueSecret, Purpose, SealingKeys, SecretHash};
 use crate::upstream::error::UpstreamError;
 
 /// Longest cookie, in bytes: browsers drop those above 4096 with name and attributes (RFC 6265 6.1).
@@ -41,7 +41,7 @@ impl Waiting {
     /// # Errors
     /// When nothing can be sealed, or the whole is too large for a cookie.
     pub(super) fn begin(
-        kek: &KeyEncryptionKey,
+        sealing: &SealingKeys,
         (home, home_id): (&InstanceName, InstanceId),
         (transaction, ticket): (&str, &str),
     ) -> Result<Outgoing, UpstreamError> {
@@ -55,7 +55,7 @@ impl Waiting {
             nonce: OpaqueSecret::generate()?.expose().to_owned(),
             verifier: OpaqueSecret::generate()?.expose().to_owned(),
         };
-        let cookie = format!("{}~{ticket}", kek.seal_value(Purpose::UpstreamLogin, &waiting)?);
+        let cookie = format!("{}~{ticket}", sealing.seal_value(Purpose::UpstreamLogin, &waiting)?);
         if cookie.len() > MAX_COOKIE {
             return Err(UpstreamError::RequestTooLarge);
         }
@@ -67,13 +67,14 @@ impl Waiting {
     /// # Errors
     /// When it belongs to none that this browser began at this home.
     pub(super) fn recognise(
-        kek: &KeyEncryptionKey,
+        sealing: &SealingKeys,
         (home, home_id): (&InstanceName, InstanceId),
         state: &str,
         cookie: &str,
     ) -> Result<(Self, String), UpstreamError> {
         let (sealed, ticket) = cookie.split_once('~').ok_or(UpstreamError::StateUnknown)?;
-        let waiting: Self = kek.open_value(Purpose::UpstreamLogin, sealed).map_err(|_| UpstreamError::StateUnknown)?;
+        let waiting: Self =
+            sealing.open_value(Purpose::UpstreamLogin, sealed).map_err(|_| UpstreamError::StateUnknown)?;
         let own = waiting.state.matches(state) && waiting.ticket.matches(ticket);
         if own && waiting.home == *home && waiting.home_id == home_id {
             Ok((waiting, ticket.to_owned()))

@@ -281,7 +281,7 @@ impl Provider {
     }
 
     fn secret_as_key(&self, secret: &ClientSecret) -> Option<DecodingKey> {
-        let text = secret.open(&self.kek).ok()?;
+        let text = secret.open(&self.sealing).ok()?;
         Some(DecodingKey::from_secret(text.as_bytes()))
     }
 

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::grants::Thumbprint;
 use crate::oidc::Provider;
-use crate::secret::{KeyEncryptionKey, Purpose};
+use crate::secret::{Purpose, SealingKeys};
 
 pub(super) use jwk::ALGORITHMS;
 pub(super) use replays::Replays;
@@ -118,7 +118,7 @@ impl Provider {
         }
         let text = first.to_str().map_err(|_| DpopError::Unreadable)?;
         let proof = proof::verify(text, purported, now)?;
-        let nonce = proof.nonce.as_deref().and_then(|nonce| opened(&self.kek, nonce));
+        let nonce = proof.nonce.as_deref().and_then(|nonce| opened(&self.sealing, nonce));
         let good = nonce.is_some_and(|Nonce { made_at }| made_at <= now && now < made_at + NONCE_LIFETIME);
         if !good {
             return Err(DpopError::Nonce);
@@ -145,13 +145,13 @@ impl Provider {
             return;
         }
         // Without randomness there is no nonce, and the next request asks for one.
-        let nonce = self.kek.seal_value(Purpose::DpopNonce, &Nonce { made_at: now }).ok();
+        let nonce = self.sealing.seal_value(Purpose::DpopNonce, &Nonce { made_at: now }).ok();
         if let Some(nonce) = nonce.and_then(|nonce| HeaderValue::from_str(&nonce).ok()) {
             answer.insert(DPOP_NONCE, nonce);
         }
     }
 }
 
-fn opened(kek: &KeyEncryptionKey, nonce: &str) -> Option<Nonce> {
-    kek.open_value(Purpose::DpopNonce, nonce).ok()
+fn opened(sealing: &SealingKeys, nonce: &str) -> Option<Nonce> {
+    sealing.open_value(Purpose::DpopNonce, nonce).ok()
 }

@@ -25,7 +25,7 @@ impl Provider {
         tell("client_id", json!(id));
         tell("client_id_issued_at", json!(client.registered_at));
         if let Some(secret) = party.credential.secret() {
-            tell("client_secret", json!(*secret.open(&self.kek)?));
+            tell("client_secret", json!(*secret.open(&self.sealing)?));
             tell("client_secret_expires_at", json!(0));
         }
         tell("registration_access_token", json!(registration_token));

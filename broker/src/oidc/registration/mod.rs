@@ -176,7 +176,7 @@ impl Provider {
         let secret = match metadata.auth_method {
             ClientAuthMethod::ClientSecretBasic
             | ClientAuthMethod::ClientSecretPost
-            | ClientAuthMethod::ClientSecretJwt => Some(ClientSecret::generate(&self.kek, 1)?),
+            | ClientAuthMethod::ClientSecretJwt => Some(ClientSecret::generate(&self.sealing, 1)?),
             ClientAuthMethod::PrivateKeyJwt | ClientAuthMethod::TlsClientAuth | ClientAuthMethod::None => None,
         };
         Ok(RelyingParty {

@@ -15,7 +15,7 @@ const FORM_POST: (&str, &str) = ("response_mode", "form_post");
 
 impl World {
     fn code(&self, back: &Answer) -> CodeContents {
-        self.kek
+        self.sealing
             .open_value(crate::secret::Purpose::Code, back.parameter("code").unwrap().strip_prefix("hwc_").unwrap())
             .unwrap()
     }

@@ -170,7 +170,7 @@ async fn what_was_agreed_to_is_listed_and_taken_back() {
     answer(&world, &mut browser, &address, "agree").await.location();
     let store: std::sync::Arc<dyn crate::storage::Store> = world.store.clone();
     let alpha = world.registry.snapshot().instance(&"alpha".parse().unwrap()).unwrap().id;
-    let user = SubjectKey::load(&store, &world.kek).await.unwrap().user(alpha, "17");
+    let user = SubjectKey::load(&store, &world.sealing).await.unwrap().user(alpha, "17");
     let consents = Consents::new(store.clone());
     let given = consents.of_user(&user).await.unwrap();
     assert_eq!(given.len(), 1);

@@ -36,8 +36,8 @@ impl World {
 
     /// Gives beta a second secret.
     async fn turn(&self) -> String {
-        let next = ClientSecret::generate(&self.kek, 2).unwrap();
-        let secret = next.open(&self.kek).unwrap().to_string();
+        let next = ClientSecret::generate(&self.sealing, 2).unwrap();
+        let secret = next.open(&self.sealing).unwrap().to_string();
         self.change("beta", |beta| {
             beta.relying_party.as_mut().unwrap().next_credential = Some(ClientCredential::Secret(next));
         })

@@ -159,8 +159,8 @@ impl Store for Failing {
         self.store.list(page).await
     }
 
-    fn watch(&self, prefix: &str) -> Watch {
-        self.store.watch(prefix)
+    async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
+        self.store.watch(prefix).await
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {

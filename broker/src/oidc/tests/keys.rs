@@ -29,7 +29,7 @@ async fn put(world: &World, keys: Vec<(String, StoredKey)>) {
 
 /// Publishes a key that does not sign yet.
 async fn publish(world: &World) -> String {
-    let (kid, key) = StoredKey::generate(&world.kek, ALGORITHM, world.time.now()).unwrap();
+    let (kid, key) = StoredKey::generate(&world.sealing, ALGORITHM, world.time.now()).unwrap();
     put(world, vec![(kid.clone(), key)]).await;
     kid
 }

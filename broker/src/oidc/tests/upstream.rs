@@ -141,7 +141,7 @@ impl World {
     /// A federation where beta accepts alpha and the users of this provider.
     async fn with_home(provider: &Provider, change: impl FnOnce(&mut Upstream)) -> Self {
         let world = Self::with(BROKER, Vec::new()).await;
-        let mut staff = upstream("staff", &provider.issuer, &world.kek);
+        let mut staff = upstream("staff", &provider.issuer, &world.sealing);
         change(&mut staff);
         let write = world.registry.upstreams.put("staff", &staff, Expect::Any).unwrap();
         world.registry.reached(world.store.commit(vec![write]).await.unwrap()).await.unwrap();

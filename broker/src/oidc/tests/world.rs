@@ -30,7 +30,7 @@ use crate::registry::{
     self, AssertedIdentity, ClientAuthMethod, ClientPolicy, ClientSecret, GrantType, GroupMap, Instance, InstanceId,
     InstanceState, Liveness, QuarantineCause, Registry, SubjectKey, TokenSigner, TrustEdge, TrustEdgeId,
 };
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 use crate::sessions::{Session, Sessions};
 use crate::storage::sled::SledStore;
 use crate::storage::table::Table;
@@ -66,7 +66,7 @@ pub(super) struct World {
     pub(super) registry: Registry,
     pub(super) liveness: Liveness,
     pub(super) keys: KeySet,
-    pub(super) kek: Arc<KeyEncryptionKey>,
+    pub(super) sealing: Arc<SealingKeys>,
     pub(super) grants: Grants,
     grant_foundations: GrantFoundations,
     issuer: Issuer,
@@ -86,28 +86,28 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let sled = Arc::new(SledStore::open(folder.path()).unwrap());
         let store: Arc<dyn Store> = sled.clone();
-        let kek = KeyEncryptionKey::new_for_test();
+        let sealing = SealingKeys::new_for_test();
         let (time, clock) = Clock::manual(NOW);
-        let mut writes = keys::first_keys(&store, &kek, NOW).unwrap();
-        writes.push(SubjectKey::first(&store, &kek).unwrap());
+        let mut writes = keys::first_keys(&store, &sealing, NOW).unwrap();
+        writes.push(SubjectKey::first(&store, &sealing).unwrap());
         store.commit(writes).await.unwrap();
-        let (keys, keep_keys_fresh) = KeySet::open(store.clone(), kek.clone()).await.unwrap();
+        let (keys, keep_keys_fresh) = KeySet::open(store.clone(), sealing.clone()).await.unwrap();
         tokio::spawn(keep_keys_fresh);
-        let subjects = SubjectKey::load(&store, &kek).await.unwrap();
+        let subjects = SubjectKey::load(&store, &sealing).await.unwrap();
         let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
         tokio::spawn(keep_fresh);
         let liveness = Liveness::default();
         let issuer = Issuer::parse(issuer).unwrap();
         let terms = LoginTerms { subjects: subjects.clone(), issuer: issuer.clone(), lifetime: LIFETIMES.login };
-        let login = Login::new(store.clone(), kek.clone(), registry.clone(), liveness.clone(), terms);
+        let login = Login::new(store.clone(), sealing.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
         let sessions = Sessions::new(store.clone(), &LIFETIMES);
         let outbound = Outbound::new(outbound, registry.clone(), time.clone()).unwrap();
         let foundations = Foundations {
             store,
-            kek: kek.clone(),
-            upstreams: Upstreams::new(kek.clone(), registry.clone(), outbound.clone(), issuer.clone()),
+            sealing: sealing.clone(),
+            upstreams: Upstreams::new(sealing.clone(), registry.clone(), outbound.clone(), issuer.clone()),
             outbound,
             registry: registry.clone(),
             liveness: liveness.clone(),
@@ -120,7 +120,7 @@ impl World {
         };
         let of_grants = GrantFoundations {
             store: sled.clone(),
-            kek: kek.clone(),
+            sealing: sealing.clone(),
             signer: TokenSigner::new(keys.clone(), liveness.clone()),
             subjects,
         };
@@ -141,7 +141,7 @@ impl World {
             registry,
             liveness,
             keys,
-            kek,
+            sealing,
             grants,
             grant_foundations: of_grants,
             issuer,
@@ -156,8 +156,8 @@ impl World {
 
     async fn populate(&mut self) {
         for name in ["alpha", "beta", "gamma", "delta"] {
-            let secret = ClientSecret::generate(&self.kek, 1).unwrap();
-            let opened = secret.open(&self.kek).unwrap().to_string();
+            let secret = ClientSecret::generate(&self.sealing, 1).unwrap();
+            let opened = secret.open(&self.sealing).unwrap().to_string();
             self.secrets.insert(name.to_owned(), (opened, secret.clone()));
             self.save(&instance(name, &secret)).await;
             let ready = |sighting: &mut registry::Sighting| (sighting.online, sighting.home_ready) = (true, true);

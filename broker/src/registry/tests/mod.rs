@@ -16,7 +16,7 @@ use crate::registry::{
     AccountKey, AccountKeyConflict, ClientCredential, ClientId, ClientPolicyChange, ClientPolicyError, ClientSecret,
     Instance, InstanceId, InstanceState, QuarantineCause, Registry, Touched, TrustEdge, TrustEdgeId, TrustError,
 };
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 use crate::storage::sled::SledStore;
 use crate::storage::{Expect, Revision, Store, Write};
 
@@ -59,7 +59,7 @@ pub(crate) fn instance(text: &str, secret: &ClientSecret) -> Instance {
 pub(crate) struct World {
     pub(crate) registry: Registry,
     pub(crate) store: Arc<SledStore>,
-    pub(crate) kek: Arc<KeyEncryptionKey>,
+    pub(crate) sealing: Arc<SealingKeys>,
     _folder: TempDir,
 }
 
@@ -69,11 +69,12 @@ impl World {
         let store = Arc::new(SledStore::open(folder.path()).unwrap());
         let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
         tokio::spawn(keep_fresh);
-        Self { registry, store, kek: KeyEncryptionKey::new_for_test(), _folder: folder }
+        Self { registry, store, sealing: SealingKeys::new_for_test(), _folder: folder }
     }
 
     pub(crate) async fn enrol(&self, text: &str) {
-        self.commit(vec![self.instance_write(&instance(text, &ClientSecret::generate(&self.kek, 1).unwrap()))]).await;
+        self.commit(vec![self.instance_write(&instance(text, &ClientSecret::generate(&self.sealing, 1).unwrap()))])
+            .await;
     }
 
     pub(crate) async fn change(&self, text: &str, change: impl FnOnce(&mut Instance)) {
@@ -148,7 +149,7 @@ async fn a_change_concerns_those_who_are_told_other_things_by_it() {
     assert_eq!(concerned(&mut touched).await, [""; 0], "what a home may vouch for is not told to agents");
     world.change("alpha", |alpha| alpha.certificate.generation = 2).await;
     assert_eq!(concerned(&mut touched).await, [""; 0], "a renewed certificate concerns nobody");
-    let next = ClientCredential::Secret(ClientSecret::generate(&world.kek, 2).unwrap());
+    let next = ClientCredential::Secret(ClientSecret::generate(&world.sealing, 2).unwrap());
     world.change("alpha", |alpha| alpha.relying_party.as_mut().unwrap().next_credential = Some(next)).await;
     assert_eq!(concerned(&mut touched).await, ["alpha"]);
     world.change("alpha", |alpha| alpha.display_name = "Alpha".into()).await;
@@ -200,7 +201,7 @@ async fn the_picture_follows_every_change() {
 #[tokio::test]
 async fn changes_that_come_together_are_published_together() {
     let world = World::new().await;
-    let secret = ClientSecret::generate(&world.kek, 1).unwrap();
+    let secret = ClientSecret::generate(&world.sealing, 1).unwrap();
     let writes = (0..300).map(|n| world.instance_write(&instance(&format!("site-{n}"), &secret))).collect();
     let mut touched = world.registry.touched();
     world.commit(writes).await;

@@ -45,8 +45,8 @@ impl Store for Breaking {
         self.inner.list(page).await
     }
 
-    fn watch(&self, prefix: &str) -> Watch {
-        self.inner.watch(prefix)
+    async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
+        self.inner.watch(prefix).await
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {

@@ -35,7 +35,7 @@ async fn a_compromised_ca_gives_its_notice_to_whoever_reads_slowly_too() {
     world.connects("beta", NOW);
     let known = &world.foundations;
     let (domain, clock) = ("example.org".parse().unwrap(), Clock::manual(NOW).0);
-    let (authority, _never_read) = Authority::open(&known.store, &known.kek, &domain, None, clock).await.unwrap();
+    let (authority, _never_read) = Authority::open(&known.store, &known.sealing, &domain, None, clock).await.unwrap();
     let behind = World::broker(&Foundations { authority, ..known.clone() }, POLICY);
     let ca = RotationSubject::Authority;
     behind.begin(ca.clone(), Urgency::Compromised, "uid=0", NOW).await.unwrap();

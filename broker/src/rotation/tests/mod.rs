@@ -44,10 +44,10 @@ impl World {
     async fn new(names: &[&str], policy: RotationPolicy) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let foundations = Foundations::new_in(&folder, &Clock::manual(NOW).0).await;
-        let Foundations { store, registry, kek, .. } = &foundations;
-        store.commit(first_keys(store, kek, NOW).unwrap()).await.unwrap();
+        let Foundations { store, registry, sealing, .. } = &foundations;
+        store.commit(first_keys(store, sealing, NOW).unwrap()).await.unwrap();
         for name in names {
-            let instance = relying_party(name, &ClientSecret::generate(kek, 1).unwrap());
+            let instance = relying_party(name, &ClientSecret::generate(sealing, 1).unwrap());
             let write = registry.instances.put(name, &instance, Expect::Any).unwrap();
             registry.reached(store.commit(vec![write]).await.unwrap()).await.unwrap();
         }

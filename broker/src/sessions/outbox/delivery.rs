@@ -71,7 +71,7 @@ impl Delivery {
     /// Delivers until the store is closed.
     pub async fn run(self) {
         // Begun before the lanes are read, so that no logout falls between.
-        let mut changes = self.outbox.store.watch(&Table::<DueLogout>::prefix());
+        let mut changes = self.watch().await;
         let (mut lanes, mut under_way) = (Lanes::default(), JoinSet::new());
         self.look(&mut lanes).await;
         let mut next_look = tokio::time::Instant::now() + LOOK;
@@ -95,6 +95,18 @@ impl Delivery {
                 () = tokio::time::sleep_until(next_look) => {
                     next_look = tokio::time::Instant::now() + LOOK;
                     self.look(&mut lanes).await;
+                }
+            }
+        }
+    }
+
+    async fn watch(&self) -> Watch {
+        loop {
+            match self.outbox.store.watch(&Table::<DueLogout>::prefix()).await {
+                Ok(watch) => return watch,
+                Err(error) => {
+                    warn!(%error, "logouts on their way cannot be watched; trying again");
+                    tokio::time::sleep(PAUSE).await;
                 }
             }
         }

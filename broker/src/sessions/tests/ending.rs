@@ -181,8 +181,8 @@ async fn a_home_that_is_cut_off_takes_its_sessions_with_it() {
 #[tokio::test]
 async fn a_home_without_agent_that_is_removed_or_becomes_another_takes_its_sessions_with_it() {
     let world = World::new().await;
-    let (registry, kek) = (world.registry.registry.clone(), &world.registry.kek);
-    let staff = upstream("staff", "https://id.example", kek);
+    let (registry, sealing) = (world.registry.registry.clone(), &world.registry.sealing);
+    let staff = upstream("staff", "https://id.example", sealing);
     let put = |staff: &Upstream| registry.upstreams.put("staff", staff, Expect::Any).unwrap();
     let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry.clone(), world.clock.clone()));
     let none_left = async || {
@@ -190,7 +190,7 @@ async fn a_home_without_agent_that_is_removed_or_becomes_another_takes_its_sessi
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let another = upstream("staff", "https://other.example", kek);
+    let another = upstream("staff", "https://other.example", sealing);
     for end in [put(&another), registry.upstreams.delete("staff", Expect::Any)] {
         world.registry.commit(vec![put(&staff)]).await;
         world.sign_in_from((name("staff"), staff.id), "alice", "beta").await;

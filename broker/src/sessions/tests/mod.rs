@@ -51,12 +51,12 @@ impl World {
     pub(super) async fn new() -> Self {
         let registry = RegistryWorld::new().await;
         let store: Arc<dyn Store> = registry.store.clone();
-        let mut writes = keys::first_keys(&store, &registry.kek, NOW).unwrap();
-        writes.push(SubjectKey::first(&store, &registry.kek).unwrap());
+        let mut writes = keys::first_keys(&store, &registry.sealing, NOW).unwrap();
+        writes.push(SubjectKey::first(&store, &registry.sealing).unwrap());
         store.commit(writes).await.unwrap();
-        let (keys, keep_fresh) = KeySet::open(store.clone(), registry.kek.clone()).await.unwrap();
+        let (keys, keep_fresh) = KeySet::open(store.clone(), registry.sealing.clone()).await.unwrap();
         tokio::spawn(keep_fresh);
-        let subjects = SubjectKey::load(&store, &registry.kek).await.unwrap();
+        let subjects = SubjectKey::load(&store, &registry.sealing).await.unwrap();
         for party in ["alpha", "beta", "gamma", "delta"] {
             registry.enrol(party).await;
         }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::config::Issuer;
 use crate::registry::Snapshot;
 use crate::registry::tests::upstream;
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 use crate::upstream::MetadataRule as Rule;
 use crate::upstream::metadata::{Metadata, address};
 
@@ -31,7 +31,7 @@ fn read(document: &Value) -> Result<Metadata, Rule> {
 }
 
 fn read_text(document: &str) -> Result<Metadata, Rule> {
-    let home = upstream("staff", ISSUER, &KeyEncryptionKey::new_for_test());
+    let home = upstream("staff", ISSUER, &SealingKeys::new_for_test());
     let broker = Issuer::parse("https://login.example").unwrap();
     Metadata::read(document.as_bytes(), &home, ISSUER, &broker, &Snapshot::default())
 }

@@ -5,14 +5,14 @@ use serde_json::{Map, Value, json};
 use crate::clock::Timestamp;
 use crate::registry::Upstream;
 use crate::registry::tests::upstream;
-use crate::secret::KeyEncryptionKey;
+use crate::secret::SealingKeys;
 use crate::upstream::UserRule;
 use crate::upstream::person::{Denial, Proof, denial, identity, merged};
 
 fn home(fields: &[(&str, &str)], required: &[(&str, &str)]) -> Upstream {
     let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-    let kek = KeyEncryptionKey::new_for_test();
-    let staff = upstream("staff", "https://id.example", &kek);
+    let sealing = SealingKeys::new_for_test();
+    let staff = upstream("staff", "https://id.example", &sealing);
     Upstream { fields: pairs(fields), required: pairs(required), ..staff }
 }
 
