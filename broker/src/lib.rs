@@ -46,13 +46,13 @@ use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, Terms};
 use foundations::Foundations;
 use grants::{DeviceRequest, EnteredCode, GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
-use keys::{KeyError, KeySet};
+use keys::{KeyError, KeySet, StoredKey};
 use login::{ClaimedTicket, Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
-use registry::{KnownName, Liveness, Registry, SubjectKey, SubjectKeyError, TokenSigner};
+use registry::{Instance, KnownName, Liveness, RegisteredClient, Registry, SubjectKey, SubjectKeyError, TokenSigner, Upstream};
 use rotation::{Rotations, StoredRotation};
-use secret::{SealingKeys, SecretError};
+use secret::{KeyEncryptionKeys, KeyTurn, SealedTable, SealingKeyError, SealingKeys, TurnFoundations};
 use sessions::{Delivery, DeliveryFoundations, Session, SessionOfUser, Sessions, StoredLogout};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry};
@@ -79,6 +79,17 @@ const EXPIRING: &[&str] = &[
     UsedAssertion::TABLE,
 ];
 
+/// Tables whose records hold something sealed: what a turn of the key-encryption key seals again.
+pub const SEALED: &[SealedTable] = &[
+    SubjectKey::SEALED,
+    Authority::SEALED,
+    SealedTable::of::<StoredKey>(),
+    SealedTable::of::<StoredJoinToken>(),
+    SealedTable::of::<Instance>(),
+    SealedTable::of::<RegisteredClient>(),
+    SealedTable::of::<Upstream>(),
+];
+
 /// The sockets of a broker, bound already.
 #[derive(Debug)]
 pub struct Listeners {
@@ -102,7 +113,12 @@ pub async fn run(
     ready: impl FnOnce() + Send,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
-    let sealing = Arc::new(SealingKeys::load(&config.key_encryption_key_file)?);
+    let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
+    secret::adopt(&store, &keks, SEALED, clock.now()).await?;
+    let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone()).await?;
+    let kept = config.lifetimes.longest_sealed();
+    let turn = TurnFoundations { store: store.clone(), sealing: sealing.clone(), keks, tables: SEALED, kept };
+    let key_turn = KeyTurn::new(turn);
     let (keys, keep_keys_fresh) = KeySet::open(store.clone(), sealing.clone()).await?;
     let (authority, follow_authority) =
         Authority::open(&store, &sealing, &config.trust_domain, config.agent_host(), clock.clone()).await?;
@@ -182,6 +198,7 @@ pub async fn run(
         probes: Probes::new(store.clone()),
         registry,
         rotations: rotations.clone(),
+        key_turn: key_turn.clone(),
         sessions,
         grants,
         upstreams: upstreams.clone(),
@@ -193,6 +210,8 @@ pub async fn run(
     // Boxed: many loops make a large future.
     let background = Box::pin(async {
         tokio::join!(
+            follow_sealing,
+            key_turn.forget_retired(clock.clone()),
             keep_registry_fresh,
             keep_reports,
             keep_keys_fresh,
@@ -228,9 +247,9 @@ pub async fn run(
 /// Why a broker does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
-    /// The key-encryption key.
+    /// The keys that seal, or the key-encryption key.
     #[error(transparent)]
-    Secret(#[from] SecretError),
+    Sealing(#[from] SealingKeyError),
     /// The signing keys.
     #[error(transparent)]
     Keys(#[from] KeyError),

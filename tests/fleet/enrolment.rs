@@ -15,7 +15,7 @@ use homeward_broker::registry::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientPages, ClientPolicy, ClientSecret, Instance,
     InstanceId, InstanceState, LogoutAddresses, RecoveryPolicy, RelyingParty, SigningKeyChoice,
 };
-use homeward_broker::secret::SealingKeys;
+use homeward_broker::secret::{KeyEncryptionKeys, SealingKeys};
 use homeward_broker::storage::address;
 use homeward_broker::storage::table::Table;
 use homeward_broker::storage::{Expect, Store};
@@ -82,8 +82,9 @@ struct Registrar {
 
 impl Registrar {
     async fn open(config: &Config) -> anyhow::Result<Self> {
-        let sealing = Arc::new(SealingKeys::load(&config.key_encryption_key_file)?);
+        let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
         let store = address::open(&config.store, &config.etcd).await?;
+        let (sealing, _) = SealingKeys::load(&store, keks).await?;
         let clock = Clock::system();
         // Nobody moves the CA of a broker that does not run.
         let (authority, _) = Authority::open(&store, &sealing, &config.trust_domain, None, clock.clone()).await?;

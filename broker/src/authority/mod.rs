@@ -33,7 +33,7 @@ use tokio::sync::watch;
 use tracing::{error, info};
 
 use crate::clock::{Clock, Timestamp};
-use crate::secret::{Purpose, SealingKeys, SecretError};
+use crate::secret::{Purpose, SealedTable, SealingKeys, SecretError};
 use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, Write};
 
@@ -66,6 +66,9 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// Where it is kept, for who seals it again.
+    pub const SEALED: SealedTable = SealedTable::of::<StoredAuthority>();
+
     /// The writes that give a new federation its CA and the first word on whom to trust.
     ///
     /// # Errors

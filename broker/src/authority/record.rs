@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use crate::clock::Timestamp;
-use crate::secret::Sealed;
+use crate::secret::{HoldsSealed, Purpose, Sealed};
 use crate::storage::StoreError;
 use crate::storage::table::Record;
 
@@ -36,6 +36,13 @@ pub(super) struct StoredAuthority {
 
 impl Record for StoredAuthority {
     const TABLE: &'static str = "authority";
+}
+
+impl HoldsSealed for StoredAuthority {
+    fn sealed(&mut self) -> Vec<(Purpose, &mut Sealed)> {
+        let next = self.turn.as_mut().map(|turn| &mut turn.next);
+        std::iter::once(&mut self.current).chain(next).map(|ca| (Purpose::AuthorityKey, &mut ca.key)).collect()
+    }
 }
 
 /// One CA with its key.

@@ -1,13 +1,10 @@
 //! `homeward-broker init`.
 
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use secrecy::ExposeSecret as _;
 use serde_json::json;
 
 use crate::authority::Authority;
@@ -16,7 +13,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::keys;
 use crate::registry::SubjectKey;
-use crate::secret::SealingKeys;
+use crate::secret::{KeyEncryptionKeys, first_key};
 use crate::storage::address;
 
 /// Makes everything a new federation needs. All keys are written by one commit: a run that was cut short leaves no
@@ -37,38 +34,24 @@ pub(super) async fn run(config: &Config, config_file: &Path, output: Output) -> 
         .with_context(|| format!("{} cannot be made", data_dir.display()))?;
     std::fs::set_permissions(data_dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
         .with_context(|| format!("{} cannot be made private", data_dir.display()))?;
-    if config.key_encryption_key_file.exists() {
-        bail!("{} exists already: init writes a new key only", config.key_encryption_key_file.display());
-    }
-    write_private(&config.key_encryption_key_file, SealingKeys::generate_text()?.expose_secret())
-        .with_context(|| format!("{} cannot be written", config.key_encryption_key_file.display()))?;
-
-    let sealing = Arc::new(SealingKeys::load(&config.key_encryption_key_file)?);
+    config.kek.current.create()?;
+    let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     let store = address::open(&config.store, &config.etcd).await?;
     let now = Clock::system().now();
+    let (sealing, data_key) = first_key(&store, &keks, now).await?;
     let mut writes = keys::first_keys(&store, &sealing, now)?;
+    writes.push(data_key);
     writes.extend(Authority::first(&store, &sealing, &config.trust_domain, now)?);
     writes.push(SubjectKey::first(&store, &sealing)?);
     store.commit(writes).await?;
     let sentence = format!(
-        "Made the federation {} in {}.\nKeep {} in your backups: without it nothing in there can be read.\n\
+        "Made the federation {} in {}.\nKeep the key-encryption key ({}) safe, apart from your backups of the store: without it nothing in there can be read.\n\
          Next: homeward-broker --config {} serve",
         config.trust_domain,
         data_dir.display(),
-        config.key_encryption_key_file.display(),
+        config.kek.current,
         config_file.display(),
     );
     output.say(&sentence, &json!({"trust_domain": config.trust_domain, "data_dir": data_dir}));
     Ok(())
-}
-
-/// Writes a file that did not exist, for its owner only, and waits until it is on the disk with its name.
-fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    match path.parent() {
-        Some(folder) => std::fs::File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
 }

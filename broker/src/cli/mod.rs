@@ -11,6 +11,7 @@ mod explanation;
 mod healthcheck;
 mod init;
 mod instance;
+mod kek;
 mod keys;
 mod output;
 mod registration;
@@ -72,6 +73,9 @@ enum Command {
     /// The CA: who signs, and who is trusted.
     #[command(subcommand)]
     Ca(ca::Command),
+    /// The key-encryption key: what seals the secrets in the store.
+    #[command(subcommand)]
+    Kek(kek::Command),
     /// Signing keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -115,6 +119,7 @@ async fn run(command: Command, config: &Config, file: &Path, output: Output) -> 
         Command::Registration(command) => registration::run(command, config, output).await,
         Command::Client(command) => client::run(command, config, output).await,
         Command::Ca(command) => ca::run(command, config, output).await,
+        Command::Kek(command) => kek::run(command, config, output).await,
         Command::Keys(command) => keys::run(command, config, output).await,
         Command::Secret(command) => secret::run(command, config, output).await,
         Command::Session(command) => session::run(command, config, output).await,

@@ -30,6 +30,12 @@ pub enum ConfigError {
     /// Neither of the two kinds.
     #[error("store: {0}")]
     Store(StoreAddressError),
+    /// One key, one place.
+    #[error("{0}key_encryption_key_file, {0}key_encryption_key_credential and [{0}pkcs11] are three ways to name one key: keep one of them")]
+    KekTwice(&'static str),
+    /// It becomes a file name in a folder that systemd made.
+    #[error("{0}key_encryption_key_credential must be the name of a credential, without slash")]
+    KekCredential(&'static str),
     /// One without the other.
     #[error("etcd.certificate_file and etcd.private_key_file belong together")]
     EtcdCertificate,

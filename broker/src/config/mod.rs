@@ -16,6 +16,7 @@ use rustls::pki_types::ServerName;
 use serde::Serialize;
 use url::{Host, Url};
 
+use crate::secret::KekSources;
 use crate::storage::address::{EtcdAccess, StoreAddress};
 
 pub use error::ConfigError;
@@ -39,8 +40,8 @@ pub struct Config {
     pub store: StoreAddress,
     /// The way into an etcd.
     pub etcd: EtcdAccess,
-    /// The key that seals secrets.
-    pub key_encryption_key_file: PathBuf,
+    /// The key that seals the keys that seal secrets.
+    pub kek: KekSources,
     /// Unix socket of the Admin service.
     pub admin_socket: PathBuf,
     /// Whose X-Forwarded-For is believed.
@@ -111,6 +112,11 @@ impl Lifetimes {
     /// whose clock is late, or to us as a hint for as long as the session lasts.
     pub fn longest_token(&self) -> Duration {
         self.id_token.max(self.access_token).max(self.session) + CLOCK_SKEW
+    }
+
+    /// How long something sealed may be in the hands of strangers: tokens and codes of applications, logins of browsers.
+    pub fn longest_sealed(&self) -> Duration {
+        self.refresh_token.max(self.access_token).max(self.session).max(self.login) + CLOCK_SKEW
     }
 }
 
@@ -240,6 +246,9 @@ mod tests {
         assert!(refusal("[lifetimes]\nauthorization_code = 3600").contains("from 5 to 600 seconds"));
         assert!(refusal("[lifetimes]\nsession = 60\nsession_idle = 61").contains("session_idle"));
         assert!(refusal("[lifetimes]\nrefresh_token = 3600").contains("refresh_token_idle"));
+        let twice = "key_encryption_key_file = \"/a\"\nkey_encryption_key_credential = \"kek\"";
+        assert!(refusal(twice).contains("keep one of them"));
+        assert!(refusal("previous_key_encryption_key_credential = \"../kek\"").contains("without slash"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use url::Url;
 
 use crate::config::{Config, ConfigError, Issuer, Lifetimes, OutboundPolicy, RotationPolicy, TrustedProxies};
+use crate::secret::{KekSource, KekSources, TokenSource};
 use crate::storage::address::{EtcdAccess, StoreAddress};
 
 /// What may stand in the file.
@@ -20,6 +21,11 @@ pub(super) struct RawConfig {
     data_dir: PathBuf,
     store: Option<String>,
     key_encryption_key_file: Option<PathBuf>,
+    key_encryption_key_credential: Option<String>,
+    pkcs11: Option<RawToken>,
+    previous_key_encryption_key_file: Option<PathBuf>,
+    previous_key_encryption_key_credential: Option<String>,
+    previous_pkcs11: Option<RawToken>,
     admin_socket: Option<PathBuf>,
     trusted_proxies: Option<Vec<IpAddr>>,
     #[serde(default)]
@@ -32,6 +38,15 @@ pub(super) struct RawConfig {
     rotation: RawRotation,
     #[serde(default)]
     outbound: RawOutbound,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawToken {
+    module: PathBuf,
+    token_label: String,
+    key_label: String,
+    pin_file: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -100,7 +115,16 @@ impl TryFrom<RawConfig> for Config {
             issuer: Issuer::parse(&raw.public_url)?,
             agent_url: agent_url.ok_or(ConfigError::AgentUrl)?,
             trust_domain: raw.trust_domain.parse().map_err(ConfigError::TrustDomain)?,
-            key_encryption_key_file: raw.key_encryption_key_file.unwrap_or_else(|| raw.data_dir.join("kek")),
+            kek: KekSources {
+                current: kek("", raw.key_encryption_key_file, raw.key_encryption_key_credential, raw.pkcs11)?
+                    .unwrap_or_else(|| KekSource::File(raw.data_dir.join("kek"))),
+                previous: kek(
+                    "previous_",
+                    raw.previous_key_encryption_key_file,
+                    raw.previous_key_encryption_key_credential,
+                    raw.previous_pkcs11,
+                )?,
+            },
             admin_socket: raw.admin_socket.unwrap_or_else(|| raw.data_dir.join("admin.sock")),
             data_dir: raw.data_dir,
             store,
@@ -112,6 +136,27 @@ impl TryFrom<RawConfig> for Config {
             rotation: raw.rotation.try_into()?,
             outbound: raw.outbound.try_into()?,
         })
+    }
+}
+
+/// The one of three ways that is taken; `which` begins the names of the options.
+fn kek(
+    which: &'static str,
+    file: Option<PathBuf>,
+    credential: Option<String>,
+    token: Option<RawToken>,
+) -> Result<Option<KekSource>, ConfigError> {
+    match (file, credential, token) {
+        (None, None, None) => Ok(None),
+        (Some(file), None, None) => Ok(Some(KekSource::File(file))),
+        (None, Some(name), None) if name.is_empty() || name.contains('/') || name.starts_with('.') => {
+            Err(ConfigError::KekCredential(which))
+        }
+        (None, Some(name), None) => Ok(Some(KekSource::Credential(name))),
+        (None, None, Some(RawToken { module, token_label, key_label, pin_file })) => {
+            Ok(Some(KekSource::Token(TokenSource { module, token_label, key_label, pin_file })))
+        }
+        _ => Err(ConfigError::KekTwice(which)),
     }
 }
 

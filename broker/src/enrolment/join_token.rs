@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::enrolment::EnrolmentError;
 use crate::registry::Instance;
-use crate::secret::{Purpose, Sealed, SealingKeys, SecretError};
+use crate::secret::{HoldsSealed, Purpose, Sealed, SealingKeys, SecretError};
 use crate::storage::table::Record;
 
 /// For how long the same agent may fetch a lost answer again.
@@ -161,6 +161,12 @@ impl Record for StoredJoinToken {
 
     fn expires_at(&self) -> Option<Timestamp> {
         Some(self.expires_at + KEPT)
+    }
+}
+
+impl HoldsSealed for StoredJoinToken {
+    fn sealed(&mut self) -> Vec<(Purpose, &mut Sealed)> {
+        vec![(Purpose::JoinToken, &mut self.proof_key)]
     }
 }
 

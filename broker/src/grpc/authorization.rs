@@ -38,7 +38,7 @@ enum Role {
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 47] = [
+const ROLES: [(&str, Role); 49] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
@@ -77,6 +77,8 @@ const ROLES: [(&str, Role); 47] = [
     ("/homeward.v1.AdminService/ResumeRotation", Role::Ops),
     ("/homeward.v1.AdminService/GetRotationStatus", Role::Ops),
     ("/homeward.v1.AdminService/GetRotationPlan", Role::Ops),
+    ("/homeward.v1.AdminService/RotateKeyEncryptionKey", Role::Ops),
+    ("/homeward.v1.AdminService/GetKeyEncryptionKey", Role::Ops),
     ("/homeward.v1.AdminService/ListSessions", Role::Ops),
     ("/homeward.v1.AdminService/EndSessions", Role::Ops),
     ("/homeward.v1.AdminService/ListLogouts", Role::Ops),

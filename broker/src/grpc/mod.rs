@@ -45,6 +45,7 @@ use crate::grants::{Grants, Probes};
 use crate::login::Login;
 use crate::registry::{Registry, SubjectKey};
 use crate::rotation::Rotations;
+use crate::secret::KeyTurn;
 use crate::sessions::Sessions;
 use crate::upstream::Upstreams;
 
@@ -80,6 +81,8 @@ pub struct Services {
     pub registry: Registry,
     /// Keys, secrets and the CA on the move.
     pub rotations: Arc<Rotations>,
+    /// The keys that seal, on the move.
+    pub key_turn: KeyTurn,
     /// Who is signed in, and the logouts on their way.
     pub sessions: Sessions,
     /// What relying parties hold.

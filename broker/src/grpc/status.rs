@@ -16,6 +16,7 @@ use crate::grants::{ProbeError, TokenError};
 use crate::login::LoginError;
 use crate::registry::{AccountKeyConflict, ClientKeyError, ClientPolicyError, PolicyConflict, TrustError};
 use crate::rotation::RotationError;
+use crate::secret::SealingKeyError;
 use crate::sessions::{OutboxError, SessionError};
 use crate::storage::StoreError;
 use crate::upstream::UpstreamError;
@@ -257,6 +258,21 @@ pub(super) fn rotation(refusal: &RotationError) -> Status {
         E::NoActiveKey | E::Key(_) | E::Authority(_) | E::Secret(_) => return internal(refusal),
     };
     status(code, reason, &refusal.to_string())
+}
+
+/// The status for keys that seal and do not turn. Ops have asked: they are told all of it.
+pub(super) fn sealing(refusal: &SealingKeyError) -> Status {
+    use SealingKeyError as E;
+    let (code, reason) = match refusal {
+        E::Token(_) => (Code::FailedPrecondition, "TOKEN_UNUSABLE"),
+        E::AnotherKek { .. } | E::KekReplaced(_) | E::NothingOpens(_) => (Code::FailedPrecondition, "KEK_UNFIT"),
+        E::NotKnownEverywhere(_) => (Code::FailedPrecondition, "KEK_NOT_KNOWN_EVERYWHERE"),
+        E::TooMany(_) => (Code::FailedPrecondition, "TOO_MANY_DATA_KEYS"),
+        E::Behind => (Code::Unavailable, "BEHIND"),
+        E::Store(error) => return store(error),
+        E::Secret(_) | E::NoKeys | E::NotOneActive(_) => return internal(refusal),
+    };
+    status(code, reason, &chain(refusal))
 }
 
 /// The status for sessions that cannot be read or ended.

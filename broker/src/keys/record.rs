@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::keys::{KeyError, Signer, SigningAlgorithm};
-use crate::secret::{Purpose, Sealed, SealingKeys};
+use crate::secret::{HoldsSealed, Purpose, Sealed, SealingKeys};
 use crate::storage::table::{Record, Table};
 use crate::storage::{Expect, Store, Write};
 
@@ -74,6 +74,12 @@ impl StoredKey {
 
 impl Record for StoredKey {
     const TABLE: &'static str = "signing_key";
+}
+
+impl HoldsSealed for StoredKey {
+    fn sealed(&mut self) -> Vec<(Purpose, &mut Sealed)> {
+        vec![(Purpose::SigningKey, &mut self.private)]
+    }
 }
 
 /// The writes that give a new broker its first keys: one for RS256, which every relying party understands, and one for

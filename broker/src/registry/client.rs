@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::clock::Timestamp;
 use crate::keys::SigningAlgorithm;
 use crate::registry::{AccountKey, ClientId, ClientPolicyChange, Instance, RelyingParty, Snapshot, SubjectType};
-use crate::secret::SecretHash;
+use crate::secret::{HoldsSealed, Purpose, Sealed, SecretHash};
 use crate::storage::table::Record;
 
 /// A client that may ask for logins now, wherever it comes from.
@@ -103,6 +103,12 @@ pub struct RegisteredClient {
 
 impl Record for RegisteredClient {
     const TABLE: &'static str = "registry-client";
+}
+
+impl HoldsSealed for RegisteredClient {
+    fn sealed(&mut self) -> Vec<(Purpose, &mut Sealed)> {
+        self.relying_party.sealed()
+    }
 }
 
 /// What a client must and may do. What an older broker stored has none of it: then everything is as it was.

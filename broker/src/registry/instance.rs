@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::keys::SigningAlgorithm;
 use crate::registry::{ClientKeys, ClientPages, ClientPolicy, LogoutAddresses, PublicJwk};
-use crate::secret::{OpaqueSecret, Purpose, Sealed, SealingKeys, SecretError, SecretHash};
+use crate::secret::{HoldsSealed, OpaqueSecret, Purpose, Sealed, SealingKeys, SecretError, SecretHash};
 use crate::storage::table::Record;
 
 /// An instance as it is stored, under its name.
@@ -51,6 +51,12 @@ pub struct Instance {
 
 impl Record for Instance {
     const TABLE: &'static str = "registry-instance";
+}
+
+impl HoldsSealed for Instance {
+    fn sealed(&mut self) -> Vec<(Purpose, &mut Sealed)> {
+        self.relying_party.iter_mut().flat_map(RelyingParty::sealed).collect()
+    }
 }
 
 impl Instance {
@@ -372,6 +378,16 @@ impl RelyingParty {
     /// All credentials that are good now.
     pub fn credentials(&self) -> impl Iterator<Item = &ClientCredential> {
         std::iter::once(&self.credential).chain(&self.next_credential)
+    }
+
+    /// Everything sealed in it, and for what.
+    pub(super) fn sealed(&mut self) -> Vec<(Purpose, &mut Sealed)> {
+        let credentials = std::iter::once(&mut self.credential).chain(&mut self.next_credential);
+        let secrets = credentials.filter_map(|credential| match credential {
+            ClientCredential::Secret(secret) => Some((Purpose::ClientSecret, &mut secret.sealed)),
+            ClientCredential::Key(_) | ClientCredential::KeyWanted { .. } | ClientCredential::Nothing => None,
+        });
+        secrets.collect()
     }
 }
 

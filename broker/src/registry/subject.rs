@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::registry::InstanceId;
-use crate::secret::{KeyedHash, Purpose, Sealed, SealingKeys, SecretError, random};
+use crate::secret::{HoldsSealed, KeyedHash, Purpose, Sealed, SealedTable, SealingKeys, SecretError, random};
 use crate::storage::table::{Record, Table};
 use crate::storage::{Expect, Store, StoreError, Write};
 
@@ -63,6 +63,9 @@ pub enum SubjectType {
 pub struct SubjectKey(Arc<KeyedHash>);
 
 impl SubjectKey {
+    /// Where it is kept, for who seals it again.
+    pub const SEALED: SealedTable = SealedTable::of::<StoredSubjectKey>();
+
     /// The write that gives a new broker its key.
     ///
     /// # Errors
@@ -114,6 +117,12 @@ struct StoredSubjectKey {
 
 impl Record for StoredSubjectKey {
     const TABLE: &'static str = "subject_key";
+}
+
+impl HoldsSealed for StoredSubjectKey {
+    fn sealed(&mut self) -> Vec<(Purpose, &mut Sealed)> {
+        vec![(Purpose::SubjectKey, &mut self.sealed)]
+    }
 }
 
 /// What can be wrong with the key.

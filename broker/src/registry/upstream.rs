@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::registry::InstanceId;
-use crate::secret::{Purpose, Sealed, SealingKeys, SecretError};
+use crate::secret::{HoldsSealed, Purpose, Sealed, SealingKeys, SecretError};
 use crate::storage::table::Record;
 
 /// Stands in an issuer for the token's own `tid` claim: Microsoft's providers for many tenants.
@@ -61,6 +61,12 @@ pub struct Upstream {
 
 impl Record for Upstream {
     const TABLE: &'static str = "registry-upstream";
+}
+
+impl HoldsSealed for Upstream {
+    fn sealed(&mut self) -> Vec<(Purpose, &mut Sealed)> {
+        vec![(Purpose::UpstreamSecret, &mut self.client_secret.0)]
+    }
 }
 
 /// What a home without agent speaks.

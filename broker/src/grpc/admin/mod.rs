@@ -1,8 +1,9 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
 //! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
-//! edges, in `trust` and `explain`.
+//! edges, in `trust` and `explain`; the keys that seal, in `kek`.
 
 mod explain;
+mod kek;
 mod registration;
 mod rotation;
 mod session;
@@ -33,6 +34,7 @@ use crate::grpc::users::Users;
 use crate::login::Login;
 use crate::registry::{Instance, RecoveryPolicyError, Registry, SigningKeyChoice};
 use crate::rotation::{Rotations, StoredRotation};
+use crate::secret::KeyTurn;
 use crate::upstream::Upstreams;
 use rotation::Order;
 
@@ -51,6 +53,7 @@ pub(super) struct Service {
     login: Login,
     registry: Registry,
     rotations: Arc<Rotations>,
+    key_turn: KeyTurn,
     users: Users,
     upstreams: Upstreams,
     issuer: Issuer,
@@ -66,6 +69,7 @@ impl Service {
             login: services.login.clone(),
             registry: services.registry.clone(),
             rotations: services.rotations.clone(),
+            key_turn: services.key_turn.clone(),
             users: Users::new(services),
             upstreams: services.upstreams.clone(),
             issuer: services.issuer.clone(),
@@ -372,6 +376,24 @@ impl AdminService for Service {
         let plan = self.rotations.plan(now).await.map_err(|error| status::rotation(&error))?;
         let moves = plan.iter().filter(|planned| planned.at <= end).map(rotation::planned_move).collect();
         Ok(Response::new(v1::GetRotationPlanResponse { moves }))
+    }
+
+    type RotateKeyEncryptionKeyStream = kek::Turning;
+
+    async fn rotate_key_encryption_key(
+        &self,
+        request: Request<v1::RotateKeyEncryptionKeyRequest>,
+    ) -> Result<Response<Self::RotateKeyEncryptionKeyStream>, Status> {
+        let v1::RotateKeyEncryptionKeyRequest {} = request.into_inner();
+        Ok(Response::new(self.turn_kek()))
+    }
+
+    async fn get_key_encryption_key(
+        &self,
+        request: Request<v1::GetKeyEncryptionKeyRequest>,
+    ) -> Result<Response<v1::GetKeyEncryptionKeyResponse>, Status> {
+        let v1::GetKeyEncryptionKeyRequest {} = request.into_inner();
+        self.show_kek().await.map(Response::new)
     }
 
     async fn list_sessions(

@@ -1,0 +1,131 @@
+//! `homeward-broker kek`.
+
+use std::io::Write as _;
+
+use clap::Subcommand;
+use homeward_proto::v1;
+use serde_json::{Value, json};
+
+use crate::cli::admin::{connect, refusal};
+use crate::cli::output::{Output, Row, time};
+use crate::config::Config;
+use crate::secret::{Created, KekSource};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Show which key-encryption key is in use, the data keys that it seals, and what an old one seals still.
+    Show,
+    /// Make the key that the configuration names: a new file, or a new key in the token.
+    Create,
+    /// Turn everything that is sealed to the key that the configuration names. Before: configure the new key, the one
+    /// before it as `previous_…`, and restart every broker. A turn that was cut short goes on where it stopped.
+    Rotate,
+}
+
+pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
+    match command {
+        Command::Show => show(config, output).await,
+        Command::Create => create(&config.kek.current, output),
+        Command::Rotate => rotate(config, output).await,
+    }
+}
+
+async fn show(config: &Config, output: Output) -> anyhow::Result<()> {
+    let request = v1::GetKeyEncryptionKeyRequest {};
+    let answer = connect(config).await?.get_key_encryption_key(request).await;
+    let shown = answer.map_err(|status| refusal(&status))?.into_inner();
+    let mut summary = json!({
+        "key_id": shown.key_id,
+        "source": shown.source,
+        "previous_key_id": shown.previous_key_id,
+        "sealed_records": shown.sealed_records,
+        "stale_records": shown.stale_records,
+        "unreadable_records": shown.unreadable_records,
+    });
+    match output {
+        Output::Table => {
+            output.show(&summary);
+            output.list(&shown.data_keys);
+        }
+        Output::Json => {
+            summary["data_keys"] = Value::from_iter(shown.data_keys.iter().map(Row::json));
+            output.show(&summary);
+        }
+    }
+    Ok(())
+}
+
+fn create(source: &KekSource, output: Output) -> anyhow::Result<()> {
+    let sentence = match (source.create()?, source) {
+        (Created::Made, _) => format!("Made a new key-encryption key: {source}."),
+        (Created::WasThere, KekSource::Credential(name)) => format!(
+            "systemd gives this key: make it with\n  openssl rand -base64 32 | systemd-creds encrypt --name={name} - \
+             /etc/credstore.encrypted/{name}"
+        ),
+        (Created::WasThere, _) => format!("The key was there before: {source}."),
+    };
+    output.say(&sentence, &json!({ "source": source.to_string() }));
+    Ok(())
+}
+
+async fn rotate(config: &Config, output: Output) -> anyhow::Result<()> {
+    let request = v1::RotateKeyEncryptionKeyRequest {};
+    let answer = connect(config).await?.rotate_key_encryption_key(request).await;
+    let mut words = answer.map_err(|status| refusal(&status))?.into_inner();
+    let mut last = v1::SealingStep::Unspecified;
+    while let Some(word) = words.message().await.map_err(|status| refusal(&status))? {
+        last = word.step();
+        if let Some(line) = line(&word) {
+            // Nobody has to read it.
+            drop(writeln!(std::io::stderr(), "{line}"));
+        }
+    }
+    let (sentence, turned) = match last {
+        v1::SealingStep::Done => (
+            "Everything in the store is sealed by the configured key now. Take `previous_…` out of the configuration of \
+             every broker, then destroy the old key.",
+            true,
+        ),
+        v1::SealingStep::NothingToDo => (
+            "Everything in the store was sealed by the configured key before. To turn to another one: configure it, the \
+             present one as `previous_…`, restart every broker, and run this again.",
+            false,
+        ),
+        _ => anyhow::bail!("the broker went away: run this again, it goes on where it stopped"),
+    };
+    output.say(sentence, &json!({ "turned": turned }));
+    Ok(())
+}
+
+fn line(word: &v1::RotateKeyEncryptionKeyResponse) -> Option<String> {
+    match word.step() {
+        v1::SealingStep::DataKeyAdded => Some("a new data key is written; every broker takes it in …".to_owned()),
+        v1::SealingStep::DataKeyActivated => Some("the new data key seals".to_owned()),
+        v1::SealingStep::Sealing => Some(format!("sealed again: {} of {} …", word.sealed_records, word.total_records)),
+        v1::SealingStep::Unspecified | v1::SealingStep::Done | v1::SealingStep::NothingToDo => None,
+    }
+}
+
+impl Row for v1::DataKey {
+    const COLUMNS: &'static [&'static str] = &["DATA KEY", "STATE", "SEALED BY", "SINCE", "GONE"];
+
+    fn cells(&self) -> Vec<String> {
+        let (since, gone) = (time(self.state_time.as_ref()), time(self.gone_time.as_ref()));
+        vec![self.id.clone(), state(self), self.key_id.clone(), since, gone]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "state": state(self),
+            "key_id": self.key_id,
+            "create_time": time(self.create_time.as_ref()),
+            "state_time": time(self.state_time.as_ref()),
+            "gone_time": time(self.gone_time.as_ref()),
+        })
+    }
+}
+
+fn state(key: &v1::DataKey) -> String {
+    key.state().as_str_name().trim_start_matches("DATA_KEY_STATE_").to_lowercase()
+}
