@@ -24,7 +24,7 @@ const RINGS: [&[&str]; 6] = [
     &["lib"],
     &["oidc", "web", "grpc", "cli"],
     &["enrolment", "login", "grants", "sessions", "fleet", "rotation", "upstream"],
-    &["registry", "keys", "authority", "audit", "foundations", "outbound"],
+    &["brokers", "registry", "keys", "authority", "audit", "foundations", "outbound"],
     &["storage", "clock", "secret", "rate_limit", "config"],
 ];
 

@@ -151,10 +151,12 @@ pub enum Purpose {
     UpstreamSecret,
     /// What a browser keeps of a login while it is at an identity provider.
     UpstreamLogin,
+    /// What an agent of another broker is asked, and answers.
+    Question,
 }
 
 impl Purpose {
-    const ALL: [Self; 15] = [
+    const ALL: [Self; 16] = [
         Self::AuthorityKey,
         Self::SigningKey,
         Self::SubjectKey,
@@ -170,6 +172,7 @@ impl Purpose {
         Self::DpopNonce,
         Self::UpstreamSecret,
         Self::UpstreamLogin,
+        Self::Question,
     ];
 
     const fn text(self) -> &'static str {
@@ -189,6 +192,7 @@ impl Purpose {
             Self::DpopNonce => "homeward dpop nonce 1",
             Self::UpstreamSecret => "homeward upstream secret 1",
             Self::UpstreamLogin => "homeward upstream login 1",
+            Self::Question => "homeward question 1",
         }
     }
 }

@@ -40,6 +40,9 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError>;
 }
 
+/// Most writes of one commit: what an etcd takes (`max-txn-ops`) unless ops say otherwise.
+pub const MAX_WRITES: usize = 128;
+
 /// A key: `<table>/<id>`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(String);
@@ -61,9 +64,16 @@ impl Key {
     }
 }
 
-/// Version of one key's value: another value has another version.
+/// Version of one key's value: the revision of the commit that wrote it, so that another value has another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version(u64);
+
+impl Version {
+    /// Of the commit that wrote the value.
+    pub fn revision(self) -> Revision {
+        Revision(self.0)
+    }
+}
 
 /// Counts the store's commits; a later commit has a greater one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -73,6 +83,11 @@ impl Revision {
     /// As a number, for the wire.
     pub fn as_u64(self) -> u64 {
         self.0
+    }
+
+    /// Of every value that this commit wrote.
+    pub fn version(self) -> Version {
+        Version(self.0)
     }
 }
 

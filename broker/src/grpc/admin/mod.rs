@@ -22,6 +22,7 @@ use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
 use crate::authority::{Authority, CaState};
+use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
@@ -53,6 +54,7 @@ pub(super) struct Service {
     rotations: Arc<Rotations>,
     users: Users,
     upstreams: Upstreams,
+    brokers: Brokers,
     issuer: Issuer,
     clock: Clock,
 }
@@ -68,6 +70,7 @@ impl Service {
             rotations: services.rotations.clone(),
             users: Users::new(services),
             upstreams: services.upstreams.clone(),
+            brokers: services.brokers.clone(),
             issuer: services.issuer.clone(),
             clock: services.clock.clone(),
         }
@@ -437,6 +440,15 @@ impl AdminService for Service {
         request: Request<v1::SetClientPolicyRequest>,
     ) -> Result<Response<v1::SetClientPolicyResponse>, Status> {
         self.change_client(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_brokers(
+        &self,
+        request: Request<v1::ListBrokersRequest>,
+    ) -> Result<Response<v1::ListBrokersResponse>, Status> {
+        let v1::ListBrokersRequest {} = request.into_inner();
+        let agents = self.fleet.liveness().agents_by_broker();
+        Ok(Response::new(v1::ListBrokersResponse { brokers: wire::brokers(&self.brokers, &agents) }))
     }
 }
 
