@@ -6,12 +6,13 @@
 //! |---|---|
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
 //! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`upstream`]: none calls another |
-//! | ground | [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
+//! | ground | [`brokers`], [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
 //! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], and [`config`] |
 //!
 //! [`run`] is the only place where parts are put together.
 
 pub mod authority;
+pub mod brokers;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -33,6 +34,7 @@ pub mod storage;
 pub mod upstream;
 pub mod web;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
@@ -40,20 +42,24 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use authority::{Authority, CaError};
-use clock::Clock;
+use brokers::{Brokers, StoredBroker};
+use clock::{Clock, Timestamp};
 use config::{Config, TrustedProxies};
 use enrolment::{Enrolment, Settings, StoredJoinToken};
-use fleet::{Fleet, Pace, SharedState, Terms};
+use fleet::{Fleet, Pace, SharedState, StoredQuestion, Terms};
 use foundations::Foundations;
 use grants::{DeviceRequest, EnteredCode, GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
 use keys::{KeyError, KeySet, StoredKey};
 use login::{ClaimedTicket, Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
-use registry::{Instance, KnownName, Liveness, RegisteredClient, Registry, SubjectKey, SubjectKeyError, TokenSigner, Upstream};
+use registry::{
+    Instance, KnownName, Liveness, RegisteredClient, Registry, SubjectKey, SubjectKeyError, TokenSigner, Upstream,
+};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKeys, KeyTurn, SealedTable, SealingKeyError, SealingKeys, TurnFoundations};
 use sessions::{Delivery, DeliveryFoundations, Session, SessionOfUser, Sessions, StoredLogout};
+use storage::address::StoreAddress;
 use storage::table::Record;
 use storage::{Store, StoreError, expiry};
 use upstream::Upstreams;
@@ -77,6 +83,7 @@ const EXPIRING: &[&str] = &[
     StoredRotation::TABLE,
     InstanceProbes::TABLE,
     UsedAssertion::TABLE,
+    StoredQuestion::TABLE,
 ];
 
 /// Tables whose records hold something sealed: what a turn of the key-encryption key seals again.
@@ -113,6 +120,7 @@ pub async fn run(
     ready: impl FnOnce() + Send,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
+    let (brokers, stay) = meet(&config, &store, clock.now()).await?;
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
     let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone()).await?;
@@ -124,7 +132,7 @@ pub async fn run(
         Authority::open(&store, &sealing, &config.trust_domain, config.agent_host(), clock.clone()).await?;
     let subjects = SubjectKey::load(&store, &sealing).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
-    let (liveness, keep_reports) = Liveness::open(store.clone()).await?;
+    let (liveness, keep_reports) = Liveness::open(store.clone(), brokers.clone()).await?;
     let settings = Settings {
         agent_url: config.agent_url.to_string(),
         certificate_lifetime: config.lifetimes.instance_certificate,
@@ -146,7 +154,12 @@ pub async fn run(
         renewal_window: Box::new(move || window.renewal_window()),
     };
     let (shared, keep_shared_fresh) = SharedState::follow(keys.changes(), authority.changes(), pace);
-    let terms = Terms { issuer: config.issuer.clone(), sealing: sealing.clone() };
+    let terms = Terms {
+        issuer: config.issuer.clone(),
+        sealing: sealing.clone(),
+        brokers: brokers.clone(),
+        store: store.clone(),
+    };
     let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
     let (issuer, lifetime) = (config.issuer.clone(), config.lifetimes.login);
     let terms = LoginTerms { subjects: subjects.clone(), issuer, lifetime };
@@ -165,9 +178,11 @@ pub async fn run(
         issuer: config.issuer.clone(),
         outbound: outbound.clone(),
         clock: clock.clone(),
+        on_duty: brokers.duty(),
     };
     let delivery = Delivery::new(sessions.outbox().clone(), delivery);
-    let end_orphans = sessions::follow_cut_off_homes(sessions.clone(), registry.clone(), clock.clone());
+    let (homes, on_duty) = (registry.clone(), brokers.duty());
+    let end_orphans = sessions::follow_cut_off_homes(sessions.clone(), homes, clock.clone(), on_duty);
     let answering = oidc::Foundations {
         store: store.clone(),
         sealing: sealing.clone(),
@@ -203,6 +218,7 @@ pub async fn run(
         grants,
         upstreams: upstreams.clone(),
         subjects,
+        brokers: brokers.clone(),
         issuer: config.issuer.clone(),
         clock: clock.clone(),
     };
@@ -218,11 +234,13 @@ pub async fn run(
             follow_authority,
             keep_shared_fresh,
             wake_agents,
-            rotations.run(clock.clone()),
+            rotations.run(clock.clone(), brokers.duty()),
             delivery.run(),
             end_orphans,
             upstreams.keep_fresh(clock.clone()),
-            expiry::run(store, EXPIRING, clock)
+            expiry::run(store, EXPIRING, clock, brokers.duty()),
+            stay,
+            hand_over(&brokers, &shutdown)
         );
     });
     let serve = async {
@@ -240,8 +258,38 @@ pub async fn run(
         served = serve => served.map(drop)?,
         () = background => {}
     }
-    // The agents were let go in the meantime: the next broker is to know when they were last seen.
-    Ok(liveness.save().await?)
+    // The agents were let go in the meantime: the other brokers, or the next one, are to know when they were last seen.
+    let saved = liveness.save().await;
+    brokers.leave().await;
+    Ok(saved?)
+}
+
+/// Joins the other brokers of the store, if there can be any.
+async fn meet(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    now: Timestamp,
+) -> Result<(Brokers, Pin<Box<dyn Future<Output = ()> + Send>>), StoreError> {
+    let own = StoredBroker::new(&host_name(), now);
+    match config.store {
+        StoreAddress::Sled(_) => Ok((Brokers::alone(own), Box::pin(std::future::ready(())))),
+        StoreAddress::Etcd { .. } => {
+            let (brokers, stay) = Brokers::join(store.clone(), own, brokers::Pace::USUAL).await?;
+            Ok((brokers, Box::pin(stay)))
+        }
+    }
+}
+
+/// What the machine calls itself: for ops, who have several.
+fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
+/// Gives the duty to another broker as soon as this one is to stop, and not only when all in flight is done.
+async fn hand_over(brokers: &Brokers, shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    brokers.give_up_duty().await;
 }
 
 /// Why a broker does not run.

@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 refused with one sentence on stderr, 2 the command line itself is wrong.
 
 mod admin;
+mod broker;
 mod ca;
 mod client;
 mod config;
@@ -76,6 +77,9 @@ enum Command {
     /// The key-encryption key: what seals the secrets in the store.
     #[command(subcommand)]
     Kek(kek::Command),
+    /// The brokers that run on one store.
+    #[command(subcommand)]
+    Broker(broker::Command),
     /// Signing keys.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -120,6 +124,7 @@ async fn run(command: Command, config: &Config, file: &Path, output: Output) -> 
         Command::Client(command) => client::run(command, config, output).await,
         Command::Ca(command) => ca::run(command, config, output).await,
         Command::Kek(command) => kek::run(command, config, output).await,
+        Command::Broker(command) => broker::run(command, config, output).await,
         Command::Keys(command) => keys::run(command, config, output).await,
         Command::Secret(command) => secret::run(command, config, output).await,
         Command::Session(command) => session::run(command, config, output).await,

@@ -22,11 +22,15 @@ impl Enrolment {
         serial: &str,
         now: Timestamp,
     ) -> Result<Arc<Instance>, EnrolmentError> {
-        let instance = self.registry.snapshot().instance(name).cloned().ok_or(EnrolmentError::AgentUnknown)?;
-        match admit(&instance, serial)? {
-            Admission::Plain => Ok(instance),
-            Admission::FirstUse => self.first_use(name, serial, now).await,
+        let known = self.registry.snapshot().instance(name).cloned();
+        if let Some(instance) = known
+            && admit(&instance, serial).is_ok_and(|admission| admission == Admission::Plain)
+        {
+            return Ok(instance);
         }
+        // Another broker may have enrolled, released or confirmed it a moment ago: nobody is refused, and dismissed by
+        // that, for what this broker has not heard yet. (Whoever comes here has a certificate of this CA.)
+        self.first_use(name, serial, now).await
     }
 
     async fn first_use(
@@ -39,6 +43,8 @@ impl Enrolment {
             return Err(EnrolmentError::AgentUnknown);
         };
         if admit(&record, serial)? == Admission::Plain {
+            // What is looked up from here on is not older than this.
+            self.registry.reached(version.revision()).await?;
             return Ok(Arc::new(record));
         }
         let mut writes = Vec::new();
@@ -61,7 +67,10 @@ impl Enrolment {
             Err(StoreError::Conflict) => {
                 let stored = self.registry.instances.get(name.as_str()).await?.ok_or(EnrolmentError::AgentUnknown)?;
                 match admit(&stored.record, serial)? {
-                    Admission::Plain => Ok(Arc::new(stored.record)),
+                    Admission::Plain => {
+                        self.registry.reached(stored.version.revision()).await?;
+                        Ok(Arc::new(stored.record))
+                    }
                     Admission::FirstUse => Err(StoreError::Conflict.into()),
                 }
             }

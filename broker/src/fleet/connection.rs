@@ -11,7 +11,7 @@ use crate::fleet::shared::{Shared, SharedState};
 use crate::fleet::versions::Versions;
 use crate::fleet::word::{Acknowledgement, Hello, KnownKeys, Nack, Word};
 use crate::fleet::{Fleet, Seat};
-use crate::registry::{Acknowledged, Instance, Resource, Sighting, Snapshot};
+use crate::registry::{Acknowledged, Claim, Instance, Resource, Sighting, Snapshot};
 
 /// One agent's stream.
 #[derive(Debug)]
@@ -22,6 +22,8 @@ pub struct Connection {
     recovery_key: String,
     stream: u64,
     seat: watch::Receiver<Seat>,
+    /// That the agent is this broker's; unset if it may have no stream.
+    claim: Option<Claim>,
     shared: watch::Receiver<Arc<Shared>>,
     /// Its own resources, with the revision at which they last changed: looked up again when it was touched.
     own: (u64, Versions),
@@ -55,7 +57,7 @@ pub enum EndReason {
     Quarantined,
     /// The instance is no longer known.
     Unknown,
-    /// The agent opened another stream.
+    /// The agent opened another stream, here or at another broker.
     Superseded,
 }
 
@@ -101,6 +103,7 @@ impl Connection {
             recovery_key: instance.recovery_key.clone(),
             stream,
             seat,
+            claim: None,
             own: (0, Versions::default()),
             told: uses,
             told_revision: 0,
@@ -113,13 +116,13 @@ impl Connection {
         let snapshot = connection.fleet.registry.snapshot();
         if connection.look(&snapshot).is_ok() {
             info!(instance = %connection.name, version = hello.agent_version, "agent connected");
-            connection.greet(hello, &snapshot);
+            connection.claim = Some(connection.greet(hello, &snapshot));
         }
         connection
     }
 
     /// What the agent says that it uses takes the place of all that was known: its machine may have been restored.
-    fn greet(&self, hello: Hello, snapshot: &Snapshot) {
+    fn greet(&self, hello: Hello, snapshot: &Snapshot) -> Claim {
         let update = |sighting: &mut Sighting| {
             sighting.online = true;
             sighting.agent_version = hello.agent_version;
@@ -128,7 +131,7 @@ impl Connection {
             hello.report.note(sighting);
             self.note_in_use(&hello.resources, hello.proof, snapshot, sighting);
         };
-        self.fleet.liveness.update(&self.name, update, self.fleet.clock.now());
+        self.fleet.liveness.claim(&self.name, update, self.fleet.clock.now())
     }
 
     /// Waits until there may be something to send, or the stream has to end. Cancelling the wait loses nothing.
@@ -143,6 +146,11 @@ impl Connection {
                     if let Err(reason) = self.look(&self.fleet.registry.snapshot()) {
                         return Next::End(reason);
                     }
+                }
+                () = lost(self.claim.as_ref()) => {
+                    // Of an instance that was evicted, that is the reason.
+                    let reason = self.look(&self.fleet.registry.snapshot()).err();
+                    return Next::End(reason.unwrap_or(EndReason::Superseded));
                 }
                 // The fleet, which holds the other end, outlives its connections.
                 Ok(()) = self.shared.changed() => {}
@@ -295,8 +303,8 @@ impl Connection {
         let shared = self.shared.borrow().clone();
         let wanted_revision = self.revision(&shared);
         let settled = self.wanted(&shared).beyond(&self.in_use).is_empty();
-        let mut applied = false;
-        self.fleet.liveness.amend(&self.name, |sighting| {
+        let (mut applied, Some(claim)) = (false, &self.claim) else { return };
+        self.fleet.liveness.amend(&self.name, claim, |sighting| {
             sighting.wanted_revision = wanted_revision;
             applied = settled && sighting.applied_revision != wanted_revision;
             if applied {
@@ -319,8 +327,8 @@ impl Connection {
 
     /// Notes what the agent said, and that it said something.
     fn amend(&self, change: impl FnOnce(&mut Sighting)) {
-        let now = self.fleet.clock.now();
-        self.fleet.liveness.amend(&self.name, |sighting| {
+        let (now, Some(claim)) = (self.fleet.clock.now(), &self.claim) else { return };
+        self.fleet.liveness.amend(&self.name, claim, |sighting| {
             sighting.last_seen_at = now;
             change(sighting);
         });
@@ -333,5 +341,12 @@ impl Drop for Connection {
             info!(instance = %self.name, "agent disconnected");
             self.amend(|sighting| sighting.online = false);
         });
+    }
+}
+
+async fn lost(claim: Option<&Claim>) {
+    match claim {
+        Some(claim) => claim.lost().await,
+        None => std::future::pending().await,
     }
 }

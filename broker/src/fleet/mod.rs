@@ -6,13 +6,14 @@
 //! [`Connection::next`] wakes when there may be something to send, or the stream has to end; [`Connection::update`] is
 //! what to send: all of it, or what differs. What the agent says back goes to [`Connection::heard`] and stands in
 //! [`Liveness`] for ops, the home picker and the gates of rotations. What ops want to know of an agent is asked with
-//! [`Fleet::ask`].
+//! [`Fleet::ask`], also if its stream is at another broker.
 //!
 //! Invariants: a quarantined instance's stream ends with the registry change that quarantines it; of one agent's streams
 //! only the newest lives; nothing is queued for a slow agent, because what is to be sent is found out when it can be
 //! sent; a change of the registry wakes only those whom it concerns.
 
 mod connection;
+mod elsewhere;
 mod own;
 mod questions;
 mod shared;
@@ -31,17 +32,21 @@ use homeward_certs::identity::InstanceName;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, watch};
 
+use crate::brokers::Brokers;
 use crate::clock::Clock;
 use crate::config::Issuer;
 use crate::registry::{Instance, Liveness, Registry, Touched};
 use crate::secret::SealingKeys;
+use crate::storage::Store;
 
 pub use connection::{Connection, Contents, EndReason, Next, Update};
+pub use elsewhere::StoredQuestion;
 pub use own::{CredentialSecret, Credentials, HomeEntry};
 pub use questions::{AccountMatch, AccountPreview, AgentQuestions, Inquiry, NoReply, Question, QuestionError, Reply};
 pub use shared::{Pace, RenewalOrder, SharedState};
 pub use word::{Acknowledgement, Hello, KnownKeys, Nack, Report, Word};
 
+use elsewhere::Elsewhere;
 use questions::Questions;
 use shared::Shared;
 
@@ -49,7 +54,7 @@ use shared::Shared;
 pub const SILENCE: Duration = Duration::from_secs(110);
 
 /// How long a broker that stops asks its agents to stay away, at the least: it takes that long to come back.
-pub const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Over how long agents spread their reconnects, at the least.
 const MIN_SPREAD: Duration = Duration::from_secs(1);
@@ -67,16 +72,21 @@ pub struct Fleet {
     seats: Mutex<HashMap<InstanceName, watch::Sender<Seat>>>,
     next_stream: AtomicU64,
     questions: Questions,
+    elsewhere: Arc<Elsewhere>,
     clock: Clock,
 }
 
 /// What never changes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Terms {
     /// For the application's configuration.
     pub issuer: Issuer,
-    /// Opens client secrets for their owners.
+    /// Opens client secrets for their owners, and seals what agents of other brokers are asked.
     pub sealing: Arc<SealingKeys>,
+    /// The other brokers.
+    pub brokers: Brokers,
+    /// The way to them.
+    pub store: Arc<dyn Store>,
 }
 
 /// The place of an agent that is connected.
@@ -102,6 +112,7 @@ impl Fleet {
         let fleet = Arc::new(Self {
             registry,
             liveness,
+            elsewhere: Arc::new(Elsewhere::new(terms.clone())),
             terms,
             shared: watch::Sender::new(Arc::new(Shared::of(shared.borrow().clone()))),
             seats: Mutex::default(),
@@ -109,7 +120,11 @@ impl Fleet {
             questions: Questions::new(questions::PATIENCE),
             clock,
         });
-        (fleet.clone(), fleet.follow(touched, shared))
+        let answer = fleet.elsewhere.clone().answer_others(fleet.questions.clone());
+        let follow = fleet.clone().follow(touched, shared);
+        (fleet, async move {
+            tokio::join!(follow, answer);
+        })
     }
 
     async fn follow(
@@ -163,9 +178,17 @@ impl Fleet {
     /// Asks an agent something.
     ///
     /// # Errors
-    /// When it is not connected, or does not answer within ten seconds.
+    /// When it is not connected to any broker, or does not answer within ten seconds.
     pub async fn ask(&self, name: &InstanceName, inquiry: Inquiry) -> Result<Reply, QuestionError> {
-        self.questions.ask(name, inquiry).await
+        match self.liveness.held_elsewhere(name) {
+            Some(broker) => self.elsewhere.ask(broker, name, &inquiry, self.clock.now()).await,
+            None => self.questions.ask(name, inquiry).await,
+        }
+    }
+
+    /// How long an agent should stay away from a broker that stops: not at all if there is another one.
+    pub fn retry_after(&self) -> Duration {
+        if self.terms.brokers.has_company() { Duration::ZERO } else { RETRY_AFTER }
     }
 
     /// What is known of every agent.

@@ -7,10 +7,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::registry::AssertedIdentity;
 use crate::secret::{SecretError, random};
+use crate::storage::StoreError;
 
 /// How long an answer is waited for.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -19,7 +21,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const MAX_ASKED: usize = 4;
 
 /// What is asked of an agent.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Inquiry {
     /// Of a home: what it would say of the user with this login name.
     Identity(String),
@@ -37,7 +39,7 @@ pub struct Question {
 }
 
 /// What an agent answers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Reply {
     /// What the home would say. Nobody has logged in.
     Identity(Box<AssertedIdentity>),
@@ -48,7 +50,7 @@ pub enum Reply {
 }
 
 /// Why an agent has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NoReply {
     /// Its recipe does not say how to find out.
     NotSupported,
@@ -59,7 +61,7 @@ pub enum NoReply {
 }
 
 /// What an application would make of a user.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountPreview {
     /// What was looked for, and what was found.
     pub matches: Vec<AccountMatch>,
@@ -70,7 +72,7 @@ pub struct AccountPreview {
 }
 
 /// One account that an application might take for the user's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AccountMatch {
     /// By which claim.
     pub claim: String,
@@ -95,6 +97,9 @@ pub enum QuestionError {
     /// No randomness.
     #[error("a question could not be made")]
     Internal(#[from] SecretError),
+    /// Its agent is another broker's, who is reached through the store.
+    #[error("the broker that its agent is connected to cannot be asked")]
+    Store(#[from] StoreError),
 }
 
 /// The agents that can be asked.

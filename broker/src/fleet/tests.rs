@@ -7,6 +7,7 @@ use homeward_certs::bundle::TrustBundle;
 use homeward_certs::pin::SpkiPin;
 use tokio::sync::watch;
 
+use crate::brokers::Brokers;
 use crate::clock::{Clock, ManualClock};
 use crate::config::Issuer;
 use crate::fleet::{
@@ -33,7 +34,12 @@ impl Federation {
             world.enrol(text).await;
         }
         world.allow("beta", "alpha", &[]).await;
-        let terms = Terms { issuer: Issuer::parse("https://login.example").unwrap(), sealing: world.sealing.clone() };
+        let terms = Terms {
+            issuer: Issuer::parse("https://login.example").unwrap(),
+            sealing: world.sealing.clone(),
+            brokers: Brokers::default(),
+            store: world.store.clone(),
+        };
         let (shared, state) = watch::channel(Arc::new(SharedState {
             revision: 0,
             key_set: "{\"keys\":[]}".into(),

@@ -37,6 +37,7 @@ use tower::Service;
 use tracing::warn;
 
 use crate::authority::Authority;
+use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::enrolment::Enrolment;
@@ -91,6 +92,8 @@ pub struct Services {
     pub upstreams: Upstreams,
     /// How the broker knows users.
     pub subjects: SubjectKey,
+    /// This one and the others.
+    pub brokers: Brokers,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.

@@ -19,6 +19,7 @@ mod identity;
 mod instance;
 mod liveness;
 mod look_alike;
+mod look_up;
 mod profile;
 mod registration;
 mod report;
@@ -63,7 +64,7 @@ pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Instance, InstanceId,
     InstanceState, Portal, QuarantineCause, RecoveryPolicy, RecoveryPolicyError, RelyingParty, SigningKeyChoice,
 };
-pub use liveness::{Acknowledged, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
+pub use liveness::{Acknowledged, Claim, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError, RESPONSE_PARAMETERS, is_readable};
 pub use registration::{INITIAL_TOKEN_PREFIX, REGISTRATION_TOKEN_PREFIX, RegistrationError};
 pub use session_id::SessionId;
@@ -75,6 +76,8 @@ pub use upstream::{
     AddressRule, FIELDS, OauthDialect, TENANT, Upstream, UpstreamProtocol, UpstreamRuleError, UpstreamSecret,
     check_address,
 };
+
+use look_up::LookUps;
 
 /// What the names of the registry's tables begin with: one watch sees them all, and no commit of a login.
 const TABLES: &str = "registry-";
@@ -105,6 +108,7 @@ pub struct Registry {
     pub reachability: Reachability,
     /// For who completes logins, and for homes that take back their word.
     pub home_users: HomeUsers,
+    look_ups: LookUps,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     touched: broadcast::Sender<Arc<Touched>>,
 }
@@ -124,8 +128,18 @@ impl Registry {
         let changes = store.watch(TABLES).await?;
         let (publish, snapshot) = watch::channel(Arc::default());
         let touched = broadcast::Sender::new(TOUCHED_BACKLOG);
-        let registry =
-            Self { instances, edges, registrations, clients, upstreams, reachability, home_users, snapshot, touched };
+        let registry = Self {
+            instances,
+            edges,
+            registrations,
+            clients,
+            upstreams,
+            reachability,
+            home_users,
+            look_ups: LookUps::new(),
+            snapshot,
+            touched,
+        };
         publish.send_replace(Arc::new(Snapshot::load(&registry).await?));
         Ok((registry.clone(), registry.follow(changes, publish)))
     }

@@ -83,7 +83,7 @@ impl Snapshot {
     }
 
     /// Whether the commit of this revision is in it.
-    pub(super) fn contains(&self, revision: Revision) -> bool {
+    pub fn contains(&self, revision: Revision) -> bool {
         self.revision.is_some_and(|seen| seen >= revision)
     }
 

@@ -10,8 +10,10 @@
 //! | `secret/<instance>` | offered → done: `secret.rs` |
 //! | `ca` | prepared → clients activated → servers activated → done: `ca.rs` |
 //!
-//! [`Rotations::run`] looks at every running rotation whenever an agent has acknowledged something, and once a second. What
-//! begins by itself is only what `schedule` has shown as planned.
+//! [`Rotations::run`] looks at every running rotation whenever an agent has acknowledged something, wherever that is
+//! connected, or a rotation was begun, by whichever broker, and once a second. What begins by itself is only what
+//! `schedule` has shown as planned. Of several brokers the one on duty does it; the others follow the plan, because they
+//! tell caches when the published keys change.
 //!
 //! Invariants: every move is one commit that expects the record, and all that it changes, to be as it was judged, so that
 //! of two brokers one moves and the other looks again; a gate that fails pauses the rotation (that of a client secret
@@ -45,7 +47,7 @@ use crate::keys::StoredKey;
 use crate::registry::{Liveness, Registry, Sighting};
 use crate::secret::SealingKeys;
 use crate::storage::table::{Stored, Table};
-use crate::storage::{Expect, StoreError, Write};
+use crate::storage::{Expect, StoreError, Watch, Write};
 
 pub use error::RotationError;
 pub use gate::{Absent, Gate, Participant, Verdict};
@@ -249,11 +251,20 @@ impl Rotations {
         Ok(())
     }
 
-    /// Moves rotations on, for ever.
-    pub async fn run(self: Arc<Self>, clock: Clock) {
+    /// Moves rotations on, for ever, whenever this broker is on duty.
+    pub async fn run(self: Arc<Self>, clock: Clock, mut on_duty: watch::Receiver<bool>) {
         let mut acknowledgements = self.liveness.acknowledgements();
+        let mut changes = None;
         loop {
-            let looked = self.look(clock.now()).await;
+            if changes.is_none() {
+                // Without it, there is the pause.
+                changes = self.table.watch().await.ok();
+            }
+            let looked = if *on_duty.borrow_and_update() {
+                self.look(clock.now()).await
+            } else {
+                self.follow_plan(clock.now()).await.map(|_| false)
+            };
             if let Err(error) = &looked {
                 error!(%error, "rotations cannot be looked at; trying again");
             }
@@ -262,11 +273,27 @@ impl Rotations {
                 // The sender lives as long as this flow. Agents that come and go concern nobody when nothing turns.
                 _ = acknowledgements.changed(), if runs => {}
                 () = self.woken.notified() => {}
+                Ok(()) = on_duty.changed() => {}
+                open = changed(changes.as_mut()) => {
+                    if !open {
+                        changes = None;
+                    }
+                }
                 () = tokio::time::sleep(if runs { TICK } else { REST }) => {}
             }
             tokio::time::sleep(BREATH).await;
             acknowledgements.mark_unchanged();
+            // One look is enough for all that has changed so far.
+            while has_changed(changes.as_mut()).await {}
         }
+    }
+
+    /// Finds out what is planned, and when the published keys change next.
+    async fn follow_plan(&self, now: Timestamp) -> Result<Vec<PlannedMove>, RotationError> {
+        let plan = self.plan(now).await?;
+        let next = schedule::next_key_change(&plan, now);
+        self.next_key_change.send_if_modified(|known| std::mem::replace(known, next) != next);
+        Ok(plan)
     }
 
     /// Looks at everything once: moves what may move, begins what is due. Says whether a rotation runs.
@@ -288,7 +315,7 @@ impl Rotations {
                 Err(error) => error!(%subject, %error, "a rotation cannot go on; trying again"),
             }
         }
-        let plan = self.plan(now).await?;
+        let plan = self.follow_plan(now).await?;
         for planned in plan.iter().filter(|planned| planned.is_begin() && planned.at <= now) {
             match self.begin(planned.subject.clone(), Urgency::Planned, "schedule", now).await {
                 Ok(_) => {}
@@ -300,8 +327,6 @@ impl Rotations {
                 }
             }
         }
-        let next = schedule::next_key_change(&plan, now);
-        self.next_key_change.send_if_modified(|known| std::mem::replace(known, next) != next);
         Ok(runs)
     }
 
@@ -311,7 +336,13 @@ impl Rotations {
         }
         let gate = self.gate(&stored.record, now).await?;
         let rotation = &stored.record;
-        match gate.judge(rotation.armed_at, self.patience(rotation), now) {
+        let verdict = gate.judge(rotation.armed_at, self.patience(rotation), now);
+        if let (RotationSubject::Secret(name), false) = (&rotation.subject, verdict == Verdict::Waiting)
+            && self.is_behind(name).await?
+        {
+            return Ok(());
+        }
+        match verdict {
             Verdict::Open { left_behind } => self.advance(stored, left_behind, now).await.map(drop),
             Verdict::Waiting => Ok(()),
             Verdict::Failed { .. } if matches!(rotation.subject, RotationSubject::Secret(_)) => {
@@ -393,6 +424,23 @@ impl Rotations {
         self.commit(&rotation, Expect::Version(version), next.writes).await?;
         info!(subject = %rotation.subject, id = %rotation.id, phase = ?rotation.phase, "rotation moved");
         Ok(rotation)
+    }
+}
+
+/// Waits until somebody has changed a rotation; says whether this can be seen any longer.
+async fn changed(changes: Option<&mut Watch>) -> bool {
+    match changes {
+        Some(changes) => changes.next().await.is_some(),
+        None => std::future::pending().await,
+    }
+}
+
+/// Whether there is a change already.
+async fn has_changed(changes: Option<&mut Watch>) -> bool {
+    tokio::select! {
+        biased;
+        open = changed(changes) => open,
+        () = std::future::ready(()) => false,
     }
 }
 

@@ -95,6 +95,13 @@ impl Rotations {
         }
     }
 
+    /// Whether the instance has changed and this broker has not seen it yet: another broker may have offered it a new
+    /// credential, and to whom that is unknown the gate looks open.
+    pub(super) async fn is_behind(&self, name: &InstanceName) -> Result<bool, RotationError> {
+        let stored = self.registry.instances.get(name.as_str()).await?;
+        Ok(stored.is_some_and(|stored| !self.registry.snapshot().contains(stored.version.revision())))
+    }
+
     /// The new credential is the only one from now on.
     pub(super) async fn close_old_secret(
         &self,

@@ -33,11 +33,13 @@ pub enum Purpose {
     UpstreamSecret,
     /// What a browser keeps of a login while it is at an identity provider.
     UpstreamLogin,
+    /// What an agent of another broker is asked, and answers.
+    Question,
 }
 
 impl Purpose {
     /// All of them, in their order.
-    pub(super) const ALL: [Self; 15] = [
+    pub(super) const ALL: [Self; 16] = [
         Self::AuthorityKey,
         Self::SigningKey,
         Self::SubjectKey,
@@ -53,6 +55,7 @@ impl Purpose {
         Self::DpopNonce,
         Self::UpstreamSecret,
         Self::UpstreamLogin,
+        Self::Question,
     ];
 
     pub(super) const fn text(self) -> &'static str {
@@ -72,6 +75,7 @@ impl Purpose {
             Self::DpopNonce => "homeward dpop nonce 1",
             Self::UpstreamSecret => "homeward upstream secret 1",
             Self::UpstreamLogin => "homeward upstream login 1",
+            Self::Question => "homeward question 1",
         }
     }
 }

@@ -3,14 +3,14 @@
 //!
 //! Sign-on and tokens ask the registry whether the home may vouch, so they end with the change itself. This loop follows
 //! behind: it ends the records, so that every application hears of it, and nothing comes back with a home that is
-//! released. What a broker that died has left is found at the next start.
+//! released. The broker on duty does it; what one that died has left is found by the next.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
-use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
 
 use crate::clock::Clock;
@@ -27,12 +27,18 @@ const BREATH: Duration = Duration::from_millis(5);
 /// Pause before the store is asked again after it failed.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// Ends the sessions of homes that are cut off, for ever. Returns what must be run.
-pub fn follow(sessions: Sessions, registry: Registry, clock: Clock) -> impl Future<Output = ()> + Send {
+/// Ends the sessions of homes that are cut off, for ever, when this broker is on duty. Returns what must be run.
+pub fn follow(
+    sessions: Sessions,
+    registry: Registry,
+    clock: Clock,
+    mut on_duty: watch::Receiver<bool>,
+) -> impl Future<Output = ()> + Send {
     // Listened to before the first look, so that no change falls between.
     let mut touched = registry.touched();
     async move {
-        loop {
+        // The sender lives as long as this. Whoever comes on duty looks at everything.
+        while on_duty.wait_for(|on_duty| *on_duty).await.is_ok() {
             // What is lost from here on is seen when the next change is looked at.
             let denials = registry.snapshot().denials();
             match sweep(&sessions, &registry, &clock).await {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::clock::{Clock, Timestamp};
@@ -17,11 +18,14 @@ const BREATH: Duration = Duration::from_millis(20);
 /// Pause between two sweeps.
 const INTERVAL: Duration = Duration::from_secs(60);
 
-/// Sweeps these tables for ever.
-pub async fn run(store: Arc<dyn Store>, tables: &'static [&'static str], clock: Clock) {
+/// Sweeps these tables for ever, whenever this broker is the one on duty.
+pub async fn run(store: Arc<dyn Store>, tables: &'static [&'static str], clock: Clock, on_duty: watch::Receiver<bool>) {
     loop {
         tokio::time::sleep(INTERVAL).await;
         for name in tables {
+            if !*on_duty.borrow() {
+                break;
+            }
             match sweep(store.as_ref(), name, clock.now()).await {
                 Ok(0) => {}
                 Ok(deleted) => debug!(table = name, deleted, "expired records deleted"),

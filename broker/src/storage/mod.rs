@@ -67,9 +67,16 @@ impl Key {
     }
 }
 
-/// Version of one key's value: another value has another version.
+/// Version of one key's value: the revision of the commit that wrote it, so that another value has another version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version(u64);
+
+impl Version {
+    /// Of the commit that wrote the value.
+    pub fn revision(self) -> Revision {
+        Revision(self.0)
+    }
+}
 
 /// Counts the store's commits: one that begins when another was answered has a greater one. Commits of one moment may share
 /// theirs.
@@ -80,6 +87,11 @@ impl Revision {
     /// As a number, for the wire.
     pub fn as_u64(self) -> u64 {
         self.0
+    }
+
+    /// Of every value that this commit wrote.
+    pub fn version(self) -> Version {
+        Version(self.0)
     }
 }
 

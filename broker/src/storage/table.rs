@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::Timestamp;
-use crate::storage::{Expect, Key, MAX_WRITES, Page, Revision, Store, StoreError, Version, Write};
+use crate::storage::{Expect, Key, MAX_WRITES, Page, Revision, Store, StoreError, Version, Watch, Write};
 
 /// How many entries are read at once when a table is read whole.
 const PAGE: usize = 256;
@@ -118,6 +118,14 @@ impl<T: Record> Table<T> {
                 return Ok(all);
             }
         }
+    }
+
+    /// Every change of its records behind the answer.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn watch(&self) -> Result<Watch, StoreError> {
+        self.store.watch(&Self::prefix()).await
     }
 
     /// A write of this record, for a commit.

@@ -23,6 +23,7 @@ use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
 use crate::authority::{Authority, CaState};
+use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Issuer;
 use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
@@ -56,6 +57,7 @@ pub(super) struct Service {
     key_turn: KeyTurn,
     users: Users,
     upstreams: Upstreams,
+    brokers: Brokers,
     issuer: Issuer,
     clock: Clock,
 }
@@ -72,6 +74,7 @@ impl Service {
             key_turn: services.key_turn.clone(),
             users: Users::new(services),
             upstreams: services.upstreams.clone(),
+            brokers: services.brokers.clone(),
             issuer: services.issuer.clone(),
             clock: services.clock.clone(),
         }
@@ -459,6 +462,15 @@ impl AdminService for Service {
         request: Request<v1::SetClientPolicyRequest>,
     ) -> Result<Response<v1::SetClientPolicyResponse>, Status> {
         self.change_client(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn list_brokers(
+        &self,
+        request: Request<v1::ListBrokersRequest>,
+    ) -> Result<Response<v1::ListBrokersResponse>, Status> {
+        let v1::ListBrokersRequest {} = request.into_inner();
+        let agents = self.fleet.liveness().agents_by_broker();
+        Ok(Response::new(v1::ListBrokersResponse { brokers: wire::brokers(&self.brokers, &agents) }))
     }
 }
 

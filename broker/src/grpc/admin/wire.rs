@@ -1,10 +1,11 @@
 //! What ops are shown, as the contract writes it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use homeward_proto::v1;
 
 use crate::authority::ListedCa;
+use crate::brokers::{BrokerId, Brokers};
 use crate::clock::Timestamp;
 use crate::enrolment::{JoinTokenState, ListedJoinToken};
 use crate::grpc::wire_time;
@@ -54,6 +55,20 @@ pub(super) fn instance(instance: &Instance, seen: Option<Sighting>) -> v1::Insta
         shown.secret_version = seen.acknowledged.secret_version;
     }
     shown
+}
+
+/// The brokers that live, with how many agents each has.
+pub(super) fn brokers(brokers: &Brokers, agents: &BTreeMap<BrokerId, u32>) -> Vec<v1::Broker> {
+    let all = brokers.all().into_iter().map(|(id, broker)| v1::Broker {
+        id: id.to_string(),
+        name: broker.name,
+        version: broker.version,
+        start_time: Some(wire_time(broker.started_at)),
+        agents: agents.get(&id).copied().unwrap_or_default(),
+        on_duty: brokers.on_duty() == Some(id),
+        answering: brokers.me() == id,
+    });
+    all.collect()
 }
 
 /// A join token without its secret.

@@ -170,7 +170,7 @@ impl Agent {
                 },
                 () = &mut silence => break Err(status::refused(Reason::Silent)),
                 () = outbound.closed() => return,
-                () = shutdown.cancelled() => break Ok(wire::drain()),
+                () = shutdown.cancelled() => break Ok(wire::drain(fleet.retry_after())),
             }
         };
         // No room: the agent does not read. Its stream ends without a word, and its next call is told the reason.

@@ -11,7 +11,7 @@ use tonic::Status;
 use crate::enrolment::EnrolmentError;
 use crate::fleet::{
     AccountMatch, AccountPreview, Acknowledgement, Contents, CredentialSecret, Credentials, EndReason, Hello, Inquiry,
-    KnownKeys, Nack, NoReply, Question, RETRY_AFTER, RenewalOrder, Reply, Report, SharedState, Update, Word,
+    KnownKeys, Nack, NoReply, Question, RenewalOrder, Reply, Report, SharedState, Update, Word,
 };
 use crate::grpc::login::asserted;
 use crate::grpc::status::{self, Reason};
@@ -155,9 +155,9 @@ fn no_reply(reason: v1::NoAnswerReason) -> NoReply {
     }
 }
 
-/// The broker ends all streams.
-pub(super) fn drain() -> v1::SyncResponse {
-    let retry_after_duration = prost_types::Duration::try_from(RETRY_AFTER).ok();
+/// The broker ends all streams; their agents may come back to one after so long.
+pub(super) fn drain(retry_after: Duration) -> v1::SyncResponse {
+    let retry_after_duration = prost_types::Duration::try_from(retry_after).ok();
     answer(Answer::Drain(v1::Drain { retry_after_duration }))
 }
 

@@ -92,7 +92,8 @@ impl Provider {
         visitor: Visitor,
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
-        let snapshot = self.registry.snapshot();
+        let named = parameters.get("client_id").ok().flatten().unwrap_or_default();
+        let snapshot = self.registry.snapshot_with_client(named).await;
         let nowhere = |cause| BrowserError::unanswerable(cause, parameters);
         let client = request::client(parameters, &snapshot).map_err(|cause| nowhere(cause.into()))?;
         let pushed = parameters.get("request_uri").ok().flatten().and_then(PushedId::of);

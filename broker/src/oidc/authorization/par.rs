@@ -37,7 +37,7 @@ pub(in crate::oidc) async fn post(State(provider): State<Arc<Provider>>, caller:
 
 impl Provider {
     async fn push(&self, caller: &Caller, parameters: &Parameters, now: Timestamp) -> Result<Pushed, PushError> {
-        let snapshot = self.registry.snapshot();
+        let snapshot = self.snapshot_for(caller, parameters).await;
         let addresses = self.addresses(path::PAR);
         let purported = Purported { method: &caller.method, addresses: &addresses, access_token: None };
         let shown = self.shown_key(&caller.headers, &purported, now).map_err(TokenRequestError::from)?;

@@ -13,6 +13,8 @@ mod caller;
 mod peer_certificate;
 mod throttle;
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderMap;
@@ -170,6 +172,15 @@ impl AuthenticatedClient<'_> {
 }
 
 impl Provider {
+    /// The registry as it is now, with the client in it that a request says it comes from, if another broker has just
+    /// made it.
+    pub(super) async fn snapshot_for(&self, caller: &Caller, parameters: &Parameters) -> Arc<Snapshot> {
+        match Credentials::of(&caller.headers, parameters) {
+            Ok(credentials) => self.registry.snapshot_with_client(&credentials.client_id).await,
+            Err(_) => self.registry.snapshot(),
+        }
+    }
+
     /// The client that a request comes from: for every endpoint where clients speak for themselves.
     ///
     /// # Errors

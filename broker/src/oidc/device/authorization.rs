@@ -58,7 +58,7 @@ impl Provider {
         parameters: &Parameters,
         now: Timestamp,
     ) -> Result<AskedDevice, TokenRequestError> {
-        let snapshot = self.registry.snapshot();
+        let snapshot = self.snapshot_for(caller, parameters).await;
         let AuthenticatedClient { client, .. } = self.client_of(caller, parameters, &snapshot, now).await?;
         if !client.relying_party.policy.grant_types.contains(&GrantType::DeviceCode) {
             return Err(TokenRequestError::GrantTypeNotAllowed);

@@ -51,7 +51,7 @@ impl Provider {
         parameters: &Parameters,
         now: Timestamp,
     ) -> Result<Response, TokenRequestError> {
-        let snapshot = self.registry.snapshot();
+        let snapshot = self.snapshot_for(caller, parameters).await;
         let asking = self.client_of(caller, parameters, &snapshot, now).await?;
         // J5: who could be anybody is told nothing.
         asking.confidential()?;

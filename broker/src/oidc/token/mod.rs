@@ -105,7 +105,7 @@ impl Provider {
         let grant_type = parameters.get("grant_type")?.ok_or(TokenRequestError::Missing)?;
         let known = GrantType::ALL.into_iter().find(|known| known.as_str() == grant_type);
         let grant_type = known.ok_or(TokenRequestError::GrantType)?;
-        let snapshot = self.registry.snapshot();
+        let snapshot = self.snapshot_for(caller, parameters).await;
         let credentials = Credentials::of(&caller.headers, parameters)?;
         let addresses = self.addresses(path::TOKEN);
         let purported = Purported { method: &caller.method, addresses: &addresses, access_token: None };

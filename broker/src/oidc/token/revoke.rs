@@ -29,7 +29,7 @@ pub(in crate::oidc) async fn post(
 impl Provider {
     /// What is not known here is revoked already (2.2). When this has answered, it is durable.
     async fn revoke(&self, caller: &Caller, parameters: &Parameters, now: Timestamp) -> Result<(), TokenRequestError> {
-        let snapshot = self.registry.snapshot();
+        let snapshot = self.snapshot_for(caller, parameters).await;
         let client = self.client_of(caller, parameters, &snapshot, now).await?.client;
         // A hint that does not fit is to be overcome (2.1), and here it saves nothing: each token says what it is.
         parameters.get("token_type_hint")?;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -46,6 +47,8 @@ pub struct DeliveryFoundations {
     pub outbound: Outbound,
     /// The time.
     pub clock: Clock,
+    /// Whether this broker is the one that posts. (The agents' orders go out from wherever their streams are.)
+    pub on_duty: watch::Receiver<bool>,
 }
 
 /// Whoever carries logouts out.
@@ -75,15 +78,17 @@ impl Delivery {
         let (mut lanes, mut under_way) = (Lanes::default(), JoinSet::new());
         self.look(&mut lanes).await;
         let mut next_look = tokio::time::Instant::now() + LOOK;
+        let mut on_duty = self.foundations.on_duty.clone();
         loop {
             let now = self.foundations.clock.now();
-            while under_way.len() < AT_ONCE
+            while *on_duty.borrow()
+                && under_way.len() < AT_ONCE
                 && let Some(lane) = lanes.start(now)
             {
                 let delivery = self.clone();
                 under_way.spawn(async move { (delivery.work(&lane).await, lane) });
             }
-            let wait = if under_way.len() < AT_ONCE { lanes.next(now) } else { None };
+            let wait = if *on_duty.borrow() && under_way.len() < AT_ONCE { lanes.next(now) } else { None };
             tokio::select! {
                 places = news(&mut changes) => match places {
                     None => return,
@@ -92,6 +97,8 @@ impl Delivery {
                 },
                 Some(Ok((next, lane))) = under_way.join_next() => lanes.finish(lane, next),
                 () = sleep(wait) => {}
+                // Whoever had it may have left anything. (Once nobody can change it any more, it stays as it is.)
+                Ok(()) = on_duty.changed() => self.look(&mut lanes).await,
                 () = tokio::time::sleep_until(next_look) => {
                     next_look = tokio::time::Instant::now() + LOOK;
                     self.look(&mut lanes).await;
@@ -136,7 +143,8 @@ impl Delivery {
     async fn read_all(&self, lanes: &mut Lanes) -> Result<(), OutboxError> {
         let now = self.foundations.clock.now();
         for place in self.outbox.heads().await? {
-            if matches!(place.lane, Lane::Agent(_)) && place.at <= now {
+            let on_duty = *self.foundations.on_duty.borrow();
+            if on_duty && matches!(place.lane, Lane::Agent(_)) && place.at <= now {
                 self.give_up_late(&place.lane, now).await?;
             }
             self.note(lanes, place);
@@ -192,7 +200,7 @@ impl Delivery {
 
     /// Posts one logout token (Back-Channel Logout 2.5).
     async fn post(&self, id: &LogoutId, logout: &StoredLogout, entered: &Entered) -> Result<Outcome, DeliveryError> {
-        let DeliveryFoundations { registry, signer, issuer, outbound, clock } = &*self.foundations;
+        let DeliveryFoundations { registry, signer, issuer, outbound, clock, .. } = &*self.foundations;
         let snapshot = registry.snapshot();
         let Some(client) = Client::told(&snapshot, &logout.target, &entered.client_id) else {
             return Ok(Outcome::Gone("the client is gone".to_owned()));

@@ -6,12 +6,17 @@ use proptest::prelude::{Strategy as _, any, prop_assert};
 use proptest::test_runner::TestCaseError;
 
 use homeward_certs::identity::InstanceName;
+use tokio::sync::watch;
 
 use super::{World, identity};
 use crate::registry::tests::{NOW, name, upstream};
 use crate::registry::{InstanceId, LogoutAddresses, Upstream};
 use crate::sessions::{LogoutState, Message, Opened, TellHome, Vouched, follow_cut_off_homes};
 use crate::storage::{Expect, Store as _};
+
+fn on_duty() -> watch::Receiver<bool> {
+    watch::Sender::new(true).subscribe()
+}
 
 impl World {
     pub(super) async fn takes_tokens(&self, party: &str, address: &str) {
@@ -156,7 +161,8 @@ async fn a_home_that_is_cut_off_takes_its_sessions_with_it() {
         world.sign_in("alice", "beta", None).await;
     }
     let registry = world.registry.registry.clone();
-    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry.clone(), world.clock.clone()));
+    let follow =
+        tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry.clone(), world.clock.clone(), on_duty()));
     world.registry.change("gamma", |gamma| gamma.display_name = "another".into()).await;
     assert_eq!(world.sessions_left("alice").await, 200);
     world.registry.quarantine("alpha").await;
@@ -170,7 +176,7 @@ async fn a_home_that_is_cut_off_takes_its_sessions_with_it() {
     // What a broker that died left behind is found at the next start: a session that came in between.
     follow.abort();
     world.sign_in("alice", "beta", None).await;
-    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry, world.clock.clone()));
+    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry, world.clock.clone(), on_duty()));
     while world.sessions_left("alice").await > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
@@ -184,7 +190,8 @@ async fn a_home_without_agent_that_is_removed_or_becomes_another_takes_its_sessi
     let (registry, sealing) = (world.registry.registry.clone(), &world.registry.sealing);
     let staff = upstream("staff", "https://id.example", sealing);
     let put = |staff: &Upstream| registry.upstreams.put("staff", staff, Expect::Any).unwrap();
-    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry.clone(), world.clock.clone()));
+    let follow =
+        tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry.clone(), world.clock.clone(), on_duty()));
     let none_left = async || {
         while world.sessions_left("alice").await > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -206,7 +213,7 @@ async fn who_accepts_a_home_no_more_hears_of_its_users_and_they_stay_signed_in_e
     let world = World::new().await;
     let registry = world.registry.registry.clone();
     // It has looked at a registry without edges when the first login comes.
-    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry, world.clock.clone()));
+    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry, world.clock.clone(), on_duty()));
     tokio::time::sleep(Duration::from_millis(50)).await;
     for party in ["beta", "gamma"] {
         world.registry.allow(party, "alpha", &[]).await;

@@ -13,6 +13,7 @@ use axum::http::StatusCode;
 use axum::routing::post;
 use rustls::RootCertStore;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use crate::clock::{Clock, ManualClock};
 use crate::config::{Issuer, Lifetimes};
@@ -66,6 +67,11 @@ impl World {
 
     /// Starts to deliver. Ends with the answer.
     pub(super) fn deliver(&self) -> tokio::task::JoinHandle<()> {
+        self.deliver_when(watch::Sender::new(true).subscribe())
+    }
+
+    /// The same, as one of several brokers.
+    pub(super) fn deliver_when(&self, on_duty: watch::Receiver<bool>) -> tokio::task::JoinHandle<()> {
         let issuer = Issuer::parse("http://127.0.0.1:1").unwrap();
         let private_networks = vec!["127.0.0.0/8".parse().unwrap()];
         let settings = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
@@ -76,6 +82,7 @@ impl World {
             signer: TokenSigner::new(self.keys.clone(), Liveness::default()),
             issuer,
             clock: self.clock.clone(),
+            on_duty,
         };
         tokio::spawn(Delivery::new(self.sessions.outbox().clone(), foundations).run())
     }

@@ -15,7 +15,9 @@ pub(super) enum Problem {
     #[error("it says {0:?}")]
     Other(String),
     /// A member is there, and the others are not.
-    #[error("it has no leader: start its members again, or mend the network between them, until more than half are there")]
+    #[error(
+        "it has no leader: start its members again, or mend the network between them, until more than half are there"
+    )]
     NoLeader,
     /// One side does not take the other for what it is.
     #[error("no connection by TLS ({0}): see [etcd] ca_file, certificate_file and private_key_file")]
@@ -27,11 +29,15 @@ pub(super) enum Problem {
     #[error("it does not accept the user: see [etcd] user and password_file")]
     Credentials,
     /// The user may do something else.
-    #[error("the user has no right to read and write below the store's prefix: `etcdctl role grant-permission <role> \
-             readwrite {0}/ --prefix=true`")]
+    #[error(
+        "the user has no right to read and write below the store's prefix: `etcdctl role grant-permission <role> \
+             readwrite {0}/ --prefix=true`"
+    )]
     Permission(String),
     /// The quota of its database is used up.
-    #[error("its database is full: compact and defragment it, then `etcdctl alarm disarm`; or raise --quota-backend-bytes")]
+    #[error(
+        "its database is full: compact and defragment it, then `etcdctl alarm disarm`; or raise --quota-backend-bytes"
+    )]
     Full,
     /// Larger than it takes.
     #[error("a commit is larger than it takes: raise --max-request-bytes of its members")]
