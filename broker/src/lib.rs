@@ -50,7 +50,9 @@ use keys::{KeyError, KeySet, StoredKey};
 use login::{ClaimedTicket, Login, LoginRecord, LoginTerms, PushedRequest};
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
-use registry::{Instance, KnownName, Liveness, RegisteredClient, Registry, SubjectKey, SubjectKeyError, TokenSigner, Upstream};
+use registry::{
+    Instance, KnownName, Liveness, RegisteredClient, Registry, SubjectKey, SubjectKeyError, TokenSigner, Upstream,
+};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKeys, KeyTurn, SealedTable, SealingKeyError, SealingKeys, TurnFoundations};
 use sessions::{Delivery, DeliveryFoundations, Session, SessionOfUser, Sessions, StoredLogout};

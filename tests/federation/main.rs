@@ -16,6 +16,7 @@ mod ops;
 mod registration;
 mod returning;
 mod rotation;
+mod sealing;
 mod site;
 mod storage;
 mod town;

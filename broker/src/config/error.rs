@@ -31,7 +31,9 @@ pub enum ConfigError {
     #[error("store: {0}")]
     Store(StoreAddressError),
     /// One key, one place.
-    #[error("{0}key_encryption_key_file, {0}key_encryption_key_credential and [{0}pkcs11] are three ways to name one key: keep one of them")]
+    #[error(
+        "{0}key_encryption_key_file, {0}key_encryption_key_credential and [{0}pkcs11] are three ways to name one key: keep one of them"
+    )]
     KekTwice(&'static str),
     /// It becomes a file name in a folder that systemd made.
     #[error("{0}key_encryption_key_credential must be the name of a credential, without slash")]

@@ -76,10 +76,7 @@ pub async fn adopt(
 }
 
 /// Some of what was sealed.
-async fn samples(
-    store: &dyn Store,
-    tables: &[SealedTable],
-) -> Result<Vec<(SealedTable, Vec<u8>)>, StoreError> {
+async fn samples(store: &dyn Store, tables: &[SealedTable]) -> Result<Vec<(SealedTable, Vec<u8>)>, StoreError> {
     let mut samples = Vec::new();
     for table in tables {
         let page = Page { prefix: table.prefix(), after: None, limit: LOOK };

@@ -94,6 +94,8 @@ pub enum SealingKeyError {
     )]
     NotKnownEverywhere(String),
     /// Turned too often.
-    #[error("there are {0} data keys already: the next turn has to wait until one has gone, see `homeward-broker kek show`")]
+    #[error(
+        "there are {0} data keys already: the next turn has to wait until one has gone, see `homeward-broker kek show`"
+    )]
     TooMany(usize),
 }

@@ -223,7 +223,10 @@ impl KeyEncryptionKeys {
                 Ok(key) => Some(key),
                 Err(error) => {
                     let error: &dyn std::error::Error = &error;
-                    warn!(error, "the previous key-encryption key cannot be used: if it is turned, configure it no more");
+                    warn!(
+                        error,
+                        "the previous key-encryption key cannot be used: if it is turned, configure it no more"
+                    );
                     None
                 }
             });

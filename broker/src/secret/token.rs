@@ -201,10 +201,7 @@ impl TokenKey {
 
 /// What tokens say of a text whose tag is not right; SoftHSM says only that it failed.
 fn refuses_text(code: RvError) -> bool {
-    matches!(
-        code,
-        RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange | RvError::GeneralError
-    )
+    matches!(code, RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange | RvError::GeneralError)
 }
 
 /// Why a token does not do it.

@@ -364,7 +364,9 @@ impl KeyTurn {
                 break;
             }
         }
-        self.keys.commit(gone.iter().map(|(id, key)| self.keys.delete(id, Expect::Version(key.version))).collect()).await?;
+        self.keys
+            .commit(gone.iter().map(|(id, key)| self.keys.delete(id, Expect::Version(key.version))).collect())
+            .await?;
         info!(keys = gone.len(), "retired data keys are gone");
         Ok(())
     }
