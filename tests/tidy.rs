@@ -73,6 +73,23 @@ fn each_library_stays_in_its_modules() {
     assert_tidy(&wrong);
 }
 
+/// What is left out would be lost with the data key that sealed it.
+#[test]
+fn everything_stored_sealed_is_sealed_again_when_the_key_turns() {
+    let own_room = |source: &Source| room(&source.path) == "secret";
+    let texts: Vec<(PathBuf, String)> = shipped(&["broker/src"])
+        .into_iter()
+        .filter(|source| !own_room(source))
+        .map(|source| (source.path.clone(), std::fs::read_to_string(root().join(&source.path)).expect("a source file")))
+        .collect();
+    let fields = texts.iter().filter(|(_, text)| text.contains(": Sealed,") || text.contains("(Sealed);"));
+    let wrong = fields.filter(|(_, text)| !text.contains("HoldsSealed for"));
+    let advice = "a record holds something sealed: implement HoldsSealed for it, and name its table in SEALED (lib.rs)";
+    assert_tidy(&wrong.map(|(path, _)| format!("{}:1: {advice}", path.display())).collect::<Vec<_>>());
+    let count = |what: &str| texts.iter().map(|(_, text)| text.matches(what).count()).sum::<usize>();
+    assert_eq!(count("HoldsSealed for "), count("SealedTable::of::<"), "a table is not in SEALED (lib.rs)");
+}
+
 #[test]
 fn the_agent_never_sees_the_broker() {
     assert_tidy(&forbidden_dependencies("agent/Cargo.toml", &["homeward-broker", "sled", "etcd-client"]));

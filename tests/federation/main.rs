@@ -18,5 +18,6 @@ mod ops;
 mod registration;
 mod returning;
 mod rotation;
+mod sealing;
 mod site;
 mod town;
