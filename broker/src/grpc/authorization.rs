@@ -38,7 +38,7 @@ enum Role {
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 47] = [
+const ROLES: [(&str, Role); 48] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
@@ -86,6 +86,7 @@ const ROLES: [(&str, Role); 47] = [
     ("/homeward.v1.AdminService/CloseRegistration", Role::Ops),
     ("/homeward.v1.AdminService/ListClients", Role::Ops),
     ("/homeward.v1.AdminService/SetClientPolicy", Role::Ops),
+    ("/homeward.v1.AdminService/BackUp", Role::Ops),
     ("/grpc.health.v1.Health/Check", Role::Anyone),
     ("/grpc.health.v1.Health/Watch", Role::Anyone),
 ];

@@ -204,7 +204,8 @@ impl Store for SledStore {
         self.blocking(move |tree| {
             // A zero byte behind a key is the smallest key behind it.
             let from = page.after.map_or(page.prefix.clone(), |after| format!("{}\0", after.as_str()));
-            let found = tree.range(from.as_bytes()..).take(page.limit);
+            let own = |entry: &sled::Result<(IVec, IVec)>| matches!(entry, Ok((key, _)) if key == REVISION_KEY);
+            let found = tree.range(from.as_bytes()..).filter(|entry| !own(entry)).take(page.limit);
             let mut entries = Vec::new();
             for entry in found {
                 let (key, value) = entry.map_err(unavailable)?;

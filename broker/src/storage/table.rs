@@ -182,7 +182,11 @@ pub(super) fn expires_at(value: &[u8]) -> Option<Timestamp> {
 
 const NEVER: i64 = -1;
 
-fn encode<T: Record>(record: &T) -> Result<Vec<u8>, StoreError> {
+/// A value of a table, for who writes whole stores.
+///
+/// # Errors
+/// When the record cannot be JSON.
+pub fn encode<T: Record>(record: &T) -> Result<Vec<u8>, StoreError> {
     let mut value = record.expires_at().map_or(NEVER, Timestamp::as_secs).to_be_bytes().to_vec();
     serde_json::to_writer(&mut value, record).map_err(|_| StoreError::Corrupt(T::TABLE))?;
     Ok(value)
