@@ -5,7 +5,7 @@
 //! | ring | modules |
 //! |---|---|
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
-//! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`upstream`]: none calls another |
+//! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`restore`], [`upstream`]: none calls another |
 //! | ground | [`brokers`], [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
 //! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], and [`config`] |
 //!
@@ -27,6 +27,7 @@ pub mod oidc;
 pub mod outbound;
 pub mod rate_limit;
 pub mod registry;
+pub mod restore;
 pub mod rotation;
 pub mod secret;
 pub mod sessions;
@@ -44,7 +45,7 @@ use tracing::info;
 use authority::{Authority, CaError};
 use brokers::{Brokers, StoredBroker};
 use clock::{Clock, Timestamp};
-use config::{Config, TrustedProxies};
+use config::{Config, SettingsError, TrustedProxies};
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, StoredQuestion, Terms};
 use foundations::Foundations;
@@ -60,8 +61,9 @@ use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKeys, KeyTurn, SealedTable, SealingKeyError, SealingKeys, TurnFoundations};
 use sessions::{Delivery, DeliveryFoundations, Session, SessionOfUser, Sessions, StoredLogout};
 use storage::address::StoreAddress;
+use storage::schema::{SchemaError, Step, StepPage};
 use storage::table::Record;
-use storage::{Store, StoreError, expiry};
+use storage::{Store, StoreError, expiry, schema};
 use upstream::Upstreams;
 use web::Boundary;
 
@@ -120,22 +122,24 @@ pub async fn run(
     ready: impl FnOnce() + Send,
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
+    schema::open(&store, &upgrade()).await?;
     let (brokers, stay) = meet(&config, &store, clock.now()).await?;
+    let federation = config::agree(&store, config.federation.as_ref()).await?;
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
     let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone()).await?;
-    let kept = config.lifetimes.longest_sealed();
+    let kept = federation.lifetimes.longest_sealed();
     let turn = TurnFoundations { store: store.clone(), sealing: sealing.clone(), keks, tables: SEALED, kept };
     let key_turn = KeyTurn::new(turn);
     let (keys, keep_keys_fresh) = KeySet::open(store.clone(), sealing.clone()).await?;
     let (authority, follow_authority) =
-        Authority::open(&store, &sealing, &config.trust_domain, config.agent_host(), clock.clone()).await?;
+        Authority::open(&store, &sealing, &federation.trust_domain, federation.agent_host(), clock.clone()).await?;
     let subjects = SubjectKey::load(&store, &sealing).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
     let (liveness, keep_reports) = Liveness::open(store.clone(), brokers.clone()).await?;
     let settings = Settings {
-        agent_url: config.agent_url.to_string(),
-        certificate_lifetime: config.lifetimes.instance_certificate,
+        agent_url: federation.agent_url.to_string(),
+        certificate_lifetime: federation.lifetimes.instance_certificate,
     };
     let foundations = Foundations {
         store: store.clone(),
@@ -145,37 +149,37 @@ pub async fn run(
         sealing: sealing.clone(),
     };
     let enrolment = Enrolment::new(foundations.clone(), settings);
-    let longest_token = config.lifetimes.longest_token();
+    let longest_token = federation.lifetimes.longest_token();
     let (rotations, next_change) =
-        Rotations::new(foundations, rotation::Settings { policy: config.rotation, longest_token });
+        Rotations::new(foundations, rotation::Settings { policy: federation.rotation, longest_token });
     let window = rotations.clone();
     let pace = Pace {
-        key_set_max_age: config.rotation.key_set_max_age,
+        key_set_max_age: federation.rotation.key_set_max_age,
         renewal_window: Box::new(move || window.renewal_window()),
     };
     let (shared, keep_shared_fresh) = SharedState::follow(keys.changes(), authority.changes(), pace);
     let terms = Terms {
-        issuer: config.issuer.clone(),
+        issuer: federation.issuer.clone(),
         sealing: sealing.clone(),
         brokers: brokers.clone(),
         store: store.clone(),
     };
     let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
-    let (issuer, lifetime) = (config.issuer.clone(), config.lifetimes.login);
+    let (issuer, lifetime) = (federation.issuer.clone(), federation.lifetimes.login);
     let terms = LoginTerms { subjects: subjects.clone(), issuer, lifetime };
     let login = Login::new(store.clone(), sealing.clone(), registry.clone(), liveness.clone(), terms);
     let outbound = outbound::Settings {
-        issuer: config.issuer.clone(),
-        private_networks: config.outbound.private_networks,
-        roots: outbound::roots(config.outbound.ca_file.as_deref())?,
+        issuer: federation.issuer.clone(),
+        private_networks: federation.private_networks,
+        roots: outbound::roots(config.outbound_ca_file.as_deref())?,
     };
     let outbound = Outbound::new(outbound, registry.clone(), clock.clone())?;
-    let upstreams = Upstreams::new(sealing.clone(), registry.clone(), outbound.clone(), config.issuer.clone());
-    let sessions = Sessions::new(store.clone(), &config.lifetimes);
+    let upstreams = Upstreams::new(sealing.clone(), registry.clone(), outbound.clone(), federation.issuer.clone());
+    let sessions = Sessions::new(store.clone(), &federation.lifetimes);
     let delivery = DeliveryFoundations {
         registry: registry.clone(),
         signer: TokenSigner::new(keys.clone(), liveness.clone()),
-        issuer: config.issuer.clone(),
+        issuer: federation.issuer.clone(),
         outbound: outbound.clone(),
         clock: clock.clone(),
         on_duty: brokers.duty(),
@@ -190,22 +194,23 @@ pub async fn run(
         registry: registry.clone(),
         liveness: liveness.clone(),
         keys,
-        agent_url: config.agent_url.clone(),
-        publication: Publication { max_age: config.rotation.key_set_max_age, next_change },
+        agent_url: federation.agent_url.clone(),
+        publication: Publication { max_age: federation.rotation.key_set_max_age, next_change },
         subjects: subjects.clone(),
         sessions: sessions.clone(),
         upstreams: upstreams.clone(),
         clock: clock.clone(),
     };
-    let provider = Provider::new(answering, login.clone(), config.issuer.clone(), config.lifetimes);
+    let provider = Provider::new(answering, login.clone(), federation.issuer.clone(), federation.lifetimes);
     let provider = Arc::new(provider);
     let grants = provider.grants().clone();
     // Nobody stands before the agents' port: whoever names another address there is not believed.
-    let unproxied = Boundary::new(&config.issuer, TrustedProxies::new(Vec::new()));
+    let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new()));
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
-    let boundary = Boundary::new(&config.issuer, config.trusted_proxies);
+    let boundary = Boundary::new(&federation.issuer, config.trusted_proxies);
     let pages = oidc::router(provider, boundary.clone()).merge(web::router(store.clone(), boundary));
     let services = grpc::Services {
+        store: store.clone(),
         enrolment: Arc::new(enrolment),
         authority: authority.clone(),
         fleet,
@@ -219,7 +224,7 @@ pub async fn run(
         upstreams: upstreams.clone(),
         subjects,
         brokers: brokers.clone(),
-        issuer: config.issuer.clone(),
+        issuer: federation.issuer.clone(),
         clock: clock.clone(),
     };
     let tls = authority.tls()?;
@@ -238,7 +243,7 @@ pub async fn run(
             delivery.run(),
             end_orphans,
             upstreams.keep_fresh(clock.clone()),
-            expiry::run(store, EXPIRING, clock, brokers.duty()),
+            expiry::run(store.clone(), EXPIRING, clock, brokers.duty()),
             stay,
             hand_over(&brokers, &shutdown)
         );
@@ -252,11 +257,12 @@ pub async fn run(
         };
         tokio::try_join!(agents, ops, browsers).map_err(RunError::Grpc)
     };
-    info!(issuer = %config.issuer, trust_domain = %config.trust_domain, "the broker is running");
+    info!(issuer = %federation.issuer, trust_domain = %federation.trust_domain, "the broker is running");
     ready();
     tokio::select! {
         served = serve => served.map(drop)?,
         () = background => {}
+        gone = schema::gone(store.clone()) => return Err(gone.into()),
     }
     // The agents were let go in the meantime: the other brokers, or the next one, are to know when they were last seen.
     let saved = liveness.save().await;
@@ -292,9 +298,21 @@ async fn hand_over(brokers: &Brokers, shutdown: &CancellationToken) {
     brokers.give_up_duty().await;
 }
 
+/// What brings an older store to this program's version. Version 2 has the federation's settings, which every start writes,
+/// and this record.
+fn upgrade() -> [Step<'static>; 1] {
+    [Step::new(2, |_| Box::pin(async { Ok(StepPage::default()) }))]
+}
+
 /// Why a broker does not run.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
+    /// The store is not one that this program may open.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// The brokers do not agree on what the federation is.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
     /// The keys that seal, or the key-encryption key.
     #[error(transparent)]
     Sealing(#[from] SealingKeyError),

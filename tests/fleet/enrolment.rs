@@ -5,6 +5,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use homeward_broker::authority::{Authority, CaState};
@@ -66,8 +67,8 @@ pub(crate) async fn enrol(config: &Path, agents: u32) -> anyhow::Result<Enrolled
     Ok(Enrolled {
         identities,
         bundle: registrar.ca.bundle.clone(),
-        trust_domain: config.trust_domain,
-        agent_url: config.agent_url.to_string(),
+        trust_domain: registrar.federation.trust_domain,
+        agent_url: registrar.federation.agent_url.to_string(),
     })
 }
 
@@ -77,7 +78,7 @@ struct Registrar {
     sealing: Arc<SealingKeys>,
     ca: Arc<CaState>,
     clock: Clock,
-    lifetime: std::time::Duration,
+    federation: homeward_broker::config::Federation,
 }
 
 impl Registrar {
@@ -86,15 +87,21 @@ impl Registrar {
         let store = address::open(&config.store, &config.etcd).await?;
         let (sealing, _) = SealingKeys::load(&store, keks).await?;
         let clock = Clock::system();
+        let federation = config.federation.clone().context("the broker's file says what the federation is")?;
         // Nobody moves the CA of a broker that does not run.
-        let (authority, _) = Authority::open(&store, &sealing, &config.trust_domain, None, clock.clone()).await?;
-        Ok(Self { store, sealing, ca: authority.state(), clock, lifetime: config.lifetimes.instance_certificate })
+        let (authority, _) = Authority::open(&store, &sealing, &federation.trust_domain, None, clock.clone()).await?;
+        Ok(Self { store, sealing, ca: authority.state(), clock, federation })
     }
 
     /// One relying party, enrolled and confirmed.
     fn register(&self, name: &InstanceName) -> anyhow::Result<(Instance, Identity)> {
         let (key, recovery, now) = (InstanceKey::generate()?, RecoveryKey::generate()?, self.clock.now());
-        let leaf = self.ca.issue(name, &CsrPublicKey::from_csr(&key.csr()?)?, now, self.lifetime)?;
+        let leaf = self.ca.issue(
+            name,
+            &CsrPublicKey::from_csr(&key.csr()?)?,
+            now,
+            self.federation.lifetimes.instance_certificate,
+        )?;
         let mut certificate = Certificate::of(&leaf, key.pin().to_string(), Uuid::new_v4(), now, 1);
         certificate.authority = Some(self.ca.signer_pin().to_string());
         let chain = self.ca.chain(leaf.certificate, certificate.authority.as_deref());
@@ -130,6 +137,7 @@ impl Registrar {
             relying_party: Some(relying_party),
             home: None,
             recovery: RecoveryPolicy::default(),
+            restored_at: None,
         };
         Ok((instance, Identity { recovery, key, chain, generation: 1 }))
     }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | the broker's CA is unknown | follow the signed statements from the trust bundle that was kept ([`crate::trust`]) |
 //! | the certificate has expired, or its CA is trusted no more | come back by the recovery key ([`crate::recovery`]) |
-//! | a newer certificate of this instance is in use | say so with the recovery key, for the broker to raise the alarm; end |
+//! | a newer certificate of this instance is in use | say so with the recovery key, for the broker to raise the alarm; end. A broker that was restored from a backup knows no certificate any more, and gives a new one: go on |
 //! | quarantined, banned, unknown | end: asking again only makes noise |
 //!
 //! Everything else goes away by waiting. The files stay whatever happens: an application that runs goes on running.
@@ -100,11 +100,17 @@ impl Ailing {
         }
     }
 
-    /// Two agents with one identity: whichever is the thief, the broker gets to know.
+    /// Two agents with one identity: whichever is the thief, the broker gets to know. Or a broker that was restored: it says
+    /// the same, and lets whoever has the recovery key come back.
     async fn tell(&self) -> Cure {
         let told = recovery::recover(&self.data, &self.identity, &self.broker).await;
-        if let Err(error) = &told {
-            tracing::error!(%error, "another agent uses this identity; this is what the broker says to it");
+        match &told {
+            Ok(()) => {
+                tracing::warn!("the broker knew no certificate of this agent; the recovery key has brought a new one")
+            }
+            Err(error) => {
+                tracing::error!(%error, "another agent uses this identity; this is what the broker says to it");
+            }
         }
         after_telling(told)
     }
@@ -118,7 +124,8 @@ fn after_telling(told: Result<(), RequestError>) -> Cure {
             Cure::Wait(refusal::retry_after(&status).unwrap_or_default())
         }
         Err(RequestError::Dial(_) | RequestError::TimedOut) => Cure::Wait(Duration::ZERO),
-        Ok(()) | Err(_) => Cure::Dismissed(Dismissal::Replaced),
+        Ok(()) => Cure::ConnectAgain,
+        Err(_) => Cure::Dismissed(Dismissal::Replaced),
     }
 }
 
@@ -218,5 +225,6 @@ mod tests {
             assert_eq!(after(Code::PermissionDenied, reason), Cure::Dismissed(Dismissal::Replaced), "{reason}");
         }
         assert_eq!(after_telling(Err(RequestError::TimedOut)), Cure::Wait(Duration::ZERO));
+        assert_eq!(after_telling(Ok(())), Cure::ConnectAgain);
     }
 }

@@ -14,6 +14,7 @@ pub(super) enum Command {
 
 /// The file was read already: what is wrong has been said.
 pub(super) fn check(config: &Config, output: Output) -> anyhow::Result<()> {
-    output.say("The configuration can be used.", &json!({"ok": true, "public_url": config.issuer}));
+    let public_url = config.federation.as_ref().map(|federation| &federation.issuer);
+    output.say("The configuration can be used.", &json!({"ok": true, "public_url": public_url}));
     Ok(())
 }

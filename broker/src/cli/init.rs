@@ -10,16 +10,54 @@ use serde_json::json;
 use crate::authority::Authority;
 use crate::cli::output::Output;
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, first_settings};
 use crate::keys;
 use crate::registry::SubjectKey;
 use crate::secret::{KeyEncryptionKeys, first_key};
-use crate::storage::address;
+use crate::storage::schema::{self, Found, SchemaRecord};
+use crate::storage::{Expect, address};
 
 /// Makes everything a new federation needs. All keys are written by one commit: a run that was cut short leaves no
 /// federation with half of them.
 pub(super) async fn run(config: &Config, config_file: &Path, output: Output) -> anyhow::Result<()> {
-    let data_dir = &config.data_dir;
+    let Some(federation) = &config.federation else {
+        bail!(
+            "name public_url, agent_url and trust_domain in {}: init writes them to the store",
+            config_file.display()
+        );
+    };
+    if let Some(data_dir) = &config.data_dir {
+        make_folder(data_dir)?;
+    }
+    let store = address::open(&config.store, &config.etcd).await?;
+    if !matches!(schema::look(&store).await?, Found::Fresh) {
+        bail!("{} is not empty, and init touches no existing federation: name another store", config.store);
+    }
+    config.kek.current.create()?;
+    let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
+    let now = Clock::system().now();
+    let (sealing, data_key) = first_key(&store, &keks, now).await?;
+    let mut writes = keys::first_keys(&store, &sealing, now)?;
+    writes.push(data_key);
+    writes.extend(Authority::first(&store, &sealing, &federation.trust_domain, now)?);
+    writes.push(SubjectKey::first(&store, &sealing)?);
+    writes.push(first_settings(&store, federation)?);
+    writes.push(SchemaRecord::current().write(&store, Expect::Absent)?);
+    store.commit(writes).await?;
+    let sentence = format!(
+        "Made the federation {} in {}.\nKeep the key-encryption key ({}) safe, apart from your backups of the store: \
+         without it nothing in there can be read.\nNext: homeward-broker --config {} serve",
+        federation.trust_domain,
+        config.store,
+        config.kek.current,
+        config_file.display(),
+    );
+    output.say(&sentence, &json!({"trust_domain": federation.trust_domain, "data_dir": config.data_dir}));
+    Ok(())
+}
+
+/// Makes the folder, empty and private.
+fn make_folder(data_dir: &Path) -> anyhow::Result<()> {
     if data_dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
         bail!(
             "{} is not empty, and init touches no existing federation: choose another data_dir, or remove this one if \
@@ -33,25 +71,5 @@ pub(super) async fn run(config: &Config, config_file: &Path, output: Output) -> 
         .create(data_dir)
         .with_context(|| format!("{} cannot be made", data_dir.display()))?;
     std::fs::set_permissions(data_dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-        .with_context(|| format!("{} cannot be made private", data_dir.display()))?;
-    config.kek.current.create()?;
-    let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
-    let store = address::open(&config.store, &config.etcd).await?;
-    let now = Clock::system().now();
-    let (sealing, data_key) = first_key(&store, &keks, now).await?;
-    let mut writes = keys::first_keys(&store, &sealing, now)?;
-    writes.push(data_key);
-    writes.extend(Authority::first(&store, &sealing, &config.trust_domain, now)?);
-    writes.push(SubjectKey::first(&store, &sealing)?);
-    store.commit(writes).await?;
-    let sentence = format!(
-        "Made the federation {} in {}.\nKeep the key-encryption key ({}) safe, apart from your backups of the store: without it nothing in there can be read.\n\
-         Next: homeward-broker --config {} serve",
-        config.trust_domain,
-        data_dir.display(),
-        config.kek.current,
-        config_file.display(),
-    );
-    output.say(&sentence, &json!({"trust_domain": config.trust_domain, "data_dir": data_dir}));
-    Ok(())
+        .with_context(|| format!("{} cannot be made private", data_dir.display()))
 }

@@ -1,9 +1,10 @@
-//! The commands: one file a noun. `init` and `serve` work on the machine, everything else asks a running broker over its
+//! The commands: one file a noun. `init`, `serve`, `store` and `restore` work on the machine, everything else asks a running broker over its
 //! Unix socket.
 //!
 //! Exit codes: 0 done, 1 refused with one sentence on stderr, 2 the command line itself is wrong.
 
 mod admin;
+mod backup;
 mod broker;
 mod ca;
 mod client;
@@ -16,10 +17,12 @@ mod kek;
 mod keys;
 mod output;
 mod registration;
+mod restore;
 mod rotation;
 mod secret;
 mod serve;
 mod session;
+mod store;
 mod token;
 mod trust;
 mod upstream;
@@ -92,6 +95,13 @@ enum Command {
     /// What is turning, and what will.
     #[command(subcommand)]
     Rotation(rotation::Command),
+    /// Write everything that the broker keeps into a file, while it serves. The key-encryption key is not in there.
+    Backup(backup::Options),
+    /// Put a backup into an empty store. Nothing that was revoked, cut off or turned since comes back.
+    Restore(restore::Options),
+    /// The store itself.
+    #[command(subcommand)]
+    Store(store::Command),
     /// Ask whether the broker answers; for service supervisors.
     Healthcheck,
     /// The configuration file itself.
@@ -105,6 +115,10 @@ enum Command {
 /// One sentence for whoever typed it.
 pub fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
+    // Moves what the configuration is about, and may be run where there is none.
+    if let Command::Store(command) = arguments.command {
+        return small_runtime()?.block_on(store::run(command, &arguments.config, arguments.output));
+    }
     let config = Config::load(&arguments.config)?;
     match arguments.command {
         Command::Serve => serve::run(config),
@@ -115,7 +129,10 @@ pub fn main() -> anyhow::Result<()> {
 async fn run(command: Command, config: &Config, file: &Path, output: Output) -> anyhow::Result<()> {
     match command {
         Command::Init => init::run(config, file, output).await,
-        Command::Serve => Ok(()),
+        // Not here.
+        Command::Serve | Command::Store(_) => Ok(()),
+        Command::Backup(options) => backup::run(options, config, output).await,
+        Command::Restore(options) => restore::run(options, config, file, output).await,
         Command::Token(command) => token::run(command, config, output).await,
         Command::Instance(command) => instance::run(command, config, output).await,
         Command::Trust(command) => trust::run(command, config, output).await,

@@ -41,8 +41,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             let lifetime_duration = Some(prost_types::Duration::try_from(lifetime)?);
             let request = v1::OpenRegistrationRequest { relying_party: name, lifetime_duration, clients };
             let opened = admin.open_registration(request).await.map_err(|status| refusal(&status))?.into_inner();
-            let endpoint = config.issuer.address("/register");
-            show(&opened, &endpoint, output);
+            show(&opened, output);
         }
         Command::List => {
             let all = all_pages(async |page_token| {
@@ -64,7 +63,8 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
     Ok(())
 }
 
-fn show(opened: &v1::OpenRegistrationResponse, endpoint: &str, output: Output) {
+fn show(opened: &v1::OpenRegistrationResponse, output: Output) {
+    let endpoint = &opened.registration_endpoint;
     let registration = opened.registration.clone().unwrap_or_default();
     match output {
         Output::Json => {

@@ -60,7 +60,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     if let StoreAddress::Sled(folder) = &config.store
         && !folder.exists()
     {
-        bail!("{} holds no federation yet: run `homeward-broker init` first", config.data_dir.display());
+        bail!("{} holds no federation yet: run `homeward-broker init` first", config.store);
     }
     let store = address::open(&config.store, &config.etcd).await?;
     let listeners = Listeners {

@@ -3,6 +3,7 @@
 //! `deploy/broker.toml` is the reference; a test parses it.
 
 mod error;
+mod federation;
 mod raw;
 
 use std::fmt;
@@ -20,22 +21,19 @@ use crate::secret::KekSources;
 use crate::storage::address::{EtcdAccess, StoreAddress};
 
 pub use error::ConfigError;
+pub use federation::{SettingsError, agree, first_settings, trust_domain_of};
 use raw::RawConfig;
 
 /// How far an application's clock may be off.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
 
-/// What the broker works with.
+/// What this broker works with.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// Issuer of tokens and origin of all pages.
-    pub issuer: Issuer,
-    /// What join tokens tell agents: `https://host:port`.
-    pub agent_url: Url,
-    /// Name of the federation in certificates.
-    pub trust_domain: TrustDomain,
-    /// What the broker keeps on this machine.
-    pub data_dir: PathBuf,
+    /// What all brokers of the federation agree on; unset where the store says it.
+    pub federation: Option<Federation>,
+    /// What the embedded broker keeps on this machine.
+    pub data_dir: Option<PathBuf>,
     /// Everything else.
     pub store: StoreAddress,
     /// The way into an etcd.
@@ -50,19 +48,23 @@ pub struct Config {
     pub http: SocketAddr,
     /// mTLS gRPC.
     pub grpc: SocketAddr,
+    /// CAs of applications beside those of the machine, as PEM.
+    pub outbound_ca_file: Option<PathBuf>,
+}
+
+/// What all brokers of a federation agree on.
+#[derive(Clone, Debug)]
+pub struct Federation {
+    /// Issuer of tokens and origin of all pages.
+    pub issuer: Issuer,
+    /// What join tokens tell agents: `https://host:port`.
+    pub agent_url: Url,
+    /// Name of the federation in certificates.
+    pub trust_domain: TrustDomain,
     /// How long things last.
     pub lifetimes: Lifetimes,
     /// When things turn.
     pub rotation: RotationPolicy,
-    /// What may be fetched from applications.
-    pub outbound: OutboundPolicy,
-}
-
-/// What the broker may fetch from applications, and whom it believes.
-#[derive(Clone, Debug)]
-pub struct OutboundPolicy {
-    /// CAs beside those of the machine, as PEM.
-    pub ca_file: Option<PathBuf>,
     /// Networks that are not public and may be spoken to all the same.
     pub private_networks: Vec<IpNet>,
 }
@@ -120,7 +122,7 @@ impl Lifetimes {
     }
 }
 
-impl Config {
+impl Federation {
     /// Where applications reach the agents' port, if certificates can name it.
     pub fn agent_host(&self) -> Option<ServerName<'static>> {
         match self.agent_url.host()? {
@@ -129,7 +131,9 @@ impl Config {
             Host::Ipv6(address) => Some(IpAddr::V6(address).into()),
         }
     }
+}
 
+impl Config {
     /// Reads a file.
     ///
     /// # Errors
@@ -236,8 +240,23 @@ mod tests {
     fn defaults_need_four_lines() {
         let config = Config::parse(MINIMAL).unwrap();
         assert_eq!(config.admin_socket, Path::new("/var/lib/homeward-broker/admin.sock"));
-        assert_eq!(config.lifetimes.authorization_code, Duration::from_secs(60));
-        assert_eq!(config.issuer.address("/jwks"), "https://login.example.org/jwks");
+        let federation = config.federation.unwrap();
+        assert_eq!(federation.lifetimes.authorization_code, Duration::from_secs(60));
+        assert_eq!(federation.issuer.address("/jwks"), "https://login.example.org/jwks");
+    }
+
+    #[test]
+    fn a_broker_needs_no_more_than_its_store_and_the_key() {
+        let config = Config::parse("store = \"etcd:http://a:2379\"\nkey_encryption_key_file = \"/k\"").unwrap();
+        assert!(config.federation.is_none() && config.data_dir.is_none());
+        assert_eq!(config.admin_socket, Path::new("/run/homeward-broker/admin.sock"));
+        let refusal = |text: &str| Config::parse(text).unwrap_err().to_string();
+        assert!(refusal("key_encryption_key_file = \"/k\"").contains("store is missing"));
+        assert!(refusal("store = \"sled:/s\"").contains("key_encryption_key_file is missing"));
+        for half in ["public_url = \"https://a\"", "[lifetimes]\nsession = 60", "[outbound]\nprivate_networks = []"] {
+            let refusal = refusal(&format!("data_dir = \"/d\"\n{half}"));
+            assert!(refusal.contains("belong together"), "{refusal}");
+        }
     }
 
     #[test]

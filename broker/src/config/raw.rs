@@ -4,21 +4,24 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::config::{Config, ConfigError, Issuer, Lifetimes, OutboundPolicy, RotationPolicy, TrustedProxies};
+use crate::config::{Config, ConfigError, Federation, Issuer, Lifetimes, RotationPolicy, TrustedProxies};
 use crate::secret::{KekSource, KekSources, TokenSource};
 use crate::storage::address::{EtcdAccess, StoreAddress};
+
+/// Where the Admin service listens on a machine without data_dir.
+const ADMIN_SOCKET: &str = "/run/homeward-broker/admin.sock";
 
 /// What may stand in the file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
-    public_url: String,
-    agent_url: String,
-    trust_domain: String,
-    data_dir: PathBuf,
+    public_url: Option<String>,
+    agent_url: Option<String>,
+    trust_domain: Option<String>,
+    data_dir: Option<PathBuf>,
     store: Option<String>,
     key_encryption_key_file: Option<PathBuf>,
     key_encryption_key_credential: Option<String>,
@@ -32,10 +35,8 @@ pub(super) struct RawConfig {
     etcd: RawEtcd,
     #[serde(default)]
     listen: RawListen,
-    #[serde(default)]
-    lifetimes: RawLifetimes,
-    #[serde(default)]
-    rotation: RawRotation,
+    lifetimes: Option<RawLifetimes>,
+    rotation: Option<RawRotation>,
     #[serde(default)]
     outbound: RawOutbound,
 }
@@ -47,6 +48,18 @@ struct RawToken {
     token_label: String,
     key_label: String,
     pin_file: PathBuf,
+}
+
+/// What all brokers of a federation have to agree on: as it stands in their files, and in the store.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFederation {
+    public_url: String,
+    agent_url: String,
+    pub(super) trust_domain: String,
+    lifetimes: RawLifetimes,
+    rotation: RawRotation,
+    private_networks: Vec<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -66,7 +79,7 @@ struct RawListen {
     grpc: Option<SocketAddr>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawLifetimes {
     session: Option<u64>,
@@ -80,7 +93,7 @@ struct RawLifetimes {
     instance_certificate: Option<u64>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRotation {
     signing_keys_every: Option<u64>,
@@ -95,46 +108,80 @@ struct RawRotation {
 #[serde(deny_unknown_fields)]
 struct RawOutbound {
     ca_file: Option<PathBuf>,
-    #[serde(default)]
-    private_networks: Vec<String>,
+    private_networks: Option<Vec<String>>,
 }
 
 impl TryFrom<RawConfig> for Config {
     type Error = ConfigError;
 
-    fn try_from(raw: RawConfig) -> Result<Self, ConfigError> {
-        let agent_url = Url::parse(&raw.agent_url).ok().filter(|url| {
-            url.scheme() == "https" && url.path() == "/" && url.query().is_none() && url.host().is_some()
-        });
+    fn try_from(mut raw: RawConfig) -> Result<Self, ConfigError> {
+        let federation = RawFederation::of(&mut raw)?.map(Federation::try_from).transpose()?;
+        let below = |name: &str| raw.data_dir.as_ref().map(|folder| folder.join(name));
         let store = match raw.store {
-            None => StoreAddress::Sled(raw.data_dir.join("store")),
+            None => below("store").map(StoreAddress::Sled).ok_or(ConfigError::NoStore)?,
             Some(text) => text.parse().map_err(ConfigError::Store)?,
         };
         let loopback = ["127.0.0.1", "::1"].iter().filter_map(|address| address.parse().ok()).collect();
+        let usual = || below("kek").map(KekSource::File);
+        let kek_file = raw.key_encryption_key_file;
+        let kek = kek("", kek_file, raw.key_encryption_key_credential, raw.pkcs11)?.or_else(usual);
+        let previous = self::kek(
+            "previous_",
+            raw.previous_key_encryption_key_file,
+            raw.previous_key_encryption_key_credential,
+            raw.previous_pkcs11,
+        )?;
         Ok(Self {
-            issuer: Issuer::parse(&raw.public_url)?,
-            agent_url: agent_url.ok_or(ConfigError::AgentUrl)?,
-            trust_domain: raw.trust_domain.parse().map_err(ConfigError::TrustDomain)?,
-            kek: KekSources {
-                current: kek("", raw.key_encryption_key_file, raw.key_encryption_key_credential, raw.pkcs11)?
-                    .unwrap_or_else(|| KekSource::File(raw.data_dir.join("kek"))),
-                previous: kek(
-                    "previous_",
-                    raw.previous_key_encryption_key_file,
-                    raw.previous_key_encryption_key_credential,
-                    raw.previous_pkcs11,
-                )?,
-            },
-            admin_socket: raw.admin_socket.unwrap_or_else(|| raw.data_dir.join("admin.sock")),
+            federation,
+            kek: KekSources { current: kek.ok_or(ConfigError::NoKeyEncryptionKey)?, previous },
+            admin_socket: raw.admin_socket.or_else(|| below("admin.sock")).unwrap_or_else(|| ADMIN_SOCKET.into()),
             data_dir: raw.data_dir,
             store,
             etcd: raw.etcd.try_into()?,
             trusted_proxies: TrustedProxies::new(raw.trusted_proxies.unwrap_or(loopback)),
             http: raw.listen.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             grpc: raw.listen.grpc.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
+            outbound_ca_file: raw.outbound.ca_file,
+        })
+    }
+}
+
+impl RawFederation {
+    /// What of it stands in a file: all of it, or nothing.
+    fn of(raw: &mut RawConfig) -> Result<Option<Self>, ConfigError> {
+        let private_networks = raw.outbound.private_networks.take();
+        let (lifetimes, rotation) = (raw.lifetimes.take(), raw.rotation.take());
+        let names = (raw.public_url.take(), raw.agent_url.take(), raw.trust_domain.take());
+        match names {
+            (Some(public_url), Some(agent_url), Some(trust_domain)) => Ok(Some(Self {
+                public_url,
+                agent_url,
+                trust_domain,
+                lifetimes: lifetimes.unwrap_or_default(),
+                rotation: rotation.unwrap_or_default(),
+                private_networks: private_networks.unwrap_or_default(),
+            })),
+            (None, None, None) if lifetimes.is_none() && rotation.is_none() && private_networks.is_none() => Ok(None),
+            _ => Err(ConfigError::HalfAFederation),
+        }
+    }
+}
+
+impl TryFrom<RawFederation> for Federation {
+    type Error = ConfigError;
+
+    fn try_from(raw: RawFederation) -> Result<Self, ConfigError> {
+        let agent_url = Url::parse(&raw.agent_url).ok().filter(|url| {
+            url.scheme() == "https" && url.path() == "/" && url.query().is_none() && url.host().is_some()
+        });
+        let network = |text: &String| text.parse().map_err(|_| ConfigError::PrivateNetwork(text.clone()));
+        Ok(Self {
+            issuer: Issuer::parse(&raw.public_url)?,
+            agent_url: agent_url.ok_or(ConfigError::AgentUrl)?,
+            trust_domain: raw.trust_domain.parse().map_err(ConfigError::TrustDomain)?,
             lifetimes: raw.lifetimes.try_into()?,
             rotation: raw.rotation.try_into()?,
-            outbound: raw.outbound.try_into()?,
+            private_networks: raw.private_networks.iter().map(network).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -157,6 +204,20 @@ fn kek(
             Ok(Some(KekSource::Token(TokenSource { module, token_label, key_label, pin_file })))
         }
         _ => Err(ConfigError::KekTwice(which)),
+    }
+}
+
+impl From<&Federation> for RawFederation {
+    /// With every default said, so that another release's defaults change nothing.
+    fn from(federation: &Federation) -> Self {
+        Self {
+            public_url: federation.issuer.to_string(),
+            agent_url: federation.agent_url.to_string(),
+            trust_domain: federation.trust_domain.to_string(),
+            lifetimes: (&federation.lifetimes).into(),
+            rotation: (&federation.rotation).into(),
+            private_networks: federation.private_networks.iter().map(ToString::to_string).collect(),
+        }
     }
 }
 
@@ -234,12 +295,35 @@ impl TryFrom<RawRotation> for RotationPolicy {
     }
 }
 
-impl TryFrom<RawOutbound> for OutboundPolicy {
-    type Error = ConfigError;
+impl From<&Lifetimes> for RawLifetimes {
+    fn from(lifetimes: &Lifetimes) -> Self {
+        let secs = |lifetime: Duration| Some(lifetime.as_secs());
+        Self {
+            session: secs(lifetimes.session),
+            session_idle: secs(lifetimes.session_idle),
+            login: secs(lifetimes.login),
+            id_token: secs(lifetimes.id_token),
+            access_token: secs(lifetimes.access_token),
+            authorization_code: secs(lifetimes.authorization_code),
+            refresh_token: secs(lifetimes.refresh_token),
+            refresh_token_idle: secs(lifetimes.refresh_token_idle),
+            instance_certificate: secs(lifetimes.instance_certificate),
+        }
+    }
+}
 
-    fn try_from(raw: RawOutbound) -> Result<Self, ConfigError> {
-        let network = |text: &String| text.parse().map_err(|_| ConfigError::PrivateNetwork(text.clone()));
-        let private_networks = raw.private_networks.iter().map(network).collect::<Result<_, _>>()?;
-        Ok(Self { ca_file: raw.ca_file, private_networks })
+impl From<&RotationPolicy> for RawRotation {
+    fn from(policy: &RotationPolicy) -> Self {
+        let secs = |time: Duration| Some(time.as_secs());
+        // 0 turns the automatic off.
+        let every = |time: Option<Duration>| Some(time.map_or(0, |time| time.as_secs()));
+        Self {
+            signing_keys_every: every(policy.signing_keys_every),
+            client_secrets_every: every(policy.client_secrets_every),
+            authority_every: every(policy.authority_every),
+            acknowledge_within: secs(policy.acknowledge_within),
+            grace_for_absent: secs(policy.grace_for_absent),
+            key_set_max_age: secs(policy.key_set_max_age),
+        }
     }
 }

@@ -94,8 +94,10 @@ enum Admission {
 /// When the instance is quarantined or the certificate is not one of its two.
 fn admit(instance: &Instance, serial: &str) -> Result<Admission, EnrolmentError> {
     let pending = instance.pending_certificate.as_ref().is_some_and(|pending| pending.serial == serial);
+    let restored = instance.restored_at.is_some();
     match &instance.state {
         InstanceState::Quarantined { .. } => Err(EnrolmentError::Quarantined),
+        InstanceState::Confirmed if restored && !pending => Err(EnrolmentError::CertificateReplaced),
         InstanceState::Confirmed if instance.certificate.serial == serial => Ok(Admission::Plain),
         InstanceState::Claimed { .. } if instance.certificate.serial == serial => Ok(Admission::FirstUse),
         InstanceState::Confirmed if pending => Ok(Admission::FirstUse),
@@ -108,6 +110,7 @@ fn promote(mut instance: Instance, serial: &str) -> Instance {
     instance.state = InstanceState::Confirmed;
     if let Some(pending) = instance.pending_certificate.take_if(|pending| pending.serial == serial) {
         instance.certificate = pending;
+        instance.restored_at = None;
     }
     instance
 }
@@ -149,6 +152,7 @@ mod tests {
             relying_party: None,
             home: None,
             recovery: RecoveryPolicy::default(),
+            restored_at: None,
         }
     }
 
@@ -170,6 +174,11 @@ mod tests {
         ] {
             assert_eq!(format!("{:?}", admit(instance, serial)), expected, "{:?} {serial}", instance.state);
         }
+        // After a restore only what was made since counts, and with it the restore is over.
+        let restored = Instance { restored_at: Some(NOW), ..confirmed.clone() };
+        assert!(matches!(admit(&restored, first), Err(EnrolmentError::CertificateReplaced)));
+        assert!(matches!(admit(&restored, second), Ok(Admission::FirstUse)));
+        assert_eq!(promote(restored, second).restored_at, None);
         let promoted = promote(confirmed.clone(), second);
         assert_eq!((&promoted.certificate.serial, &promoted.pending_certificate), (second, &None));
         assert!(matches!(admit(&promoted, first), Err(EnrolmentError::CertificateReplaced)));

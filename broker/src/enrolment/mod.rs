@@ -257,6 +257,7 @@ impl Enrolment {
             relying_party,
             home: profile.portal_url.map(|portal_url| Portal { portal_url }),
             recovery: old.map(|old| old.recovery).unwrap_or_default(),
+            restored_at: None,
             name,
         };
         let peer = request.peer.to_string();

@@ -121,12 +121,14 @@ impl Enrolment {
         if let Some(answered) = answered {
             return Ok(identity(&ca, answered));
         }
-        if still_good(&stored.record, request.generation, now, &ca) {
+        if stored.record.restored_at.is_none() && still_good(&stored.record, request.generation, now, &ca) {
             return Err(EnrolmentError::CertificateStillGood);
         }
         let seen = self.liveness.sighting(&name).map(|sighting| sighting.last_seen_at);
+        let seen = stored.record.restored_at.or(seen);
         stored.record.recovery = spent(&stored.record, seen, now).map_err(EnrolmentError::RecoveryRefused)?;
-        let order = CertificateOrder { request_id, generation: newest(&stored.record) + 1 };
+        // After a restore it may have newer ones than are known here.
+        let order = CertificateOrder { request_id, generation: newest(&stored.record).max(request.generation) + 1 };
         let certificate = self.certify(&ca, &name, &key, order, now)?;
         warn!(
             instance = %name, peer = %request.peer, generation = request.generation, policy = ?stored.record.recovery,
@@ -150,7 +152,8 @@ impl Enrolment {
 /// Whether the instance is one that can come back at all.
 fn check_standing(instance: &Instance) -> Result<(), EnrolmentError> {
     match instance.state {
-        InstanceState::Confirmed | InstanceState::Quarantined { cause: QuarantineCause::Ops, .. } => Ok(()),
+        InstanceState::Confirmed
+        | InstanceState::Quarantined { cause: QuarantineCause::Ops | QuarantineCause::Restored, .. } => Ok(()),
         InstanceState::Quarantined { cause: QuarantineCause::Alarm, .. } => Err(EnrolmentError::Quarantined),
         InstanceState::Claimed { .. } => Err(EnrolmentError::RecoveryRefused(RecoveryRefusal::NeverConfirmed)),
     }
@@ -174,6 +177,8 @@ fn spent(instance: &Instance, seen: Option<Timestamp>, now: Timestamp) -> Result
         return Err(RecoveryRefusal::AbsentTooLong);
     }
     match instance.recovery {
+        // That the broker was restored is not the instance's fault.
+        policy @ RecoveryPolicy::Times(_) if instance.restored_at.is_some() => Ok(policy),
         RecoveryPolicy::Off => Err(RecoveryRefusal::Off),
         RecoveryPolicy::Times(0) => Err(RecoveryRefusal::UsedUp),
         RecoveryPolicy::Times(left) => Ok(RecoveryPolicy::Times(left - 1)),

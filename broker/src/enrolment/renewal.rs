@@ -123,6 +123,8 @@ impl Enrolment {
         let in_use = instance.certificate.generation;
         match lineage(generation, in_use, newest(instance)) {
             Lineage::Present => Ok(()),
+            // Made since the backup was: nobody else can say so, it is signed by the recovery key.
+            Lineage::Unknown if instance.restored_at.is_some() => Ok(()),
             Lineage::Unknown => Err(EnrolmentError::GenerationUnknown),
             Lineage::Older => {
                 error!(

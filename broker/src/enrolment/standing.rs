@@ -44,7 +44,7 @@ impl Enrolment {
         Ok(())
     }
 
-    /// Ends a quarantine that ops ordered.
+    /// Ends a quarantine that ops ordered, or that a restore found necessary.
     ///
     /// # Errors
     /// When it is not quarantined, or an alarm did it: then only a new identity helps, because the old one is in two
@@ -53,7 +53,7 @@ impl Enrolment {
         let instance = self.registry.instances.get(name.as_str()).await?.ok_or(EnrolmentError::InstanceUnknown)?;
         let before = self.state_before(&instance.record).await?;
         self.change(name, |instance| match &instance.state {
-            InstanceState::Quarantined { cause: QuarantineCause::Ops, .. } => {
+            InstanceState::Quarantined { cause: QuarantineCause::Ops | QuarantineCause::Restored, .. } => {
                 instance.state = before.clone();
                 Ok(())
             }

@@ -48,6 +48,7 @@ use crate::registry::{Registry, SubjectKey};
 use crate::rotation::Rotations;
 use crate::secret::KeyTurn;
 use crate::sessions::Sessions;
+use crate::storage::Store;
 use crate::upstream::Upstreams;
 
 use applications::ApplicationsLayer;
@@ -68,6 +69,8 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(120), Duration::fro
 /// What the services stand on.
 #[derive(Clone)]
 pub struct Services {
+    /// Everything, for backups.
+    pub store: Arc<dyn Store>,
     /// Join tokens and certificates.
     pub enrolment: Arc<Enrolment>,
     /// The CA.

@@ -47,6 +47,10 @@ pub struct Instance {
     /// Whether it may come back by its recovery key after its certificate has expired.
     #[serde(default)]
     pub recovery: RecoveryPolicy,
+    /// Set by a restore, until its agent has come back: no certificate from before counts, because a backup knows neither
+    /// which were made since nor which were replaced. The agent comes back by its recovery key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_at: Option<Timestamp>,
 }
 
 impl Record for Instance {
@@ -115,6 +119,8 @@ pub enum QuarantineCause {
     Alarm,
     /// Ops, who may take it back.
     Ops,
+    /// A restore: the backup does not know whether it has been cut off since. Ops, who do, may end it.
+    Restored,
 }
 
 /// Whether an instance may come back by its recovery key after its certificate has expired.

@@ -92,7 +92,11 @@ impl Record for TrustEdge {
 pub struct TrustEpoch(u64);
 
 impl TrustEpoch {
-    fn generate() -> Result<Self, SecretError> {
+    /// Another life.
+    ///
+    /// # Errors
+    /// When the machine has no randomness to give.
+    pub fn generate() -> Result<Self, SecretError> {
         Ok(Self(u64::from_be_bytes(random()?)))
     }
 }

@@ -1,13 +1,19 @@
 //! Storage: an ordered map of keys to versioned values, with atomic commits.
 //!
 //! [`Store`] is the whole interface. [`Table`](table::Table) puts types on it, [`sled`] and `etcd` (with the cargo feature
-//! of that name) implement it, [`expiry`] throws away what is too old, [`address`] says where a store is. Expiry is a
-//! field judged by the caller's clock, never a backend's lease, so that every backend behaves alike.
+//! of that name) implement it, [`expiry`] throws away what is too old, [`address`] says where a store is. [`schema`] says
+//! what its records are like and who may open it; [`copy`] takes a consistent copy, of which [`migration`] makes another
+//! store and [`archive`] a file. Expiry is a field judged by the caller's clock, never a backend's lease, so that every
+//! backend behaves alike.
 
 pub mod address;
+pub mod archive;
+pub mod copy;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod expiry;
+pub mod migration;
+pub mod schema;
 pub mod sled;
 pub mod table;
 
@@ -59,6 +65,16 @@ impl Key {
     /// The key as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The key that somebody wrote down: nothing if it is none.
+    pub fn parse(text: String) -> Option<Self> {
+        text.contains('/').then_some(Self(text))
+    }
+
+    /// The table's name.
+    pub fn table(&self) -> &str {
+        self.0.split_once('/').map_or("", |(table, _)| table)
     }
 
     /// What follows the table's name.

@@ -1,7 +1,8 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
 //! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
-//! edges, in `trust` and `explain`; the keys that seal, in `kek`.
+//! edges, in `trust` and `explain`; the keys that seal, in `kek`; backups, in `backup`.
 
+mod backup;
 mod explain;
 mod kek;
 mod registration;
@@ -36,6 +37,7 @@ use crate::login::Login;
 use crate::registry::{Instance, RecoveryPolicyError, Registry, SigningKeyChoice};
 use crate::rotation::{Rotations, StoredRotation};
 use crate::secret::KeyTurn;
+use crate::storage::Store;
 use crate::upstream::Upstreams;
 use rotation::Order;
 
@@ -48,6 +50,7 @@ const MAX_NOTE: usize = 256;
 
 /// The service.
 pub(super) struct Service {
+    store: Arc<dyn Store>,
     enrolment: Arc<Enrolment>,
     authority: Arc<Authority>,
     fleet: Arc<Fleet>,
@@ -65,6 +68,7 @@ pub(super) struct Service {
 impl Service {
     pub(super) fn new(services: &Services) -> Self {
         Self {
+            store: services.store.clone(),
             enrolment: services.enrolment.clone(),
             authority: services.authority.clone(),
             fleet: services.fleet.clone(),
@@ -112,6 +116,12 @@ impl Service {
 
 #[tonic::async_trait]
 impl AdminService for Service {
+    type BackUpStream = backup::Chunks;
+
+    async fn back_up(&self, _: Request<v1::BackUpRequest>) -> Result<Response<Self::BackUpStream>, Status> {
+        Ok(Response::new(self.begin_backup()))
+    }
+
     async fn create_join_token(
         &self,
         request: Request<v1::CreateJoinTokenRequest>,

@@ -40,6 +40,7 @@ impl Service {
         Ok(v1::OpenRegistrationResponse {
             registration: Some(registration(&opened, &self.registry.snapshot())),
             initial_access_token: token.expose_secret().to_owned(),
+            registration_endpoint: self.issuer.address("/register"),
         })
     }
 
