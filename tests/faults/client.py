@@ -203,9 +203,9 @@ class Board:
             self.seen["unexplained answers"] += 1
             self.notes.append(f"UNEXPLAINED during {self.fault}: {what}")
 
-    def sees(self, what: str) -> None:
+    def sees(self, what: str, count: int = 1) -> None:
         with self._lock:
-            self.seen[what] += 1
+            self.seen[what] += count
 
 
 class Worker(threading.Thread):

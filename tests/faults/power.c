@@ -8,8 +8,9 @@
  *   fdatasync    this file's content and size, and that the file exists
  *   msync, sync_file_range    nothing: a disk may hold what it was sent in a cache of its own
  *
- * While the file POWER_FAULT exists, changes and syncs fail with the errno in it. With POWER_DEAF set, fsync and
- * fdatasync say that they have done it, and do nothing.
+ * While the file POWER_FAULT exists, changes and syncs fail with the errno in it. A sync takes POWER_SYNC_US
+ * microseconds more, so that the power often goes off in the middle of one. With POWER_DEAF set, fsync and fdatasync
+ * say that they have done it, and do nothing.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -35,7 +36,7 @@ struct entry {
 
 static char folder[4096], graveyard[4096], fault_file[4096];
 static size_t folder_length;
-static int journal = -1, deaf;
+static int journal = -1, deaf, sync_us;
 static uint64_t entries, graves;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -56,6 +57,7 @@ __attribute__((constructor)) static void start(void) {
     snprintf(graveyard, sizeof graveyard, "%s.removed", file);
     snprintf(fault_file, sizeof fault_file, "%s", fault ? fault : "");
     deaf = getenv("POWER_DEAF") != NULL;
+    sync_us = getenv("POWER_SYNC_US") ? atoi(getenv("POWER_SYNC_US")) : 0;
     journal = REAL(open)(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (journal < 0 || (mkdir(graveyard, 0700) && errno != EEXIST)) give_up(file);
 }
@@ -274,6 +276,7 @@ static int synced(enum kind kind, int fd, int (*sync)(int)) {
     pthread_mutex_lock(&lock);
     uint64_t before = entries;
     pthread_mutex_unlock(&lock);
+    usleep((useconds_t)sync_us);
     int done = sync(fd);
     if (done) return done;
     pthread_mutex_lock(&lock);

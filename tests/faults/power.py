@@ -16,6 +16,9 @@ from pathlib import Path
 
 PAGE = 4096
 
+# What a sync takes more than on the disk below: a slow disk.
+SYNC_US = 5000
+
 # As in power.c.
 _ENTRY = struct.Struct("=7Q")
 WRITTEN, CUT, MADE, RENAMED, REMOVED, SYNCED, DATA_SYNCED = range(1, 8)
@@ -52,7 +55,8 @@ class Disk:
         """What a program needs that is to run on this disk."""
         found = {"LD_PRELOAD": self._library, "POWER_FOLDER": self.folder, "POWER_JOURNAL": self._journal}
         found["POWER_FAULT"] = self._fault
-        return {name: str(value) for name, value in found.items()} | ({"POWER_DEAF": "1"} if deaf else {})
+        found |= {"POWER_DEAF": "1"} if deaf else {"POWER_SYNC_US": SYNC_US}
+        return {name: str(value) for name, value in found.items()}
 
     def fails(self, number: int) -> None:
         """From now on every change and every sync ends in this error."""

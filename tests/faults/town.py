@@ -147,10 +147,11 @@ class Town:
     def join_token(self, name: str) -> str:
         return json.loads(self.says("token", "create", "--instance", name, "--output", "json"))["text"]
 
-    def says(self, *arguments: str, broker: int = 0) -> str:
+    def says(self, *arguments: str, broker: int = 0, env: Mapping[str, str] = {}) -> str:
         """What a command of a broker prints."""
         command = [*self.brokers[broker].argv[:-1], *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+        every = {"env": os.environ | env, "capture_output": True, "text": True}
+        done = subprocess.run(command, timeout=PATIENCE_S, check=False, **every)
         if done.returncode:
             raise Refused(f"{' '.join(arguments)}: {done.returncode}: {done.stderr}")
         return done.stdout
