@@ -1,4 +1,4 @@
-//! Tests of a federation: the store's contract, and real processes on loopback, with the bad actor among them.
+//! Tests of a federation: real processes on loopback, with the bad actor among them.
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
@@ -17,5 +17,4 @@ mod registration;
 mod returning;
 mod rotation;
 mod site;
-mod storage;
 mod town;

@@ -6,6 +6,7 @@
 
 pub mod applicant;
 pub mod browser;
+pub mod etcd;
 #[expect(clippy::disallowed_methods, reason = "throw-away files in a folder of the test")]
 pub mod federation;
 pub mod process;
@@ -15,4 +16,5 @@ pub mod usage;
 
 pub use applicant::Applicant;
 pub use browser::Browser;
+pub use etcd::Etcd;
 pub use federation::{Federation, InstanceOptions, World};

@@ -95,7 +95,8 @@ impl Enrolment {
         Ok(registration)
     }
 
-    /// Closes a relying party without agent: its initial access token, its clients and its trust edges, in one commit.
+    /// Closes a relying party without agent: its clients and its trust edges, and with the last of them its initial
+    /// access token.
     ///
     /// # Errors
     /// When there is none.
@@ -115,8 +116,8 @@ impl Enrolment {
         let snapshot = self.registry.snapshot();
         let edges = snapshot.edges().filter(|edge| edge.id.relying_party == *name);
         writes.extend(edges.map(|edge| self.registry.edges.delete(&edge.id.key(), Expect::Any)));
-        writes.push(self.registry.registrations.delete(name.as_str(), Expect::Version(known.version)));
-        self.registry.reached(self.registry.registrations.commit(writes).await?).await?;
+        let itself = self.registry.registrations.delete(name.as_str(), Expect::Version(known.version));
+        self.registry.reached(self.registry.registrations.commit_after(writes, vec![itself]).await?).await?;
         Ok(closed)
     }
 

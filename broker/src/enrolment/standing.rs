@@ -67,7 +67,7 @@ impl Enrolment {
         Ok(())
     }
 
-    /// Removes an instance, its trust edges, and join tokens that could bring it back: one commit. Its users' subjects at
+    /// Removes an instance, its trust edges, and join tokens that could bring it back. Its users' subjects at
     /// others are never another installation's, because those come from its id.
     ///
     /// # Errors
@@ -85,14 +85,16 @@ impl Enrolment {
         let mut writes: Vec<Write> =
             edges.map(|edge| self.registry.edges.delete(&edge.id.key(), Expect::Any)).collect();
         let trust_edges = writes.len();
-        writes.push(self.registry.instances.delete(name.as_str(), Expect::Version(instance.version)));
         for (id, Stored { record: mut token, version }) in self.tokens.all().await? {
             if token.instance == *name && token.state == JoinTokenState::Issued {
                 token.state = JoinTokenState::Revoked;
                 writes.push(self.tokens.put(&id, &token, Expect::Version(version))?);
             }
         }
-        let revision = self.registry.instances.commit(writes).await?;
+        // What it rests on goes first, if it is too much for one commit: whoever is cut short finds it still there, and
+        // evicts it again.
+        let itself = self.registry.instances.delete(name.as_str(), Expect::Version(instance.version));
+        let revision = self.registry.instances.commit_after(writes, vec![itself]).await?;
         self.registry.reached(revision).await?;
         self.liveness.forget(name);
         Ok(Evicted { trust_edges })

@@ -10,7 +10,7 @@ use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::enrolment::{Enrolment, EnrolmentError, unhindered};
 use crate::registry::{InstanceId, Upstream, UpstreamProtocol, UpstreamSecret};
-use crate::storage::{Expect, Write};
+use crate::storage::Expect;
 
 /// What ops ask for.
 #[derive(Clone, Debug)]
@@ -134,7 +134,7 @@ impl Enrolment {
         Ok(wanted.clone())
     }
 
-    /// Removes a home without agent and its trust edges in one commit. Its users' sessions end with it.
+    /// Removes a home without agent, and its trust edges before it. Its users' sessions end with it.
     ///
     /// # Errors
     /// When there is none.
@@ -149,10 +149,9 @@ impl Enrolment {
         let stored = stored.ok_or_else(|| EnrolmentError::UpstreamUnknown(name.clone()))?;
         let snapshot = self.registry.snapshot();
         let edges = snapshot.edges().filter(|edge| edge.id.home == *name);
-        let mut writes: Vec<Write> =
-            edges.map(|edge| self.registry.edges.delete(&edge.id.key(), Expect::Any)).collect();
-        writes.push(self.registry.upstreams.delete(name.as_str(), Expect::Version(stored.version)));
-        self.registry.reached(self.registry.upstreams.commit(writes).await?).await?;
+        let edges = edges.map(|edge| self.registry.edges.delete(&edge.id.key(), Expect::Any)).collect();
+        let itself = self.registry.upstreams.delete(name.as_str(), Expect::Version(stored.version));
+        self.registry.reached(self.registry.upstreams.commit_after(edges, vec![itself]).await?).await?;
         Ok(())
     }
 }

@@ -18,16 +18,13 @@ use tracing::warn;
 use crate::clock::Timestamp;
 use crate::registry::report::AgentReport;
 use crate::storage::table::Table;
-use crate::storage::{Expect, Store, StoreError};
+use crate::storage::{Expect, MAX_WRITES, Store, StoreError};
 
 /// A sign of life alone is written this often at the most: ten thousand agents say that they are there every 30 s.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(300);
 
 /// How long what is to be written waits for more of it.
 const GATHER: Duration = Duration::from_millis(200);
-
-/// Most agents in one commit.
-const BATCH: usize = 500;
 
 /// Pause before the store is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -301,7 +298,7 @@ impl Liveness {
     fn take_unsaved(&self) -> Vec<(InstanceName, Option<Arc<Sighting>>)> {
         let mut guard = self.lock();
         let agents = &mut *guard;
-        let names: Vec<_> = agents.unsaved.iter().take(BATCH).cloned().collect();
+        let names: Vec<_> = agents.unsaved.iter().take(MAX_WRITES).cloned().collect();
         let take = |name: InstanceName| {
             agents.unsaved.remove(&name);
             let known = agents.known.get_mut(&name);

@@ -133,12 +133,12 @@ impl Sessions {
             let home = record.home.clone();
             let (closed, opened) = record.opened.into_iter().partition(|(_, opened)| opened.is_closed(&home, snapshot));
             let session = Session { opened: closed, ..record };
-            let mut writes = Vec::new();
+            let mut told = Vec::new();
             for (id, logout) in logouts_of(id, &session, snapshot, now)? {
-                writes.extend(self.outbox.write(&id, &logout)?);
+                told.extend(self.outbox.write(&id, &logout)?);
             }
-            writes.push(self.table.put(id.as_str(), &Session { opened, ..session }, Expect::Version(version))?);
-            match self.table.commit(writes).await {
+            let left = self.table.put(id.as_str(), &Session { opened, ..session }, Expect::Version(version))?;
+            match self.table.commit_after(told, vec![left]).await {
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => {
@@ -178,11 +178,12 @@ impl Sessions {
                 found.extend(self.table.get(id.as_str()).await?.map(|stored| (id.clone(), stored)));
             }
             let logouts = self.logouts(&found, tell_home, snapshot, now)?;
-            let mut writes = self.deletions(&found);
+            let mut told = Vec::new();
             for (id, logout) in &logouts {
-                writes.extend(self.outbox.write(id, logout)?);
+                told.extend(self.outbox.write(id, logout)?);
             }
-            match self.table.commit(writes).await {
+            // Of a user who was everywhere, some applications hear of the end a moment before it.
+            match self.table.commit_after(told, self.deletions(&found)).await {
                 // An application was entered with one of them meanwhile: it has to hear of the end too.
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),

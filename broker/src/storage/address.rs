@@ -13,6 +13,8 @@ use std::sync::Arc;
 use url::Url;
 
 use crate::storage::Store;
+#[cfg(feature = "etcd")]
+use crate::storage::etcd::{self, EtcdStore};
 use crate::storage::sled::{self, SledStore};
 
 /// What the keys in an etcd begin with, unless the address says it.
@@ -49,7 +51,12 @@ pub enum OpenError {
     /// The embedded one.
     #[error(transparent)]
     Sled(#[from] sled::OpenError),
+    /// An etcd.
+    #[cfg(feature = "etcd")]
+    #[error(transparent)]
+    Etcd(#[from] etcd::OpenError),
     /// It was built without.
+    #[cfg(not(feature = "etcd"))]
     #[error("this program was built without etcd: build it with `--features etcd`")]
     NoEtcd,
 }
@@ -58,9 +65,13 @@ pub enum OpenError {
 ///
 /// # Errors
 /// One sentence on why it cannot be used.
-pub async fn open(address: &StoreAddress, _access: &EtcdAccess) -> Result<Arc<dyn Store>, OpenError> {
+#[cfg_attr(not(feature = "etcd"), expect(unused_variables, reason = "only an etcd is to be got into"))]
+pub async fn open(address: &StoreAddress, access: &EtcdAccess) -> Result<Arc<dyn Store>, OpenError> {
     match address {
         StoreAddress::Sled(folder) => Ok(Arc::new(SledStore::open(folder)?)),
+        #[cfg(feature = "etcd")]
+        StoreAddress::Etcd { endpoints, prefix } => Ok(Arc::new(EtcdStore::open(endpoints, prefix, access).await?)),
+        #[cfg(not(feature = "etcd"))]
         StoreAddress::Etcd { .. } => Err(OpenError::NoEtcd),
     }
 }

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tracing::{debug, warn};
 
 use crate::clock::{Clock, Timestamp};
-use crate::storage::{Expect, Key, Page, Store, StoreError, Write, table};
+use crate::storage::{Expect, Key, MAX_WRITES, Page, Store, StoreError, Write, table};
 
 /// How many records one step looks at, and so the most that one commit deletes.
-const STEP: usize = 128;
+const STEP: usize = MAX_WRITES;
 
 /// Pause between two steps of one sweep.
 const BREATH: Duration = Duration::from_millis(20);

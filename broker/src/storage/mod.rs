@@ -1,19 +1,25 @@
 //! Storage: an ordered map of keys to versioned values, with atomic commits.
 //!
-//! [`Store`] is the whole interface. [`Table`](table::Table) puts types on it, [`sled`] implements it, [`expiry`] throws
-//! away what is too old, [`address`] says where a store is. Expiry is a field judged by the caller's clock, never a backend's lease, so that every backend
-//! behaves alike.
+//! [`Store`] is the whole interface. [`Table`](table::Table) puts types on it, [`sled`] and `etcd` (with the cargo feature
+//! of that name) implement it, [`expiry`] throws away what is too old, [`address`] says where a store is. Expiry is a
+//! field judged by the caller's clock, never a backend's lease, so that every backend behaves alike.
 
 pub mod address;
+#[cfg(feature = "etcd")]
+pub mod etcd;
 pub mod expiry;
 pub mod sled;
 pub mod table;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::broadcast;
+
+/// Most writes of a commit: etcd takes 128 operations in a transaction, of which some are the store's own.
+pub const MAX_WRITES: usize = 120;
 
 /// An ordered key–value store. The consistency it owes:
 ///
@@ -23,7 +29,7 @@ use tokio::sync::broadcast;
 /// * **Fresh**: `get` and `list` see every commit that was answered before they were called. They may already see one
 ///   that is not answered yet; whoever acts on that by a commit of his own is answered after it.
 /// * **Ordered**: a watch delivers the commits made after it began, each once, in order and after it is durable, or
-///   says [`WatchEvent::Reload`] when it cannot.
+///   says [`WatchEvent::Reload`] when it cannot. The deletion of what was not there is told or not.
 #[async_trait]
 pub trait Store: Send + Sync + fmt::Debug + 'static {
     /// The value of a key.
@@ -36,7 +42,7 @@ pub trait Store: Send + Sync + fmt::Debug + 'static {
     async fn watch(&self, prefix: &str) -> Result<Watch, StoreError>;
 
     /// Applies all writes if every expectation holds, else none. An empty commit tells the store's revision. At most
-    /// [`MAX_WRITES`] writes.
+    /// [`MAX_WRITES`] writes, each of another key.
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError>;
 }
 
@@ -65,7 +71,8 @@ impl Key {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Version(u64);
 
-/// Counts the store's commits; a later commit has a greater one.
+/// Counts the store's commits: one that begins when another was answered has a greater one. Commits of one moment may share
+/// theirs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Revision(u64);
 
@@ -128,6 +135,10 @@ pub struct Watch {
 }
 
 impl Watch {
+    fn new(prefix: &str, notices: broadcast::Receiver<Notice>) -> Self {
+        Self { prefix: prefix.to_owned(), notices, pending: Vec::new().into_iter(), revision: Revision(0) }
+    }
+
     /// The next change; nothing once the store is closed.
     pub async fn next(&mut self) -> Option<WatchEvent> {
         loop {
@@ -136,7 +147,9 @@ impl Watch {
             }
             let commit = match self.notices.recv().await {
                 Ok(Notice::Commit(commit)) => commit,
-                Ok(Notice::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => return Some(WatchEvent::Reload),
+                #[cfg(feature = "etcd")]
+                Ok(Notice::Missed) => return Some(WatchEvent::Reload),
+                Err(broadcast::error::RecvError::Lagged(_)) => return Some(WatchEvent::Reload),
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
             self.revision = commit.revision;
@@ -168,7 +181,7 @@ enum Notice {
     /// This happened.
     Commit(Arc<Commit>),
     /// Something happened, and nobody can tell what.
-    #[expect(dead_code, reason = "the embedded store forgets nothing")]
+    #[cfg(feature = "etcd")]
     Missed,
 }
 
@@ -191,4 +204,17 @@ pub enum StoreError {
     /// What the store holds cannot be understood.
     #[error("the store holds something that cannot be read: {0}")]
     Corrupt(&'static str),
+}
+
+/// What no backend does, whatever it could: a commit that one of them takes is one that all of them take.
+fn check(writes: &[Write]) -> Result<(), StoreError> {
+    if writes.len() > MAX_WRITES {
+        let sentence = format!("a commit has {} writes, and {MAX_WRITES} is the most", writes.len());
+        return Err(StoreError::Unavailable(sentence.into()));
+    }
+    let mut keys = HashSet::with_capacity(writes.len());
+    match writes.iter().find(|write| !keys.insert(&write.key)) {
+        Some(twice) => Err(StoreError::Unavailable(format!("a commit writes {} twice", twice.key.as_str()).into())),
+        None => Ok(()),
+    }
 }

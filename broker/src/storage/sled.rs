@@ -23,7 +23,7 @@ use sled::{Batch, IVec};
 use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::storage::{
-    Commit, Expect, Key, Notice, Page, Revision, Store, StoreError, Version, Versioned, Watch, Write,
+    Commit, Expect, Key, Notice, Page, Revision, Store, StoreError, Version, Versioned, Watch, Write, check,
 };
 
 /// sled's page cache, in bytes: small, because what is hot lives in snapshots above the store and in [`Recent`].
@@ -50,6 +50,9 @@ const WATCH_BACKLOG: usize = 1024;
 
 /// Holds the revision of the last commit. Sorts before all tables.
 const REVISION_KEY: &[u8] = b"\0revision";
+
+/// No table's keys sort before it.
+const FIRST_KEY: &[u8] = b"\x01";
 
 /// Values that were written lately, by key.
 type Recent = quick_cache::sync::Cache<Key, Versioned, Size>;
@@ -204,7 +207,8 @@ impl Store for SledStore {
         self.blocking(move |tree| {
             // A zero byte behind a key is the smallest key behind it.
             let from = page.after.map_or(page.prefix.clone(), |after| format!("{}\0", after.as_str()));
-            let found = tree.range(from.as_bytes()..).take(page.limit);
+            let from = from.into_bytes().max(FIRST_KEY.to_vec());
+            let found = tree.range(from..).take(page.limit);
             let mut entries = Vec::new();
             for entry in found {
                 let (key, value) = entry.map_err(unavailable)?;
@@ -221,15 +225,11 @@ impl Store for SledStore {
 
     async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
         self.watched.prefixes().insert(prefix.to_owned());
-        Ok(Watch {
-            prefix: prefix.to_owned(),
-            notices: self.notices.subscribe(),
-            pending: Vec::new().into_iter(),
-            revision: Revision(0),
-        })
+        Ok(Watch::new(prefix, self.notices.subscribe()))
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
+        check(&writes)?;
         let (answer, answered) = oneshot::channel();
         let (committer, _) = self.committer.as_ref().ok_or_else(|| unavailable("the store is closed"))?;
         committer.send(Request { writes, answer }).await.map_err(|_| unavailable("the store is closed"))?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::clock::Timestamp;
-use crate::storage::{Expect, Key, Page, Revision, Store, StoreError, Version, Write};
+use crate::storage::{Expect, Key, MAX_WRITES, Page, Revision, Store, StoreError, Version, Write};
 
 /// How many entries are read at once when a table is read whole.
 const PAGE: usize = 256;
@@ -139,6 +139,19 @@ impl<T: Record> Table<T> {
     /// When an expectation does not hold or the store does not answer.
     pub async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
         self.store.commit(writes).await
+    }
+
+    /// Applies `last`, and before it what may as well happen alone: all in one commit if it fits into one.
+    ///
+    /// # Errors
+    /// As [`Table::commit`]. Some of `before` may have happened then.
+    pub async fn commit_after(&self, mut before: Vec<Write>, last: Vec<Write>) -> Result<Revision, StoreError> {
+        while before.len() + last.len() > MAX_WRITES && !before.is_empty() {
+            let part = before.drain(..before.len().min(MAX_WRITES)).collect();
+            self.store.commit(part).await?;
+        }
+        before.extend(last);
+        self.store.commit(before).await
     }
 
     /// Replaces a record by what `decide` makes of it, again and again until nobody came in between.

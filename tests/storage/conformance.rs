@@ -6,27 +6,13 @@ use std::time::Duration;
 use homeward_broker::clock::Timestamp;
 use homeward_broker::storage::sled::{OpenError, SledStore};
 use homeward_broker::storage::table::{Record, Table};
-use homeward_broker::storage::{Expect, Key, Page, Store, StoreError, Version, WatchEvent, Write, expiry};
+use homeward_broker::storage::{Expect, MAX_WRITES, Store, StoreError, WatchEvent, expiry};
 use serde::{Deserialize, Serialize};
-use tempfile::TempDir;
 
-/// Where a backend keeps its data, so that it can be opened again.
-trait Place {
-    fn new() -> Self;
-    fn open(&self) -> Arc<dyn Store>;
-}
-
-struct SledPlace(TempDir);
-
-impl Place for SledPlace {
-    fn new() -> Self {
-        Self(TempDir::new().unwrap())
-    }
-
-    fn open(&self) -> Arc<dyn Store> {
-        Arc::new(SledStore::open(&self.0.path().join("store")).unwrap())
-    }
-}
+#[cfg(feature = "etcd")]
+use crate::place::EtcdPlace;
+use crate::place::{Place, SledPlace};
+use crate::words::{get, list, put, version, write};
 
 macro_rules! conformance {
     ($backend:ident, $place:ty: $($rule:ident)*) => {
@@ -41,51 +27,52 @@ macro_rules! conformance {
     };
 }
 
-conformance!(sled, super::SledPlace:
-    a_value_is_read_as_it_was_written
-    an_expectation_that_does_not_hold_writes_nothing
-    a_commit_is_all_or_nothing
-    every_write_has_a_version_of_its_own
+/// Every rule, for one more backend.
+macro_rules! every_rule {
+    ($backend:ident, $place:ty) => {
+        conformance!($backend, $place:
+            a_value_is_read_as_it_was_written
+            an_expectation_that_does_not_hold_writes_nothing
+            a_commit_is_all_or_nothing
+            every_write_has_a_version_of_its_own
+            of_racing_writers_exactly_one_wins
+            racing_increments_are_all_counted
+            the_longest_commit_fits_and_a_longer_one_does_not
+            a_commit_that_writes_a_key_twice_is_refused
+            a_prefix_ends_where_the_next_table_begins
+            pages_follow_each_other_in_key_order
+            everything_is_what_was_written
+            a_watch_sees_its_prefix_in_order_and_nothing_else
+            a_watch_begins_behind_what_was_answered
+            a_watch_that_lags_is_told_to_reload
+            a_watch_ends_with_its_store
+            everything_is_there_after_reopening
+            revisions_go_on_after_reopening
+            an_empty_commit_tells_the_revision
+            the_sweeper_deletes_what_has_expired_and_nothing_else
+        );
+    };
+}
+
+every_rule!(sled, super::SledPlace);
+
+#[cfg(feature = "etcd")]
+every_rule!(etcd, super::EtcdPlace);
+
+// What more members could change.
+#[cfg(feature = "etcd")]
+conformance!(etcd_of_three, crate::place::EtcdOfThree:
     of_racing_writers_exactly_one_wins
     racing_increments_are_all_counted
-    a_prefix_ends_where_the_next_table_begins
-    pages_follow_each_other_in_key_order
     a_watch_sees_its_prefix_in_order_and_nothing_else
-    a_watch_that_lags_is_told_to_reload
+    a_watch_begins_behind_what_was_answered
     everything_is_there_after_reopening
     revisions_go_on_after_reopening
-    an_empty_commit_tells_the_revision
-    the_sweeper_deletes_what_has_expired_and_nothing_else
 );
 
-fn write(key: &str, expect: Expect, value: Option<&str>) -> Write {
-    let (table, id) = key.split_once('/').unwrap();
-    Write { key: Key::new(table, id), expect, value: value.map(|value| value.as_bytes().to_vec()) }
-}
-
-async fn put(store: &Arc<dyn Store>, key: &str, value: &str) {
-    store.commit(vec![write(key, Expect::Any, Some(value))]).await.unwrap();
-}
-
-async fn get(store: &Arc<dyn Store>, key: &str) -> Option<String> {
-    let (table, id) = key.split_once('/').unwrap();
-    store.get(&Key::new(table, id)).await.unwrap().map(|found| String::from_utf8(found.value).unwrap())
-}
-
-async fn version(store: &Arc<dyn Store>, key: &str) -> Version {
-    let (table, id) = key.split_once('/').unwrap();
-    store.get(&Key::new(table, id)).await.unwrap().unwrap().version
-}
-
-async fn list(store: &Arc<dyn Store>, prefix: &str, after: Option<&str>, limit: usize) -> Vec<String> {
-    let after = after.map(|key| Key::new(key.split_once('/').unwrap().0, key.split_once('/').unwrap().1));
-    let page = store.list(Page { prefix: prefix.into(), after, limit }).await.unwrap();
-    page.into_iter().map(|(key, _)| key.as_str().to_owned()).collect()
-}
-
 async fn a_value_is_read_as_it_was_written<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     assert_eq!(get(&store, "t/a").await, None);
     put(&store, "t/a", "").await;
     assert_eq!(get(&store, "t/a").await.as_deref(), Some(""));
@@ -96,8 +83,8 @@ async fn a_value_is_read_as_it_was_written<P: Place>() {
 }
 
 async fn an_expectation_that_does_not_hold_writes_nothing<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     put(&store, "t/a", "1").await;
     let stale = version(&store, "t/a").await;
     put(&store, "t/a", "2").await;
@@ -115,8 +102,8 @@ async fn an_expectation_that_does_not_hold_writes_nothing<P: Place>() {
 }
 
 async fn a_commit_is_all_or_nothing<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     put(&store, "t/taken", "1").await;
     let writes = vec![
         write("t/a", Expect::Absent, Some("1")),
@@ -131,8 +118,8 @@ async fn a_commit_is_all_or_nothing<P: Place>() {
 }
 
 async fn every_write_has_a_version_of_its_own<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     let mut seen = Vec::new();
     for _ in 0..3 {
         put(&store, "t/a", "same").await;
@@ -143,8 +130,8 @@ async fn every_write_has_a_version_of_its_own<P: Place>() {
 }
 
 async fn of_racing_writers_exactly_one_wins<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     for round in 0..20 {
         let key = format!("t/{round}");
         put(&store, &key, "issued").await;
@@ -169,8 +156,8 @@ async fn racing_increments_are_all_counted<P: Place>() {
     impl Record for Counter {
         const TABLE: &'static str = "counter";
     }
-    let place = P::new();
-    let table = Table::<Counter>::new(place.open());
+    let place = P::new().await;
+    let table = Table::<Counter>::new(place.open().await);
     let workers: Vec<_> = (0..4)
         .map(|_| {
             let table = table.clone();
@@ -188,9 +175,46 @@ async fn racing_increments_are_all_counted<P: Place>() {
     assert_eq!(table.get("1").await.unwrap().unwrap().record.0, 40);
 }
 
+async fn the_longest_commit_fits_and_a_longer_one_does_not<P: Place>() {
+    let place = P::new().await;
+    let store = place.open().await;
+    let writes = |table: &str, count| {
+        (0..count).map(|n| write(&format!("{table}/{n:03}"), Expect::Absent, Some("x"))).collect::<Vec<_>>()
+    };
+    store.commit(writes("t", MAX_WRITES)).await.unwrap();
+    assert_eq!(list(&store, "t/", None, 1000).await.len(), MAX_WRITES);
+    assert!(matches!(store.commit(writes("t", MAX_WRITES)).await, Err(StoreError::Conflict)));
+    assert!(matches!(store.commit(writes("u", MAX_WRITES + 1)).await, Err(StoreError::Unavailable(_))));
+    assert_eq!(list(&store, "u/", None, 1000).await, [""; 0]);
+}
+
+async fn a_commit_that_writes_a_key_twice_is_refused<P: Place>() {
+    let place = P::new().await;
+    let store = place.open().await;
+    let twice = vec![write("t/a", Expect::Any, Some("1")), write("t/a", Expect::Any, None)];
+    assert!(matches!(store.commit(twice).await, Err(StoreError::Unavailable(_))));
+    assert_eq!(get(&store, "t/a").await, None);
+}
+
+/// What a backend keeps for itself is nobody else's: a copy of a store is all that was written to it.
+async fn everything_is_what_was_written<P: Place>() {
+    let place = P::new().await;
+    let store = place.open().await;
+    let mut watch = store.watch("").await.unwrap();
+    for key in ["a/1", "z/1", "m/1"] {
+        put(&store, key, "x").await;
+    }
+    assert_eq!(list(&store, "", None, 10).await, ["a/1", "m/1", "z/1"]);
+    for expected in ["a/1", "z/1", "m/1"] {
+        let event = tokio::time::timeout(Duration::from_secs(5), watch.next()).await.unwrap().unwrap();
+        let WatchEvent::Changed { key, .. } = event else { panic!("{event:?}") };
+        assert_eq!(key.as_str(), expected);
+    }
+}
+
 async fn a_prefix_ends_where_the_next_table_begins<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     for key in ["code/1", "code/2", "code-x/1", "codes/1", "cod/1", "session/1"] {
         put(&store, key, "x").await;
     }
@@ -199,8 +223,8 @@ async fn a_prefix_ends_where_the_next_table_begins<P: Place>() {
 }
 
 async fn pages_follow_each_other_in_key_order<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     for key in ["t/c", "t/a", "t/b", "t/aa", "t/a-"] {
         put(&store, key, "x").await;
     }
@@ -211,8 +235,8 @@ async fn pages_follow_each_other_in_key_order<P: Place>() {
 }
 
 async fn a_watch_sees_its_prefix_in_order_and_nothing_else<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     put(&store, "t/before", "x").await;
     let mut watch = store.watch("t/").await.unwrap();
     for n in 0..3 {
@@ -231,50 +255,68 @@ async fn a_watch_sees_its_prefix_in_order_and_nothing_else<P: Place>() {
     assert!(quiet.is_err(), "{quiet:?}");
 }
 
+async fn a_watch_begins_behind_what_was_answered<P: Place>() {
+    let place = P::new().await;
+    let store = place.open().await;
+    let _older = store.watch("t/").await.unwrap();
+    for round in 0..50 {
+        put(&store, "t/before", "x").await;
+        let mut watch = store.watch("t/").await.unwrap();
+        let after = store.commit(vec![write("t/after", Expect::Any, Some("x"))]).await.unwrap();
+        let event = tokio::time::timeout(Duration::from_secs(5), watch.next()).await.unwrap().unwrap();
+        let WatchEvent::Changed { key, revision, .. } = event else { panic!("{event:?}") };
+        assert_eq!((key.as_str(), revision), ("t/after", after), "round {round}");
+    }
+}
+
+/// One after the other: commits of one moment may share a revision, and a place in the backlog.
 async fn a_watch_that_lags_is_told_to_reload<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     let mut watch = store.watch("t/").await.unwrap();
-    for chunk in 0..20 {
-        let commits = (0..100).map(|n| {
-            let (store, key) = (store.clone(), format!("t/{chunk}-{n}"));
-            tokio::spawn(async move { put(&store, &key, "x").await })
-        });
-        for commit in commits.collect::<Vec<_>>() {
-            commit.await.unwrap();
-        }
+    for n in 0..1500 {
+        put(&store, &format!("t/{n}"), "x").await;
     }
     assert_eq!(watch.next().await, Some(WatchEvent::Reload));
 }
 
+async fn a_watch_ends_with_its_store<P: Place>() {
+    let place = P::new().await;
+    let store = place.open().await;
+    let mut watch = store.watch("t/").await.unwrap();
+    drop(store);
+    let end = tokio::time::timeout(Duration::from_secs(5), watch.next()).await;
+    assert_eq!(end, Ok(None));
+}
+
 async fn everything_is_there_after_reopening<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     for n in 0..500 {
         put(&store, &format!("t/{n:03}"), "x").await;
     }
     drop(store);
-    let store = place.open();
+    let store = place.open().await;
     assert_eq!(list(&store, "t/", None, 1000).await.len(), 500);
     put(&store, "t/000", "y").await;
     assert_eq!(get(&store, "t/000").await.as_deref(), Some("y"));
 }
 
 async fn revisions_go_on_after_reopening<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     let before = store.commit(vec![write("t/a", Expect::Any, Some("1"))]).await.unwrap();
     let seen = version(&store, "t/a").await;
     drop(store);
-    let store = place.open();
+    let store = place.open().await;
     assert_eq!(version(&store, "t/a").await, seen);
     let after = store.commit(vec![write("t/a", Expect::Version(seen), Some("2"))]).await.unwrap();
     assert!(after > before);
 }
 
 async fn an_empty_commit_tells_the_revision<P: Place>() {
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     let last = store.commit(vec![write("t/a", Expect::Any, Some("1"))]).await.unwrap();
     assert!(store.commit(Vec::new()).await.unwrap() >= last);
 }
@@ -289,15 +331,17 @@ async fn the_sweeper_deletes_what_has_expired_and_nothing_else<P: Place>() {
             self.0
         }
     }
-    let place = P::new();
-    let store = place.open();
+    let place = P::new().await;
+    let store = place.open().await;
     let table = Table::<Handle>::new(store.clone());
     let mut writes = Vec::new();
     for n in 0..300 {
         let record = Handle((n % 3 != 0).then(|| Timestamp::from_secs(n)));
         writes.push(table.put(&format!("{n:03}"), &record, Expect::Absent).unwrap());
     }
-    table.commit(writes).await.unwrap();
+    for part in writes.chunks(MAX_WRITES) {
+        table.commit(part.to_vec()).await.unwrap();
+    }
     put(&store, "handles/1", "of another table").await;
     let deleted = expiry::sweep(store.as_ref(), "handle", Timestamp::from_secs(150)).await.unwrap();
     assert_eq!(deleted, 100);
@@ -309,16 +353,16 @@ async fn the_sweeper_deletes_what_has_expired_and_nothing_else<P: Place>() {
 
 #[tokio::test]
 async fn a_second_process_on_one_folder_is_refused() {
-    let place = SledPlace::new();
-    let _first = place.open();
-    let second = SledStore::open(&place.0.path().join("store"));
+    let place = SledPlace::new().await;
+    let _first = place.open().await;
+    let second = SledStore::open(&place.folder().join("store"));
     assert!(matches!(second, Err(OpenError::InUse(_))), "{second:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn commits_that_come_together_share_a_flush() {
-    let place = SledPlace::new();
-    let store = Arc::new(SledStore::open(&place.0.path().join("store")).unwrap());
+    let place = SledPlace::new().await;
+    let store = Arc::new(SledStore::open(&place.folder().join("store")).unwrap());
     let before = store.flushes();
     let commits: Vec<_> = (0..200)
         .map(|n| {

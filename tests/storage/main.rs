@@ -1,0 +1,7 @@
+//! The store: its contract on every backend, and what only etcd can suffer.
+
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
+
+mod conformance;
+mod place;
+mod words;
