@@ -92,10 +92,10 @@ class Line:
             connection.close()
             del self._open[where]
             raise Away(str(error)) from None
-        if response.status in (429, 500, 502, 503, 504):
-            raise Busy(f"{response.status} {content[:100]!r}") if response.status == 503 else Wrong(
-                f"{response.status} from {url}: {content[:300]!r}"
-            )
+        if response.status == 503:
+            raise Busy(f"503 {content[:100]!r}")
+        if response.status == 429 or response.status >= 500:
+            raise Wrong(f"{response.status} from {url}: {content[:300]!r}")
         return Answer(response.status, response.headers.get("Location", ""), response.headers.get_all("Set-Cookie", []), content)
 
 

@@ -8,7 +8,7 @@
  *   fdatasync    this file's content and size, and that the file exists
  *   msync, sync_file_range    nothing: a disk may hold what it was sent in a cache of its own
  *
- * While the file POWER_FAULT exists, changes and syncs fail with the errno in it. A sync takes POWER_SYNC_US
+ * Without POWER_JOURNAL nothing is noted. While the file POWER_FAULT exists, changes and syncs fail with the errno in it. A sync takes POWER_SYNC_US
  * microseconds more, so that the power often goes off in the middle of one. With POWER_DEAF set, fsync and fdatasync
  * say that they have done it, and do nothing.
  */
@@ -51,24 +51,25 @@ static void give_up(const char *what) {
 
 __attribute__((constructor)) static void start(void) {
     const char *path = getenv("POWER_FOLDER"), *file = getenv("POWER_JOURNAL"), *fault = getenv("POWER_FAULT");
-    if (!path || !file) return;
+    if (!path) return;
     if (!realpath(path, folder)) give_up(path);
     folder_length = strlen(folder);
-    snprintf(graveyard, sizeof graveyard, "%s.removed", file);
     snprintf(fault_file, sizeof fault_file, "%s", fault ? fault : "");
     deaf = getenv("POWER_DEAF") != NULL;
     sync_us = getenv("POWER_SYNC_US") ? atoi(getenv("POWER_SYNC_US")) : 0;
+    if (!file) return;
+    snprintf(graveyard, sizeof graveyard, "%s.removed", file);
     journal = REAL(open)(file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
     if (journal < 0 || (mkdir(graveyard, 0700) && errno != EEXIST)) give_up(file);
 }
 
 static int is_inside(const char *path) {
-    return journal >= 0 && !strncmp(path, folder, folder_length) && path[folder_length] == '/';
+    return folder_length > 0 && !strncmp(path, folder, folder_length) && path[folder_length] == '/';
 }
 
 /* The path of an open file, if it is below the folder. */
 static int of_open(int fd, char *path, size_t size) {
-    if (journal < 0 || fd == journal) return 0;
+    if (folder_length == 0 || fd == journal) return 0;
     char link[64];
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, size - 1);
@@ -101,6 +102,7 @@ static void put(const void *bytes, size_t length) {
 
 /* To be called with the lock, before the change is made. */
 static void note(struct entry entry, const char *path, const void *old) {
+    if (journal < 0) return;
     int before = errno;
     entry.path_length = strlen(path);
     put(&entry, sizeof entry);
@@ -112,6 +114,7 @@ static void note(struct entry entry, const char *path, const void *old) {
 
 /* Notes what a change of [from, to) would overwrite or cut off. */
 static void note_change(enum kind kind, int fd, const char *path, uint64_t from, uint64_t to) {
+    if (journal < 0) return;
     struct stat now;
     if (fstat(fd, &now)) give_up(path);
     uint64_t size = (uint64_t)now.st_size, end = to < size ? to : size;
@@ -220,6 +223,7 @@ int openat64(int at, const char *path, int flags, ...) { MODE_OF(flags, mode) re
 
 /* Keeps what loses its name, so that it can be given back. */
 static uint64_t bury(const char *path) {
+    if (journal < 0) return 0;
     char grave[4200];
     snprintf(grave, sizeof grave, "%s/%lu", graveyard, graves);
     if (link(path, grave)) give_up(path);
@@ -258,7 +262,7 @@ int unlink(const char *path) {
 
 static int synced(enum kind kind, int fd, int (*sync)(int)) {
     char path[4096];
-    int is_folder = journal >= 0 && fd != journal;
+    int is_folder = folder_length > 0 && fd != journal;
     if (!of_open(fd, path, sizeof path)) {
         /* The folder itself, and its parents: names only. */
         struct stat found;

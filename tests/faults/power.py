@@ -51,12 +51,15 @@ class Disk:
         command = ["cc", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", self._library, source, "-ldl"]
         subprocess.run(command, check=True)
 
+    def environment_of_errors(self) -> dict[str, str]:
+        """For a disk that keeps everything, and has errors now and then."""
+        found = {"LD_PRELOAD": self._library, "POWER_FOLDER": self.folder, "POWER_FAULT": self._fault}
+        return {name: str(value) for name, value in found.items()}
+
     def environment(self, *, deaf: bool = False) -> dict[str, str]:
         """What a program needs that is to run on this disk."""
-        found = {"LD_PRELOAD": self._library, "POWER_FOLDER": self.folder, "POWER_JOURNAL": self._journal}
-        found["POWER_FAULT"] = self._fault
-        found |= {"POWER_DEAF": "1"} if deaf else {"POWER_SYNC_US": SYNC_US}
-        return {name: str(value) for name, value in found.items()}
+        found = {"POWER_JOURNAL": self._journal} | ({"POWER_DEAF": 1} if deaf else {"POWER_SYNC_US": SYNC_US})
+        return self.environment_of_errors() | {name: str(value) for name, value in found.items()}
 
     def fails(self, number: int) -> None:
         """From now on every change and every sync ends in this error."""
