@@ -6,6 +6,8 @@ mod agents;
 mod certificates;
 mod credentials;
 mod enrolment;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod explain;
 mod http;
 mod identity;

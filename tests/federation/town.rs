@@ -23,7 +23,11 @@ pub(crate) async fn town(methods: &[&'static str]) -> Town {
 
 /// The same with more in the broker's configuration.
 pub(crate) async fn town_with(methods: &[&'static str], settings: &str) -> Town {
-    let federation = Federation::with_settings(settings).await.unwrap();
+    settled(Federation::with_settings(settings).await.unwrap(), methods).await
+}
+
+/// The same in a federation that runs.
+pub(crate) async fn settled(federation: Federation, methods: &[&'static str]) -> Town {
     let home = InstanceOptions { accounts: vec![ALICE], relying_party: false, methods: methods.to_vec() };
     let alpha = federation.instance("alpha", home).await.unwrap();
     let party = InstanceOptions { accounts: Vec::new(), relying_party: true, methods: Vec::new() };

@@ -3,5 +3,9 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
 mod conformance;
+#[cfg(feature = "etcd")]
+mod faults;
+mod linearizable;
+mod model;
 mod place;
 mod words;

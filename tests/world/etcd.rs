@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -117,6 +117,13 @@ impl Etcd {
         format!("etcd:{}/{prefix}", self.urls().join(","))
     }
 
+    /// The same, with another member named first.
+    pub fn address_from(&self, first: usize, prefix: &str) -> String {
+        let mut urls = self.urls();
+        urls.rotate_left(first);
+        format!("etcd:{}/{prefix}", urls.join(","))
+    }
+
     /// What a client needs to be let in, if it needs anything.
     pub fn guard(&self) -> Option<&Guard> {
         self.guard.as_ref()
@@ -125,6 +132,11 @@ impl Etcd {
     /// The same with one member only, for who is to depend on it.
     pub fn address_of(&self, index: usize, prefix: &str) -> String {
         format!("etcd:{}/{prefix}", self.urls()[index])
+    }
+
+    /// The port of a member for clients.
+    pub fn port(&self, index: usize) -> u16 {
+        self.members[index].client
     }
 
     fn urls(&self) -> Vec<String> {
@@ -293,7 +305,10 @@ impl Guard {
         of_ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let ca = CertifiedIssuer::self_signed(of_ca, KeyPair::generate()?)?;
         let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &ca)?;
+        let mut of_both = CertificateParams::new(vec!["127.0.0.1".to_owned()])?;
+        // Whoever has a common name is taken for a user of that name.
+        of_both.distinguished_name = DistinguishedName::new();
+        let certificate = of_both.signed_by(&key, &ca)?;
         let guard =
             Self { ca: folder.join("ca.pem"), certificate: folder.join("both.pem"), key: folder.join("both.key") };
         std::fs::write(&guard.ca, ca.pem())?;

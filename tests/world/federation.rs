@@ -99,10 +99,19 @@ impl Federation {
     /// # Errors
     /// When the folder cannot be made.
     pub async fn founded_in(world: World, more: &str) -> anyhow::Result<Self> {
+        let store = format!("sled:{}", world.folder().join("broker/store").display());
+        Self::founded_on(world, &store, more).await
+    }
+
+    /// The same, with its store at this address.
+    ///
+    /// # Errors
+    /// When the folder cannot be made, or there is no such store.
+    pub async fn founded_on(world: World, store: &str, more: &str) -> anyhow::Result<Self> {
         let (http, grpc) = (free_port()?, free_port()?);
         let text = format!(
             "public_url = \"http://localhost:{http}\"\nagent_url = \"https://127.0.0.1:{grpc}\"\n\
-             trust_domain = \"test.example\"\ndata_dir = {:?}\n\
+             trust_domain = \"test.example\"\ndata_dir = {:?}\nstore = {store:?}\n\
              [listen]\nhttp = \"127.0.0.1:{http}\"\ngrpc = \"127.0.0.1:{grpc}\"\n{more}\n",
             world.folder().join("broker")
         );

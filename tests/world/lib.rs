@@ -13,8 +13,10 @@ pub mod process;
 pub mod programs;
 pub mod site;
 pub mod usage;
+pub mod wire;
 
 pub use applicant::Applicant;
 pub use browser::Browser;
 pub use etcd::Etcd;
 pub use federation::{Federation, InstanceOptions, World};
+pub use wire::Wire;

@@ -22,9 +22,9 @@ use crate::storage::{Revision, StoreError};
 /// No call takes longer.
 pub(super) const DEADLINE: Duration = Duration::from_secs(5);
 
-/// How long the first try may take; each further one twice as long. A vote for a leader takes one to two seconds, an
-/// answer some milliseconds, on a slow disk a hundred.
-const FIRST_TRY: Duration = Duration::from_secs(1);
+/// How long the first try may take, and twice as long each that follows one without answer. An answer takes some
+/// milliseconds, on a slow disk a hundred; what a dead leader was handed is lost, and a vote takes one to two seconds.
+const FIRST_TRY: Duration = Duration::from_millis(700);
 
 /// Pause between two tries.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -39,6 +39,7 @@ const ANSWER: usize = 256 * 1024 * 1024;
 /// The members.
 pub(super) struct Cluster {
     prefix: String,
+    user: Option<String>,
     members: Vec<Member>,
     /// Which one is asked.
     asked: watch::Sender<usize>,
@@ -79,7 +80,13 @@ impl Cluster {
             Member { url: url.origin().ascii_serialization(), options, connected: Mutex::default() }
         };
         let members = endpoints.iter().map(member).collect();
-        Self { prefix: prefix.to_owned(), members, asked: watch::Sender::new(0), away: AtomicBool::new(false) }
+        Self {
+            prefix: prefix.to_owned(),
+            user: access.user.as_ref().map(|(user, _)| user.clone()),
+            members,
+            asked: watch::Sender::new(0),
+            away: AtomicBool::new(false),
+        }
     }
 
     /// Wakes when another member is asked than before.
@@ -121,7 +128,7 @@ impl Cluster {
                 }
                 return Ok(answer);
             }
-            Ok(Err(error)) => Problem::of(&error, &self.prefix),
+            Ok(Err(error)) => Problem::of(&error, self.user.as_deref(), &self.prefix),
             Err(_) => Problem::Silent,
         };
         if matches!(problem, Problem::Silent | Problem::Unreachable(_) | Problem::Credentials) {
@@ -140,12 +147,12 @@ impl Cluster {
     /// # Errors
     /// When there is none.
     pub(super) async fn bear(&self, tries: &mut Tries, problem: Problem) -> Result<(), StoreError> {
-        let may_pass = problem.may_pass();
+        let (may_pass, silent) = (problem.may_pass(), problem == Problem::Silent);
         tries.worst = Some(problem.clone()).max(tries.worst.take());
         let left = tries.deadline.saturating_duration_since(Instant::now());
         if may_pass && left > PAUSE {
             tokio::time::sleep(PAUSE).await;
-            tries.patience = (2 * tries.patience).min(left - PAUSE);
+            tries.patience = (tries.patience * if silent { 2 } else { 1 }).min(left - PAUSE);
             return Ok(());
         }
         let problem = tries.worst.take().unwrap_or(problem);

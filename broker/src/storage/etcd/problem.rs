@@ -27,9 +27,14 @@ pub(super) enum Problem {
     #[error("it does not accept the user: see [etcd] user and password_file")]
     Credentials,
     /// The user may do something else.
-    #[error("the user has no right to read and write below the store's prefix: `etcdctl role grant-permission <role> \
-             readwrite {0}/ --prefix=true`")]
-    Permission(String),
+    #[error("{user} has no right to read and write below the store's prefix: give one of its roles to it by `etcdctl role \
+             grant-permission <role> readwrite {prefix}/ --prefix=true`")]
+    Permission {
+        /// Who.
+        user: String,
+        /// Without the slash at its end.
+        prefix: String,
+    },
     /// The quota of its database is used up.
     #[error("its database is full: compact and defragment it, then `etcdctl alarm disarm`; or raise --quota-backend-bytes")]
     Full,
@@ -42,8 +47,8 @@ pub(super) enum Problem {
 }
 
 impl Problem {
-    /// Reads what the client says.
-    pub(super) fn of(error: &etcd_client::Error, prefix: &str) -> Self {
+    /// Reads what the client says, who may have named a user.
+    pub(super) fn of(error: &etcd_client::Error, user: Option<&str>, prefix: &str) -> Self {
         let etcd_client::Error::GRpcStatus(status) = error else { return Self::Other(error.to_string()) };
         let said = status.message();
         let is = |text: &str| said.contains(text);
@@ -51,12 +56,12 @@ impl Problem {
             Self::NoLeader
         } else if is("database space exceeded") {
             Self::Full
-        } else if is("user name is empty") {
+        } else if is("user name is empty") || (is("permission denied") && user.is_none()) {
             Self::NoUser
         } else if is("authentication failed") || is("user name not found") || is("invalid auth token") {
             Self::Credentials
         } else if is("permission denied") {
-            Self::Permission(prefix.to_owned())
+            Self::Permission { user: user.unwrap_or_default().to_owned(), prefix: prefix.to_owned() }
         } else if is("request is too large") || is("larger than max") {
             Self::TooLarge
         } else if is("too many operations") {
@@ -84,7 +89,7 @@ impl Problem {
         match self {
             Self::Silent | Self::Unreachable(_) | Self::Other(_) | Self::NoLeader => true,
             // Others are not asked for: the answer would be the same.
-            Self::Tls(_) | Self::NoUser | Self::Credentials | Self::Permission(_) => false,
+            Self::Tls(_) | Self::NoUser | Self::Credentials | Self::Permission { .. } => false,
             Self::Full | Self::TooLarge | Self::TooMany => false,
         }
     }

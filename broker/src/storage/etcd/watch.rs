@@ -32,9 +32,7 @@ pub(super) async fn begin(
     let mut tries = Tries::begin();
     let stream = loop {
         match feed.open(tries.patience).await {
-            Ok(Opened::Stream(stream)) => break stream,
-            // So soon? Nobody waits for an older one yet.
-            Ok(Opened::Compacted) => feed.next = after(feed.cluster.revision().await?),
+            Ok(stream) => break stream,
             Err(problem) => feed.cluster.bear(&mut tries, problem).await?,
         }
     };
@@ -62,12 +60,6 @@ struct Feed {
     next: i64,
 }
 
-enum Opened {
-    Stream(WatchStream),
-    /// etcd has forgotten what comes next.
-    Compacted,
-}
-
 impl Feed {
     /// Until nobody listens.
     async fn run(mut self, mut stream: WatchStream) {
@@ -82,11 +74,12 @@ impl Feed {
             };
             match message {
                 Some(message) if !message.canceled() => self.tell(message.events()),
-                _ => {
-                    debug!(next = self.next, "a watch was cut off");
+                cut_off => {
+                    let forgotten = cut_off.is_some_and(|message| message.compact_revision() > 0);
+                    debug!(next = self.next, forgotten, "a watch was cut off");
                     let resumed = tokio::select! {
                         () = notices.closed() => return,
-                        resumed = self.resume() => resumed,
+                        resumed = self.resume(forgotten) => resumed,
                     };
                     moves.mark_unchanged();
                     stream = resumed;
@@ -95,25 +88,25 @@ impl Feed {
         }
     }
 
-    /// Goes on where it was, or says that this cannot be.
-    async fn resume(&mut self) -> WatchStream {
+    /// Goes on where it was, or from now on if etcd has forgotten what comes next.
+    async fn resume(&mut self, mut forgotten: bool) -> WatchStream {
         loop {
+            if forgotten && let Ok(now) = self.cluster.revision().await {
+                info!(next = self.next, "etcd has forgotten changes that a watch has not seen: reloading");
+                self.next = after(now);
+                forgotten = false;
+                // Fails only when nobody listens any more.
+                drop(self.notices.send(Notice::Missed));
+            }
             match self.open(DEADLINE).await {
-                Ok(Opened::Stream(stream)) => return stream,
-                Ok(Opened::Compacted) => {
-                    if let Ok(now) = self.cluster.revision().await {
-                        info!(next = self.next, "etcd has forgotten changes that a watch has not seen: reloading");
-                        self.next = after(now);
-                        // Fails only when nobody listens any more.
-                        drop(self.notices.send(Notice::Missed));
-                    }
-                }
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Ok(stream) if !forgotten => return stream,
+                _ => tokio::time::sleep(PAUSE).await,
             }
         }
     }
 
-    async fn open(&self, patience: Duration) -> Result<Opened, Problem> {
+    /// That etcd has forgotten what comes next is said behind this answer.
+    async fn open(&self, patience: Duration) -> Result<WatchStream, Problem> {
         let (first, end) = self.range.clone();
         let options = WatchOptions::new().with_range(end).with_start_revision(self.next);
         let begin = |mut member: super::cluster::Connected| async move {
@@ -123,8 +116,7 @@ impl Feed {
         };
         let (stream, answer) = self.cluster.once(patience, begin).await?;
         match answer {
-            Some(answer) if answer.compact_revision() > 0 => Ok(Opened::Compacted),
-            Some(answer) if answer.created() && !answer.canceled() => Ok(Opened::Stream(stream)),
+            Some(answer) if answer.created() && !answer.canceled() => Ok(stream),
             Some(answer) => Err(Problem::Other(answer.cancel_reason().to_owned())),
             None => Err(Problem::Unreachable("the member hung up".to_owned())),
         }
