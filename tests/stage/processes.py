@@ -101,6 +101,14 @@ class Program:
         self._log.close()
         return code
 
+    def kill(self) -> None:
+        """Ends it as a power cut would."""
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
+        self._reader.join()
+        self._process.stdout.close()
+        self._log.close()
+
     def tail(self) -> str:
         """The last lines of its log, for the message of a failed test."""
         return "\n" + "\n".join(self.log_file.read_text(errors="replace").splitlines()[-20:])

@@ -175,9 +175,7 @@ impl Watch {
             }
             let commit = match self.notices.recv().await {
                 Ok(Notice::Commit(commit)) => commit,
-                #[cfg(feature = "etcd")]
-                Ok(Notice::Missed) => return Some(WatchEvent::Reload),
-                Err(broadcast::error::RecvError::Lagged(_)) => return Some(WatchEvent::Reload),
+                Ok(Notice::Missed) | Err(broadcast::error::RecvError::Lagged(_)) => return Some(WatchEvent::Reload),
                 Err(broadcast::error::RecvError::Closed) => return None,
             };
             self.revision = commit.revision;
@@ -209,7 +207,6 @@ enum Notice {
     /// This happened.
     Commit(Arc<Commit>),
     /// Something happened, and nobody can tell what.
-    #[cfg(feature = "etcd")]
     Missed,
 }
 
