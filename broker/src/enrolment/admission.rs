@@ -23,13 +23,17 @@ impl Enrolment {
         now: Timestamp,
     ) -> Result<Arc<Instance>, EnrolmentError> {
         let known = self.registry.snapshot().instance(name).cloned();
-        if let Some(instance) = known
-            && admit(&instance, serial).is_ok_and(|admission| admission == Admission::Plain)
-        {
-            return Ok(instance);
-        }
+        let refusal = match known.map(|known| admit(&known, serial).map(|admission| (known, admission))) {
+            Some(Ok((instance, Admission::Plain))) => return Ok(instance),
+            Some(Ok((_, Admission::FirstUse))) => return self.first_use(name, serial, now).await,
+            Some(Err(refusal)) => refusal,
+            None => EnrolmentError::AgentUnknown,
+        };
         // Another broker may have enrolled, released or confirmed it a moment ago: nobody is refused, and dismissed by
         // that, for what this broker has not heard yet. (Whoever comes here has a certificate of this CA.)
+        if !self.refused.admits(name) {
+            return Err(refusal);
+        }
         self.first_use(name, serial, now).await
     }
 

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use homeward_certs::identity::InstanceName;
 
 use crate::enrolment::EnrolmentError;
 use crate::rate_limit::{KeyedLimiter, network};
@@ -42,6 +43,26 @@ impl Limiter {
     }
 }
 
+/// Calls of one instance that this broker's picture refuses, and that ask the store all the same: at once, and then one a
+/// second.
+const REFUSED_BURST: NonZeroU32 = NonZeroU32::new(5).unwrap();
+
+/// Limits what an instance that is cut off makes the store do: it has a certificate, and nobody else's.
+#[derive(Debug)]
+pub(super) struct RefusedLimiter(KeyedLimiter<InstanceName>);
+
+impl RefusedLimiter {
+    /// Nobody was refused yet.
+    pub(super) fn new() -> Self {
+        Self(KeyedLimiter::new(Quota::per_second(NonZeroU32::MIN).allow_burst(REFUSED_BURST)))
+    }
+
+    /// Whether the store may be asked about this one.
+    pub(super) fn admits(&self, name: &InstanceName) -> bool {
+        !self.0.is_flooded() && self.0.admits(name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::{Ipv4Addr, Ipv6Addr};
@@ -65,5 +86,14 @@ mod tests {
             drop(limiter.admit(Ipv4Addr::from_bits(n).into()));
         }
         assert!(limiter.per_network.remembered() <= REMEMBERED);
+    }
+
+    #[test]
+    fn an_instance_that_is_cut_off_asks_the_store_a_few_times_and_holds_up_nobody_else() {
+        let limiter = RefusedLimiter::new();
+        let name = |text: &str| text.parse::<InstanceName>().unwrap();
+        let admitted = (0..50).filter(|_| limiter.admits(&name("beta"))).count();
+        assert!((5..=6).contains(&admitted), "{admitted}");
+        assert!(limiter.admits(&name("gamma")));
     }
 }

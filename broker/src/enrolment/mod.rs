@@ -61,7 +61,7 @@ use crate::storage::{Expect, StoreError};
 pub use error::EnrolmentError;
 use join_token::Judgement;
 pub use join_token::{Claim, JoinTokenOrder, JoinTokenState, ListedJoinToken, StoredJoinToken};
-use limits::Limiter;
+use limits::{Limiter, RefusedLimiter};
 pub use recovery::{RecoveryRefusal, RecoveryRequest};
 pub use registration::{Closed, RegistrationOrder};
 pub use renewal::{GenerationProof, RenewalRequest};
@@ -84,6 +84,8 @@ pub struct Enrolment {
     newcomers: Limiter,
     /// Who comes back by its recovery key.
     returning: Limiter,
+    /// Whose certificate is asked about at the store although this broker's picture refuses it.
+    refused: RefusedLimiter,
 }
 
 /// What the configuration says.
@@ -141,6 +143,7 @@ impl Enrolment {
             settings,
             newcomers: Limiter::new(),
             returning: Limiter::new(),
+            refused: RefusedLimiter::new(),
         }
     }
 

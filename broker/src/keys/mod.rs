@@ -103,6 +103,11 @@ impl Source {
                     error!(%error, "the signing keys cannot be read; trying again");
                     tokio::time::sleep(RELOAD_PAUSE).await;
                 }
+                // The data key that seals it may come a moment later, by another watch.
+                Err(KeyError::Secret(error)) => {
+                    error!(%error, "a signing key cannot be opened; trying again");
+                    tokio::time::sleep(RELOAD_PAUSE).await;
+                }
                 Err(error) => {
                     error!(%error, "the signing keys in the store are not fit for use; the ones from before stay in use");
                     return None;

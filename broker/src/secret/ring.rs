@@ -21,6 +21,9 @@ use crate::storage::{Store, StoreError};
 /// Pause before the store is read again after it failed.
 const RELOAD_PAUSE: Duration = Duration::from_millis(500);
 
+/// Pause before data keys are tried again that could not be used: a token comes back, or ops mend something.
+const REPAIR_PAUSE: Duration = Duration::from_secs(10);
+
 /// Longest wait until this broker knows what it has just written.
 const REACH: Duration = Duration::from_secs(5);
 
@@ -103,7 +106,7 @@ impl SealingKeys {
         let follow = Box::pin(async move {
             while changes.next().await.is_some() {
                 let known = own.ring();
-                let Some(next) = source.reload(&known).await else { continue };
+                let next = source.reload(&known).await;
                 if !next.ids().eq(known.ids()) {
                     info!(active = %next.active.id, keys = next.others.len() + 1, "the data keys have changed");
                     own.ring.send_replace(Arc::new(next));
@@ -193,20 +196,22 @@ struct Source {
 }
 
 impl Source {
-    /// The ring after a change; nothing if the one before has to do.
-    async fn reload(&self, known: &Ring) -> Option<Ring> {
+    /// The ring after a change. Until it can be made, the one before has to do: whoever stayed with that for good would
+    /// seal with a key that the others delete one day.
+    async fn reload(&self, known: &Ring) -> Ring {
         loop {
-            match self.load(Some(known)).await {
-                Ok(ring) => return Some(ring),
+            let pause = match self.load(Some(known)).await {
+                Ok(ring) => return ring,
                 Err(SealingKeyError::Store(error @ (StoreError::Unavailable(_) | StoreError::Conflict))) => {
                     error!(%error, "the data keys cannot be read; trying again");
-                    tokio::time::sleep(RELOAD_PAUSE).await;
+                    RELOAD_PAUSE
                 }
                 Err(error) => {
                     error!(%error, "the data keys in the store cannot be used; the ones from before stay in use");
-                    return None;
+                    REPAIR_PAUSE
                 }
-            }
+            };
+            tokio::time::sleep(pause).await;
         }
     }
 
@@ -220,8 +225,11 @@ impl Source {
                     Ok(bytes) => Arc::new(DataKey::new(&id, &bytes)?),
                     // It seals nothing yet, and will not: who turns the keys asks before.
                     Err(error) if stored.record.state == DataKeyState::Pending => {
-                        error!(%error, "a new data key cannot be opened here");
-                        self.object(&id).await?;
+                        // One objection is enough, and each is a change that every broker looks at.
+                        if stored.record.unknown_to.is_none() {
+                            error!(%error, "a new data key cannot be opened here");
+                            self.object(&id).await?;
+                        }
                         continue;
                     }
                     Err(error) => return Err(error),
@@ -240,6 +248,7 @@ impl Source {
     async fn object(&self, id: &str) -> Result<(), StoreError> {
         let known = self.keks.to_string();
         let objected = |old: Option<StoredDataKey>| match old {
+            Some(key) if key.unknown_to.is_some() => Err(StoreError::Corrupt("an objection that stands")),
             Some(key) => Ok(StoredDataKey { unknown_to: Some(known.clone()), ..key }),
             None => Err(StoreError::Corrupt("a data key that has gone")),
         };

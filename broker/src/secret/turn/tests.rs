@@ -269,6 +269,21 @@ async fn a_broker_that_does_not_know_the_new_key_stops_the_turn() {
 }
 
 #[tokio::test]
+async fn who_cannot_open_a_pending_data_key_says_so_once() {
+    let before = Before::new().await;
+    let store = before.store().await;
+    let _late = broker(&store, before.keks(&before.old, None).await).await;
+    let mut turn = before.broker(&store).await;
+    turn.turn.pause = Duration::from_secs(2);
+    let turning = tokio::spawn(async move { run(&turn).await.is_err() });
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let said = store.commit(Vec::new()).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(store.commit(Vec::new()).await.unwrap(), said, "it objects again and again");
+    assert!(turning.await.unwrap());
+}
+
+#[tokio::test]
 async fn two_that_turn_at_once_make_one_new_data_key_and_all_brokers_take_it_in() {
     let before = Before::new().await;
     let store = before.store().await;
