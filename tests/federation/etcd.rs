@@ -16,13 +16,13 @@ async fn a_login_on_etcd() {
     let mut federation = founded.unwrap();
     federation.serve().await.unwrap();
     let town = settled(federation, &["password"]).await;
-    let mut alice = Browser::new().unwrap();
+    let mut alice = Browser::new();
     assert_eq!(user(&town.sign_in(&mut alice).await)["email"], "alice@alpha.example");
 
     // What needs no store goes on without it, and what needs it says so in time.
     etcd.kill(0).unwrap();
     let issuer = town.federation.issuer().unwrap();
-    for path in ["healthz", ".well-known/openid-configuration", "jwks.json"] {
+    for path in ["healthz", ".well-known/openid-configuration", "jwks"] {
         assert_eq!(status(&format!("{issuer}/{path}")).await, 200, "{path}");
     }
     assert_eq!(status(&format!("{issuer}/readyz")).await, 503);
@@ -45,7 +45,7 @@ async fn a_login_on_etcd() {
     etcd.start(0).unwrap();
     etcd.answers().await.unwrap();
     assert_eq!(status(&format!("{issuer}/readyz")).await, 200);
-    assert_eq!(user(&town.sign_in(&mut Browser::new().unwrap()).await)["email"], "alice@alpha.example");
+    assert_eq!(user(&town.sign_in(&mut Browser::new()).await)["email"], "alice@alpha.example");
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ pub(super) async fn begin(
 ) -> Result<Watch, StoreError> {
     let (notices, receiver) = broadcast::channel(BACKLOG);
     let next = after(cluster.revision().await?);
-    let mut feed = Feed { range: keys.range(prefix), keys, cluster, notices, next };
+    let feed = Feed { range: keys.range(prefix), keys, cluster, notices, next };
     let mut tries = Tries::begin();
     let stream = loop {
         match feed.open(tries.patience).await {
