@@ -22,7 +22,7 @@ async fn a_login_on_etcd() {
     // What needs no store goes on without it, and what needs it says so in time.
     etcd.kill(0).unwrap();
     let issuer = town.federation.issuer().unwrap();
-    for path in ["healthz", ".well-known/openid-configuration", "jwks.json"] {
+    for path in ["healthz", ".well-known/openid-configuration", "jwks"] {
         assert_eq!(status(&format!("{issuer}/{path}")).await, 200, "{path}");
     }
     assert_eq!(status(&format!("{issuer}/readyz")).await, 503);

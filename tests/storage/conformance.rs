@@ -39,6 +39,7 @@ macro_rules! every_rule {
             racing_increments_are_all_counted
             the_longest_commit_fits_and_a_longer_one_does_not
             a_commit_that_writes_a_key_twice_is_refused
+            what_is_too_long_for_a_commit_ends_with_its_last_part
             a_prefix_ends_where_the_next_table_begins
             pages_follow_each_other_in_key_order
             everything_is_what_was_written
@@ -186,6 +187,24 @@ async fn the_longest_commit_fits_and_a_longer_one_does_not<P: Place>() {
     assert!(matches!(store.commit(writes("t", MAX_WRITES)).await, Err(StoreError::Conflict)));
     assert!(matches!(store.commit(writes("u", MAX_WRITES + 1)).await, Err(StoreError::Unavailable(_))));
     assert_eq!(list(&store, "u/", None, 1000).await, [""; 0]);
+}
+
+async fn what_is_too_long_for_a_commit_ends_with_its_last_part<P: Place>() {
+    #[derive(Serialize, Deserialize)]
+    struct Leaf(u64);
+    impl Record for Leaf {
+        const TABLE: &'static str = "leaf";
+    }
+    let place = P::new().await;
+    let store = place.open().await;
+    let table = Table::<Leaf>::new(store.clone());
+    let leaves = || (0..3 * MAX_WRITES).map(|n| table.put(&format!("{n:04}"), &Leaf(1), Expect::Any).unwrap()).collect();
+    let root = || vec![write("root/1", Expect::Absent, Some("x"))];
+    let revision = table.commit_after(leaves(), root()).await.unwrap();
+    assert_eq!(table.all().await.unwrap().len(), 3 * MAX_WRITES);
+    assert_eq!(get(&store, "root/1").await.as_deref(), Some("x"));
+    assert!(store.commit(Vec::new()).await.unwrap() >= revision);
+    assert!(matches!(table.commit_after(leaves(), root()).await, Err(StoreError::Conflict)));
 }
 
 async fn a_commit_that_writes_a_key_twice_is_refused<P: Place>() {

@@ -82,11 +82,11 @@ enum Fault {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_member_is_lost_and_no_write_with_it() {
     let etcd = Etcd::three().await.unwrap();
-    let store = open(&etcd.address("homeward")).await;
     let mut all = Vec::new();
     let mut counted = (0, 0);
     for fault in [Fault::KillLeader, Fault::PauseLeader, Fault::KillFirst, Fault::PauseFirst] {
         let go_on = Arc::new(AtomicBool::new(true));
+        let store = open(&etcd.address("homeward")).await;
         let clients: Vec<_> = (0..4).map(|n| client(store.clone(), all.len() + n, go_on.clone())).collect();
         let counters: Vec<_> = (0..2).map(|_| counter(store.clone(), go_on.clone())).collect();
         tokio::time::sleep(Duration::from_millis(500)).await;
@@ -120,6 +120,7 @@ async fn a_member_is_lost_and_no_write_with_it() {
             counted = (counted.0 + acknowledged, counted.1 + unknown);
         }
     }
+    let store = open(&etcd.address("homeward")).await;
     let written: u64 = get(&store, "counter/1").await.unwrap().parse().unwrap();
     assert!((counted.0..=counted.0 + counted.1).contains(&written), "{written} of {counted:?}");
     let mut there = list(&store, "code/", None, usize::try_from(i32::MAX).unwrap()).await;

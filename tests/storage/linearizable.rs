@@ -49,7 +49,7 @@ fn intents() -> impl Strategy<Value = Vec<Intent>> {
     let deed = prop_oneof![4 => Just(Deed::Put), 1 => Just(Deed::Delete)];
     let writes = proptest::collection::btree_map(0..KEYS, (hope, deed), 1..3);
     let intent = prop_oneof![3 => (0..KEYS).prop_map(Intent::Get), 1 => Just(Intent::List), 4 => writes.prop_map(Intent::Commit)];
-    proptest::collection::vec(intent, 8)
+    proptest::collection::vec(intent, 6)
 }
 
 /// What was asked.
@@ -223,7 +223,7 @@ async fn on_sled() {
 #[cfg(feature = "etcd")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_etcd_by_two_brokers() {
-    histories_are_linearizable::<EtcdPlace>(100, 2).await;
+    histories_are_linearizable::<EtcdPlace>(60, 2).await;
 }
 
 /// Each broker begins at another member, and members die and stop meanwhile.
@@ -232,7 +232,7 @@ async fn on_etcd_by_two_brokers() {
 async fn on_three_members_of_which_one_is_lost() {
     let etcd = world::Etcd::three().await.unwrap();
     let mut runner = TestRunner::default();
-    for round in 0..6 {
+    for round in 0..4 {
         let prefix = format!("round{round}");
         let mut stores = Vec::new();
         for index in 0..etcd.size() {

@@ -131,7 +131,7 @@ impl Cluster {
             Ok(Err(error)) => Problem::of(&error, self.user.as_deref(), &self.prefix),
             Err(_) => Problem::Silent,
         };
-        if matches!(problem, Problem::Silent | Problem::Unreachable(_) | Problem::Credentials) {
+        if matches!(problem, Problem::Silent | Problem::Unreachable(_) | Problem::Other(_) | Problem::Credentials) {
             // What is there may be dead without knowing it, or known by a name that is not good any more.
             member.disconnect();
         }
@@ -149,7 +149,7 @@ impl Cluster {
     pub(super) async fn bear(&self, tries: &mut Tries, problem: Problem) -> Result<(), StoreError> {
         let (may_pass, silent) = (problem.may_pass(), problem == Problem::Silent);
         tries.worst = Some(problem.clone()).max(tries.worst.take());
-        let left = tries.deadline.saturating_duration_since(Instant::now());
+        let left = tries.left();
         if may_pass && left > PAUSE {
             tokio::time::sleep(PAUSE).await;
             tries.patience = (tries.patience * if silent { 2 } else { 1 }).min(left - PAUSE);
@@ -204,5 +204,10 @@ pub(super) struct Tries {
 impl Tries {
     pub(super) fn begin() -> Self {
         Self { deadline: Instant::now() + DEADLINE, patience: FIRST_TRY, worst: None }
+    }
+
+    /// What is left of the time that the call may take.
+    pub(super) fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 }

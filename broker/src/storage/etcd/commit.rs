@@ -6,7 +6,8 @@
 //!
 //! * it cannot happen twice, because the second time the lane has changed;
 //! * who is refused reads in the lane whether it was himself who changed it: then the commit has happened;
-//! * who is refused at a later try changes the lane by that, and whatever is still on its way comes too late.
+//! * who is refused at a later try, by a lane that has not changed, changes it by that: whatever is still on its way
+//!   comes too late.
 //!
 //! A lane carries one commit at a time; a process has as many as it ever had commits at once. It is not known how others
 //! end, so what they leave behind is deleted by whoever comes later, once it is old: a commit is given up long before.
@@ -15,13 +16,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 use uuid::Uuid;
 
 use crate::storage::etcd::Keys;
 use crate::storage::etcd::cluster::{Cluster, Tries};
+use crate::storage::etcd::group::{Answer, Groups, Part};
 use crate::storage::etcd::problem::Problem;
 use crate::storage::{Expect, Revision, StoreError, Write};
 
@@ -35,6 +37,7 @@ const STOPPED: &[u8] = b"";
 pub(super) struct Commits {
     keys: Keys,
     cluster: Arc<Cluster>,
+    groups: Groups,
     lanes: Lanes,
 }
 
@@ -42,7 +45,8 @@ impl Commits {
     pub(super) fn new(keys: Keys, cluster: Arc<Cluster>, closed: &CancellationToken) -> Self {
         let folder = format!("{}.lane/", keys.prefix);
         tokio::spawn(closed.clone().run_until_cancelled_owned(sweep(cluster.clone(), folder.clone())));
-        Self { keys, cluster, lanes: Lanes::new(&folder) }
+        let groups = Groups::new(cluster.clone(), closed.clone());
+        Self { keys, cluster, groups, lanes: Lanes::new(&folder) }
     }
 
     /// Commits, unless an expectation does not hold.
@@ -57,8 +61,10 @@ impl Commits {
         let mut unsure = false;
         loop {
             let part = self.part(writes, &lane, &tag, unsure);
-            let outcome = match self.send(part, tries.patience).await {
-                Ok(outcome) => outcome,
+            let sent = self.groups.send(Part { patience: tries.patience, ..part });
+            // It may have to wait for others first.
+            let outcome = match tokio::time::timeout(tries.left(), sent).await.unwrap_or(Err(Problem::Silent)) {
+                Ok(answer) => Outcome::of(answer),
                 Err(problem) => {
                     unsure |= problem.may_pass();
                     self.cluster.bear(&mut tries, problem).await?;
@@ -73,23 +79,18 @@ impl Commits {
                 Outcome::Refused(found) => found,
             };
             let held = found.lane == lane.revision;
-            lane.revision = if unsure { found.now } else { found.lane };
-            if unsure && found.tag == tag {
-                return Ok(Revision(found.lane.unsigned_abs()));
-            }
+            lane.revision = if held && unsure { found.now } else { found.lane };
             if held {
                 return Err(StoreError::Conflict);
             }
-            // Another commit by this lane, which was given up, has happened after all, or the lane was swept.
-            unsure = false;
+            match found.lane {
+                at if unsure && found.tag == tag => return Ok(Revision(at.unsigned_abs())),
+                // Swept: this process was stopped for long, and nobody knows any more.
+                0 if unsure => return Err(Problem::Silent.into()),
+                // Another commit by this lane, which was given up, has happened after all.
+                _ => unsure = false,
+            }
         }
-    }
-
-    async fn send(&self, part: Part, patience: Duration) -> Result<Outcome, Problem> {
-        let txn = part.into_txn();
-        let answer = self.cluster.once(patience, |mut member| async move { member.kv.txn(txn).await }).await?;
-        let revision = answer.header().map_or(0, |header| header.revision());
-        Outcome::of(&answer, revision).ok_or_else(|| Problem::Other("an answer to another question".to_owned()))
     }
 
     fn part(&self, writes: &[Write], lane: &Lane, tag: &[u8], unsure: bool) -> Part {
@@ -107,9 +108,16 @@ impl Commits {
         then.push(TxnOp::put(lane.key.clone(), tag, None));
         let mut otherwise = vec![TxnOp::get(lane.key.clone(), None)];
         if unsure {
-            otherwise.push(TxnOp::put(lane.key.clone(), STOPPED, None));
+            // Only there: what is on its way of a commit long done must not touch the lane of the next one.
+            let unchanged = compares[0].clone();
+            let stop = TxnOp::put(lane.key.clone(), STOPPED, None);
+            otherwise.push(TxnOp::txn(Txn::new().when([unchanged]).and_then([stop])));
         }
-        Part { compares, then, otherwise }
+        let mut keys: Vec<_> = writes.iter().map(|write| self.keys.of(&write.key)).collect();
+        let value = |write: &Write| write.value.as_ref().map_or(0, Vec::len);
+        keys.push(lane.key.clone().into_bytes());
+        let bytes = writes.iter().zip(&keys).map(|(write, key)| value(write) + 2 * key.len()).sum();
+        Part { compares, then, otherwise, keys, bytes, patience: Duration::ZERO }
     }
 
     fn operation(&self, write: &Write) -> TxnOp {
@@ -117,19 +125,6 @@ impl Commits {
             Some(value) => TxnOp::put(self.keys.of(&write.key), value.clone(), None),
             None => TxnOp::delete(self.keys.of(&write.key), None),
         }
-    }
-}
-
-/// A commit as etcd gets it.
-struct Part {
-    compares: Vec<Compare>,
-    then: Vec<TxnOp>,
-    otherwise: Vec<TxnOp>,
-}
-
-impl Part {
-    fn into_txn(self) -> Txn {
-        Txn::new().when(self.compares).and_then(self.then).or_else(self.otherwise)
     }
 }
 
@@ -151,18 +146,22 @@ struct Found {
 }
 
 impl Outcome {
-    fn of(answer: &TxnResponse, now: i64) -> Option<Self> {
-        if answer.succeeded() {
-            return Some(Self::Done(now));
+    fn of(answer: Answer) -> Self {
+        let now = answer.revision;
+        if answer.succeeded {
+            return Self::Done(now);
         }
-        let Some(TxnOpResponse::Get(mut got)) = answer.op_responses().into_iter().next() else { return None };
-        Some(Self::Refused(match got.take_kvs().pop() {
+        let lane = answer.responses.into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(mut got) => got.take_kvs().pop(),
+            _ => None,
+        });
+        Self::Refused(match lane {
             Some(lane) => {
                 let revision = lane.mod_revision();
                 Found { tag: lane.into_key_value().1, lane: revision, now }
             }
             None => Found { tag: Vec::new(), lane: 0, now },
-        }))
+        })
     }
 }
 

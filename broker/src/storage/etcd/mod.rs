@@ -2,8 +2,8 @@
 //!
 //! An entry is the key `<prefix>/<table>/<id>` with the value as it is; its version is etcd's `mod_revision`, the store's
 //! revision is etcd's. Reads are linearizable: they see what any broker was answered. [`cluster`] finds a member that
-//! answers, [`commit`] makes a commit happen once however often it has to be sent, [`watch`] goes on where it was cut
-//! off, [`problem`] says in a sentence what is wrong.
+//! answers, [`commit`] makes a commit happen once however often it has to be sent, [`group`] sends together what waits,
+//! [`watch`] goes on where it was cut off, [`problem`] says in a sentence what is wrong.
 //!
 //! **Bounded.** Every call ends within [`cluster::DEADLINE`]. Until then it is tried again, at another member if there
 //! is one: who asks does not notice that a leader died.
@@ -14,6 +14,7 @@
 mod access;
 mod cluster;
 mod commit;
+mod group;
 mod problem;
 mod watch;
 
