@@ -12,6 +12,7 @@ mod identity;
 mod killed;
 mod login;
 mod logout;
+mod moving;
 mod ops;
 mod registration;
 mod returning;

@@ -38,6 +38,9 @@ fn build() -> anyhow::Result<Programs> {
     let mut command = Command::new(cargo);
     // All of it, so that cargo chooses the same features as for the program that runs now and builds nothing twice.
     command.current_dir(workspace).args(["build", "--quiet", "--workspace", "--bins"]);
+    if cfg!(feature = "etcd") {
+        command.args(["--features", "homeward-tests/etcd"]);
+    }
     if folder.ends_with("release") {
         command.arg("--release");
     }
