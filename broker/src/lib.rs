@@ -55,8 +55,8 @@ use registry::{KnownName, Liveness, Registry, SubjectKey, SubjectKeyError, Token
 use rotation::{Rotations, StoredRotation};
 use secret::{SealingKeys, SecretError};
 use sessions::{Delivery, DeliveryFoundations, Session, SessionOfUser, Sessions, StoredLogout};
-use storage::table::Record;
 use storage::schema::{SchemaError, Step, StepPage};
+use storage::table::Record;
 use storage::{Store, StoreError, expiry, schema};
 use upstream::Upstreams;
 use web::Boundary;

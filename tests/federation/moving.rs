@@ -63,7 +63,7 @@ async fn a_store_of_the_previous_release_opens_and_is_of_this_one_then() {
     let old = Archive::read(BufReader::new(PREVIOUS), |key| key.table() == "signing_key").unwrap();
     let old: Vec<_> = old.entries.keys().map(|key| key.id().to_owned()).collect();
     let keys = federation.ops_json(&["keys", "list"]).await.unwrap();
-    assert!(keys.as_array().unwrap().iter().all(|key| old.iter().any(|kid| key["kid"] == **kid)), "{keys}");
+    assert!(keys.as_array().unwrap().iter().all(|key| old.iter().any(|kid| key["key_id"] == **kid)), "{keys}");
     federation.stop_broker().await.unwrap();
     let schema = entry(&store_of(&federation), Key::new("schema", "version")).await.unwrap();
     assert_eq!(schema, json!({"version": 2, "epoch": 0}));
@@ -195,7 +195,7 @@ async fn what_ended_after_the_backup_does_not_live_again() {
     let settings = "[lifetimes]\ninstance_certificate = 20\n[rotation]\nkey_set_max_age = 1\nacknowledge_within = 10\n\
                     grace_for_absent = 1\n";
     let mut town = town_with(&["session"], settings).await;
-    let gamma = town.federation.instance("gamma", relying_party()).await.unwrap();
+    let mut gamma = town.federation.instance("gamma", relying_party()).await.unwrap();
     let mut stolen = Browser::new();
     assert_eq!(user(&town.sign_in(&mut stolen).await)["preferred_username"], "alice@alpha");
     let client = town.client();
@@ -228,6 +228,18 @@ async fn what_ended_after_the_backup_does_not_live_again() {
     let refused = town.federation.ops(&restore).await.unwrap_err().to_string();
     assert!(refused.contains("is not empty, and a restore touches no existing federation"), "{refused}");
     std::fs::rename(store_of(&town.federation), town.federation.world.folder().join("broken")).unwrap();
+    // With another key nothing is restored, and what was begun is no federation; the right one begins again.
+    let (key, other) =
+        (town.federation.world.folder().join("broker/kek"), town.federation.world.folder().join("other"));
+    std::fs::rename(&key, &other).unwrap();
+    std::fs::copy(&other, &key).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "nothing is lost with it")]
+    std::fs::write(&key, PREVIOUS_KEY).unwrap();
+    let refused = town.federation.ops(&restore).await.unwrap_err().to_string();
+    assert!(refused.contains("put the one there that it was made under"), "{refused}");
+    let refused = format!("{:#}", town.federation.serve().await.unwrap_err());
+    assert!(refused.contains("was not finished; run the same command again"), "{refused}");
+    std::fs::rename(&other, &key).unwrap();
     let shown = town.federation.ops_json(&restore).await.unwrap();
     assert_eq!(shown["epoch"], 1);
     let became = |what: &str| {
@@ -239,15 +251,12 @@ async fn what_ended_after_the_backup_does_not_live_again() {
 
     town.federation.serve().await.unwrap();
     for name in ["alpha", "beta"] {
-        let back = async {
-            while town.federation.in_sync(name).await.is_err() {}
-        };
+        let back = async { while town.federation.in_sync(name).await.is_err() {} };
         tokio::time::timeout(Duration::from_secs(90), back).await.unwrap();
     }
     let gamma_now = town.federation.ops_json(&["instance", "show", "gamma"]).await.unwrap();
     assert_eq!(gamma_now["state"], "quarantined", "{gamma_now}");
     assert!(gamma_now["quarantine_reason"].as_str().unwrap().contains("restored from the backup"), "{gamma_now}");
-    drop(gamma);
     // Nothing from before the backup or after it is good for anything.
     assert_eq!(town.federation.ops_json(&["session", "list"]).await.unwrap(), json!([]));
     assert!(kids(&town).await.iter().all(|kid| !old_kids.contains(kid)));
@@ -264,4 +273,6 @@ async fn what_ended_after_the_backup_does_not_live_again() {
 
     // Ops find gamma good after all: its agent, started again, is back.
     town.federation.ops(&["instance", "release", "gamma"]).await.unwrap();
+    gamma.run().await.unwrap();
+    town.federation.in_sync("gamma").await.unwrap();
 }

@@ -95,7 +95,12 @@ impl Registrar {
     /// One relying party, enrolled and confirmed.
     fn register(&self, name: &InstanceName) -> anyhow::Result<(Instance, Identity)> {
         let (key, recovery, now) = (InstanceKey::generate()?, RecoveryKey::generate()?, self.clock.now());
-        let leaf = self.ca.issue(name, &CsrPublicKey::from_csr(&key.csr()?)?, now, self.federation.lifetimes.instance_certificate)?;
+        let leaf = self.ca.issue(
+            name,
+            &CsrPublicKey::from_csr(&key.csr()?)?,
+            now,
+            self.federation.lifetimes.instance_certificate,
+        )?;
         let mut certificate = Certificate::of(&leaf, key.pin().to_string(), Uuid::new_v4(), now, 1);
         certificate.authority = Some(self.ca.signer_pin().to_string());
         let chain = self.ca.chain(leaf.certificate, certificate.authority.as_deref());

@@ -105,7 +105,9 @@ impl Ailing {
     async fn tell(&self) -> Cure {
         let told = recovery::recover(&self.data, &self.identity, &self.broker).await;
         match &told {
-            Ok(()) => tracing::warn!("the broker knew no certificate of this agent; the recovery key has brought a new one"),
+            Ok(()) => {
+                tracing::warn!("the broker knew no certificate of this agent; the recovery key has brought a new one")
+            }
             Err(error) => {
                 tracing::error!(%error, "another agent uses this identity; this is what the broker says to it");
             }

@@ -24,7 +24,10 @@ use crate::storage::{Expect, address};
 /// federation with half of them.
 pub(super) async fn run(config: &Config, config_file: &Path, output: Output) -> anyhow::Result<()> {
     let Some(federation) = &config.federation else {
-        bail!("name public_url, agent_url and trust_domain in {}: init writes them to the store", config_file.display());
+        bail!(
+            "name public_url, agent_url and trust_domain in {}: init writes them to the store",
+            config_file.display()
+        );
     };
     if let Some(data_dir) = &config.data_dir {
         make_folder(data_dir)?;

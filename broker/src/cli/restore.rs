@@ -80,7 +80,8 @@ fn check_name(head: &Head, config: &Config) -> anyhow::Result<()> {
 
 /// Takes the empty store, or one in which a restore was cut short, of which nothing is left then.
 async fn begin(store: &Arc<dyn Store>, arriving: &SchemaRecord, config: &Config) -> anyhow::Result<()> {
-    let unfinished = |record: &SchemaRecord| record.arriving.as_ref().is_some_and(|from| from.starts_with("the backup of "));
+    let unfinished =
+        |record: &SchemaRecord| record.arriving.as_ref().is_some_and(|from| from.starts_with("the backup of "));
     match schema::look(store).await? {
         Found::Fresh => {}
         Found::Versioned(record, _) if unfinished(&record) => clear(store).await?,

@@ -85,7 +85,9 @@ fn changes(old: &RawFederation, new: &RawFederation) -> Result<Vec<(String, Valu
         let value = serde_json::to_value(settings).map_err(|_| StoreError::Corrupt(StoredSettings::TABLE))?;
         let Value::Object(members) = value else { return Ok(Vec::new()) };
         let named = members.into_iter().flat_map(|(name, value)| match value {
-            Value::Object(inner) => inner.into_iter().map(|(inner, value)| (format!("{name}.{inner}"), value)).collect(),
+            Value::Object(inner) => {
+                inner.into_iter().map(|(inner, value)| (format!("{name}.{inner}"), value)).collect()
+            }
             value => vec![(name, value)],
         });
         Ok::<_, StoreError>(named.collect::<Vec<_>>())

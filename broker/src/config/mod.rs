@@ -125,7 +125,6 @@ impl Federation {
             Host::Ipv6(address) => Some(IpAddr::V6(address).into()),
         }
     }
-
 }
 
 impl Config {

@@ -185,18 +185,18 @@ impl Restored {
             *party = with_another_credential(party.clone(), terms)?;
         }
         let (state, became, next) = match instance.state {
-            quarantined @ InstanceState::Quarantined { .. } => {
-                (quarantined, "quarantined, as it was", String::new())
-            }
+            quarantined @ InstanceState::Quarantined { .. } => (quarantined, "quarantined, as it was", String::new()),
             InstanceState::Claimed { .. } | InstanceState::Confirmed if released => {
                 let next = "its agent comes back by its recovery key, if it runs; else start it, or replace it with \
                             `token create --replace`";
                 (InstanceState::Confirmed, "released", next.to_owned())
             }
             InstanceState::Claimed { .. } | InstanceState::Confirmed => {
-                let reason = format!("restored from the backup of {}: nobody has said that it is still good", terms.made_at);
+                let reason =
+                    format!("restored from the backup of {}: nobody has said that it is still good", terms.made_at);
                 let cause = QuarantineCause::Restored;
-                let next = format!("if it is good: homeward-broker instance release {name}; then start its agent again");
+                let next =
+                    format!("if it is good: homeward-broker instance release {name}; then start its agent again");
                 (InstanceState::Quarantined { reason, since: terms.now, cause }, "quarantined", next)
             }
         };
@@ -225,7 +225,11 @@ impl Restored {
         let what = format!("home {name}");
         if terms.release.has(name) {
             self.entries.insert(key, value);
-            self.outcomes.push(Outcome::new(what, "released", "if its client secret was turned since: homeward-broker upstream put"));
+            self.outcomes.push(Outcome::new(
+                what,
+                "released",
+                "if its client secret was turned since: homeward-broker upstream add",
+            ));
         } else {
             let next = format!("restore again with --release {name}: its users keep their accounts only so");
             self.outcomes.push(Outcome::new(what, "left behind", next));

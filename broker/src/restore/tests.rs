@@ -171,7 +171,8 @@ fn each_table_of_the_broker_is_either_taken_over_or_left_behind() {
                 let text = std::fs::read_to_string(&file).unwrap();
                 let named = text.split("const TABLE: &'static str = \"").skip(1);
                 let tables = named.filter_map(|rest| rest.split('"').next()).map(str::to_owned);
-                let decided = |table: &str| [KEPT.as_slice(), &JUDGED, &LEFT_BEHIND].iter().any(|list| list.contains(&table));
+                let decided =
+                    |table: &str| [KEPT.as_slice(), &JUDGED, &LEFT_BEHIND].iter().any(|list| list.contains(&table));
                 undecided.extend(tables.filter(|table| !decided(table)));
             }
         }

@@ -201,7 +201,9 @@ impl<F: BufRead> Lines<F> {
     fn next(&mut self) -> Result<Read, ArchiveError> {
         let text = line(&mut self.file)?;
         if let Ok(tail) = serde_json::from_slice::<Tail>(&text) {
-            let written = tail.lines == self.count && tail.sha256 == seal(&self.hash, tail.lines, tail.revision) && text.ends_with(b"\n");
+            let written = tail.lines == self.count
+                && tail.sha256 == seal(&self.hash, tail.lines, tail.revision)
+                && text.ends_with(b"\n");
             let last = line(&mut self.file)?.is_empty();
             return if written && last { Ok(Read::End(tail)) } else { Err(ArchiveError::Altered) };
         }

@@ -165,11 +165,15 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
-    use crate::storage::sled::SledStore;
     use crate::storage::Write;
+    use crate::storage::sled::SledStore;
 
     fn put(id: usize, value: u64) -> Write {
-        Write { key: Key::new("x", &format!("{id:05}")), expect: Expect::Any, value: Some(value.to_be_bytes().to_vec()) }
+        Write {
+            key: Key::new("x", &format!("{id:05}")),
+            expect: Expect::Any,
+            value: Some(value.to_be_bytes().to_vec()),
+        }
     }
 
     /// Two keys are always written together: in no copy do they differ. One key counts up, another one is deleted: the copy

@@ -61,7 +61,11 @@ pub struct Migrated {
 ///
 /// # Errors
 /// One sentence; nothing is lost then, and the same command goes on.
-pub async fn migrate(source: &End, target: &End, report: &(dyn Fn(Progress) + Sync)) -> Result<Migrated, MigrationError> {
+pub async fn migrate(
+    source: &End,
+    target: &End,
+    report: &(dyn Fn(Progress) + Sync),
+) -> Result<Migrated, MigrationError> {
     let standing = check_source(source, target).await?;
     let present = listen(source, report).await?;
     prepare(source, target, &standing).await?;
@@ -121,7 +125,9 @@ async fn prepare(source: &End, target: &End, standing: &SchemaRecord) -> Result<
             Ok(())
         }
         Found::Versioned(found, _) if found == arriving => Ok(()),
-        Found::Versioned(found, _) if standing.moved_to.is_some() && found == (SchemaRecord { arriving: None, ..arriving }) => {
+        Found::Versioned(found, _)
+            if standing.moved_to.is_some() && found == (SchemaRecord { arriving: None, ..arriving }) =>
+        {
             Err(MigrationError::Done(target.address.clone()))
         }
         Found::Versioned(..) | Found::Unversioned => Err(MigrationError::Occupied(target.address.clone())),
@@ -188,8 +194,7 @@ async fn between(
 /// What makes `there` what is wanted.
 fn differences(wanted: BTreeMap<Key, Vec<u8>>, there: &BTreeMap<Key, Vec<u8>>) -> Vec<Write> {
     let gone = there.keys().filter(|key| !wanted.contains_key(*key));
-    let mut writes: Vec<Write> =
-        gone.map(|key| Write { key: key.clone(), expect: Expect::Any, value: None }).collect();
+    let mut writes: Vec<Write> = gone.map(|key| Write { key: key.clone(), expect: Expect::Any, value: None }).collect();
     let missing = wanted.into_iter().filter(|(key, value)| there.get(key) != Some(value));
     writes.extend(missing.map(|(key, value)| Write { key, expect: Expect::Any, value: Some(value) }));
     writes
@@ -273,7 +278,9 @@ pub enum MigrationError {
     #[error("the federation has been moved to {0} already: name that store in the configuration")]
     Done(String),
     /// Something wrote to an end meanwhile, or an end does not keep what it is given.
-    #[error("source and target differ after the copy, so the source stays in use: see that nothing writes to either, and run this again")]
+    #[error(
+        "source and target differ after the copy, so the source stays in use: see that nothing writes to either, and run this again"
+    )]
     Differs,
     /// The source may not be opened.
     #[error(transparent)]

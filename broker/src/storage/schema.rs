@@ -247,7 +247,9 @@ pub enum SchemaError {
     #[error("the store is too old for this broker (schema {0}): start a release between the two once")]
     NoStep(u32),
     /// A migration or a restore did not finish.
-    #[error("the store is not complete: what puts a federation there from {0} was not finished; run the same command again")]
+    #[error(
+        "the store is not complete: what puts a federation there from {0} was not finished; run the same command again"
+    )]
     Arriving(String),
     /// It lives elsewhere.
     #[error("the federation has moved to {0}: name that store in the configuration")]
