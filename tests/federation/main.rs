@@ -14,6 +14,7 @@ mod identity;
 mod killed;
 mod login;
 mod logout;
+mod moving;
 mod ops;
 mod registration;
 mod returning;

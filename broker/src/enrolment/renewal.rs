@@ -18,6 +18,9 @@ use crate::registry::{Certificate, Instance};
 use crate::storage::Expect;
 use crate::storage::table::Stored;
 
+/// No instance has had more certificates since a backup: whoever says so is to leave room for those that follow.
+const MOST_SINCE_BACKUP: u64 = 1_000_000;
+
 /// A certificate is renewed at most this many times in its life.
 const RENEWALS_PER_LIFETIME: u32 = 20;
 
@@ -124,7 +127,11 @@ impl Enrolment {
         match lineage(generation, in_use, newest(instance)) {
             Lineage::Present => Ok(()),
             // Made since the backup was: nobody else can say so, it is signed by the recovery key.
-            Lineage::Unknown if instance.restored_at.is_some() => Ok(()),
+            Lineage::Unknown
+                if instance.restored_at.is_some() && generation - newest(instance) <= MOST_SINCE_BACKUP =>
+            {
+                Ok(())
+            }
             Lineage::Unknown => Err(EnrolmentError::GenerationUnknown),
             Lineage::Older => {
                 error!(

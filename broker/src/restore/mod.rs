@@ -228,7 +228,7 @@ impl Restored {
             self.outcomes.push(Outcome::new(
                 what,
                 "released",
-                "if its client secret was turned since: homeward-broker upstream put",
+                "if its client secret was turned since: homeward-broker upstream add",
             ));
         } else {
             let next = format!("restore again with --release {name}: its users keep their accounts only so");

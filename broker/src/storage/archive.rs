@@ -3,7 +3,7 @@
 //! 1. [`Head`]: what it is.
 //! 2. A line for each key, and behind those a line for each that was changed while they were read: whoever reads all of
 //!    them in order has the store at one moment. Values are base64; a key without one is gone.
-//! 3. [`Tail`]: how many lines there are between, and the SHA-256 of everything before this line.
+//! 3. [`Tail`]: how many lines there are between, the store's revision, and the SHA-256 of everything before.
 //!
 //! Secrets are in there as they are in the store: sealed. The key-encryption key is not.
 
@@ -60,7 +60,7 @@ pub struct Tail {
     pub lines: u64,
     /// The store's revision at that one moment.
     pub revision: u64,
-    /// Of all bytes before this line, as hex.
+    /// Of all bytes before this line and the two numbers in it, as hex.
     pub sha256: String,
 }
 
@@ -98,7 +98,7 @@ pub async fn write(
         }
     }
     let revision = copy.revision().map_or(0, |revision| revision.as_u64());
-    let tail = Tail { lines, revision, sha256: hex(sink.hash.clone()) };
+    let tail = Tail { lines, revision, sha256: seal(&sink.hash, lines, revision) };
     sink.line(&tail)?;
     sink.hand_on().await?;
     Ok(tail)
@@ -201,7 +201,9 @@ impl<F: BufRead> Lines<F> {
     fn next(&mut self) -> Result<Read, ArchiveError> {
         let text = line(&mut self.file)?;
         if let Ok(tail) = serde_json::from_slice::<Tail>(&text) {
-            let written = tail.lines == self.count && tail.sha256 == hex(self.hash.clone()) && text.ends_with(b"\n");
+            let written = tail.lines == self.count
+                && tail.sha256 == seal(&self.hash, tail.lines, tail.revision)
+                && text.ends_with(b"\n");
             let last = line(&mut self.file)?.is_empty();
             return if written && last { Ok(Read::End(tail)) } else { Err(ArchiveError::Altered) };
         }
@@ -230,8 +232,10 @@ fn count<'a>(keys: impl Iterator<Item = &'a Key>) -> BTreeMap<String, u64> {
     counted
 }
 
-/// A SHA-256 as text.
-fn hex(hash: Context) -> String {
+/// The hash of what was read so far and of the numbers of the last line, as text.
+fn seal(hash: &Context, lines: u64, revision: u64) -> String {
+    let mut hash = hash.clone();
+    hash.update(format!("{lines} {revision}").as_bytes());
     hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

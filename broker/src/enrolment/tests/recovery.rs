@@ -134,3 +134,45 @@ async fn an_instance_whose_ca_was_retired_comes_back_by_its_recovery_key() {
     assert_eq!(world.enrolment.bundle_statements(1).len(), 2);
     assert!(bundle.trusts(&world.authority.state().signer_pin()));
 }
+
+/// After a restore no certificate counts; who has the recovery key and none older than the backup's comes back, once.
+#[tokio::test]
+async fn a_restored_instance_comes_back_by_its_recovery_key_and_its_clone_does_not() {
+    let world = World::new().await;
+    let agent = world.enrol("alpha").await;
+    world.policy("alpha", RecoveryPolicy::Times(0)).await;
+    let restored = Instance { restored_at: Some(world.now()), ..world.instance("alpha") };
+    let write = world.registry.instances.put("alpha", &restored, Expect::Any).unwrap();
+    world.registry.reached(world.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    assert_eq!(refused(agent.call(&world).await), "CertificateReplaced");
+    // It was renewed seven times since the backup; a number that leaves no room for others is none.
+    let renewed = Agent { generation: agent.generation + 7, ..agent.clone() };
+    let absurd = Agent { generation: u64::MAX, ..agent.clone() };
+    assert_eq!(refused(absurd.recover(&world).await), "GenerationUnknown");
+    let back = renewed.with(&renewed.recover(&world).await.unwrap());
+    assert_eq!(back.generation, agent.generation + 8);
+    back.call(&world).await.unwrap();
+    assert_eq!((world.instance("alpha").restored_at, world.cause("alpha")), (None, None));
+    // From here on all is as ever: the other copy gives itself away.
+    assert_eq!(refused(renewed.recover(&world).await), "GenerationOlder");
+    assert_eq!(world.cause("alpha"), Some(QuarantineCause::Alarm));
+}
+
+/// One that ops have not released says no more than that, and ops may release it later.
+#[tokio::test]
+async fn a_restored_instance_that_nobody_has_released_waits_for_ops() {
+    let world = World::new().await;
+    let agent = world.enrol("alpha").await;
+    let (since, cause) = (world.now(), QuarantineCause::Restored);
+    let state = InstanceState::Quarantined { reason: String::new(), since, cause };
+    let restored = Instance { restored_at: Some(since), state, ..world.instance("alpha") };
+    let write = world.registry.instances.put("alpha", &restored, Expect::Any).unwrap();
+    world.registry.reached(world.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    assert_eq!(
+        (refused(agent.call(&world).await), refused(agent.recover(&world).await)),
+        ("Quarantined".into(), "Quarantined".into())
+    );
+    world.enrolment.release(&agent.name).await.unwrap();
+    let back = agent.with(&agent.recover(&world).await.unwrap());
+    back.call(&world).await.unwrap();
+}
