@@ -14,19 +14,24 @@ class Balancer:
     def __init__(self, port: int, behind: list[int]) -> None:
         self._port, self._behind = port, behind
         self._turn = itertools.count()
-        self._loop = asyncio.new_event_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._ended: asyncio.Event | None = None
         ready = threading.Event()
-        threading.Thread(target=self._runs, args=[ready], daemon=True).start()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serves(ready)), daemon=True)
+        self._thread.start()
         assert ready.wait(10), f"port {port} cannot be listened on"
 
     def closes(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join(10)
 
-    def _runs(self, ready: threading.Event) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(asyncio.start_server(self._takes, "127.0.0.1", self._port))
+    async def _serves(self, ready: threading.Event) -> None:
+        self._loop, self._ended = asyncio.get_running_loop(), asyncio.Event()
+        server = await asyncio.start_server(self._takes, "127.0.0.1", self._port)
         ready.set()
-        self._loop.run_forever()
+        await self._ended.wait()
+        # Connections end with the loop.
+        server.close()
 
     async def _takes(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = next(self._turn)

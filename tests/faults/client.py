@@ -465,7 +465,10 @@ class Enroller(threading.Thread):
                     agents[number].says("enrol", "--token-file", "-", stdin=token)
                     members.put(number)
                     return
-                except AssertionError:
+                except AssertionError as refused:
+                    if "does not accept this join token" in str(refused):
+                        self._board.lost(fault, f"a join token: {refused}")
+                        return
                     time.sleep(0.5)
 
         threads = [threading.Thread(target=enrols, args=[number]) for number in range(2)]

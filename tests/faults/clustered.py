@@ -18,7 +18,7 @@ BROKERS = 3
 def runs(folder: Path, board: Board, *, long: bool) -> None:
     cluster = Cluster(folder / "etcd")
     (folder / "etcd").mkdir()
-    town = None
+    town, balancers = None, []
     try:
         cluster.opens()
         town = Town(folder / "town", brokers=BROKERS, store=cluster.store)
@@ -35,11 +35,11 @@ def runs(folder: Path, board: Board, *, long: bool) -> None:
                     strike()
                     goes_on(board)
                 town.rouses()
-        for balancer in balancers:
-            balancer.closes()
     finally:
         if town:
             town.closes()
+        for balancer in balancers:
+            balancer.closes()
         cluster.closes()
 
 
