@@ -28,6 +28,12 @@ from town import Refused, Town
 # For one answer: more than any fault of the short kind lasts.
 ANSWER_S = 10
 
+# So many log in at once.
+WORKERS = 4
+
+# Until logins are acknowledged again, after a fault has ended.
+RECOVERY_S = 30
+
 # One of so many is redeemed twice at once.
 TWICE = 6
 
@@ -459,7 +465,10 @@ class Enroller(threading.Thread):
                     agents[number].says("enrol", "--token-file", "-", stdin=token)
                     members.put(number)
                     return
-                except AssertionError:
+                except AssertionError as refused:
+                    if "does not accept this join token" in str(refused):
+                        self._board.lost(fault, f"a join token: {refused}")
+                        return
                     time.sleep(0.5)
 
         threads = [threading.Thread(target=enrols, args=[number]) for number in range(2)]
@@ -470,6 +479,40 @@ class Enroller(threading.Thread):
         self._board.sees("join tokens used twice")
         if members.qsize() > 1:
             self._board.twice(fault, "a join token")
+
+
+class Crowd:
+    """People who log in, and operators who enrol agents, until everything that was acknowledged was asked for again."""
+
+    def __init__(self, town: Town, board: Board, first: str) -> None:
+        board.begins(first)
+        self._workers = crowd(town, board, WORKERS)
+        self._enroller = Enroller(town, board, 1)
+
+    def __enter__(self) -> None:
+        self._enroller.start()
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        self._enroller.ended.set()
+        self._enroller.join(60)
+        ends(self._workers, failed=kind is not None)
+
+
+def goes_on(board: Board) -> None:
+    """Waits until logins are acknowledged again."""
+    before, deadline = board.acknowledged(), time.monotonic() + RECOVERY_S
+    while board.acknowledged() == before:
+        assert time.monotonic() < deadline, f"nobody could log in for {RECOVERY_S} s after: {board.fault}"
+        time.sleep(0.01)
+
+
+def ends(workers: list[Worker], *, failed: bool = False) -> None:
+    for worker in workers:
+        worker.ended.set()
+    for worker in workers:
+        worker.join(60)
+    for worker in workers:
+        worker.checks_all(0 if failed else RECOVERY_S)
 
 
 def crowd(town: Town, board: Board, number: int) -> list[Worker]:

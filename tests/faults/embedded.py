@@ -11,14 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from client import Board, Enroller, Line, Worker, crowd
+from client import WORKERS, Board, Crowd, Line, crowd, ends, goes_on
 from power import Disk
 from town import Refused, Town
-
-WORKERS = 4
-
-# Until a broker that was started again, or whose disk is well again, has acknowledged a login.
-RECOVERY_S = 30
 
 # How far the clock is off, at most: less than half of what a code lives here.
 CLOCK_S = 290
@@ -32,7 +27,7 @@ def runs(folder: Path, board: Board, *, long: bool) -> None:
     town = Town(folder / "town", lifetimes=LIFETIMES)
     try:
         town.opens()
-        with _Crowd(town, board, "kill -9 of the broker"):
+        with Crowd(town, board, "kill -9 of the broker"):
             kills(town, board, 200 if long else 30)
             board.begins("power loss")
             power_losses(town, board, Disk(town.store, folder / "disk"), 60 if long else 10)
@@ -126,7 +121,7 @@ def full_and_broken_disks(folder: Path, small: Path, board: Board, *, long: bool
         town.broker.starts(env=store_disk.environment_of_errors())
         pid = town.broker.pid
         rounds = 10 if long else 2
-        with _Crowd(town, board, "disk full"):
+        with Crowd(town, board, "disk full"):
             for _ in range(rounds):
                 _strikes(town, board, lambda: _fills(small), lambda: (small / "filler").unlink())
             for name, number in (("disk full, found by a write", errno.ENOSPC), ("disk with errors", errno.EIO)):
@@ -211,43 +206,9 @@ def notices_a_deaf_disk(folder: Path, board: Board) -> None:
                 for _ in worker.facts:
                     lost.lost("deaf disk", "everything")
                 worker.facts.clear()
-        _ends(workers)
+        ends(workers)
     finally:
         town.closes()
     if lost.rows["deaf disk"].lost == 0:
         board.notes.append("BLIND: a disk that syncs nothing lost power, and nobody missed anything")
     board.sees("lost on a disk that syncs nothing, as it should be", lost.rows["deaf disk"].lost)
-
-
-def goes_on(board: Board) -> None:
-    """Waits until logins are acknowledged again."""
-    before, deadline = board.acknowledged(), time.monotonic() + RECOVERY_S
-    while board.acknowledged() == before:
-        assert time.monotonic() < deadline, f"nobody could log in for {RECOVERY_S} s after: {board.fault}"
-        time.sleep(0.01)
-
-
-class _Crowd:
-    """People who log in, and operators who enrol agents, until everything that was acknowledged was asked for again."""
-
-    def __init__(self, town: Town, board: Board, first: str) -> None:
-        board.begins(first)
-        self._workers = crowd(town, board, WORKERS)
-        self._enroller = Enroller(town, board, 1)
-
-    def __enter__(self) -> None:
-        self._enroller.start()
-
-    def __exit__(self, kind: type | None, *_: object) -> None:
-        self._enroller.ended.set()
-        self._enroller.join(60)
-        _ends(self._workers, failed=kind is not None)
-
-
-def _ends(workers: list[Worker], *, failed: bool = False) -> None:
-    for worker in workers:
-        worker.ended.set()
-    for worker in workers:
-        worker.join(60)
-    for worker in workers:
-        worker.checks_all(0 if failed else RECOVERY_S)

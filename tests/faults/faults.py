@@ -14,11 +14,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "stage"))
 
+import clustered  # noqa: E402
 import embedded  # noqa: E402
 from client import Board  # noqa: E402
 from processes import fresh_artefacts  # noqa: E402
 
-PARTS = {"sled": embedded.runs}
+PARTS = {"sled": embedded.runs, "etcd": clustered.runs}
 
 
 def main() -> int:

@@ -109,18 +109,14 @@ class Town:
     def opens(self) -> None:
         """`init`, brokers, agents; everybody is in sync at the end."""
         self.says("init")
-        self.found()
+        for broker in self.brokers:
+            broker.starts()
         self.member(self.home, home={"methods": ["session"], "watch_every": 0})
         self.member(self.party, relying_party={"credentials_dir": str(self.folder / "party" / "credentials")})
         self.says("trust", "allow", "--relying-party", "party", "--home", "home", "--email-domain", "home.example")
         self.awaits("party")
         file = self.folder / "party" / "credentials" / "current" / "homeward.json"
         self.client = json.loads(file.read_text())
-
-    def found(self) -> None:
-        """Starts the brokers. Who has several overrides nothing: their configurations share the store."""
-        for broker in self.brokers:
-            broker.starts()
 
     def member(self, address: Address, **settings: object) -> None:
         agent = Agent(self.folder / address.name / "agent", address)
@@ -147,9 +143,10 @@ class Town:
     def join_token(self, name: str) -> str:
         return json.loads(self.says("token", "create", "--instance", name, "--output", "json"))["text"]
 
-    def says(self, *arguments: str, broker: int = 0, env: Mapping[str, str] = {}) -> str:
-        """What a command of a broker prints."""
-        command = [*self.brokers[broker].argv[:-1], *arguments]
+    def says(self, *arguments: str, env: Mapping[str, str] = {}) -> str:
+        """What a command prints, of a broker that runs if there is one."""
+        broker = next((broker for broker in self.brokers if broker.running), self.broker)
+        command = [*broker.argv[:-1], *arguments]
         every = {"env": os.environ | env, "capture_output": True, "text": True}
         done = subprocess.run(command, timeout=PATIENCE_S, check=False, **every)
         if done.returncode:
@@ -193,6 +190,8 @@ class Town:
             settings["store"] = store
         if len(self.ports) > 1:
             settings["key_encryption_key_file"] = str(self.folder / "broker-0" / "kek")
+        if number > 0:
+            (self.folder / f"broker-{number}").mkdir(mode=0o700)
         listen = {"http": f"127.0.0.1:{http}", "grpc": f"127.0.0.1:{grpc}"}
         file = self.folder / f"broker-{number}.toml"
         file.write_text(as_toml(settings | {"listen": listen} | further))
@@ -207,14 +206,20 @@ class _Sites:
     """Every member's application."""
 
     def __init__(self) -> None:
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Site)
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _Site)
         self.port = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     def stop(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Whoever asked was killed."""
 
 
 class _Site(BaseHTTPRequestHandler):

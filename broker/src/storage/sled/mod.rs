@@ -27,9 +27,7 @@ use tokio::sync::{broadcast, mpsc, oneshot};
 use self::committer::{Committer, Request};
 pub use self::opened::OpenError;
 use self::opened::Opened;
-use crate::storage::{
-    Commit, Key, Notice, Page, Revision, Store, StoreError, Version, Versioned, Watch, Write, check,
-};
+use crate::storage::{Commit, Key, Notice, Page, Revision, Store, StoreError, Version, Versioned, Watch, Write, check};
 
 /// Bytes of keys and values written lately that are kept.
 const RECENT: u64 = 8 * 1024 * 1024;
