@@ -135,7 +135,7 @@ impl Cluster {
             // What is there may be dead without knowing it, or known by a name that is not good any more.
             member.disconnect();
         }
-        if problem.may_pass() && self.members.len() > 1 {
+        if (problem.may_pass() || problem.is_of_one_member()) && self.members.len() > 1 {
             let next = (asked + 1) % self.members.len();
             self.asked.send_if_modified(|now| std::mem::replace(now, if *now == asked { next } else { *now }) == asked);
         }
@@ -147,7 +147,8 @@ impl Cluster {
     /// # Errors
     /// When there is none.
     pub(super) async fn bear(&self, tries: &mut Tries, problem: Problem) -> Result<(), StoreError> {
-        let (may_pass, silent) = (problem.may_pass(), problem == Problem::Silent);
+        let elsewhere = problem.is_of_one_member() && self.members.len() > 1;
+        let (may_pass, silent) = (problem.may_pass() || elsewhere, problem == Problem::Silent);
         tries.worst = Some(problem.clone()).max(tries.worst.take());
         let left = tries.left();
         if may_pass && left > PAUSE {

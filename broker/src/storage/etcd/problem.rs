@@ -101,6 +101,13 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// Whether another member may do what this one does not: its certificate or its limits may be its own.
+    pub(super) fn is_of_one_member(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::TooLarge | Self::TooMany)
+    }
+}
+
 impl From<Problem> for StoreError {
     fn from(problem: Problem) -> Self {
         Self::Unavailable(Box::new(problem))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Event, EventType, WatchOptions, WatchStream};
+use etcd_client::{Event, EventType, WatchOptions, WatchResponse, WatchStream};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
@@ -73,15 +73,19 @@ impl Feed {
                 message = stream.message() => message.ok().flatten(),
             };
             match message {
-                Some(message) if !message.canceled() => self.tell(message.events()),
+                Some(message) if !message.canceled() => {
+                    self.tell(message.events());
+                    self.note_progress(&message);
+                }
                 cut_off => {
                     let forgotten = cut_off.is_some_and(|message| message.compact_revision() > 0);
                     debug!(next = self.next, forgotten, "a watch was cut off");
+                    // Before it is opened: another move in the meantime is one to follow.
+                    moves.mark_unchanged();
                     let resumed = tokio::select! {
                         () = notices.closed() => return,
                         resumed = self.resume(forgotten) => resumed,
                     };
-                    moves.mark_unchanged();
                     stream = resumed;
                 }
             }
@@ -108,7 +112,7 @@ impl Feed {
     /// That etcd has forgotten what comes next is said behind this answer.
     async fn open(&self, patience: Duration) -> Result<WatchStream, Problem> {
         let (first, end) = self.range.clone();
-        let options = WatchOptions::new().with_range(end).with_start_revision(self.next);
+        let options = WatchOptions::new().with_range(end).with_start_revision(self.next).with_progress_notify();
         let begin = |mut member: super::cluster::Connected| async move {
             let mut stream = member.watch.watch(first, Some(options)).await?;
             let answer = stream.message().await?;
@@ -119,6 +123,15 @@ impl Feed {
             Some(answer) if answer.created() && !answer.canceled() => Ok(stream),
             Some(answer) => Err(Problem::Other(answer.cancel_reason().to_owned())),
             None => Err(Problem::Unreachable("the member hung up".to_owned())),
+        }
+    }
+
+    /// etcd says now and then how far it is though nothing has happened here: whoever went on from the last change of a
+    /// quiet table would find that etcd has forgotten what came after it.
+    fn note_progress(&mut self, message: &WatchResponse) {
+        if message.events().is_empty() && !message.created() {
+            let told = message.header().map_or(0, |header| header.revision());
+            self.next = self.next.max(told.saturating_add(1));
         }
     }
 
