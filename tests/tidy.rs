@@ -204,7 +204,8 @@ fn room(path: &Path) -> String {
 
 fn confinement_violations(source: &Source) -> Vec<String> {
     let module = module_of(&source.path).join("::");
-    let within = |allowed: &str| module == allowed || module.strip_prefix(allowed).is_some_and(|rest| rest.starts_with("::"));
+    let within =
+        |allowed: &str| module == allowed || module.strip_prefix(allowed).is_some_and(|rest| rest.starts_with("::"));
     let allowed = |rooms: &[&str]| rooms.iter().any(|allowed| *allowed == room(&source.path) || within(allowed));
     // `mod sled;` makes `sled::…` in that file the module, not the crate.
     let own_modules: Vec<String> =

@@ -80,8 +80,10 @@ impl Model {
                 let after = after.map(|key| KEYS[key]).filter(|key| key.starts_with(PREFIXES[*prefix]));
                 let page = Page { prefix: PREFIXES[*prefix].into(), after: after.map(named), limit: *limit };
                 let found = store.list(page).await.unwrap();
-                let found = found.into_iter().map(|(key, found)| (key.as_str().to_owned(), (found.value, found.version)));
-                let behind = |key: &&&str| key.starts_with(PREFIXES[*prefix]) && after.is_none_or(|after| **key > after);
+                let found =
+                    found.into_iter().map(|(key, found)| (key.as_str().to_owned(), (found.value, found.version)));
+                let behind =
+                    |key: &&&str| key.starts_with(PREFIXES[*prefix]) && after.is_none_or(|after| **key > after);
                 let expected = self.entries.iter().filter(|(key, _)| behind(key)).take(*limit);
                 let expected = expected.map(|(key, entry)| ((*key).to_owned(), entry.clone()));
                 assert_eq!(found.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
@@ -164,9 +166,8 @@ impl Model {
                     seen.push((key.as_str().to_owned(), value, revision));
                 }
             }
-            let deletion_of_nothing = |change: &(String, Option<Vec<u8>>, Revision)| {
-                change.1.is_none() && !expected.contains(change)
-            };
+            let deletion_of_nothing =
+                |change: &(String, Option<Vec<u8>>, Revision)| change.1.is_none() && !expected.contains(change);
             seen.retain(|change| !deletion_of_nothing(change));
             // Within one commit, each has an order of its own.
             let sorted = |mut changes: Vec<(String, Option<Vec<u8>>, Revision)>| {

@@ -205,7 +205,11 @@ impl Etcd {
         let wait = async {
             loop {
                 for (index, member) in self.members.iter().enumerate().filter(|(_, member)| member.runs()) {
-                    if member.asked("metrics").await.is_ok_and(|figures| figures.contains("\netcd_server_is_leader 1\n")) {
+                    if member
+                        .asked("metrics")
+                        .await
+                        .is_ok_and(|figures| figures.contains("\netcd_server_is_leader 1\n"))
+                    {
                         return index;
                     }
                 }

@@ -35,8 +35,7 @@ pub(super) async fn load(access: &EtcdAccess) -> Result<Access, AccessError> {
         }
     };
     if let Some((certificate, key)) = &access.certificate_and_key_files {
-        let (certificate, key) =
-            (read("certificate_file", certificate).await?, read("private_key_file", key).await?);
+        let (certificate, key) = (read("certificate_file", certificate).await?, read("private_key_file", key).await?);
         tls = tls.identity(Identity::from_pem(certificate, key));
     }
     let user = match &access.user_and_password_file {

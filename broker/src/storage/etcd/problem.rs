@@ -15,7 +15,9 @@ pub(super) enum Problem {
     #[error("it says {0:?}")]
     Other(String),
     /// A member is there, and the others are not.
-    #[error("it has no leader: start its members again, or mend the network between them, until more than half are there")]
+    #[error(
+        "it has no leader: start its members again, or mend the network between them, until more than half are there"
+    )]
     NoLeader,
     /// One side does not take the other for what it is.
     #[error("no connection by TLS ({0}): see [etcd] ca_file, certificate_file and private_key_file")]
@@ -27,8 +29,10 @@ pub(super) enum Problem {
     #[error("it does not accept the user: see [etcd] user and password_file")]
     Credentials,
     /// The user may do something else.
-    #[error("{user} has no right to read and write below the store's prefix: give one of its roles to it by `etcdctl role \
-             grant-permission <role> readwrite {prefix}/ --prefix=true`")]
+    #[error(
+        "{user} has no right to read and write below the store's prefix: give one of its roles to it by `etcdctl role \
+             grant-permission <role> readwrite {prefix}/ --prefix=true`"
+    )]
     Permission {
         /// Who.
         user: String,
@@ -36,7 +40,9 @@ pub(super) enum Problem {
         prefix: String,
     },
     /// The quota of its database is used up.
-    #[error("its database is full: compact and defragment it, then `etcdctl alarm disarm`; or raise --quota-backend-bytes")]
+    #[error(
+        "its database is full: compact and defragment it, then `etcdctl alarm disarm`; or raise --quota-backend-bytes"
+    )]
     Full,
     /// Larger than it takes.
     #[error("a commit is larger than it takes: raise --max-request-bytes of its members")]

@@ -137,7 +137,9 @@ impl Feed {
                 Some((key.ok()?, (event.event_type() == EventType::Put).then(|| kv.value().to_vec())))
             };
             let changes = commit.iter().filter_map(change).collect();
-            drop(self.notices.send(Notice::Commit(Arc::new(Commit { revision: Revision(at.unsigned_abs()), changes }))));
+            drop(
+                self.notices.send(Notice::Commit(Arc::new(Commit { revision: Revision(at.unsigned_abs()), changes }))),
+            );
         }
     }
 }
