@@ -15,7 +15,7 @@ use world::{Browser, Federation, InstanceOptions};
 use crate::town::{ALICE, PASSWORD, Town, town, user};
 
 impl Town {
-    fn client(&self) -> Client {
+    pub(crate) fn client(&self) -> Client {
         let file = self.beta.folder.join("credentials/current/homeward.json");
         let read: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
         let text = |name: &str| read[name].as_str().unwrap().to_owned();
@@ -29,7 +29,7 @@ impl Town {
 }
 
 /// beta's client, by hand: for what a good relying party never does.
-struct Client {
+pub(crate) struct Client {
     issuer: String,
     id: String,
     secret: String,
@@ -39,7 +39,7 @@ struct Client {
 const VERIFIER: &str = "a-verifier-of-at-least-forty-three-characters-0";
 
 impl Client {
-    fn authorize(&self, more: &[(&str, &str)]) -> String {
+    pub(crate) fn authorize(&self, more: &[(&str, &str)]) -> String {
         let challenge = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, VERIFIER.as_bytes());
         let challenge = URL_SAFE_NO_PAD.encode(challenge);
         let mut parameters = vec![
@@ -58,7 +58,7 @@ impl Client {
     }
 
     /// Sends the browser to the broker and stops where it would go back to beta.
-    async fn answer(&self, browser: &mut Browser, url: &str) -> HashMap<String, String> {
+    pub(crate) async fn answer(&self, browser: &mut Browser, url: &str) -> HashMap<String, String> {
         let mut page = browser.get(url).await.unwrap();
         for _ in 0..20 {
             let location = page.headers.get("location").unwrap_or_else(|| panic!("{} {}", page.url, page.body));
@@ -71,7 +71,7 @@ impl Client {
         panic!("no answer: {:?}", browser.hops)
     }
 
-    async fn redeem(&self, code: &str) -> (u16, Value) {
+    pub(crate) async fn redeem(&self, code: &str) -> (u16, Value) {
         let form = [
             ("grant_type", "authorization_code"),
             ("code", code),
