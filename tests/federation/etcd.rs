@@ -1,6 +1,5 @@
 //! A broker whose store is in an etcd: the same logins, and what it still does while the etcd is away.
 
-use serde_json::Value;
 use world::{Browser, Etcd, Federation, World};
 
 use crate::town::{settled, user};
@@ -19,6 +18,9 @@ async fn a_login_on_etcd() {
     let mut alice = Browser::new();
     assert_eq!(user(&town.sign_in(&mut alice).await)["email"], "alice@alpha.example");
 
+    let client = town.client();
+    let code = client.answer(&mut alice, &client.authorize(&[])).await.remove("code").unwrap();
+
     // What needs no store goes on without it, and what needs it says so in time.
     etcd.kill(0).unwrap();
     let issuer = town.federation.issuer().unwrap();
@@ -26,18 +28,8 @@ async fn a_login_on_etcd() {
         assert_eq!(status(&format!("{issuer}/{path}")).await, 200, "{path}");
     }
     assert_eq!(status(&format!("{issuer}/readyz")).await, 503);
-    let file = town.beta.folder.join("credentials/current/homeward.json");
-    let client: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
-    let form = [
-        ("grant_type", "authorization_code"),
-        ("code", "hwac_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"),
-        ("redirect_uri", &town.beta.site.at("/callback")),
-        ("code_verifier", "a-verifier-of-at-least-forty-three-characters-0"),
-    ];
-    let secret = client["client_secret"].as_str();
-    let token = reqwest::Client::new().post(format!("{issuer}/token")).form(&form);
-    let answer = token.basic_auth(client["client_id"].as_str().unwrap(), secret).send().await.unwrap();
-    assert_eq!(answer.status().as_u16(), 503, "{}", answer.text().await.unwrap());
+    let (refused, said) = client.redeem(&code).await;
+    assert_eq!(refused, 503, "{said}");
     let log = town.federation.broker.as_ref().unwrap().log();
     assert!(log.contains("etcd cannot be used: no member can be reached"), "{log}");
 
@@ -45,6 +37,9 @@ async fn a_login_on_etcd() {
     etcd.start(0).unwrap();
     etcd.answers().await.unwrap();
     assert_eq!(status(&format!("{issuer}/readyz")).await, 200);
+    let (redeemed, said) = client.redeem(&code).await;
+    assert_eq!(redeemed, 200, "{said}");
+    assert_eq!(client.redeem(&code).await.0, 400);
     assert_eq!(user(&town.sign_in(&mut Browser::new()).await)["email"], "alice@alpha.example");
 }
 

@@ -198,7 +198,8 @@ async fn what_is_too_long_for_a_commit_ends_with_its_last_part<P: Place>() {
     let place = P::new().await;
     let store = place.open().await;
     let table = Table::<Leaf>::new(store.clone());
-    let leaves = || (0..3 * MAX_WRITES).map(|n| table.put(&format!("{n:04}"), &Leaf(1), Expect::Any).unwrap()).collect();
+    let leaves =
+        || (0..3 * MAX_WRITES).map(|n| table.put(&format!("{n:04}"), &Leaf(1), Expect::Any).unwrap()).collect();
     let root = || vec![write("root/1", Expect::Absent, Some("x"))];
     let revision = table.commit_after(leaves(), root()).await.unwrap();
     assert_eq!(table.all().await.unwrap().len(), 3 * MAX_WRITES);

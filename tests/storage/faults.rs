@@ -288,6 +288,7 @@ async fn certificates_and_users_are_checked_by_both_sides() {
     let etcd = Etcd::guarded().await.unwrap();
     let guard = etcd.guard().unwrap().clone();
     let folder = guard.ca.parent().unwrap().to_owned();
+    #[expect(clippy::disallowed_methods, reason = "throw-away files in a folder of the test")]
     let password = |text: &str| -> PathBuf {
         let file = folder.join(text.trim());
         std::fs::write(&file, text).unwrap();
