@@ -266,7 +266,13 @@ impl Broker {
         let clock = Arc::new(DefaultTimeProvider);
         let tls = instance_config(identity.live(), identity.bundle(), identity.trust_domain(), clock)?;
         let address = Address::parse(&identity.agent_url())?;
-        Ok(Arc::new(Self { address, identity, tls: Arc::new(tls), shared: Mutex::default(), connected_to: Mutex::default() }))
+        Ok(Arc::new(Self {
+            address,
+            identity,
+            tls: Arc::new(tls),
+            shared: Mutex::default(),
+            connected_to: Mutex::default(),
+        }))
     }
 
     /// The issuer that it was enrolled with.
@@ -408,9 +414,7 @@ mod tests {
         let authority = TestAuthority::new(clock::now());
         let tls = enrolment_config(authority.bundle().pins(), trust_domain(), Arc::new(DefaultTimeProvider)).unwrap();
         let (tls, name) = (Arc::new(tls), ServerName::try_from("127.0.0.1").unwrap());
-        let at = async || -> SocketAddr {
-            broker(&authority).await.strip_prefix("https://").unwrap().parse().unwrap()
-        };
+        let at = async || -> SocketAddr { broker(&authority).await.strip_prefix("https://").unwrap().parse().unwrap() };
         let (one, other) = (at().await, at().await);
         // Nobody is there; somebody is there and says nothing.
         let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();

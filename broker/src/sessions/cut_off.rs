@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
-use tokio::sync::{broadcast, watch};
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, watch};
 use tracing::{info, warn};
 
 use crate::clock::Clock;

@@ -165,7 +165,8 @@ impl Liveness {
         // The sender lives as long as this.
         while presence.changed().await.is_ok() {
             let mut agents = self.lock();
-            let changed = agents.known.values_mut().filter_map(|known| known.look_who_lives(&self.0.brokers).then_some(()));
+            let changed =
+                agents.known.values_mut().filter_map(|known| known.look_who_lives(&self.0.brokers).then_some(()));
             let changed = changed.count();
             drop(agents);
             if changed > 0 {

@@ -77,7 +77,11 @@ impl Liveness {
         liveness.read_all().await?;
         let keep = liveness.clone();
         let keep = async move {
-            tokio::join!(keep.clone().keep_saved(), keep.clone().follow_reports(changes), keep.follow_presence(presence));
+            tokio::join!(
+                keep.clone().keep_saved(),
+                keep.clone().follow_reports(changes),
+                keep.follow_presence(presence)
+            );
         };
         Ok((liveness, keep))
     }

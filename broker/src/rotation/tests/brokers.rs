@@ -117,9 +117,8 @@ async fn a_gate_at_one_broker_sees_what_agents_of_another_acknowledge() {
     let (here, there) = (join("here").await, join("there").await);
     let mover = World::broker(&Foundations { liveness: here.clone(), ..world.foundations.clone() }, POLICY);
     let beta: InstanceName = "beta".parse().unwrap();
-    let kids = async || -> Vec<String> {
-        mover.signing_keys().await.unwrap().into_iter().map(|(kid, _)| kid).collect()
-    };
+    let kids =
+        async || -> Vec<String> { mover.signing_keys().await.unwrap().into_iter().map(|(kid, _)| kid).collect() };
     let old = kids().await;
     let claim = there.claim(&beta, |seen| (seen.online, seen.acknowledged.key_ids) = (true, old), NOW);
     mover.begin(RS256, Urgency::Planned, "", NOW).await.unwrap();

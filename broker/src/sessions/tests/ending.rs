@@ -161,7 +161,8 @@ async fn a_home_that_is_cut_off_takes_its_sessions_with_it() {
         world.sign_in("alice", "beta", None).await;
     }
     let registry = world.registry.registry.clone();
-    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry.clone(), world.clock.clone(), on_duty()));
+    let follow =
+        tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry.clone(), world.clock.clone(), on_duty()));
     world.registry.change("gamma", |gamma| gamma.display_name = "another".into()).await;
     assert_eq!(world.sessions_left("alice").await, 200);
     world.registry.quarantine("alpha").await;
@@ -189,7 +190,8 @@ async fn a_home_without_agent_that_is_removed_or_becomes_another_takes_its_sessi
     let (registry, sealing) = (world.registry.registry.clone(), &world.registry.sealing);
     let staff = upstream("staff", "https://id.example", sealing);
     let put = |staff: &Upstream| registry.upstreams.put("staff", staff, Expect::Any).unwrap();
-    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry.clone(), world.clock.clone(), on_duty()));
+    let follow =
+        tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry.clone(), world.clock.clone(), on_duty()));
     let none_left = async || {
         while world.sessions_left("alice").await > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
