@@ -1,6 +1,12 @@
 //! Connections to the broker: TCP, TLS by the certs crate's rules, HTTP/2. Dialling is done here and not by tonic, so
 //! that a failure has a name, and with it a sentence that says what to do.
+//!
+//! The broker's name may stand for several brokers of one federation, each at an address of its own. Any of them will do:
+//! they are tried in an order that is drawn anew each time, so that agents spread over them, and one that did not answer,
+//! or let this agent go, is tried last for a while.
 
+use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +18,8 @@ use rustls::pki_types::ServerName;
 use rustls::time_provider::DefaultTimeProvider;
 use rustls::{CertificateError, ClientConfig};
 use thiserror::Error;
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
@@ -20,16 +27,24 @@ use tower::service_fn;
 use url::Url;
 
 use crate::identity::Identity;
+use crate::random;
 
-/// For TCP and for TLS, each.
+/// For the name, for TCP and for TLS, each.
 const DIAL_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often a silent connection is asked whether it lives, and how long it may think about it.
-const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(20));
+/// The same while there is another address to try.
+const NEXT_AFTER: Duration = Duration::from_secs(3);
+/// How long an address that did not do is tried last.
+const SHUNNED_FOR: Duration = Duration::from_secs(60);
+/// How often a silent connection is asked whether it lives, and how long it may think about it: a broker that was cut off
+/// from the network says no goodbye, and another one is there to go to.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
 
 /// Where the broker takes agents' calls.
 #[derive(Debug, Clone)]
 pub(crate) struct Address {
     url: Url,
+    /// Until when they are tried last.
+    shunned: Arc<Mutex<HashMap<SocketAddr, Instant>>>,
 }
 
 /// Why there is no connection. The sentences are for the operator.
@@ -113,20 +128,75 @@ impl Address {
     /// From a join token.
     pub(crate) fn parse(text: &str) -> Result<Self, DialError> {
         let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" && url.has_host());
-        url.map(|url| Self { url }).ok_or_else(|| DialError::Address(text.into()))
+        url.map(|url| Self { url, shunned: Arc::default() }).ok_or_else(|| DialError::Address(text.into()))
     }
 
-    /// One TLS connection. When this returns, the other end is the broker.
+    /// One TLS connection. When this returns, the other end is the broker, or one of them.
     pub(crate) async fn dial(&self, tls: Arc<ClientConfig>) -> Result<TlsStream<TcpStream>, DialError> {
         let host = self.url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         let name = ServerName::try_from(host.to_owned()).map_err(|_| DialError::Address(self.url.as_str().into()))?;
         let port = self.url.port_or_known_default().unwrap_or(443);
-        let connected = within(TcpStream::connect((host, port))).await;
-        let tcp = connected.map_err(|source| DialError::Unreachable { url: Box::new(self.url.clone()), source })?;
+        let found = within(DIAL_TIMEOUT, lookup_host((host, port))).await.map_err(|error| self.unreachable(error))?;
+        self.dial_any(found.collect(), &name, &tls).await
+    }
+
+    /// The first of these addresses at which the broker is.
+    async fn dial_any(
+        &self,
+        addresses: Vec<SocketAddr>,
+        name: &ServerName<'static>,
+        tls: &Arc<ClientConfig>,
+    ) -> Result<TlsStream<TcpStream>, DialError> {
+        let mut left = self.in_order(addresses).into_iter();
+        let mut refusal = self.unreachable(std::io::ErrorKind::NotFound.into());
+        while let Some(address) = left.next() {
+            let patience = if left.len() == 0 { DIAL_TIMEOUT } else { NEXT_AFTER };
+            match self.dial_at(address, (name.clone(), tls.clone()), patience).await {
+                Ok(stream) => return Ok(stream),
+                Err(error) => {
+                    self.shun(address);
+                    // What does not go away by itself is what the operator has to know.
+                    if refusal.is_temporary() {
+                        refusal = error;
+                    }
+                }
+            }
+        }
+        Err(refusal)
+    }
+
+    async fn dial_at(
+        &self,
+        address: SocketAddr,
+        (name, tls): (ServerName<'static>, Arc<ClientConfig>),
+        patience: Duration,
+    ) -> Result<TlsStream<TcpStream>, DialError> {
+        let tcp = within(patience, TcpStream::connect(address)).await.map_err(|error| self.unreachable(error))?;
         // Small messages, each of which somebody waits for.
         let _ = tcp.set_nodelay(true);
-        let handshake = within(TlsConnector::from(tls).connect(name, tcp)).await;
+        let handshake = within(patience, TlsConnector::from(tls).connect(name, tcp)).await;
         handshake.map_err(|error| self.refused(error))
+    }
+
+    /// In which order they are tried.
+    fn in_order(&self, addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+        let now = Instant::now();
+        let mut shunned = self.shunned.lock().unwrap_or_else(PoisonError::into_inner);
+        shunned.retain(|_, until| *until > now);
+        let drawn = addresses.into_iter().map(|address| (shunned.contains_key(&address), random::fraction(), address));
+        let mut drawn: Vec<_> = drawn.collect();
+        drawn.sort_by(|one, other| one.0.cmp(&other.0).then(one.1.total_cmp(&other.1)));
+        drawn.into_iter().map(|(_, _, address)| address).collect()
+    }
+
+    /// Another address is tried first for a while.
+    fn shun(&self, address: SocketAddr) {
+        let mut shunned = self.shunned.lock().unwrap_or_else(PoisonError::into_inner);
+        shunned.insert(address, Instant::now() + SHUNNED_FOR);
+    }
+
+    fn unreachable(&self, source: std::io::Error) -> DialError {
+        DialError::Unreachable { url: Box::new(self.url.clone()), source }
     }
 
     /// HTTP/2 over a connection that was dialled.
@@ -186,6 +256,8 @@ pub(crate) struct Broker {
     identity: Arc<Identity>,
     tls: Arc<ClientConfig>,
     shared: Mutex<Option<(u64, Channel)>>,
+    /// Where the caller's own connection went last.
+    connected_to: Mutex<Option<SocketAddr>>,
 }
 
 impl Broker {
@@ -194,7 +266,13 @@ impl Broker {
         let clock = Arc::new(DefaultTimeProvider);
         let tls = instance_config(identity.live(), identity.bundle(), identity.trust_domain(), clock)?;
         let address = Address::parse(&identity.agent_url())?;
-        Ok(Arc::new(Self { address, identity, tls: Arc::new(tls), shared: Mutex::default() }))
+        Ok(Arc::new(Self {
+            address,
+            identity,
+            tls: Arc::new(tls),
+            shared: Mutex::default(),
+            connected_to: Mutex::default(),
+        }))
     }
 
     /// The issuer that it was enrolled with.
@@ -205,7 +283,18 @@ impl Broker {
     /// A connection of the caller's own, with the certificate of this moment.
     pub(crate) async fn connect(&self) -> Result<Channel, DialError> {
         let stream = self.address.dial(self.tls.clone()).await?;
+        let peer = stream.get_ref().0.peer_addr().ok();
+        *self.connected_to.lock().unwrap_or_else(PoisonError::into_inner) = peer;
         self.address.channel(stream).await
+    }
+
+    /// The broker that [`Self::connect`] reached last has let this agent go, or is gone itself: the next connections are
+    /// to another one, if there is one; those of logins, too.
+    pub(crate) fn go_elsewhere(&self) {
+        *self.shared.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(address) = self.connected_to.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            self.address.shun(address);
+        }
     }
 
     /// A connection without certificate, to a broker that the kept bundle vouches for: for recoveries.
@@ -243,9 +332,9 @@ impl Broker {
     }
 }
 
-async fn within<T>(attempt: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
+async fn within<T>(patience: Duration, attempt: impl Future<Output = std::io::Result<T>>) -> std::io::Result<T> {
     let timed_out = |_| std::io::Error::from(std::io::ErrorKind::TimedOut);
-    tokio::time::timeout(DIAL_TIMEOUT, attempt).await.map_err(timed_out)?
+    tokio::time::timeout(patience, attempt).await.map_err(timed_out)?
 }
 
 #[cfg(test)]
@@ -318,5 +407,34 @@ mod tests {
         for bad in ["http://127.0.0.1:1", "nonsense", "https://"] {
             assert!(matches!(dial(bad, &authority).await, Err(DialError::Address(_))), "{bad}");
         }
+    }
+
+    #[tokio::test]
+    async fn of_several_brokers_one_that_answers_is_found_and_one_that_let_the_agent_go_is_tried_last() {
+        let authority = TestAuthority::new(clock::now());
+        let tls = enrolment_config(authority.bundle().pins(), trust_domain(), Arc::new(DefaultTimeProvider)).unwrap();
+        let (tls, name) = (Arc::new(tls), ServerName::try_from("127.0.0.1").unwrap());
+        let at = async || -> SocketAddr { broker(&authority).await.strip_prefix("https://").unwrap().parse().unwrap() };
+        let (one, other) = (at().await, at().await);
+        // Nobody is there; somebody is there and says nothing.
+        let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent_at = silent.local_addr().unwrap();
+        let address = Address::parse("https://127.0.0.1:1").unwrap();
+        let mut reached = std::collections::HashSet::new();
+        for _ in 0..64 {
+            let stream = address.dial_any(vec![gone, one, silent_at, other], &name, &tls).await.unwrap();
+            reached.insert(stream.get_ref().0.peer_addr().unwrap());
+        }
+        assert_eq!(reached, [one, other].into(), "agents spread over them");
+        address.shun(one);
+        for _ in 0..16 {
+            let stream = address.dial_any(vec![one, other], &name, &tls).await.unwrap();
+            assert_eq!(stream.get_ref().0.peer_addr().unwrap(), other);
+        }
+        // The only one there is is not shunned for ever.
+        assert!(address.dial_any(vec![one], &name, &tls).await.is_ok());
+        let refused = address.dial_any(vec![gone], &name, &tls).await.unwrap_err();
+        assert!(matches!(refused, DialError::Unreachable { .. }), "{refused}");
     }
 }

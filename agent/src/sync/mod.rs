@@ -4,10 +4,10 @@
 //! no stream. Whatever comes into effect, or cannot, is told by itself ([`told`]). Orders to end sessions are carried out by
 //! `session_end`, questions answered by `preview`, each on the stream that it came by.
 //!
-//! When the stream breaks: the first reconnect is spread as wide as the broker asked for, because all agents lost it at
-//! the same moment; after that full jitter from 1 s to 5 min, forgotten once a stream has lived for a minute. What was
-//! applied stays in effect all the while. Why it broke may be an identity that no longer holds: [`ailing`] decides what
-//! is done about that.
+//! When the stream breaks, another broker is tried first, if there are several. The first reconnect is spread as wide as
+//! the broker asked for, because all agents lost it at the same moment; after that full jitter from 1 s to 5 min, forgotten
+//! once a stream has lived for a minute. What was applied stays in effect all the while. Why it broke may be an identity
+//! that no longer holds: [`ailing`] decides what is done about that.
 
 mod ailing;
 mod pulse;
@@ -117,6 +117,9 @@ impl Sync {
             let Err(end) = self.stream(&mut was_open).await;
             if was_open {
                 self.contact.lost(clock::now());
+            }
+            if !matches!(end, End::Renewed) {
+                self.broker.go_elsewhere();
             }
             match self.ailing.look_at(&end, generation).await {
                 Cure::Dismissed(dismissal) => {

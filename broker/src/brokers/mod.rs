@@ -208,16 +208,7 @@ impl Brokers {
                 },
                 _ = heart.tick() => {
                     beat += 1;
-                    match self.give_sign(tables, beat).await {
-                        Ok(()) => {
-                            unheard = 0;
-                            self.age(tables).await;
-                        }
-                        Err(error) => {
-                            unheard += 1;
-                            warn!(%error, "no sign of life could be given to the other brokers; trying again");
-                        }
-                    }
+                    unheard = if self.beat(tables, beat).await { 0 } else { unheard + 1 };
                     if unheard > self.0.pace.missed {
                         // The others take it that this one is gone.
                         self.0.on_duty.send_if_modified(|on_duty| std::mem::take(on_duty));
@@ -227,6 +218,16 @@ impl Brokers {
             }
             self.look_after_duty(tables).await;
         }
+    }
+
+    /// Gives a sign of life, and with it everybody else is a heartbeat older. Says whether it was given.
+    async fn beat(&self, tables: &Tables, beat: u64) -> bool {
+        if let Err(error) = self.give_sign(tables, beat).await {
+            warn!(%error, "no sign of life could be given to the other brokers; trying again");
+            return false;
+        }
+        self.age(tables).await;
+        true
     }
 
     async fn give_sign(&self, tables: &Tables, beat: u64) -> Result<(), StoreError> {
@@ -271,7 +272,6 @@ impl Brokers {
         Ok(())
     }
 
-    /// Everybody else is a heartbeat older.
     async fn age(&self, tables: &Tables) {
         let change = self.others().age(self.0.pace.missed);
         self.tell(change);

@@ -1,5 +1,7 @@
 //! Agents without a wire: what they are sent, who is woken, and what stands of what they said.
 
+mod brokers;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +14,13 @@ use crate::clock::{Clock, ManualClock};
 use crate::config::Issuer;
 use crate::fleet::{
     Acknowledgement, Connection, Contents, CredentialSecret, EndReason, Fleet, Hello, KnownKeys, Nack, Next,
-    RenewalOrder, Report, SharedState, Terms, Update, Word,
+    RenewalOrder, Report, SharedState, StoredQuestion, Terms, Update, Word,
 };
 use crate::registry::tests::{NOW, World, name};
 use crate::registry::{
     ClientCredential, ClientSecret, HomeStatus, Instance, KeySetProof, Liveness, Resource, Sighting, Touched,
 };
+use crate::storage::table::Table;
 
 struct Federation {
     world: World,

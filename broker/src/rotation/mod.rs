@@ -24,6 +24,7 @@ mod error;
 mod gate;
 mod keys;
 mod record;
+mod rotator;
 mod schedule;
 mod secret;
 mod status;
@@ -40,14 +41,14 @@ use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
 use crate::authority::Authority;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Timestamp;
 use crate::config::RotationPolicy;
 use crate::foundations::Foundations;
 use crate::keys::StoredKey;
 use crate::registry::{Liveness, Registry, Sighting};
 use crate::secret::SealingKeys;
 use crate::storage::table::{Stored, Table};
-use crate::storage::{Expect, StoreError, Watch, Write};
+use crate::storage::{Expect, StoreError, Write};
 
 pub use error::RotationError;
 pub use gate::{Absent, Gate, Participant, Verdict};
@@ -59,12 +60,6 @@ use gate::Patience;
 
 /// How often running rotations are looked at when nobody says anything.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How often it is looked whether one is due, when none runs: to plan for ten thousand instances is work.
-const REST: Duration = Duration::from_secs(5);
-
-/// How often they are looked at when ten thousand agents say something.
-const BREATH: Duration = Duration::from_millis(100);
 
 /// The flow and what it stands on.
 #[derive(Debug)]
@@ -251,51 +246,6 @@ impl Rotations {
         Ok(())
     }
 
-    /// Moves rotations on, for ever, whenever this broker is on duty.
-    pub async fn run(self: Arc<Self>, clock: Clock, mut on_duty: watch::Receiver<bool>) {
-        let mut acknowledgements = self.liveness.acknowledgements();
-        let mut changes = None;
-        loop {
-            if changes.is_none() {
-                // Without it, there is the pause.
-                changes = self.table.watch().await.ok();
-            }
-            let looked = if *on_duty.borrow_and_update() {
-                self.look(clock.now()).await
-            } else {
-                self.follow_plan(clock.now()).await.map(|_| false)
-            };
-            if let Err(error) = &looked {
-                error!(%error, "rotations cannot be looked at; trying again");
-            }
-            let runs = looked.unwrap_or(true);
-            tokio::select! {
-                // The sender lives as long as this flow. Agents that come and go concern nobody when nothing turns.
-                _ = acknowledgements.changed(), if runs => {}
-                () = self.woken.notified() => {}
-                Ok(()) = on_duty.changed() => {}
-                open = changed(changes.as_mut()) => {
-                    if !open {
-                        changes = None;
-                    }
-                }
-                () = tokio::time::sleep(if runs { TICK } else { REST }) => {}
-            }
-            tokio::time::sleep(BREATH).await;
-            acknowledgements.mark_unchanged();
-            // One look is enough for all that has changed so far.
-            while has_changed(changes.as_mut()).await {}
-        }
-    }
-
-    /// Finds out what is planned, and when the published keys change next.
-    async fn follow_plan(&self, now: Timestamp) -> Result<Vec<PlannedMove>, RotationError> {
-        let plan = self.plan(now).await?;
-        let next = schedule::next_key_change(&plan, now);
-        self.next_key_change.send_if_modified(|known| std::mem::replace(known, next) != next);
-        Ok(plan)
-    }
-
     /// Looks at everything once: moves what may move, begins what is due. Says whether a rotation runs.
     ///
     /// # Errors
@@ -424,23 +374,6 @@ impl Rotations {
         self.commit(&rotation, Expect::Version(version), next.writes).await?;
         info!(subject = %rotation.subject, id = %rotation.id, phase = ?rotation.phase, "rotation moved");
         Ok(rotation)
-    }
-}
-
-/// Waits until somebody has changed a rotation; says whether this can be seen any longer.
-async fn changed(changes: Option<&mut Watch>) -> bool {
-    match changes {
-        Some(changes) => changes.next().await.is_some(),
-        None => std::future::pending().await,
-    }
-}
-
-/// Whether there is a change already.
-async fn has_changed(changes: Option<&mut Watch>) -> bool {
-    tokio::select! {
-        biased;
-        open = changed(changes) => open,
-        () = std::future::ready(()) => false,
     }
 }
 

@@ -20,8 +20,18 @@ const INTERVAL: Duration = Duration::from_secs(60);
 
 /// Sweeps these tables for ever, whenever this broker is the one on duty.
 pub async fn run(store: Arc<dyn Store>, tables: &'static [&'static str], clock: Clock, on_duty: watch::Receiver<bool>) {
+    run_every(INTERVAL, store, tables, clock, on_duty).await;
+}
+
+async fn run_every(
+    interval: Duration,
+    store: Arc<dyn Store>,
+    tables: &'static [&'static str],
+    clock: Clock,
+    on_duty: watch::Receiver<bool>,
+) {
     loop {
-        tokio::time::sleep(INTERVAL).await;
+        tokio::time::sleep(interval).await;
         for name in tables {
             if !*on_duty.borrow() {
                 break;
@@ -60,5 +70,30 @@ pub async fn sweep(store: &dyn Store, name: &str, now: Timestamp) -> Result<usiz
             return Ok(deleted);
         }
         tokio::time::sleep(BREATH).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::sled::SledStore;
+
+    #[tokio::test]
+    async fn only_the_broker_on_duty_sweeps() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+        let key = Key::new("some", "record");
+        let value = Some([0_i64.to_be_bytes().as_slice(), b"{}"].concat());
+        store.commit(vec![Write { key: key.clone(), expect: Expect::Any, value }]).await.unwrap();
+        let duty = watch::Sender::new(false);
+        let clock = Clock::manual(Timestamp::from_secs(1)).0;
+        let sweeper = tokio::spawn(run_every(INTERVAL / 6000, store.clone(), &["some"], clock, duty.subscribe()));
+        tokio::time::sleep(INTERVAL / 600).await;
+        assert!(store.get(&key).await.unwrap().is_some(), "another broker does it");
+        duty.send_replace(true);
+        while store.get(&key).await.unwrap().is_some() {
+            tokio::time::sleep(INTERVAL / 6000).await;
+        }
+        sweeper.abort();
     }
 }

@@ -1,6 +1,7 @@
 //! The lives of instances, told to the flow itself with a clock that travels. The ids in comments are the numbered steps of
 //! the enrolment notes.
 
+mod brokers;
 mod recovery;
 mod registration;
 mod renewal;

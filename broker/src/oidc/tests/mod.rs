@@ -5,6 +5,7 @@
 mod answers;
 mod assertions;
 mod authorize;
+mod brokers;
 mod certificates;
 mod clients;
 mod code;

@@ -73,7 +73,16 @@ pub(super) struct World {
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
     pub(super) sessions: Sessions,
     secrets: BTreeMap<String, (String, ClientSecret)>,
-    _folder: tempfile::TempDir,
+    /// Deleted with the last broker.
+    folder: Arc<tempfile::TempDir>,
+}
+
+/// What brokers of one federation share.
+struct Ground {
+    sled: Arc<SledStore>,
+    sealing: Arc<SealingKeys>,
+    clock: (Clock, ManualClock),
+    folder: Arc<tempfile::TempDir>,
 }
 
 impl World {
@@ -87,10 +96,31 @@ impl World {
         let sled = Arc::new(SledStore::open(folder.path()).unwrap());
         let store: Arc<dyn Store> = sled.clone();
         let sealing = SealingKeys::new_for_test();
-        let (time, clock) = Clock::manual(NOW);
         let mut writes = keys::first_keys(&store, &sealing, NOW).unwrap();
         writes.push(SubjectKey::first(&store, &sealing).unwrap());
         store.commit(writes).await.unwrap();
+        let ground = Ground { sled, sealing, clock: Clock::manual(NOW), folder: Arc::new(folder) };
+        let mut world = Self::on(ground, issuer, private_networks).await;
+        world.populate().await;
+        world
+    }
+
+    /// Another broker on the same store.
+    pub(super) async fn beside(&self) -> Self {
+        let Self { store, sealing, time, clock, folder, .. } = self;
+        let (sled, sealing, folder) = (store.clone(), sealing.clone(), folder.clone());
+        let ground = Ground { sled, sealing, clock: (time.clone(), clock.clone()), folder };
+        let mut other = Self::on(ground, self.issuer.as_str(), Vec::new()).await;
+        other.secrets.clone_from(&self.secrets);
+        for (name, sighting) in self.liveness.sightings() {
+            other.liveness.update(&name, |seen| *seen = registry::Sighting::clone(&sighting), NOW);
+        }
+        other
+    }
+
+    async fn on(ground: Ground, issuer: &str, private_networks: Vec<IpNet>) -> Self {
+        let Ground { sled, sealing, clock: (time, clock), folder } = ground;
+        let store: Arc<dyn Store> = sled.clone();
         let (keys, keep_keys_fresh) = KeySet::open(store.clone(), sealing.clone()).await.unwrap();
         tokio::spawn(keep_keys_fresh);
         let subjects = SubjectKey::load(&store, &sealing).await.unwrap();
@@ -131,7 +161,7 @@ impl World {
         let app = router(provider.clone(), boundary.clone())
             .merge(crate::web::router(sled.clone() as Arc<dyn Store>, boundary));
         let secrets = BTreeMap::new();
-        let mut world = Self {
+        Self {
             app,
             provider,
             login,
@@ -148,10 +178,8 @@ impl World {
             key_set_plan,
             sessions,
             secrets,
-            _folder: folder,
-        };
-        world.populate().await;
-        world
+            folder,
+        }
     }
 
     async fn populate(&mut self) {

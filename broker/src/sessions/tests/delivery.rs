@@ -6,9 +6,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::{Listener, World};
+use tokio::sync::watch;
+
+use super::{LIFETIMES, Listener, World};
 use crate::registry::tests::{NOW, name};
-use crate::sessions::{LogoutState, Message, OutboxError, Outcome, TellHome};
+use crate::sessions::{LogoutState, Message, OutboxError, Outcome, Sessions, TellHome};
 
 const AT_ONCE: Duration = Duration::ZERO;
 
@@ -193,4 +195,45 @@ async fn agents_get_one_order_at_a_time_and_again_until_they_answer() {
     world.log_out(&["beta"]).await;
     tokio::time::timeout(Duration::from_secs(5), waiting).await.unwrap().unwrap();
     delivery.abort();
+}
+
+/// A second broker on the same store, with agents of its own: what is known of lanes and desks is not shared.
+#[tokio::test]
+async fn with_two_brokers_a_token_is_posted_once_and_orders_reach_the_agent_wherever_it_is() {
+    let mut world = World::new().await;
+    let beta = Listener::start(&[]).await;
+    world.takes_tokens("beta", &beta.address).await;
+    let duty = [watch::Sender::new(true), watch::Sender::new(false)];
+    let first = world.deliver_when(duty[0].subscribe());
+    let here = std::mem::replace(&mut world.sessions, Sessions::new(world.registry.store.clone(), &LIFETIMES));
+    // Off duty, at another broker, whose agent gamma's is.
+    let second = world.deliver_when(duty[1].subscribe());
+    let there = std::mem::replace(&mut world.sessions, here);
+    let mut orders = there.outbox().orders(name("gamma"), world.clock.clone());
+    let idle = tokio::time::timeout(Duration::from_millis(100), orders.next()).await;
+    assert!(idle.is_err(), "nothing yet");
+    for round in 1..=5 {
+        world.log_out(&["beta", "gamma"]).await;
+        let order = tokio::time::timeout(Duration::from_secs(1), orders.next()).await.expect("within a second");
+        orders.answered(order.id.as_str(), Outcome::Told(String::new())).await;
+        world.becomes("beta", LogoutState::Confirmed).await;
+        while beta.tokens().len() < round {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(beta.tokens().len(), 5, "each once");
+    // The first one dies; what comes then, and what it left, is posted by the other.
+    first.abort();
+    world.log_out(&["beta"]).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert_eq!(beta.tokens().len(), 5, "who is not on duty posts nothing");
+    duty[1].send_replace(true);
+    let posted = async {
+        while beta.tokens().len() < 6 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), posted).await.unwrap();
+    second.abort();
 }

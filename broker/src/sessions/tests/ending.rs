@@ -237,3 +237,24 @@ async fn who_accepts_a_home_no_more_hears_of_its_users_and_they_stay_signed_in_e
     assert_eq!(opened.keys().collect::<Vec<_>>(), [&world.client("gamma")]);
     follow.abort();
 }
+
+#[tokio::test]
+async fn of_two_brokers_the_one_on_duty_ends_the_sessions_of_a_home_that_is_cut_off() {
+    let world = World::new().await;
+    world.sign_in("alice", "beta", None).await;
+    let duty = watch::Sender::new(false);
+    let (registry, clock) = (world.registry.registry.clone(), world.clock.clone());
+    let follow = tokio::spawn(follow_cut_off_homes(world.sessions.clone(), registry, clock, duty.subscribe()));
+    world.registry.quarantine("alpha").await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.sessions_left("alice").await, 1, "that is the other one's to do");
+    // Who has died: its duty is taken, and what it left is found.
+    duty.send_replace(true);
+    let ended = async {
+        while world.sessions_left("alice").await > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap();
+    follow.abort();
+}
