@@ -21,6 +21,7 @@ use homeward_proto::v1;
 use homeward_proto::v1::admin_service_server::AdminService;
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
+use tracing::info;
 
 use crate::authority::{Authority, CaState};
 use crate::clock::{Clock, Timestamp};
@@ -384,6 +385,7 @@ impl AdminService for Service {
         &self,
         request: Request<v1::RotateKeyEncryptionKeyRequest>,
     ) -> Result<Response<Self::RotateKeyEncryptionKeyStream>, Status> {
+        info!(by = creator(&request), "the keys that seal are turned");
         let v1::RotateKeyEncryptionKeyRequest {} = request.into_inner();
         Ok(Response::new(self.turn_kek()))
     }
