@@ -136,7 +136,8 @@ async fn a_key_file_turns_under_logins_and_kill_9_and_the_old_one_opens_nothing(
         configure(&town.federation, &head, "");
         town.federation.stop_broker().await.unwrap();
         back(&mut town).await;
-        user(&town.sign_in(&mut signed_in).await);
+        // Her session goes on: nobody asks her anything.
+        user(&signed_in.open(&town.start()).await.unwrap());
     }
     let log = town.federation.broker.as_ref().unwrap().log();
     assert!(!log.contains(old_key.trim()) && !log.contains(read(&new).trim()), "a key is in the log");
