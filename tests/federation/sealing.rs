@@ -8,7 +8,7 @@ use serde_json::Value;
 use world::process::{Log, Running, run};
 use world::{Browser, Federation};
 
-use crate::town::{town, user};
+use crate::town::{Town, town, user};
 
 const PIN: &str = "pin-canary-4711";
 const MODULE: &str = "/usr/lib/softhsm/libsofthsm2.so";
@@ -41,9 +41,9 @@ fn read(path: &Path) -> String {
 /// Why the broker does not start, in one sentence.
 async fn refusal(federation: &mut Federation, environment: &str) -> String {
     let refused = serve(federation, environment).await.unwrap_err().to_string();
-    let last = refused.trim().lines().last().unwrap().to_owned();
-    assert!(last.starts_with("homeward-broker: "), "{refused}");
-    last
+    let (_, sentence) = refused.trim().rsplit_once("homeward-broker: ").unwrap_or_else(|| panic!("{refused}"));
+    assert!(!sentence.contains('\n'), "{refused}");
+    sentence.to_owned()
 }
 
 /// Starts the broker with one more variable.
@@ -75,6 +75,14 @@ async fn shown(federation: &Federation) -> Value {
     federation.ops_json(&["kek", "show"]).await.unwrap()
 }
 
+/// The broker runs again, and both agents are there.
+async fn back(town: &mut Town) {
+    town.federation.serve().await.unwrap();
+    for name in ["alpha", "beta"] {
+        town.federation.in_sync(name).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_key_file_turns_under_logins_and_kill_9_and_the_old_one_opens_nothing() {
     let mut town = town(&["session"]).await;
@@ -92,7 +100,7 @@ async fn a_key_file_turns_under_logins_and_kill_9_and_the_old_one_opens_nothing(
     let refused = town.federation.ops(&["kek", "create"]).await.unwrap_err().to_string();
     assert!(refused.contains("exists already"), "{refused}");
     town.federation.stop_broker().await.unwrap();
-    town.federation.serve().await.unwrap();
+    back(&mut town).await;
     let before = shown(&town.federation).await;
     assert_eq!(before["data_keys"][0]["key_id"], before["previous_key_id"], "{before}");
 
@@ -102,7 +110,7 @@ async fn a_key_file_turns_under_logins_and_kill_9_and_the_old_one_opens_nothing(
         () = tokio::time::sleep(Duration::from_secs(2)) => {}
     }
     town.federation.kill_broker().await.unwrap();
-    town.federation.serve().await.unwrap();
+    back(&mut town).await;
     let logins = async {
         for _ in 0..8 {
             user(&town.sign_in(&mut Browser::new()).await);
@@ -127,8 +135,9 @@ async fn a_key_file_turns_under_logins_and_kill_9_and_the_old_one_opens_nothing(
     for head in [head, format!("key_encryption_key_file = {new:?}")] {
         configure(&town.federation, &head, "");
         town.federation.stop_broker().await.unwrap();
-        town.federation.serve().await.unwrap();
-        user(&town.sign_in(&mut signed_in).await);
+        back(&mut town).await;
+        // Her session goes on: nobody asks her anything.
+        user(&signed_in.open(&town.start()).await.unwrap());
     }
     let log = town.federation.broker.as_ref().unwrap().log();
     assert!(!log.contains(old_key.trim()) && !log.contains(read(&new).trim()), "a key is in the log");

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,6 +18,9 @@ use zeroize::Zeroizing;
 use crate::secret::data_key::StoredDataKey;
 use crate::secret::token::{TokenKey, TokenSource};
 use crate::secret::{Sealed, SealingKeyError, SecretError, random};
+
+/// More than any key or PIN takes, in bytes.
+const LONGEST: usize = 4096;
 
 /// Which key-encryption key: tells two apart, and nothing about either.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +76,9 @@ impl KekSource {
     pub fn create(&self) -> Result<Created, SealingKeyError> {
         match self {
             Self::File(path) => {
-                let text = Zeroizing::new(format!("{}\n", STANDARD.encode(*Zeroizing::new(random::<32>()?))));
+                let (bytes, mut text) = (Zeroizing::new(random::<32>()?), Zeroizing::new(String::with_capacity(64)));
+                STANDARD.encode_string(&*bytes, &mut text);
+                text.push('\n');
                 write_private(path, &text).map_err(|error| match error.kind() {
                     std::io::ErrorKind::AlreadyExists => SecretError::KeyFileExists(path.clone()),
                     _ => SecretError::KeyFileNotMade(path.clone(), error),
@@ -274,14 +279,18 @@ pub(super) async fn blocking<T: Send + 'static>(
 
 /// Text that only its owner may read.
 pub(super) fn private_text(path: &Path) -> Result<Zeroizing<String>, SecretError> {
-    let metadata = std::fs::metadata(path).map_err(|error| SecretError::KeyFile(path.to_owned(), error))?;
+    let unreadable = |error| SecretError::KeyFile(path.to_owned(), error);
+    let file = std::fs::File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
     // systemd lets the unit's user in by an ACL, whose mask shows in the mode; the folder is closed to everyone else.
     let of_systemd = credentials().is_some_and(|folder| path.starts_with(folder));
     if !of_systemd && metadata.permissions().mode() & 0o077 != 0 {
         return Err(SecretError::KeyFileMode(path.to_owned()));
     }
-    let text = std::fs::read_to_string(path).map_err(|error| SecretError::KeyFile(path.to_owned(), error))?;
-    Ok(Zeroizing::new(text))
+    // Room for all of it at once: no copy stays behind where a smaller buffer was.
+    let mut text = Zeroizing::new(String::with_capacity(LONGEST));
+    file.take(LONGEST as u64).read_to_string(&mut text).map_err(unreadable)?;
+    Ok(text)
 }
 
 fn credential(name: &str) -> Result<(PathBuf, Zeroizing<String>), SecretError> {

@@ -212,7 +212,11 @@ impl KeyTurn {
     ) -> Result<(), SealingKeyError> {
         self.known.sealing.seals_with(active).await?;
         self.wrap().await?;
-        let (mut done, total) = (0, self.status().await?.stale);
+        // Those that retire while this goes on, by a turn to yet another key, are that turn's to finish.
+        let before = self.status().await?;
+        let retiring = |key: &&(String, StoredDataKey)| key.1.state == (DataKeyState::Retired { gone_at: None });
+        let retiring: Vec<String> = before.keys.iter().filter(retiring).map(|(id, _)| id.clone()).collect();
+        let (mut done, total) = (0, before.stale);
         loop {
             let before = done;
             self.pass(&mut |sealed| {
@@ -224,7 +228,7 @@ impl KeyTurn {
                 break;
             }
         }
-        self.retire(clock.now() + self.known.kept, clock.now()).await
+        self.retire(&retiring, clock.now()).await
     }
 
     /// Seals retired data keys by the current key-encryption key. The active one is sealed by no other than the one that
@@ -291,10 +295,10 @@ impl KeyTurn {
         }
     }
 
-    async fn retire(&self, gone_at: Timestamp, now: Timestamp) -> Result<(), SealingKeyError> {
-        let mut writes = Vec::new();
+    async fn retire(&self, these: &[String], now: Timestamp) -> Result<(), SealingKeyError> {
+        let (gone_at, mut writes) = (now + self.known.kept, Vec::new());
         for (id, key) in self.keys.all().await? {
-            if key.record.state == (DataKeyState::Retired { gone_at: None }) {
+            if these.contains(&id) && key.record.state == (DataKeyState::Retired { gone_at: None }) {
                 let moved = key.record.moved(DataKeyState::Retired { gone_at: Some(gone_at) }, now);
                 writes.push(self.keys.put(&id, &moved, Expect::Version(key.version))?);
             }

@@ -22,6 +22,7 @@ use homeward_proto::v1;
 use homeward_proto::v1::admin_service_server::AdminService;
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
+use tracing::info;
 
 use crate::authority::{Authority, CaState};
 use crate::brokers::Brokers;
@@ -397,6 +398,7 @@ impl AdminService for Service {
         &self,
         request: Request<v1::RotateKeyEncryptionKeyRequest>,
     ) -> Result<Response<Self::RotateKeyEncryptionKeyStream>, Status> {
+        info!(by = creator(&request), "the keys that seal are turned");
         let v1::RotateKeyEncryptionKeyRequest {} = request.into_inner();
         Ok(Response::new(self.turn_kek()))
     }
