@@ -27,6 +27,13 @@ fn store_of(federation: &Federation) -> PathBuf {
     federation.world.folder().join("broker/store")
 }
 
+/// Private, as a key has to be.
+#[expect(clippy::disallowed_methods, reason = "nobody reads it before it is whole, and nothing is lost with it")]
+fn write(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+}
+
 fn put(key: Key, value: Vec<u8>) -> Write {
     Write { key, expect: Expect::Any, value: Some(value) }
 }
@@ -36,8 +43,7 @@ async fn previous_release() -> Federation {
     let federation = Federation::founded("").await.unwrap();
     let store = store_of(&federation);
     std::fs::remove_dir_all(&store).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "nothing is lost with it")]
-    std::fs::write(federation.world.folder().join("broker/kek"), PREVIOUS_KEY).unwrap();
+    write(&federation.world.folder().join("broker/kek"), PREVIOUS_KEY);
     let archive = Archive::read(BufReader::new(PREVIOUS), |_| true).unwrap();
     let store: Arc<dyn Store> = Arc::new(SledStore::open(&store).unwrap());
     for (key, value) in archive.entries {
@@ -93,7 +99,7 @@ fn bare(federation: &Federation) -> String {
          [listen]{listen}",
         folder.display()
     );
-    std::fs::write(&federation.config, bare).unwrap();
+    write(&federation.config, &bare);
     text
 }
 
@@ -111,7 +117,7 @@ async fn a_broker_needs_the_store_and_the_key_and_nothing_else() {
     federation.stop_broker().await.unwrap();
     // Another name in a file is everybody's from then on, and the log says so. The federation's own stays for ever.
     let other = issuer.replace("localhost", "127.0.0.1");
-    std::fs::write(&federation.config, full.replace(&issuer, &other)).unwrap();
+    write(&federation.config, &full.replace(&issuer, &other));
     federation.serve().await.unwrap();
     federation.stop_broker().await.unwrap();
     let log = std::fs::read_to_string(&federation.log).unwrap();
@@ -120,7 +126,7 @@ async fn a_broker_needs_the_store_and_the_key_and_nothing_else() {
     federation.serve().await.unwrap();
     assert_eq!(discovery(&issuer).await, other);
     federation.stop_broker().await.unwrap();
-    std::fs::write(&federation.config, full.replace("test.example", "other.example")).unwrap();
+    write(&federation.config, &full.replace("test.example", "other.example"));
     let refused = format!("{:#}", federation.serve().await.unwrap_err());
     assert!(refused.contains("trust_domain can never change"), "{refused}");
 }
@@ -174,7 +180,7 @@ async fn a_migration_survives_kill_9() {
     let refused = format!("{:#}", federation.serve().await.unwrap_err());
     assert!(refused.contains(&format!("the federation has moved to {to}")), "{refused}");
     let text = std::fs::read_to_string(&federation.config).unwrap();
-    std::fs::write(&federation.config, format!("store = {to:?}\n{text}")).unwrap();
+    write(&federation.config, &format!("store = {to:?}\n{text}"));
     federation.serve().await.unwrap();
 }
 
@@ -232,9 +238,7 @@ async fn what_ended_after_the_backup_does_not_live_again() {
     let (key, other) =
         (town.federation.world.folder().join("broker/kek"), town.federation.world.folder().join("other"));
     std::fs::rename(&key, &other).unwrap();
-    std::fs::copy(&other, &key).unwrap();
-    #[expect(clippy::disallowed_methods, reason = "nothing is lost with it")]
-    std::fs::write(&key, PREVIOUS_KEY).unwrap();
+    write(&key, PREVIOUS_KEY);
     let refused = town.federation.ops(&restore).await.unwrap_err().to_string();
     assert!(refused.contains("put the one there that it was made under"), "{refused}");
     let refused = format!("{:#}", town.federation.serve().await.unwrap_err());

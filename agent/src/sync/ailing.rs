@@ -106,7 +106,7 @@ impl Ailing {
         let told = recovery::recover(&self.data, &self.identity, &self.broker).await;
         match &told {
             Ok(()) => {
-                tracing::warn!("the broker knew no certificate of this agent; the recovery key has brought a new one")
+                tracing::warn!("the broker knew no certificate of this agent; the recovery key has brought a new one");
             }
             Err(error) => {
                 tracing::error!(%error, "another agent uses this identity; this is what the broker says to it");

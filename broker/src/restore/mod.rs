@@ -148,9 +148,8 @@ pub fn restore(entries: BTreeMap<Key, Vec<u8>>, terms: &Terms<'_>) -> Result<Res
                 restored.registration(key, registration, terms)?;
             }
             RegisteredClient::TABLE => {
-                if terms.release.has(&decode::<RegisteredClient>(&value)?.name) {
-                    restored.entries.insert(key, value);
-                }
+                let client: RegisteredClient = decode(&value)?;
+                restored.entries.extend(terms.release.has(&client.name).then_some((key, value)));
             }
             Upstream::TABLE => {
                 let name = decode::<Upstream>(&value)?.name;
