@@ -15,6 +15,7 @@ import json
 import queue
 import random
 import secrets
+import subprocess
 import threading
 import time
 from collections import Counter, deque
@@ -465,6 +466,9 @@ class Enroller(threading.Thread):
                     agents[number].says("enrol", "--token-file", "-", stdin=token)
                     members.put(number)
                     return
+                except subprocess.TimeoutExpired:
+                    # It asks on and on while the broker cannot answer.
+                    continue
                 except AssertionError as refused:
                     if "does not accept this join token" in str(refused):
                         self._board.lost(fault, f"a join token: {refused}")
