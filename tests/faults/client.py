@@ -15,12 +15,14 @@ import json
 import queue
 import random
 import secrets
+import subprocess
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from urllib.parse import parse_qs, quote, urlencode, urljoin, urlsplit
 
 from town import Refused, Town
@@ -58,6 +60,10 @@ class Homeless(Exception):
 
 class Wrong(Exception):
     """An answer that nothing explains."""
+
+
+class Over(Wrong):
+    """A login that was on its way is over, though nobody but us has used what it was refused for."""
 
 
 @dataclass
@@ -163,6 +169,9 @@ class Board:
     notes: list[str] = field(default_factory=list)
     seen: Counter = field(default_factory=Counter)
     fault: str = "none"
+    # With a store elsewhere, a broker that was not answered asks again, and may meet what it did itself: nothing was
+    # acknowledged, and the person begins again. Counted and printed; on the embedded store it must not happen.
+    logins_may_end: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _last: float = 0.0
 
@@ -207,7 +216,11 @@ class Board:
     def wrong(self, what: str) -> None:
         with self._lock:
             self.seen["unexplained answers"] += 1
-            self.notes.append(f"UNEXPLAINED during {self.fault}: {what}")
+            self.notes.append(f"UNEXPLAINED at {datetime.now(UTC):%H:%M:%S.%f} during {self.fault}: {what}")
+
+    def remarks(self, what: str) -> None:
+        print(f"{datetime.now(UTC):%H:%M:%S.%f} during {self.fault}: {what}", flush=True)
+        self.sees("logins that ended on their way")
 
     def sees(self, what: str, count: int = 1) -> None:
         with self._lock:
@@ -261,7 +274,10 @@ class Worker(threading.Thread):
             self._board.sees("home not connected")
             time.sleep(0.05)
         except Wrong as wrong:
-            self._board.wrong(str(wrong))
+            if isinstance(wrong, Over) and self._board.logins_may_end:
+                self._board.remarks(str(wrong))
+            else:
+                self._board.wrong(str(wrong))
             self._browser = None
             time.sleep(0.05)
         return False
@@ -285,7 +301,7 @@ class Worker(threading.Thread):
             return
         answer = self._redeems(self._line, code, verifier)
         if answer.status != 200:
-            raise Wrong(f"a code was refused: {answer.body[:200]!r}")
+            raise Over(f"a code was refused: {answer.body[:200]!r}")
         self._browser = browser
         tokens = answer.document()
         fault = self._board.acknowledges()
@@ -329,7 +345,8 @@ class Worker(threading.Thread):
                     if each is answer and not (twice and spent):
                         if b"Where is your account?" in each.body:
                             raise Homeless("the home is not connected yet")
-                        raise Wrong(f"{each.status} from {url}: {each.body[:300]!r}")
+                        kind = Over if each.status == 410 else Wrong
+                        raise kind(f"{each.status} from {url}: {each.body[:300]!r}")
                     continue
                 to = urljoin(url, each.location)
                 if to.startswith(self._callback):
@@ -465,6 +482,9 @@ class Enroller(threading.Thread):
                     agents[number].says("enrol", "--token-file", "-", stdin=token)
                     members.put(number)
                     return
+                except subprocess.TimeoutExpired:
+                    # It asks on and on while the broker cannot answer.
+                    continue
                 except AssertionError as refused:
                     if "does not accept this join token" in str(refused):
                         self._board.lost(fault, f"a join token: {refused}")
