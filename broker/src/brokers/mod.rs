@@ -64,6 +64,7 @@ struct Known {
     living: watch::Sender<Arc<BTreeMap<BrokerId, StoredBroker>>>,
     holder: watch::Sender<Option<BrokerId>>,
     on_duty: watch::Sender<bool>,
+    cut_off: watch::Sender<bool>,
     stopping: AtomicBool,
 }
 
@@ -118,6 +119,7 @@ impl Brokers {
             living: watch::Sender::default(),
             holder: watch::Sender::new(alone.then_some(me)),
             on_duty: watch::Sender::new(alone),
+            cut_off: watch::Sender::new(false),
             stopping: AtomicBool::new(false),
         }))
     }
@@ -145,6 +147,12 @@ impl Brokers {
     /// Whether this broker does what one does for all.
     pub fn duty(&self) -> watch::Receiver<bool> {
         self.0.on_duty.subscribe()
+    }
+
+    /// Whether the others take it that this broker is gone, because it does not reach the store: nobody should rely on what
+    /// it knows, least of all an agent that could be with one of them.
+    pub fn cut_off(&self) -> watch::Receiver<bool> {
+        self.0.cut_off.subscribe()
     }
 
     /// Who does it.
@@ -209,7 +217,12 @@ impl Brokers {
                 _ = heart.tick() => {
                     beat += 1;
                     unheard = if self.beat(tables, beat).await { 0 } else { unheard + 1 };
-                    if unheard > self.0.pace.missed {
+                    let gone = unheard > self.0.pace.missed;
+                    self.0.cut_off.send_if_modified(|known| {
+                        let cut_off = gone && self.has_company();
+                        std::mem::replace(known, cut_off) != cut_off
+                    });
+                    if gone {
                         // The others take it that this one is gone.
                         self.0.on_duty.send_if_modified(|on_duty| std::mem::take(on_duty));
                         continue;

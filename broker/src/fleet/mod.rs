@@ -170,6 +170,11 @@ impl Fleet {
         MIN_SPREAD.max(Duration::from_secs(agents / RECONNECTS_PER_SECOND))
     }
 
+    /// Whether agents are better off at another broker, because this one does not hear who is cut off.
+    pub fn cut_off(&self) -> watch::Receiver<bool> {
+        self.terms.brokers.cut_off()
+    }
+
     /// The questions for an agent that has just connected.
     pub fn questions(&self, name: InstanceName) -> AgentQuestions {
         self.questions.open(name)

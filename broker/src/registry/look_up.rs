@@ -41,6 +41,20 @@ impl Registry {
         }
     }
 
+    /// Waits until the snapshot is not older than what the store has of this home: before anybody is logged out because it
+    /// is cut off, which may be what this broker has not heard the end of.
+    ///
+    /// # Errors
+    /// When the store does not answer, or the snapshot does not follow it.
+    pub async fn catch_up_with(&self, home: &InstanceName) -> Result<(), StoreError> {
+        let instance = self.instances.get(home.as_str()).await?.map(|stored| stored.version.revision());
+        let upstream = self.upstreams.get(home.as_str()).await?.map(|stored| stored.version.revision());
+        match instance.max(upstream) {
+            Some(revision) => self.reached(revision).await,
+            None => Ok(()),
+        }
+    }
+
     /// Whether the store has a client of this id, and by now the snapshot too.
     async fn look_up(&self, id: &str) -> Result<bool, StoreError> {
         let Some(revision) = self.written_at(id).await? else { return Ok(false) };

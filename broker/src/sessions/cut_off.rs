@@ -5,6 +5,7 @@
 //! behind: it ends the records, so that every application hears of it, and nothing comes back with a home that is
 //! released. The broker on duty does it; what one that died has left is found by the next.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,7 +17,6 @@ use tracing::{info, warn};
 use crate::clock::Clock;
 use crate::registry::{InstanceState, Registry, SessionId, Snapshot, Touched};
 use crate::sessions::{Session, SessionError, Sessions, TellHome};
-use crate::storage::table::Stored;
 
 /// Sessions that are looked at in one step.
 const STEP: usize = 128;
@@ -77,17 +77,16 @@ async fn cut_off(touched: &mut broadcast::Receiver<Arc<Touched>>, registry: &Reg
 
 async fn sweep(sessions: &Sessions, registry: &Registry, clock: &Clock) -> Result<usize, SessionError> {
     let (mut count, mut after): (usize, Option<String>) = (0, None);
+    let mut asked = HashSet::new();
     loop {
         let page = sessions.table.page(after.as_deref(), STEP).await?;
         let ended = page.len() < STEP;
         after = page.last().map(|(id, _)| id.clone());
+        let sessions_of_page = page.into_iter().filter_map(|(id, stored)| Some((id.parse().ok()?, stored.record)));
+        let (orphans, others) = judge(sessions_of_page, registry, &mut asked).await?;
         let snapshot = registry.snapshot();
-        let mut orphans = Vec::new();
-        for (id, Stored { record: session, .. }) in page {
-            let Ok(id) = id.parse::<SessionId>() else { continue };
-            if is_orphan(&snapshot, &session) {
-                orphans.push(id);
-            } else if session.opened.values().any(|opened| opened.is_closed(&session.home, &snapshot)) {
+        for (id, session) in others {
+            if session.opened.values().any(|opened| opened.is_closed(&session.home, &snapshot)) {
                 sessions.leave_closed(&id, &snapshot, clock.now()).await?;
             }
         }
@@ -97,6 +96,22 @@ async fn sweep(sessions: &Sessions, registry: &Registry, clock: &Clock) -> Resul
         }
         tokio::time::sleep(BREATH).await;
     }
+}
+
+/// The sessions whose home is cut off, and the others. Each home that seems to be is looked up once in a sweep.
+async fn judge(
+    sessions: impl Iterator<Item = (SessionId, Session)>,
+    registry: &Registry,
+    asked: &mut HashSet<InstanceName>,
+) -> Result<(Vec<SessionId>, Vec<(SessionId, Session)>), SessionError> {
+    let (mut orphans, mut others) = (Vec::new(), Vec::new());
+    for (id, session) in sessions {
+        if is_orphan(&registry.snapshot(), &session) && asked.insert(session.home.clone()) {
+            registry.catch_up_with(&session.home).await?;
+        }
+        if is_orphan(&registry.snapshot(), &session) { orphans.push(id) } else { others.push((id, session)) }
+    }
+    Ok((orphans, others))
 }
 
 /// An installation that is being enrolled anew under its old identity keeps its users' sessions.

@@ -22,6 +22,7 @@ use crate::grpc::status::{self, Reason};
 use crate::grpc::{Services, wire_time};
 use crate::registry::{ClientKey, PublicJwk, Registry};
 use crate::sessions::{AgentOrders, Outbox};
+use crate::storage::StoreError;
 
 /// An agent says Hello in this time.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
@@ -64,6 +65,9 @@ impl SyncService for Service {
         let Some(Said::Hello(hello)) = first.and_then(|first| first.message) else {
             return Err(status::refused(Reason::HelloMissing));
         };
+        if *self.fleet.cut_off().borrow() {
+            return Err(status::store(&StoreError::Unavailable("this broker does not reach its store".into())));
+        }
         let connection = self.fleet.connect(&caller.1, wire::hello(hello));
         let questions = self.fleet.questions(caller.0.clone());
         let orders = self.outbox.orders(caller.0, self.clock.clone());
@@ -135,7 +139,7 @@ impl Agent {
         fleet: Arc<Fleet>,
         shutdown: CancellationToken,
     ) {
-        let silence = tokio::time::sleep(SILENCE);
+        let (silence, mut cut_off) = (tokio::time::sleep(SILENCE), fleet.cut_off());
         tokio::pin!(silence);
         let (mut due, mut order, mut question) = (false, None, None);
         let last = loop {
@@ -171,6 +175,7 @@ impl Agent {
                 () = &mut silence => break Err(status::refused(Reason::Silent)),
                 () = outbound.closed() => return,
                 () = shutdown.cancelled() => break Ok(wire::drain(fleet.retry_after())),
+                Ok(_) = cut_off.wait_for(|cut_off| *cut_off) => break Ok(wire::drain(fleet.retry_after())),
             }
         };
         // No room: the agent does not read. Its stream ends without a word, and its next call is told the reason.
