@@ -9,7 +9,7 @@ use homeward_proto::v1;
 use homeward_proto::v1::sync_request::Message as Said;
 use homeward_proto::v1::sync_service_server::SyncService;
 use secrecy::ExposeSecret as _;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -175,7 +175,7 @@ impl Agent {
                 () = &mut silence => break Err(status::refused(Reason::Silent)),
                 () = outbound.closed() => return,
                 () = shutdown.cancelled() => break Ok(wire::drain(fleet.retry_after())),
-                Ok(_) = cut_off.wait_for(|cut_off| *cut_off) => break Ok(wire::drain(fleet.retry_after())),
+                () = is_true(&mut cut_off) => break Ok(wire::drain(fleet.retry_after())),
             }
         };
         // No room: the agent does not read. Its stream ends without a word, and its next call is told the reason.
@@ -199,5 +199,13 @@ impl Agent {
             said => said.and_then(wire::word).into_iter().for_each(|word| self.connection.heard(word)),
         }
         Ok(())
+    }
+}
+
+/// Waits until it is so.
+async fn is_true(flag: &mut watch::Receiver<bool>) {
+    // Whoever says it lives as long as all streams do.
+    if flag.wait_for(|flag| *flag).await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
