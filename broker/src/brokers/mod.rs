@@ -211,7 +211,7 @@ impl Brokers {
                     unheard = if self.beat(tables, beat).await { 0 } else { unheard + 1 };
                     if unheard > self.0.pace.missed {
                         // The others take it that this one is gone.
-                        self.0.on_duty.send_if_modified(|on_duty| std::mem::take(on_duty));
+                        self.0.on_duty.send_if_modified(std::mem::take);
                         continue;
                     }
                 }
