@@ -137,7 +137,8 @@ impl Address {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| DialError::Address(self.url.as_str().into()))?;
         let port = self.url.port_or_known_default().unwrap_or(443);
         let found = within(DIAL_TIMEOUT, lookup_host((host, port))).await.map_err(|error| self.unreachable(error))?;
-        self.dial_any(found.collect(), &name, &tls).await
+        // Boxed: TLS makes a large future.
+        Box::pin(self.dial_any(found.collect(), &name, &tls)).await
     }
 
     /// The first of these addresses at which the broker is.

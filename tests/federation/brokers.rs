@@ -1,6 +1,8 @@
 //! Two brokers on one store, each in a runtime of its own that can be killed, with real agents and a browser. Everybody
 //! comes by one name: behind it a way leads to the one broker, to the other, or to both in turn.
 
+#![expect(clippy::disallowed_methods, reason = "throw-away files in a folder of the test")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,7 +76,7 @@ impl Broker {
     /// As SIGTERM does.
     async fn stop(&mut self) {
         self.shutdown.cancel();
-        tokio::time::timeout(PATIENCE, &mut self.ended).await.expect("it does not end").unwrap();
+        tokio::time::timeout(PATIENCE, &mut self.ended).await.unwrap().unwrap();
         self.kill();
     }
 }

@@ -108,7 +108,7 @@ impl Command {
     async fn carry_out(self) -> Result<(), Failure> {
         let report = Report(self.output);
         match self.verb {
-            Verb::Enrol(enrol) => enrol.carry_out(&self.config, report).await,
+            Verb::Enrol(enrol) => Box::pin(enrol.carry_out(&self.config, report)).await,
             Verb::Run => Box::pin(run::carry_out(&self.config)).await,
             Verb::Status => status::carry_out(&self.config, report),
             Verb::Doctor => doctor::carry_out(&self.config, report).await,

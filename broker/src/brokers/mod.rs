@@ -224,7 +224,7 @@ impl Brokers {
                     });
                     if gone {
                         // The others take it that this one is gone.
-                        self.0.on_duty.send_if_modified(|on_duty| std::mem::take(on_duty));
+                        self.0.on_duty.send_if_modified(std::mem::take);
                         continue;
                     }
                 }

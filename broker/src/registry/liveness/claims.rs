@@ -58,7 +58,7 @@ pub(super) struct Hold {
     /// The commit that made it; nothing before it is known.
     made: Option<Revision>,
     /// What somebody else wrote before that was known, and when.
-    rival: Option<(Revision, Option<AgentReport>)>,
+    rival: Option<Box<(Revision, Option<AgentReport>)>>,
     _lost_when_dropped: DropGuard,
 }
 
@@ -135,9 +135,10 @@ impl Known {
         self.stored = self.stored.max(Some(revision));
         if draft.claims {
             hold.made = Some(revision);
-            if let Some((rival, report)) = hold.rival.take()
-                && rival > revision
+            if let Some(rival) = hold.rival.take()
+                && rival.0 > revision
             {
+                let (rival, report) = *rival;
                 return self.lose(report, rival, brokers);
             }
         }
@@ -157,7 +158,7 @@ impl Known {
             }
             // Which of the two is the later one is known when the claim has been made.
             Place::Here(hold) if hold.made.is_none() && self.sighting.online => {
-                hold.rival = Some((revision, report));
+                hold.rival = Some(Box::new((revision, report)));
                 Effect::Nothing
             }
             Place::Here(_) | Place::Elsewhere { .. } | Place::Nowhere => self.lose(report, revision, brokers),
