@@ -77,7 +77,7 @@ impl KekSource {
         match self {
             Self::File(path) => {
                 let (bytes, mut text) = (Zeroizing::new(random::<32>()?), Zeroizing::new(String::with_capacity(64)));
-                STANDARD.encode_string(&*bytes, &mut text);
+                STANDARD.encode_string(bytes.as_slice(), &mut text);
                 text.push('\n');
                 write_private(path, &text).map_err(|error| match error.kind() {
                     std::io::ErrorKind::AlreadyExists => SecretError::KeyFileExists(path.clone()),

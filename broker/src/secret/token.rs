@@ -68,10 +68,10 @@ impl TokenSource {
     fn failed(&self, error: Error) -> TokenError {
         match error {
             Error::Pkcs11(RvError::PinIncorrect | RvError::PinLenRange | RvError::PinInvalid, _) => {
-                TokenError::PinWrong(self.clone())
+                TokenError::PinWrong(Box::new(self.clone()))
             }
-            Error::Pkcs11(RvError::PinLocked, _) => TokenError::PinLocked(self.clone()),
-            error => TokenError::Failed(self.clone(), error),
+            Error::Pkcs11(RvError::PinLocked, _) => TokenError::PinLocked(Box::new(self.clone())),
+            error => TokenError::Failed(Box::new(self.clone()), error),
         }
     }
 }
@@ -116,7 +116,8 @@ impl Token {
         let labelled = |slot: &cryptoki::slot::Slot| {
             self.library.get_token_info(*slot).is_ok_and(|token| token.label() == self.source.token_label)
         };
-        let slot = slots.into_iter().find(labelled).ok_or_else(|| TokenError::NoToken(self.source.clone()))?;
+        let slot =
+            slots.into_iter().find(labelled).ok_or_else(|| TokenError::NoToken(Box::new(self.source.clone())))?;
         let session = match access {
             Access::Read => self.library.open_ro_session(slot),
             Access::Write => self.library.open_rw_session(slot),
@@ -136,9 +137,9 @@ impl Token {
         ];
         let found = session.find_objects(&template).map_err(|error| self.source.failed(error))?;
         match found[..] {
-            [] => Err(TokenError::NoKey(self.source.clone())),
+            [] => Err(TokenError::NoKey(Box::new(self.source.clone()))),
             [key] => Ok(key),
-            _ => Err(TokenError::ManyKeys(self.source.clone())),
+            _ => Err(TokenError::ManyKeys(Box::new(self.source.clone()))),
         }
     }
 }
@@ -215,22 +216,22 @@ pub enum TokenError {
     Module(PathBuf, #[source] Error),
     /// None of this label.
     #[error("there is no PKCS#11 token {:?}: is it plugged in, and pkcs11.token_label right?", .0.token_label)]
-    NoToken(TokenSource),
+    NoToken(Box<TokenSource>),
     /// None of this label.
     #[error("the PKCS#11 token {:?} has no AES key {:?}: make it with `homeward-broker kek create`", .0.token_label, .0.key_label)]
-    NoKey(TokenSource),
+    NoKey(Box<TokenSource>),
     /// Labels need not be unique.
     #[error("the PKCS#11 token {:?} has more than one AES key {:?}: give the right one a label of its own", .0.token_label, .0.key_label)]
-    ManyKeys(TokenSource),
+    ManyKeys(Box<TokenSource>),
     /// It counts.
     #[error("the PKCS#11 token {:?} refuses the PIN in {}: put it right before the token locks itself", .0.token_label, pin(.0).display())]
-    PinWrong(TokenSource),
+    PinWrong(Box<TokenSource>),
     /// It has counted.
     #[error("the PIN of the PKCS#11 token {:?} is locked: its security officer has to set a new one", .0.token_label)]
-    PinLocked(TokenSource),
+    PinLocked(Box<TokenSource>),
     /// Something else.
     #[error("the PKCS#11 token {:?} does not do it", .0.token_label)]
-    Failed(TokenSource, #[source] Error),
+    Failed(Box<TokenSource>, #[source] Error),
 }
 
 fn pin(source: &TokenSource) -> &Path {
