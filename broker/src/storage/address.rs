@@ -15,7 +15,7 @@ use url::Url;
 use crate::storage::Store;
 #[cfg(feature = "etcd")]
 use crate::storage::etcd::{self, EtcdStore};
-use crate::storage::sled::{self, SledStore};
+use crate::storage::sled::{OpenError as SledOpenError, SledStore};
 
 /// What the keys in an etcd begin with, unless the address says it.
 const PREFIX: &str = "homeward";
@@ -50,7 +50,7 @@ pub struct EtcdAccess {
 pub enum OpenError {
     /// The embedded one.
     #[error(transparent)]
-    Sled(#[from] sled::OpenError),
+    Sled(#[from] SledOpenError),
     /// An etcd.
     #[cfg(feature = "etcd")]
     #[error(transparent)]
