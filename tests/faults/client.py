@@ -62,10 +62,6 @@ class Wrong(Exception):
     """An answer that nothing explains."""
 
 
-class Over(Wrong):
-    """A login that was on its way is over, though nobody but us has used what it was refused for."""
-
-
 @dataclass
 class Answer:
     status: int
@@ -169,9 +165,6 @@ class Board:
     notes: list[str] = field(default_factory=list)
     seen: Counter = field(default_factory=Counter)
     fault: str = "none"
-    # With a store elsewhere, a broker that was not answered asks again, and may meet what it did itself: nothing was
-    # acknowledged, and the person begins again. Counted and printed; on the embedded store it must not happen.
-    logins_may_end: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _last: float = 0.0
 
@@ -217,10 +210,6 @@ class Board:
         with self._lock:
             self.seen["unexplained answers"] += 1
             self.notes.append(f"UNEXPLAINED at {datetime.now(UTC):%H:%M:%S.%f} during {self.fault}: {what}")
-
-    def remarks(self, what: str) -> None:
-        print(f"{datetime.now(UTC):%H:%M:%S.%f} during {self.fault}: {what}", flush=True)
-        self.sees("logins that ended on their way")
 
     def sees(self, what: str, count: int = 1) -> None:
         with self._lock:
@@ -274,10 +263,7 @@ class Worker(threading.Thread):
             self._board.sees("home not connected")
             time.sleep(0.05)
         except Wrong as wrong:
-            if isinstance(wrong, Over) and self._board.logins_may_end:
-                self._board.remarks(str(wrong))
-            else:
-                self._board.wrong(str(wrong))
+            self._board.wrong(str(wrong))
             self._browser = None
             time.sleep(0.05)
         return False
@@ -301,7 +287,7 @@ class Worker(threading.Thread):
             return
         answer = self._redeems(self._line, code, verifier)
         if answer.status != 200:
-            raise Over(f"a code was refused: {answer.body[:200]!r}")
+            raise Wrong(f"a code was refused: {answer.body[:200]!r}")
         self._browser = browser
         tokens = answer.document()
         fault = self._board.acknowledges()
@@ -345,8 +331,7 @@ class Worker(threading.Thread):
                     if each is answer and not (twice and spent):
                         if b"Where is your account?" in each.body:
                             raise Homeless("the home is not connected yet")
-                        kind = Over if each.status == 410 else Wrong
-                        raise kind(f"{each.status} from {url}: {each.body[:300]!r}")
+                        raise Wrong(f"{each.status} from {url}: {each.body[:300]!r}")
                     continue
                 to = urljoin(url, each.location)
                 if to.startswith(self._callback):

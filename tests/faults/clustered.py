@@ -25,7 +25,6 @@ def runs(folder: Path, board: Board, *, long: bool) -> None:
         behind = list(zip(*town.ports)) if BROKERS > 1 else []
         balancers = [Balancer(port, list(ports)) for port, ports in zip((town.http, town.grpc), behind)]
         town.opens()
-        board.logins_may_end = True
         strikes = _strikes(cluster, town, board)
         with Crowd(town, board, next(iter(strikes))):
             for name, strike in strikes.items():
@@ -39,7 +38,6 @@ def runs(folder: Path, board: Board, *, long: bool) -> None:
     finally:
         if town:
             town.closes()
-        board.logins_may_end = False
         for balancer in balancers:
             balancer.closes()
         cluster.closes()
