@@ -180,6 +180,8 @@ impl Liveness {
         let mut agents = self.lock();
         let effect = match (agents.known.get_mut(name), report) {
             (Some(known), report) => known.hear(report, revision, &self.0.brokers),
+            // What this broker wrote before it forgot the agent.
+            (None, Some(report)) if report.broker == Some(self.0.brokers.me()) => Effect::Nothing,
             (None, Some(report)) => {
                 let known = Known::of(report, revision, &self.0.brokers);
                 let news = if known.sighting.online { Effect::News } else { Effect::Nothing };
