@@ -153,7 +153,9 @@ impl Cluster {
         let left = tries.left();
         if may_pass && left > PAUSE {
             tokio::time::sleep(PAUSE).await;
-            tries.patience = (tries.patience * if silent { 2 } else { 1 }).min(left - PAUSE);
+            let (left, longer) = (left - PAUSE, tries.patience * if silent { 2 } else { 1 });
+            // The next one may be the one that stopped: there has to be time for another, unless it is the last.
+            tries.patience = if left > 2 * FIRST_TRY { longer.min(left / 2) } else { left };
             return Ok(());
         }
         let problem = tries.worst.take().unwrap_or(problem);
