@@ -99,8 +99,7 @@ impl Federation {
     /// # Errors
     /// When the folder cannot be made.
     pub async fn founded_in(world: World, more: &str) -> anyhow::Result<Self> {
-        let store = format!("sled:{}", world.folder().join("broker/store").display());
-        Self::founded_on(world, &store, more).await
+        Self::founded_with(world, "", more).await
     }
 
     /// The same, with its store at this address.
@@ -108,10 +107,14 @@ impl Federation {
     /// # Errors
     /// When the folder cannot be made, or there is no such store.
     pub async fn founded_on(world: World, store: &str, more: &str) -> anyhow::Result<Self> {
+        Self::founded_with(world, &format!("store = {store:?}\n"), more).await
+    }
+
+    async fn founded_with(world: World, store: &str, more: &str) -> anyhow::Result<Self> {
         let (http, grpc) = (free_port()?, free_port()?);
         let text = format!(
             "public_url = \"http://localhost:{http}\"\nagent_url = \"https://127.0.0.1:{grpc}\"\n\
-             trust_domain = \"test.example\"\ndata_dir = {:?}\nstore = {store:?}\n\
+             trust_domain = \"test.example\"\ndata_dir = {:?}\n{store}\
              [listen]\nhttp = \"127.0.0.1:{http}\"\ngrpc = \"127.0.0.1:{grpc}\"\n{more}\n",
             world.folder().join("broker")
         );
