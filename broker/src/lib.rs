@@ -40,7 +40,7 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{error, info};
 
 use authority::{Authority, CaError};
 use brokers::{Brokers, StoredBroker};
@@ -123,11 +123,11 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     schema::open(&store, &upgrade()).await?;
-    let (brokers, stay) = meet(&config, &store, clock.now()).await?;
-    let federation = config::agree(&store, config.federation.as_ref()).await?;
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
     let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone()).await?;
+    // Whoever cannot open the store changes nothing in it, and is nobody's company.
+    let federation = config::agree(&store, config.federation.as_ref()).await?;
     let kept = federation.lifetimes.longest_sealed();
     let turn = TurnFoundations { store: store.clone(), sealing: sealing.clone(), keks, tables: SEALED, kept };
     let key_turn = KeyTurn::new(turn);
@@ -136,6 +136,7 @@ pub async fn run(
         Authority::open(&store, &sealing, &federation.trust_domain, federation.agent_host(), clock.clone()).await?;
     let subjects = SubjectKey::load(&store, &sealing).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
+    let (brokers, stay) = meet(&config, &store, clock.now()).await?;
     let (liveness, keep_reports) = Liveness::open(store.clone(), brokers.clone()).await?;
     let settings = Settings {
         agent_url: federation.agent_url.to_string(),
@@ -259,14 +260,18 @@ pub async fn run(
     };
     info!(issuer = %federation.issuer, trust_domain = %federation.trust_domain, "the broker is running");
     ready();
-    tokio::select! {
-        served = serve => served.map(drop)?,
-        () = background => {}
-        gone = schema::gone(store.clone()) => return Err(gone.into()),
-    }
+    let ended = tokio::select! {
+        served = serve => served.map(drop),
+        () = background => Ok(()),
+        gone = schema::gone(store.clone()) => {
+            error!(reason = %gone, "this broker may not use its store any more: it stops");
+            Err(gone.into())
+        }
+    };
     // The agents were let go in the meantime: the other brokers, or the next one, are to know when they were last seen.
     let saved = liveness.save().await;
     brokers.leave().await;
+    ended?;
     Ok(saved?)
 }
 

@@ -5,8 +5,11 @@
 //! again, each beginning when its last one ended. With `--peer` node-oidc-provider (from npm, everything in memory) is
 //! measured beside it in the same run, in turns.
 //!
+//! In the same run the store is measured alone, with as many commits at a time: a code flow is one of them.
+//!
 //! Trust CPU time an operation more than the rate: the former bears a busy machine.
 
+mod ceiling;
 mod connection;
 mod measure;
 mod operations;
@@ -21,6 +24,7 @@ use clap::{Parser, Subcommand};
 use measure::{Load, Row};
 use operations::Operation;
 use stage::{Signature, Stage};
+use world::Etcd;
 
 /// What a login costs the provider: operations a second and CPU time of each.
 #[derive(Debug, Parser)]
@@ -32,6 +36,11 @@ struct Arguments {
     /// Measure node-oidc-provider too, in the same run (installs it from npm below tests/.cache).
     #[arg(long)]
     peer: bool,
+
+    /// Keep everything in an etcd of one member, started for this run (built with `--features etcd`), and not in the
+    /// embedded store.
+    #[arg(long)]
+    etcd: bool,
 
     /// Connections that work at the same time.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -86,7 +95,10 @@ async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
     eprintln!("building the broker and the agent, enrolling, logging in …");
     let folder = tempfile::TempDir::with_prefix("homeward-throughput-")?;
     let mut rows: Vec<Row> = Vec::new();
-    let mut stage = Stage::open(folder.path(), arguments.connections).await?;
+    let etcd = if arguments.etcd { Some(Etcd::one().await?) } else { None };
+    eprintln!("what the store does alone …");
+    let ceiling = ceiling::measure(folder.path(), etcd.as_ref(), load).await?;
+    let mut stage = Stage::open(folder.path(), etcd.as_ref(), arguments.connections).await?;
     let mut peer = match arguments.peer {
         true => Some(peer::Peer::install()?),
         false => None,
@@ -106,6 +118,7 @@ async fn measure_all(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     println!("{}", measure::table(&rows));
+    println!("{}", ceiling.beside(&rows));
     println!("{}", measure::machine()?);
     if arguments.json {
         println!("{}", measure::json(&rows)?);

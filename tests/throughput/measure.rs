@@ -100,6 +100,13 @@ async fn run<'a>(
     Ok(workers)
 }
 
+impl Row {
+    /// How many code flows a second of whom, if it was those.
+    pub(crate) fn flows(&self) -> Option<(&str, f64)> {
+        (self.operation == Operation::Flow).then_some((&self.target, self.per_second))
+    }
+}
+
 /// The rows as people read them.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::from(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use world::federation::{Instance, InstanceOptions};
 use world::process::Running;
 use world::site::Account;
-use world::{Browser, Federation, World};
+use world::{Browser, Etcd, Federation, World};
 
 use crate::operations::{Client, Paths, Target};
 
@@ -65,12 +65,16 @@ pub(crate) struct Stage {
 }
 
 impl Stage {
-    /// Makes everything in an empty folder.
+    /// Makes everything in an empty folder, with the store in an etcd if there is one.
     ///
     /// # Errors
     /// When any of it does not come about.
-    pub(crate) async fn open(folder: &Path, sessions: u32) -> anyhow::Result<Self> {
-        let mut federation = Federation::founded_in(World::lasting(folder)?, LONG_SESSIONS).await?;
+    pub(crate) async fn open(folder: &Path, etcd: Option<&Etcd>, sessions: u32) -> anyhow::Result<Self> {
+        let world = World::lasting(folder)?;
+        let mut federation = match etcd {
+            None => Federation::founded_in(world, LONG_SESSIONS).await?,
+            Some(etcd) => Federation::founded_on(world, &etcd.address("homeward"), LONG_SESSIONS).await?,
+        };
         federation.serve_in_earnest(None).await?;
         let alpha = federation.instance("alpha", home()).await?;
         let mut clients = Vec::new();
@@ -179,7 +183,7 @@ pub(crate) async fn prepare(folder: &Path) -> anyhow::Result<()> {
     }
     std::fs::create_dir_all(folder)?;
     let folder = folder.canonicalize()?;
-    let stage = Stage::open(&folder, SESSIONS).await?;
+    let stage = Stage::open(&folder, None, SESSIONS).await?;
     let broker = &world::programs::programs()?.broker;
     let issuer = &stage.issuer;
     let sessions = stage.cookies.iter().map(|cookie| format!("{}\n", json!({"Cookie": cookie})));

@@ -83,7 +83,7 @@ async fn rotate(config: &Config, output: Output) -> anyhow::Result<()> {
     let (sentence, turned) = match last {
         v1::SealingStep::Done => (
             "Everything in the store is sealed by the configured key now. Take `previous_…` out of the configuration of \
-             every broker, then destroy the old key.",
+             every broker, make a backup, and destroy the old key once no older backup is kept.",
             true,
         ),
         v1::SealingStep::NothingToDo => (

@@ -60,9 +60,10 @@ pub(super) async fn run(options: Options, config: &Config, file: &Path, output: 
     let writes = restored.entries.into_iter().map(put).collect();
     migration::write(&store, writes).await?;
     let done = SchemaRecord { arriving: None, ..arriving };
-    store.commit(vec![done.write(&store, Expect::Any)?]).await?;
     let outcomes = [restored.outcomes, left_behind(&archive.passed_over)].concat();
+    // Before the store is declared complete: what ops have to do next is said nowhere else.
     show(&outcomes, &done, config, file, output);
+    store.commit(vec![done.write(&store, Expect::Any)?]).await?;
     Ok(())
 }
 

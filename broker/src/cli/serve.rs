@@ -1,7 +1,8 @@
 //! `homeward-broker serve`.
 
+use std::fs::DirBuilder;
 use std::io::{IsTerminal as _, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -105,6 +106,10 @@ async fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
             return Err(error).with_context(|| format!("{} cannot be replaced", path.display()));
         }
         _ => {}
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.with_context(|| format!("{} cannot be made, for the admin socket", folder.display()))?;
     }
     let listener = UnixListener::bind(path).with_context(|| format!("{} cannot be listened on", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;

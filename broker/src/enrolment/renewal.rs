@@ -132,7 +132,15 @@ impl Enrolment {
             {
                 Ok(())
             }
-            Lineage::Unknown => Err(EnrolmentError::GenerationUnknown),
+            Lineage::Unknown => {
+                error!(
+                    instance = %instance.name, presented = generation, newest = newest(instance),
+                    "SECURITY: an agent has the recovery key of this instance and a certificate that this store does not \
+                     know. Either another machine with the same keys came back first after a restore, or the store was put \
+                     back from a copy without `restore`: find out which, and quarantine the instance if in doubt"
+                );
+                Err(EnrolmentError::GenerationUnknown)
+            }
             Lineage::Older => {
                 error!(
                     instance = %instance.name, presented = generation, in_use,

@@ -36,9 +36,21 @@ use crate::secret::{SealingKeys, SecretError};
 use crate::storage::table::{Record, decode, encode};
 use crate::storage::{Key, StoreError};
 
-/// Tables that are taken over as they are.
-const KEPT: [&str; 8] =
-    ["authority", "federation", "held_name", "home_user", "login_name", "sealing_key", "subject_key", "trust_bundle"];
+/// Tables that are taken over as they are. Those that say what is used up or revoked are among them: the keys that open
+/// such things are, too.
+const KEPT: [&str; 11] = [
+    "authority",
+    "client_assertion",
+    "federation",
+    "held_name",
+    "home_user",
+    "login-claimed",
+    "login_name",
+    "revoked_token",
+    "sealing_key",
+    "subject_key",
+    "trust_bundle",
+];
 
 /// Tables whose records are judged one by one.
 const JUDGED: [&str; 5] =
@@ -46,6 +58,19 @@ const JUDGED: [&str; 5] =
 
 /// The turn of the CA, which stays as the CA does.
 const TURN_OF_THE_CA: &str = "rotation/ca";
+
+/// What nobody can judge by a backup, and what ops do about it.
+const AS_OF_THE_BACKUP: [(&str, &str); 3] = [
+    (
+        "users of homes, and their names",
+        "who was removed, disabled or renamed since is to be so again: do it again at his home",
+    ),
+    ("settings, and policies of instances and clients", "make stricter again what you made stricter since"),
+    (
+        "keys that seal",
+        "if the key-encryption key was turned since because it was stolen: turn it again with `kek rotate`",
+    ),
+];
 
 /// What ops know to be good: nothing of it was revoked, cut off or replaced since the backup.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -169,6 +194,10 @@ pub fn restore(entries: BTreeMap<Key, Vec<u8>>, terms: &Terms<'_>) -> Result<Res
     restored.signing_keys(terms.sealing, terms.now)?;
     let next = "if you turned it since because its key was stolen: turn it again with `ca rotate --compromised`; agents that \
                 trust only a later one need `rebootstrap`";
+    let made_at = terms.made_at;
+    for (what, next) in AS_OF_THE_BACKUP {
+        restored.outcomes.push(Outcome::new(what, format_args!("as of {made_at}"), next));
+    }
     restored.outcomes.push(Outcome::new("the CA", format_args!("as of {}", terms.made_at), next));
     info!(entries = restored.entries.len(), made_at = %terms.made_at, "a backup was judged");
     Ok(restored)

@@ -19,6 +19,9 @@ use zeroize::Zeroizing;
 use crate::secret::kek::{Created, KekId, private_text};
 use crate::secret::{Sealed, SecretError, random};
 
+/// How often a token is asked that says no more than that it failed.
+const TRIES: usize = 3;
+
 /// Length of the nonce of AES-GCM, and of its tag in bits.
 const NONCE: usize = 12;
 const TAG_BITS: u64 = 128;
@@ -168,6 +171,7 @@ impl TokenKey {
     pub(super) fn wrap(&self, id: &str, bytes: &[u8; 32]) -> Result<Sealed, TokenError> {
         let mut nonce = random::<NONCE>()?;
         let text = self.used(&mut nonce, id, |session, mechanism, key| session.encrypt(mechanism, key, bytes))?;
+        let text = text.map_err(|error| self.failed(error))?;
         // Some tokens insist on a nonce of their own, and write it where ours was.
         Ok(Sealed::new(&nonce, &text))
     }
@@ -175,34 +179,44 @@ impl TokenKey {
     /// Opens a data key; nothing if this key did not seal it.
     pub(super) fn unwrap(&self, id: &str, wrapped: &Sealed) -> Result<Option<Zeroizing<[u8; 32]>>, TokenError> {
         let (nonce, text) = wrapped.parts::<NONCE>()?;
-        let opened = self.used(&mut nonce.clone(), id, |session, mechanism, key| {
-            session.decrypt(mechanism, key, text).map(Zeroizing::new)
-        });
-        match opened {
-            Ok(bytes) => Ok(bytes.as_slice().try_into().ok().map(Zeroizing::new)),
-            Err(TokenError::Failed(_, Error::Pkcs11(code, _))) if refuses_text(code) => Ok(None),
-            Err(error) => Err(error),
+        for _ in 0..TRIES {
+            let opened = self.used(&mut nonce.clone(), id, |session, mechanism, key| {
+                session.decrypt(mechanism, key, text).map(Zeroizing::new)
+            });
+            match opened? {
+                Ok(bytes) => return Ok(bytes.as_slice().try_into().ok().map(Zeroizing::new)),
+                // It may say that of another reason, too.
+                Err(Error::Pkcs11(RvError::GeneralError, _)) => {}
+                Err(Error::Pkcs11(code, _)) if refuses_text(code) => return Ok(None),
+                Err(error) => return Err(self.failed(error)),
+            }
         }
+        Ok(None)
     }
 
+    fn failed(&self, error: Error) -> TokenError {
+        self.token.lock().unwrap_or_else(std::sync::PoisonError::into_inner).source.failed(error)
+    }
+
+    /// What the token says to this. That it cannot be asked at all is another matter.
     fn used<T>(
         &self,
         nonce: &mut [u8; NONCE],
         id: &str,
         work: impl FnOnce(&Session, &Mechanism<'_>, ObjectHandle) -> Result<T, Error>,
-    ) -> Result<T, TokenError> {
+    ) -> Result<Result<T, Error>, TokenError> {
         let token = self.token.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let failed = |error| token.source.failed(error);
         let session = token.session(Access::Read)?;
         let key = token.key(&session)?;
-        let parameters = GcmParams::new(nonce, id.as_bytes(), TAG_BITS.into()).map_err(failed)?;
-        work(&session, &Mechanism::AesGcm(parameters), key).map_err(failed)
+        let parameters = GcmParams::new(nonce, id.as_bytes(), TAG_BITS.into());
+        let parameters = parameters.map_err(|error| token.source.failed(error))?;
+        Ok(work(&session, &Mechanism::AesGcm(parameters), key))
     }
 }
 
-/// What tokens say of a text whose tag is not right; SoftHSM says only that it failed.
+/// What tokens say of a text whose tag is not right. (SoftHSM says a general error.)
 fn refuses_text(code: RvError) -> bool {
-    matches!(code, RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange | RvError::GeneralError)
+    matches!(code, RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange)
 }
 
 /// Why a token does not do it.

@@ -72,12 +72,14 @@ pub async fn migrate(
     make_equal(source, target, report).await?;
     let moved = SchemaRecord { moved_to: Some(target.address.clone()), ..standing.clone() };
     turn(source, &standing, &moved).await?;
-    let verdict = compare(source, target, &present, report).await;
-    if let Err(error @ (MigrationError::Differs | MigrationError::Live)) = verdict {
-        turn(source, &moved, &SchemaRecord { moved_to: None, ..standing }).await?;
-        return Err(error);
-    }
-    let migrated = verdict?;
+    let migrated = match compare(source, target, &present, report).await {
+        Ok(migrated) => migrated,
+        Err(error) => {
+            // The target is not open to anybody yet: the source is to be used as before.
+            turn(source, &moved, &SchemaRecord { moved_to: None, ..standing }).await?;
+            return Err(error);
+        }
+    };
     let arriving = SchemaRecord { arriving: Some(source.address.clone()), moved_to: None, ..standing.clone() };
     turn(target, &arriving, &SchemaRecord { arriving: None, ..arriving.clone() }).await?;
     Ok(migrated)

@@ -17,6 +17,7 @@ pub mod schema;
 pub mod sled;
 pub mod table;
 
+use std::any::Any;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -160,11 +161,19 @@ pub struct Watch {
     notices: broadcast::Receiver<Notice>,
     pending: std::vec::IntoIter<(Key, Option<Vec<u8>>)>,
     revision: Revision,
+    /// Tells the backend, by its end, that nobody listens any more.
+    _listening: Option<Box<dyn Any + Send + Sync>>,
 }
 
 impl Watch {
     fn new(prefix: &str, notices: broadcast::Receiver<Notice>) -> Self {
-        Self { prefix: prefix.to_owned(), notices, pending: Vec::new().into_iter(), revision: Revision(0) }
+        let (pending, revision) = (Vec::new().into_iter(), Revision(0));
+        Self { prefix: prefix.to_owned(), notices, pending, revision, _listening: None }
+    }
+
+    /// The same, which drops this when nobody listens any more.
+    fn with(self, listening: impl Any + Send + Sync) -> Self {
+        Self { _listening: Some(Box::new(listening)), ..self }
     }
 
     /// The next change; nothing once the store is closed.

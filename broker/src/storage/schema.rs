@@ -235,7 +235,9 @@ pub fn key() -> Key {
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// Nothing is in there.
-    #[error("the store holds no federation yet: run `homeward-broker init` first")]
+    #[error(
+        "the store holds no federation: look at its address and prefix, or make a new one with `homeward-broker init`"
+    )]
     Fresh,
     /// A newer release was here.
     #[error(

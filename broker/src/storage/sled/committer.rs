@@ -44,6 +44,11 @@ enum Failure {
     NoRoom(#[from] NoRoom),
     #[error("sled panicked")]
     Panicked,
+    /// A disk that is not mounted, or one that was put back from a copy.
+    #[error(
+        "another store is in its place, older than what was acknowledged: mount the right disk, or stop the broker"
+    )]
+    Older,
 }
 
 pub(super) struct Committer {
@@ -53,6 +58,8 @@ pub(super) struct Committer {
     opened: Option<Opened>,
     /// Of the last commit that was tried: none is ever used twice, not by one that failed either.
     revision: u64,
+    /// Of the last commit that was made durable: no store without it is this one.
+    durable: u64,
     /// What ops were told last.
     told: Option<NoRoom>,
 }
@@ -60,7 +67,7 @@ pub(super) struct Committer {
 impl Committer {
     pub(super) fn new(folder: PathBuf, shared: Arc<Shared>, opened: Opened) -> Self {
         let revision = opened.revision;
-        Self { folder, shared, opened: Some(opened), revision, told: None }
+        Self { folder, shared, opened: Some(opened), revision, durable: revision, told: None }
     }
 
     /// Takes what is waiting, makes it durable together, answers; until nobody can ask any more.
@@ -113,6 +120,7 @@ impl Committer {
         }
         self.apply(group)?;
         self.opened()?.sync()?;
+        self.durable = self.revision;
         self.shared.flushes.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -232,6 +240,9 @@ impl Committer {
                 opened.close();
             }
             let opened = Opened::open(&self.folder)?;
+            if opened.revision < self.durable {
+                return Err(Failure::Older);
+            }
             self.revision = self.revision.max(opened.revision);
             *tree = Some((*opened.db).clone());
             self.opened = Some(opened);

@@ -14,10 +14,10 @@
 mod committer;
 mod opened;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockWriteGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -104,18 +104,47 @@ impl Shared {
 
 /// What anybody watches: a login's commit wakes nobody.
 #[derive(Debug, Default)]
-struct Watched(Mutex<BTreeSet<String>>);
+struct Watched(Mutex<BTreeMap<String, usize>>);
 
 impl Watched {
     /// As it is now. Nothing panics while it is held.
-    fn prefixes(&self) -> MutexGuard<'_, BTreeSet<String>> {
+    fn prefixes(&self) -> MutexGuard<'_, BTreeMap<String, usize>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn concerns(&self, commit: &Commit) -> bool {
         let prefixes = self.prefixes();
-        let watched = |key: &Key| prefixes.iter().any(|prefix| key.as_str().starts_with(prefix));
+        let watched = |key: &Key| prefixes.keys().any(|prefix| key.as_str().starts_with(prefix));
         commit.changes.iter().any(|(key, _)| watched(key))
+    }
+}
+
+/// A watch that lives. With the last one of a prefix its changes concern nobody: else one backup, which watches
+/// everything, would have every login wake everybody from then on.
+#[derive(Debug)]
+struct Listening {
+    /// Not what keeps the store open.
+    shared: Weak<Shared>,
+    prefix: String,
+}
+
+impl Listening {
+    fn begin(shared: &Arc<Shared>, prefix: &str) -> Self {
+        *shared.watched.prefixes().entry(prefix.to_owned()).or_default() += 1;
+        Self { shared: Arc::downgrade(shared), prefix: prefix.to_owned() }
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let Some(shared) = self.shared.upgrade() else { return };
+        let mut prefixes = shared.watched.prefixes();
+        if let Some(count) = prefixes.get_mut(&self.prefix) {
+            *count -= 1;
+            if *count == 0 {
+                prefixes.remove(&self.prefix);
+            }
+        }
     }
 }
 
@@ -193,8 +222,8 @@ impl Store for SledStore {
     }
 
     async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
-        self.shared.watched.prefixes().insert(prefix.to_owned());
-        Ok(Watch::new(prefix, self.shared.notices.subscribe()))
+        let listening = Listening::begin(&self.shared, prefix);
+        Ok(Watch::new(prefix, self.shared.notices.subscribe()).with(listening))
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
@@ -216,4 +245,21 @@ fn unpack(stored: &[u8]) -> Result<Versioned, StoreError> {
 
 fn unavailable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     StoreError::Unavailable(error.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_nobody_watches_any_more_concerns_nobody() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SledStore::open(folder.path()).unwrap();
+        let (one, another) = (store.watch("").await.unwrap(), store.watch("").await.unwrap());
+        let login = Commit { revision: Revision(1), changes: vec![(Key::new("session", "x"), None)] };
+        drop(one);
+        assert!(store.shared.watched.concerns(&login));
+        drop(another);
+        assert!(!store.shared.watched.concerns(&login));
+    }
 }

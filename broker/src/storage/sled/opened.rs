@@ -1,7 +1,9 @@
 //! sled's files, open: whether there is one broker for them, and room for what it writes.
 
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::Error as IoError;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -64,6 +66,7 @@ impl Opened {
     /// Opens the folder, or makes it.
     #[expect(clippy::disallowed_methods, reason = "before anything runs; sled tells nobody when it lets go")]
     pub(super) fn open(folder: &Path) -> Result<Self, OpenError> {
+        make_private(folder).map_err(OpenError::File)?;
         let mut tries = 1..LOCK_TRIES;
         let db = loop {
             match sled::Config::new().path(folder).cache_capacity(CACHE).flush_every_ms(None).open() {
@@ -116,11 +119,17 @@ impl Opened {
     /// memory of the file is no witness: whoever opens it next is to read the disk.
     pub(super) fn close(self) {
         let Self { db, file, .. } = self;
-        drop(db);
+        // It panics if it cannot sync what it has, and the kernel is to forget that all the same.
+        drop(catch_unwind(AssertUnwindSafe(|| drop(db))));
         if let Err(error) = fadvise(&file, 0, None, Advice::DontNeed) {
             debug!(%error, "what the kernel remembers of the store's file is read again as it is");
         }
     }
+}
+
+/// Makes the folder for its owner only, if it is not there: sled leaves that to the umask.
+fn make_private(folder: &Path) -> Result<(), IoError> {
+    if folder.exists() { Ok(()) } else { DirBuilder::new().recursive(true).mode(0o700).create(folder) }
 }
 
 /// sled writes its settings when it makes a folder, and syncs neither these nor the names of its files: a store whose
