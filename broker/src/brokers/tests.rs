@@ -1,11 +1,10 @@
 //! Brokers of one store, in a hurry.
 
-use async_trait::async_trait;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::storage::failing::{FailingStore, Fate};
 use crate::storage::sled::SledStore;
-use crate::storage::{Key, Page, Revision, Versioned, Write};
 
 impl Pace {
     /// For tests: a broker that was dropped is gone within half a second.
@@ -99,51 +98,28 @@ async fn a_broker_that_was_held_up_comes_back_without_the_duty() {
     assert!(*two.duty().borrow());
 }
 
-/// A way to the store that can be cut.
-#[derive(Debug)]
-struct Cable(Arc<SledStore>, AtomicBool);
-
-#[async_trait]
-impl Store for Cable {
-    async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
-        self.0.get(key).await
-    }
-
-    async fn list(&self, page: Page) -> Result<Vec<(Key, Versioned)>, StoreError> {
-        self.0.list(page).await
-    }
-
-    async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
-        self.0.watch(prefix).await
-    }
-
-    async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
-        if self.1.load(Ordering::Relaxed) {
-            return Err(StoreError::Unavailable("the cable is cut".into()));
-        }
-        self.0.commit(writes).await
-    }
-}
-
 #[tokio::test]
 async fn a_broker_that_does_not_reach_the_store_says_so_to_its_agents_if_there_is_another() {
     let (store, _folder) = store();
-    let cable = Arc::new(Cable(store.clone(), AtomicBool::new(false)));
+    let cut = Arc::new(AtomicBool::new(false));
+    let is_cut = cut.clone();
+    let fate = move || if is_cut.load(Ordering::Relaxed) { Fate::FailsBefore } else { Fate::Passes };
+    let cable = FailingStore::new(store.clone(), fate);
     let own = StoredBroker::new("one", Timestamp::from_secs(0));
-    let (one, follow) = Brokers::join(cable.clone(), own, Pace::FAST).await.unwrap();
+    let (one, follow) = Brokers::join(cable, own, Pace::FAST).await.unwrap();
     tokio::spawn(follow);
     let mut cut_off = one.cut_off();
     let patience = Duration::from_secs(5);
     // Alone there is nobody whom they could go to.
-    cable.1.store(true, Ordering::Relaxed);
+    cut.store(true, Ordering::Relaxed);
     one.0.on_duty.subscribe().wait_for(|on_duty| !on_duty).await.unwrap();
     assert!(!*cut_off.borrow());
-    cable.1.store(false, Ordering::Relaxed);
+    cut.store(false, Ordering::Relaxed);
     let (two, _heart) = Brokers::join_for_test(&store, "two").await;
     one.knows(&two).await;
-    cable.1.store(true, Ordering::Relaxed);
+    cut.store(true, Ordering::Relaxed);
     tokio::time::timeout(patience, cut_off.wait_for(|cut_off| *cut_off)).await.expect("it keeps them").unwrap();
-    cable.1.store(false, Ordering::Relaxed);
+    cut.store(false, Ordering::Relaxed);
     tokio::time::timeout(patience, cut_off.wait_for(|cut_off| !cut_off)).await.expect("for ever").unwrap();
 }
 

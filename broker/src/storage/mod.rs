@@ -12,6 +12,8 @@ pub mod copy;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod expiry;
+#[cfg(test)]
+pub(crate) mod failing;
 pub mod migration;
 pub mod schema;
 pub mod sled;

@@ -1,10 +1,8 @@
 //! Families of refresh tokens, whatever happens to them in whatever order: of one grant at most one token is good, and a
 //! store that fails in the middle leaves the old one good or the new one.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
 use futures_util::future::join_all;
 use proptest::prelude::{Just, Strategy, any, prop_oneof};
 use proptest::test_runner::{Config, TestRunner};
@@ -12,7 +10,7 @@ use secrecy::ExposeSecret as _;
 
 use crate::grants::{Binding, Presented, Redemption, Refreshment, Terms, TokenError, Tokens};
 use crate::oidc::tests::world::{CALLBACK, VERIFIER, World, alice};
-use crate::storage::{Key, Page, Revision, Store, StoreError, Versioned, Watch, Write};
+use crate::storage::failing::{FailingStore, Fate};
 
 /// What may happen to a family.
 #[derive(Clone, Debug)]
@@ -139,52 +137,18 @@ fn a_family_has_at_most_one_good_token_whatever_happens() {
     runner.run(&events(), held).unwrap();
 }
 
-/// A store that fails: before a commit, or after it, as a machine that loses power does.
-#[derive(Debug)]
-struct Failing {
-    store: Arc<dyn Store>,
-    how: AtomicU8,
-}
-
-const BEFORE: u8 = 1;
-const BEHIND: u8 = 2;
-
-#[async_trait]
-impl Store for Failing {
-    async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
-        self.store.get(key).await
-    }
-
-    async fn list(&self, page: Page) -> Result<Vec<(Key, Versioned)>, StoreError> {
-        self.store.list(page).await
-    }
-
-    async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
-        self.store.watch(prefix).await
-    }
-
-    async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
-        let how = self.how.swap(0, Ordering::SeqCst);
-        let failed = || Err(StoreError::Unavailable("the power is gone".into()));
-        if how == BEFORE {
-            return failed();
-        }
-        let committed = self.store.commit(writes).await;
-        if how == BEHIND { failed() } else { committed }
-    }
-}
-
 // D1, D2, D6: old xor new, and nobody was told of what is not there.
 #[tokio::test]
 async fn a_store_that_fails_leaves_one_token_and_confirms_nothing() {
     let mut world = World::new().await;
-    let failing = Arc::new(Failing { store: world.store.clone(), how: AtomicU8::new(0) });
-    let on_failing = world.grants_on(failing.clone());
-    world.grants = on_failing;
-    for (how, old_is_good) in [(BEFORE, true), (BEHIND, false)] {
+    let next = Arc::new(Mutex::new(Fate::Passes));
+    let fate = next.clone();
+    let fate = move || std::mem::replace(&mut *fate.lock().unwrap(), Fate::Passes);
+    world.grants = world.grants_on(FailingStore::new(world.store.clone(), fate));
+    for (fate, old_is_good) in [(Fate::FailsBefore, true), (Fate::FailsBehind, false)] {
         let tokens = world.first_tokens().await;
         let old = tokens.refresh_token.unwrap().expose_secret().to_owned();
-        failing.how.store(how, Ordering::SeqCst);
+        *next.lock().unwrap() = fate;
         assert!(matches!(world.renew("beta", &old).await, Err(TokenError::Store(_))));
         assert_eq!(world.is_good(&old).await, old_is_good);
         assert_eq!(world.renew("beta", &old).await.is_ok(), old_is_good);
@@ -193,8 +157,8 @@ async fn a_store_that_fails_leaves_one_token_and_confirms_nothing() {
     let token = world.grants.open_presented(tokens.access_token.expose_secret()).unwrap();
     let snapshot = world.registry.snapshot();
     let beta = &snapshot.client(&world.client_id("beta")).unwrap().relying_party.client_id;
-    for how in [BEFORE, BEHIND] {
-        failing.how.store(how, Ordering::SeqCst);
+    for fate in [Fate::FailsBefore, Fate::FailsBehind] {
+        *next.lock().unwrap() = fate;
         let revoked = world.grants.revoke(&token, beta, world.time.now()).await;
         assert!(matches!(revoked, Err(TokenError::Store(_))), "J6");
     }

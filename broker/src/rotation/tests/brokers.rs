@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use super::*;
 use crate::brokers::{Brokers, Pace, StoredBroker};
 use crate::registry::{Liveness, Registry};
-use crate::storage::{Key, Page, Revision, Store, Versioned, Watch, Write};
+use crate::storage::Store;
+use crate::storage::failing::{FailingStore, Fate};
 
 /// Two brokers on one store: both look at the same time, again and again; each move happens once.
 #[tokio::test]
@@ -31,36 +32,14 @@ async fn of_two_brokers_that_decide_at_once_one_moves() {
     assert_eq!(world.states().await, ["active"]);
 }
 
-/// A store that breaks down at its nth commit from now: before it is made, or after, when only the answer is lost.
-#[derive(Debug)]
-struct Breaking {
-    inner: Arc<dyn Store>,
-    left: AtomicI64,
-    answer_only: bool,
-}
-
-#[async_trait::async_trait]
-impl Store for Breaking {
-    async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
-        self.inner.get(key).await
-    }
-
-    async fn list(&self, page: Page) -> Result<Vec<(Key, Versioned)>, StoreError> {
-        self.inner.list(page).await
-    }
-
-    async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
-        self.inner.watch(prefix).await
-    }
-
-    async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
-        let left = self.left.fetch_sub(1, Ordering::SeqCst);
-        if left < 0 || (left == 0 && !self.answer_only) {
-            return Err(StoreError::Unavailable("killed".into()));
-        }
-        let done = self.inner.commit(writes).await;
-        if left == 0 { Err(StoreError::Unavailable("killed".into())) } else { done }
-    }
+/// A store that breaks down for good at its nth commit from now.
+fn breaking(store: Arc<dyn Store>, nth: i64, at_the_break: Fate) -> Arc<dyn Store> {
+    let left = AtomicI64::new(nth);
+    FailingStore::new(store, move || match left.fetch_sub(1, Ordering::SeqCst) {
+        1.. => Fate::Passes,
+        0 => at_the_break,
+        _ => Fate::FailsBefore,
+    })
 }
 
 /// The broker dies before or after any commit of a rotation, another one goes on from what is stored, and the
@@ -68,12 +47,12 @@ impl Store for Breaking {
 #[tokio::test]
 async fn a_rotation_goes_on_after_a_broker_that_died_at_any_commit() {
     for subject in [RS256, secret_of("beta"), RotationSubject::Authority] {
-        for (nth, answer_only) in (0..5).flat_map(|nth| [(nth, false), (nth, true)]) {
+        for (nth, fate) in (0..5).flat_map(|nth| [(nth, Fate::FailsBefore), (nth, Fate::FailsBehind)]) {
             let world = World::new(&["beta"], POLICY).await;
             world.connects("beta", NOW);
             let store = world.foundations.store.clone();
-            let breaking = Arc::new(Breaking { inner: store, left: AtomicI64::new(nth), answer_only });
-            let dying = World::broker(&Foundations { store: breaking, ..world.foundations.clone() }, POLICY);
+            let dying =
+                World::broker(&Foundations { store: breaking(store, nth, fate), ..world.foundations.clone() }, POLICY);
             let mut now = NOW;
             drop(dying.begin(subject.clone(), Urgency::Planned, "uid=0", now).await);
             for _ in 0..6 {
@@ -93,7 +72,7 @@ async fn a_rotation_goes_on_after_a_broker_that_died_at_any_commit() {
                 settle(&world).await;
             }
             let end = world.look(&subject, now).await;
-            assert_eq!(end.0, Phase::Done, "{subject} died at commit {nth}, answer_only {answer_only}: {end:?}");
+            assert_eq!(end.0, Phase::Done, "{subject} died at commit {nth} ({fate:?}): {end:?}");
             assert_eq!(world.states().await, ["active"]);
             assert_eq!(world.party("beta").credentials().count(), 1);
             assert_eq!(world.foundations.authority.state().authorities().len(), 1);

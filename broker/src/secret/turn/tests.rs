@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
 use homeward_certs::proof::ProofKey;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -15,38 +14,17 @@ use crate::registry::tests::{NOW, instance, name, upstream};
 use crate::registry::{ClientSecret, Instance, RegisteredClient, SubjectKey, Upstream};
 use crate::secret::ring::DataKey;
 use crate::secret::{KekSource, KekSources, Purpose, Sealed, adopt};
+use crate::storage::failing::{FailingStore, Fate};
 use crate::storage::sled::SledStore;
-use crate::storage::{Revision, Watch};
 
 /// Strangers hold what is sealed for so long.
 const KEPT: Duration = Duration::from_secs(3600);
 
 /// A store that dies after so many commits, as a broker does under kill -9: what was committed is there.
-#[derive(Debug)]
-struct CutShort {
-    store: Arc<dyn Store>,
-    left: AtomicUsize,
-}
-
-#[async_trait]
-impl Store for CutShort {
-    async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
-        self.store.get(key).await
-    }
-
-    async fn list(&self, page: Page) -> Result<Vec<(Key, Versioned)>, StoreError> {
-        self.store.list(page).await
-    }
-
-    async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
-        self.store.watch(prefix).await
-    }
-
-    async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
-        let left = self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
-        left.map_err(|_| StoreError::Unavailable("killed".into()))?;
-        self.store.commit(writes).await
-    }
+fn dies_after(commits: usize, store: &Arc<dyn Store>) -> Arc<dyn Store> {
+    let left = AtomicUsize::new(commits);
+    let one_less = move || left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
+    FailingStore::new(store.clone(), move || one_less().map_or(Fate::FailsBefore, |_| Fate::Passes))
 }
 
 /// Key files, and what a store of the release before holds, all of it sealed with the bytes of the first.
@@ -230,7 +208,7 @@ async fn a_turn_cut_short_at_any_commit_goes_on() {
     for commits in 0.. {
         let store = before.store().await;
         adopt(&store, &before.keks(&before.old, None).await, SEALED, NOW).await.unwrap();
-        let dying: Arc<dyn Store> = Arc::new(CutShort { store: store.clone(), left: AtomicUsize::new(commits) });
+        let dying = dies_after(commits, &store);
         let killed = before.broker(&dying).await;
         let mut tokens = vec![killed.known.sealing.seal_value(Purpose::Ticket, &1_u8).unwrap()];
         let finished = run(&killed).await.is_ok();
@@ -343,7 +321,7 @@ async fn a_turn_that_another_key_took_over_begins_anew() {
     adopt(&store, &before.keks(&before.old, None).await, SEALED, NOW).await.unwrap();
     // Cut short with a pending data key, and once more when it is active.
     for commits in [1, 1] {
-        let dying: Arc<dyn Store> = Arc::new(CutShort { store: store.clone(), left: AtomicUsize::new(commits) });
+        let dying = dies_after(commits, &store);
         let killed = before.broker(&dying).await;
         run(&killed).await.unwrap_err();
     }

@@ -1,4 +1,6 @@
-//! Commits that wait for their turn go together: one transaction of etcd with one of its own for each.
+//! What waits for its turn goes together: commits as one transaction of etcd with one of its own for each, reads as one
+//! transaction of nothing but reads, which etcd answers without writing anything. Most of what a call costs etcd is the
+//! call.
 //!
 //! etcd judges all comparisons of a transaction before it does anything of it. So commits of different keys do not know
 //! of each other, each is done or refused by itself, and those of the same keys never go together. Nobody waits for
@@ -8,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use etcd_client::{Compare, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Compare, Txn, TxnOp, TxnOpResponse};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
@@ -18,8 +20,8 @@ use crate::storage::etcd::problem::Problem;
 /// Groups on their way at once.
 const ON_THE_WAY: usize = 4;
 
-/// Most commits of a group.
-const COMMITS: usize = 32;
+/// Most commits, or reads, of a group.
+const PARTS: usize = 32;
 
 /// Most operations of a group, and of one of its commits together with the number of them: etcd's --max-txn-ops.
 const OPERATIONS: usize = 128;
@@ -27,15 +29,15 @@ const OPERATIONS: usize = 128;
 /// Most bytes of a group; etcd takes a megabyte and a half.
 const BYTES: usize = 512 * 1024;
 
-/// Commits that may wait before callers wait to ask.
+/// Parts that may wait before callers wait to ask.
 const QUEUE: usize = 1024;
 
-/// A commit as etcd gets it.
+/// A commit, or a read, as etcd gets it.
 pub(super) struct Part {
     pub(super) compares: Vec<Compare>,
     pub(super) then: Vec<TxnOp>,
     pub(super) otherwise: Vec<TxnOp>,
-    /// All that it reads and writes.
+    /// All that a commit reads and writes.
     pub(super) keys: Vec<Vec<u8>>,
     /// How large it is, about.
     pub(super) bytes: usize,
@@ -43,7 +45,30 @@ pub(super) struct Part {
     pub(super) patience: Duration,
 }
 
-/// What etcd said to a commit, and in which revision.
+impl Part {
+    /// One key, as it is once everything is done that anybody was told of.
+    pub(super) fn read(key: Vec<u8>, patience: Duration) -> Self {
+        let then = vec![TxnOp::get(key, None)];
+        Self { compares: Vec::new(), then, otherwise: Vec::new(), keys: Vec::new(), bytes: 0, patience }
+    }
+
+    /// In a transaction with others. A transaction within one is no read to etcd, whatever is in it.
+    fn operation(mut self) -> TxnOp {
+        match self.then.pop() {
+            Some(read) if self.compares.is_empty() => read,
+            last => {
+                self.then.extend(last);
+                TxnOp::txn(self.transaction())
+            }
+        }
+    }
+
+    fn transaction(self) -> Txn {
+        Txn::new().when(self.compares).and_then(self.then).or_else(self.otherwise)
+    }
+}
+
+/// What etcd said to a part, and in which revision.
 pub(super) struct Answer {
     pub(super) succeeded: bool,
     pub(super) responses: Vec<TxnOpResponse>,
@@ -109,7 +134,7 @@ async fn gather(cluster: Arc<Cluster>, mut waiting: mpsc::Receiver<Waiting>) {
 
 #[derive(Default)]
 struct Group {
-    commits: Vec<Waiting>,
+    parts: Vec<Waiting>,
     keys: HashSet<Vec<u8>>,
     bytes: usize,
     longest: usize,
@@ -117,8 +142,8 @@ struct Group {
 
 impl Group {
     fn has_room_for(&self, part: &Part) -> bool {
-        let count = self.commits.len() + 1;
-        count <= COMMITS
+        let count = self.parts.len() + 1;
+        count <= PARTS
             && self.longest.max(part.then.len()) + count <= OPERATIONS
             && self.bytes + part.bytes <= BYTES
             && !part.keys.iter().any(|key| self.keys.contains(key))
@@ -128,42 +153,37 @@ impl Group {
         self.keys.extend(std::mem::take(&mut waiting.part.keys));
         self.bytes += waiting.part.bytes;
         self.longest = self.longest.max(waiting.part.then.len());
-        self.commits.push(waiting);
+        self.parts.push(waiting);
     }
 
     async fn go(self, cluster: &Cluster) {
-        let patience = self.commits.iter().map(|waiting| waiting.part.patience).max().unwrap_or_default();
-        let alone = self.commits.len() == 1;
-        let (mut txns, mut answers) = (Vec::new(), Vec::new());
-        for Waiting { part, answer } in self.commits {
-            txns.push(Txn::new().when(part.compares).and_then(part.then).or_else(part.otherwise));
-            answers.push(answer);
-        }
-        let txn = match txns.pop() {
-            Some(only) if alone => only,
-            last => Txn::new().and_then(txns.into_iter().chain(last).map(TxnOp::txn).collect::<Vec<_>>()),
+        let patience = self.parts.iter().map(|waiting| waiting.part.patience).max().unwrap_or_default();
+        let alone = self.parts.len() == 1;
+        let (mut parts, answers): (Vec<_>, Vec<_>) =
+            self.parts.into_iter().map(|waiting| (waiting.part, waiting.answer)).unzip();
+        let txn = match parts.pop() {
+            Some(only) if alone => only.transaction(),
+            last => Txn::new().and_then(parts.into_iter().chain(last).map(Part::operation).collect::<Vec<_>>()),
         };
         match cluster.once(patience, |mut member| async move { member.kv.txn(txn).await }).await {
             // Whoever has gone away needs no answer, here and below.
             Err(problem) => answers.into_iter().for_each(|answer| drop(answer.send(Err(problem.clone())))),
             Ok(said) => {
                 let revision = said.header().map_or(0, |header| header.revision());
-                let each = if alone { vec![Some(said)] } else { said.op_responses().into_iter().map(nested).collect() };
+                let each = if alone { vec![TxnOpResponse::Txn(said)] } else { said.op_responses() };
                 for (answer, said) in answers.into_iter().zip(each) {
-                    drop(answer.send(Answer::of(said, revision)));
+                    drop(answer.send(Ok(Answer::of(said, revision))));
                 }
             }
         }
     }
 }
 
-fn nested(response: TxnOpResponse) -> Option<TxnResponse> {
-    if let TxnOpResponse::Txn(said) = response { Some(said) } else { None }
-}
-
 impl Answer {
-    fn of(said: Option<TxnResponse>, revision: i64) -> Result<Self, Problem> {
-        let said = said.ok_or_else(|| Problem::Other("an answer to another question".to_owned()))?;
-        Ok(Self { succeeded: said.succeeded(), responses: said.op_responses(), revision })
+    fn of(said: TxnOpResponse, revision: i64) -> Self {
+        match said {
+            TxnOpResponse::Txn(said) => Self { succeeded: said.succeeded(), responses: said.op_responses(), revision },
+            read => Self { succeeded: true, responses: vec![read], revision },
+        }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! An entry is the key `<prefix>/<table>/<id>` with the value as it is; its version is etcd's `mod_revision`, the store's
 //! revision is etcd's. Reads are linearizable: they see what any broker was answered. [`cluster`] finds a member that
-//! answers, [`commit`] makes a commit happen once however often it has to be sent, [`group`] sends together what waits,
-//! [`watch`] goes on where it was cut off, [`problem`] says in a sentence what is wrong.
+//! answers, [`commit`] makes a commit happen once however often it has to be sent, [`read`] asks for a key, [`group`] sends
+//! together what waits, [`watch`] goes on where it was cut off, [`problem`] says in a sentence what is wrong.
 //!
 //! **Bounded.** Every call ends within [`cluster::DEADLINE`]. Until then it is tried again, at another member if there
 //! is one: who asks does not notice that a leader died.
@@ -16,6 +16,7 @@ mod cluster;
 mod commit;
 mod group;
 mod problem;
+mod read;
 mod watch;
 
 use std::fmt;
@@ -30,12 +31,14 @@ use crate::storage::address::EtcdAccess;
 use crate::storage::{Key, Page, Revision, Store, StoreError, Version, Versioned, Watch, Write, check};
 use cluster::Cluster;
 use commit::Commits;
+use read::Reads;
 
 /// A store in an etcd.
 pub struct EtcdStore {
     keys: Keys,
     cluster: Arc<Cluster>,
     commits: Commits,
+    reads: Reads,
     closed: CancellationToken,
     /// Ends all watches with the store.
     _closing: DropGuard,
@@ -56,7 +59,8 @@ impl EtcdStore {
         cluster.revision().await.map_err(unusable)?;
         let closed = CancellationToken::new();
         let commits = Commits::new(keys.clone(), cluster.clone(), &closed);
-        Ok(Self { keys, cluster, commits, _closing: closed.clone().drop_guard(), closed })
+        let reads = Reads::new(cluster.clone(), &closed);
+        Ok(Self { keys, cluster, commits, reads, _closing: closed.clone().drop_guard(), closed })
     }
 }
 
@@ -85,9 +89,8 @@ pub enum OpenError {
 #[async_trait]
 impl Store for EtcdStore {
     async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
-        let key = self.keys.of(key);
-        let mut found = self.cluster.read(&key, &GetOptions::new()).await?;
-        Ok(found.take_kvs().into_iter().next().map(|found| {
+        let found = self.reads.get(&self.keys.of(key)).await?;
+        Ok(found.map(|found| {
             let version = version(found.mod_revision());
             Versioned { value: found.into_key_value().1, version }
         }))
