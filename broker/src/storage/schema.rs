@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use crate::storage::copy::is_copied;
-use crate::storage::table::{Record, Stored, Table};
+use crate::storage::held::Held;
+use crate::storage::table::{Record, Stored, Table, decode};
 use crate::storage::{Expect, Key, Page, Store, StoreError, Version, Write};
 
 /// What this program writes.
@@ -201,6 +202,21 @@ pub async fn open(store: &Arc<dyn Store>, steps: &[Step<'_>]) -> Result<SchemaRe
     }
 }
 
+/// The store for who may use it as long as this is so: a broker that stood still while the federation was moved writes
+/// nothing any more, whatever it has heard of that. What it needs for it is one comparison more in each commit.
+///
+/// # Errors
+/// When it may not be used, or does not answer.
+pub async fn hold(store: Arc<dyn Store>) -> Result<Arc<dyn Store>, SchemaError> {
+    let Found::Versioned(record, version) = look(&store).await? else { return Err(SchemaError::Fresh) };
+    record.check()?;
+    let judge = |found: Option<&[u8]>| {
+        let record: SchemaRecord = decode(found.ok_or(SchemaError::Fresh)?)?;
+        Ok(record.check()?)
+    };
+    Ok(Arc::new(Held::new(store, key(), version, judge)))
+}
+
 /// Waits until this program may not use the store any more, and says why: the federation has moved.
 pub async fn gone(store: Arc<dyn Store>) -> SchemaError {
     loop {
@@ -236,7 +252,8 @@ pub fn key() -> Key {
 pub enum SchemaError {
     /// Nothing is in there.
     #[error(
-        "the store holds no federation: look at its address and prefix, or make a new one with `homeward-broker init`"
+        "the store holds no federation: look at its address (an etcd's ends with the prefix), or make a new one with \
+         `homeward-broker init`"
     )]
     Fresh,
     /// A newer release was here.
@@ -353,6 +370,31 @@ mod tests {
             let refusal = refusal().await;
             assert!(refusal.contains(says) && !refusal.contains('\n'), "{refusal}");
         }
+    }
+
+    /// Whatever it has heard of the move: it stood still.
+    #[tokio::test]
+    async fn a_broker_that_stood_still_writes_nothing_after_the_move() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+        let current = SchemaRecord::current();
+        store.commit(vec![current.write(&store, Expect::Absent).unwrap()]).await.unwrap();
+        let held = hold(store.clone()).await.unwrap();
+        held.commit(vec![raw(1, "before")]).await.unwrap();
+        let moved = SchemaRecord { moved_to: Some("etcd:b".to_owned()), ..current.clone() };
+        store.commit(vec![moved.write(&store, Expect::Any).unwrap()]).await.unwrap();
+        for _ in 0..2 {
+            let refused = held.commit(vec![raw(1, "after")]).await;
+            let Err(StoreError::Unavailable(cause)) = refused else { panic!("{refused:?}") };
+            assert!(cause.to_string().contains("has moved to etcd:b"), "{cause}");
+        }
+        assert_eq!(values(&store).await, ["before"]);
+        // The migration was given up: it goes on, and conflicts are conflicts as ever.
+        store.commit(vec![current.write(&store, Expect::Any).unwrap()]).await.unwrap();
+        held.commit(vec![raw(1, "again")]).await.unwrap();
+        let stale = Write { expect: Expect::Absent, ..raw(1, "x") };
+        assert!(matches!(held.commit(vec![stale]).await, Err(StoreError::Conflict)));
+        assert_eq!(values(&store).await, ["again"]);
     }
 
     /// A broker that got in just before the federation moved.

@@ -35,12 +35,21 @@ pub(super) struct Part {
     pub(super) compares: Vec<Compare>,
     pub(super) then: Vec<TxnOp>,
     pub(super) otherwise: Vec<TxnOp>,
-    /// All that it reads and writes.
+    /// All that it writes.
     pub(super) keys: Vec<Vec<u8>>,
+    /// What it rests on and leaves alone: any number of commits may rest on the same.
+    pub(super) held: Vec<Vec<u8>>,
     /// How large it is, about.
     pub(super) bytes: usize,
     /// How long it may take.
     pub(super) patience: Duration,
+}
+
+impl Part {
+    /// What etcd counts: the longest of its lists.
+    fn length(&self) -> usize {
+        self.compares.len().max(self.then.len())
+    }
 }
 
 /// What etcd said to a commit, and in which revision.
@@ -111,6 +120,7 @@ async fn gather(cluster: Arc<Cluster>, mut waiting: mpsc::Receiver<Waiting>) {
 struct Group {
     commits: Vec<Waiting>,
     keys: HashSet<Vec<u8>>,
+    held: HashSet<Vec<u8>>,
     bytes: usize,
     longest: usize,
 }
@@ -119,15 +129,17 @@ impl Group {
     fn has_room_for(&self, part: &Part) -> bool {
         let count = self.commits.len() + 1;
         count <= COMMITS
-            && self.longest.max(part.then.len()) + count <= OPERATIONS
+            && self.longest.max(part.length()) + count <= OPERATIONS
             && self.bytes + part.bytes <= BYTES
-            && !part.keys.iter().any(|key| self.keys.contains(key))
+            && !part.keys.iter().any(|key| self.keys.contains(key) || self.held.contains(key))
+            && !part.held.iter().any(|key| self.keys.contains(key))
     }
 
     fn push(&mut self, mut waiting: Waiting) {
         self.keys.extend(std::mem::take(&mut waiting.part.keys));
+        self.held.extend(std::mem::take(&mut waiting.part.held));
         self.bytes += waiting.part.bytes;
-        self.longest = self.longest.max(waiting.part.then.len());
+        self.longest = self.longest.max(waiting.part.length());
         self.commits.push(waiting);
     }
 
