@@ -18,7 +18,7 @@ use crate::registry::SubjectKey;
 use crate::restore::{Outcome, Release, Terms, is_wanted, restore};
 use crate::secret::{self, KeyEncryptionKeys, SealingKeys};
 use crate::storage::archive::{Archive, Head};
-use crate::storage::arrival::{Arrival, put};
+use crate::storage::arrival::{Arrival, ArrivalError, put};
 use crate::storage::schema::{self, Found, SchemaRecord};
 use crate::storage::{Expect, Key, Store};
 
@@ -61,7 +61,11 @@ pub(super) async fn run(options: Options, config: &Config, file: &Path, output: 
         let outcomes = match write(&arrival, archive, (now, &release), config).await {
             Ok(outcomes) => outcomes,
             Err(refused) => {
-                // If the store does not answer, or another run has it, nothing of it can be taken back.
+                // Whoever reads what another run is writing may take it for anything.
+                if let Err(over @ ArrivalError::TakenOver) = arrival.check().await {
+                    return Err(over.into());
+                }
+                // If the store does not answer, nothing of it can be taken back: the same command begins again.
                 drop(arrival.give_up().await);
                 return Err(refused);
             }
