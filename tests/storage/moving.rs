@@ -19,7 +19,8 @@ async fn federation(address: &str, entries: usize) -> Arc<dyn Store> {
     let store = open(address).await;
     let record = SchemaRecord::current().write(&store, Expect::Absent).unwrap();
     store.commit(vec![record]).await.unwrap();
-    let entries: Vec<_> = (0..entries).map(|n| write(&format!("x/{n:06}"), Expect::Any, Some(&"y".repeat(200)))).collect();
+    let entries: Vec<_> =
+        (0..entries).map(|n| write(&format!("x/{n:06}"), Expect::Any, Some(&"y".repeat(200)))).collect();
     for batch in entries.chunks(100) {
         store.commit(batch.to_vec()).await.unwrap();
     }
@@ -73,7 +74,9 @@ async fn a_run_that_was_taken_over_writes_nothing_any_more() {
     let version = store.get(&schema::key()).await.unwrap().unwrap().version;
     let two = Arrival::begin(&store, mark, Expect::Version(version)).await.unwrap();
     two.write(entries("two")).await.unwrap();
-    for refused in [one.check().await, one.write(entries("late")).await, one.clear().await, one.finish().await.map(drop)] {
+    for refused in
+        [one.check().await, one.write(entries("late")).await, one.clear().await, one.finish().await.map(drop)]
+    {
         assert!(matches!(refused, Err(ArrivalError::TakenOver)), "{refused:?}");
     }
     two.check().await.unwrap();

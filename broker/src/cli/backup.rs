@@ -100,7 +100,9 @@ async fn of_store(file: &mut File, address: &StoreAddress, config: &Config) -> a
     }
     let store = address::open(address, &config.etcd).await?;
     if let Found::Fresh = schema::look(&store).await? {
-        bail!("{address} holds no federation: look at the address after --store (an etcd's ends with the prefix of its keys)");
+        bail!(
+            "{address} holds no federation: look at the address after --store (an etcd's ends with the prefix of its keys)"
+        );
     }
     // A store of the previous release does not say whose it is.
     let said = trust_domain_of(&store).await?;

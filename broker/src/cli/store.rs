@@ -112,10 +112,9 @@ fn is_same(from: &StoreAddress, to: &StoreAddress) -> bool {
         (StoreAddress::Sled(from), StoreAddress::Sled(to)) => {
             from == to || from.canonicalize().is_ok_and(|from| to.canonicalize().is_ok_and(|to| from == to))
         }
-        (
-            StoreAddress::Etcd { endpoints: from, prefix: at },
-            StoreAddress::Etcd { endpoints: to, prefix: other },
-        ) => at == other && from.iter().any(|member| to.contains(member)),
+        (StoreAddress::Etcd { endpoints: from, prefix: at }, StoreAddress::Etcd { endpoints: to, prefix: other }) => {
+            at == other && from.iter().any(|member| to.contains(member))
+        }
         _ => false,
     }
 }

@@ -321,7 +321,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
         store.commit(vec![SchemaRecord::current().write(&store, Expect::Absent).unwrap()]).await.unwrap();
-        let session = |id: String, size| Write { key: Key::new("session", &id), expect: Expect::Any, value: Some(vec![1; size]) };
+        let session =
+            |id: String, size| Write { key: Key::new("session", &id), expect: Expect::Any, value: Some(vec![1; size]) };
         for id in 0..40 {
             store.commit((0..100).map(|n| session(format!("{id}.{n}"), 500)).collect()).await.unwrap();
         }

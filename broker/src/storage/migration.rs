@@ -82,7 +82,11 @@ pub async fn migrate(
             // The target is not open to anybody yet: the source is to be used as before. Unless that is another run's to say.
             arrival.check().await?;
             let open = SchemaRecord { moved_to: None, ..standing };
-            source.store.commit(vec![open.write(&source.store, Expect::Version(closed))?]).await.map_err(ArrivalError::from)?;
+            source
+                .store
+                .commit(vec![open.write(&source.store, Expect::Version(closed))?])
+                .await
+                .map_err(ArrivalError::from)?;
             Err(error)
         }
     }

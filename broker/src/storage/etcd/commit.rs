@@ -115,8 +115,8 @@ impl Commits {
             otherwise.push(TxnOp::txn(Txn::new().when([unchanged]).and_then([stop])));
         }
         let (written, held): (Vec<_>, Vec<_>) = writes.iter().partition(|write| write.writes());
-        let [mut keys, held] = [written, held]
-            .map(|writes| writes.into_iter().map(|write| self.keys.of(&write.key)).collect::<Vec<_>>());
+        let [mut keys, held] =
+            [written, held].map(|writes| writes.into_iter().map(|write| self.keys.of(&write.key)).collect::<Vec<_>>());
         let bytes = writes.iter().map(|write| write.value.as_ref().map_or(0, Vec::len)).sum::<usize>()
             + keys.iter().chain(&held).map(|key| 2 * key.len()).sum::<usize>();
         keys.push(lane.key.clone().into_bytes());
