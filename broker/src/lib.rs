@@ -123,6 +123,11 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> Result<(), RunError> {
     schema::open(&store, &upgrade()).await?;
+    let store = match config.store {
+        // Nobody else opens it.
+        StoreAddress::Sled(_) => store,
+        StoreAddress::Etcd { .. } => schema::hold(store).await?,
+    };
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
     let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone()).await?;

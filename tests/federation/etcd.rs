@@ -1,5 +1,8 @@
 //! A broker whose store is in an etcd: the same logins, and what it still does while the etcd is away.
 
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 use world::{Browser, Etcd, Federation, World};
 
 use crate::town::{settled, user};
@@ -49,4 +52,67 @@ async fn an_etcd_that_is_not_there_is_one_sentence() {
     let refused = Federation::founded_on(World::new().unwrap(), nowhere, "").await.unwrap_err().to_string();
     assert!(refused.contains("the etcd at http://127.0.0.1:9 cannot be used: no member can be reached"), "{refused}");
     assert_eq!(refused.lines().count(), 1, "{refused}");
+}
+
+/// The migration takes it for dead. When it goes on, it does nothing more on the store that the federation has left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_broker_that_stood_still_while_its_federation_moved_ends() {
+    let etcd = Etcd::one().await.unwrap();
+    let (from, to) = (etcd.address("from"), etcd.address("to"));
+    let mut federation = Federation::founded_on(World::new().unwrap(), &from, "").await.unwrap();
+    federation.serve().await.unwrap();
+    let migrate = ["store", "migrate", "--from", &from, "--to", &to];
+    let refused = federation.ops(&migrate).await.unwrap_err().to_string();
+    assert!(refused.contains("a broker lives on the source"), "{refused}");
+    let mut broker = federation.broker.take().unwrap();
+    let pid = Pid::from_raw(broker.pid().cast_signed()).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    let moved = federation.ops(&migrate).await;
+    let token = async {
+        // Asked before it goes on: the first thing that it does may be this.
+        let asked = federation.ops(&["token", "create", "--instance", "alpha"]);
+        let go_on = async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            kill_process(pid, Signal::CONT).unwrap();
+        };
+        tokio::join!(asked, go_on).0
+    };
+    let refused = token.await;
+    moved.unwrap();
+    assert!(refused.is_err(), "{refused:?}");
+    assert!(!broker.ended().await.unwrap().success());
+    assert!(broker.log().contains("the federation has moved to etcd:"), "{}", broker.log());
+    let tokens = etcd.ctl(&["get", "--prefix", "--keys-only", "from/join_token/"]).await.unwrap();
+    assert_eq!(tokens.trim(), "");
+}
+
+/// Of two runs at once, whoever they are, one restores; what it has made is a federation.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_restores_at_once_one_is_done() {
+    let etcd = Etcd::one().await.unwrap();
+    let mut federation = Federation::founded_on(World::new().unwrap(), &etcd.address("one"), "").await.unwrap();
+    let file = federation.world.folder().join("a.backup").to_string_lossy().into_owned();
+    federation.ops(&["backup", "--to", &file, "--store", &etcd.address("one")]).await.unwrap();
+    let text = std::fs::read_to_string(&federation.config).unwrap();
+    for round in 0..4 {
+        let now = etcd.address(&format!("restored-{round}"));
+        configure(&federation, &text.replace(&etcd.address("one"), &now));
+        let restore = ["restore", "--from", &file];
+        let (one, two) = tokio::join!(federation.ops(&restore), federation.ops(&restore));
+        assert!(one.is_ok() || two.is_ok(), "{one:?} {two:?}");
+        for refused in [one, two].into_iter().filter_map(Result::err) {
+            let said = refused.to_string();
+            assert!(
+                said.contains("another run of the same command has taken") || said.contains("is not empty"),
+                "{said}"
+            );
+        }
+        federation.serve().await.unwrap();
+        federation.stop_broker().await.unwrap();
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "nobody reads it before it is whole, and nothing is lost with it")]
+fn configure(federation: &Federation, text: &str) {
+    std::fs::write(&federation.config, text).unwrap();
 }

@@ -34,6 +34,7 @@ macro_rules! every_rule {
             a_value_is_read_as_it_was_written
             an_expectation_that_does_not_hold_writes_nothing
             a_commit_is_all_or_nothing
+            a_commit_rests_on_what_it_leaves_alone
             every_write_has_a_version_of_its_own
             of_racing_writers_exactly_one_wins
             racing_increments_are_all_counted
@@ -187,6 +188,32 @@ async fn the_longest_commit_fits_and_a_longer_one_does_not<P: Place>() {
     assert!(matches!(store.commit(writes("t", MAX_WRITES)).await, Err(StoreError::Conflict)));
     assert!(matches!(store.commit(writes("u", MAX_WRITES + 1)).await, Err(StoreError::Unavailable(_))));
     assert_eq!(list(&store, "u/", None, 1000).await, [""; 0]);
+}
+
+async fn a_commit_rests_on_what_it_leaves_alone<P: Place>() {
+    let place = P::new().await;
+    let store = place.open().await;
+    put(&store, "held/1", "x").await;
+    let before = version(&store, "held/1").await;
+    let held = || write("held/1", Expect::Held(before), None);
+    let mut watch = store.watch("").await.unwrap();
+    // Beside the longest commit, and beside others at the same time.
+    let writes = (0..MAX_WRITES).map(|n| write(&format!("t/{n:03}"), Expect::Absent, Some("x")));
+    store.commit(writes.chain([held()]).collect()).await.unwrap();
+    let many = (0..200).map(|n| store.commit(vec![write(&format!("u/{n}"), Expect::Absent, Some("x")), held()]));
+    assert!(futures_util::future::join_all(many).await.iter().all(Result::is_ok));
+    assert_eq!((version(&store, "held/1").await, get(&store, "held/1").await.as_deref()), (before, Some("x")));
+    // Nobody hears of a change where there was none.
+    for _ in 0..MAX_WRITES + 200 {
+        let Some(WatchEvent::Changed { key, .. }) = watch.next().await else { panic!() };
+        assert_ne!(key.as_str(), "held/1");
+    }
+    put(&store, "held/1", "x").await;
+    let refused = store.commit(vec![write("v/1", Expect::Any, Some("x")), held()]).await;
+    assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
+    let twice = vec![write("held/1", Expect::Any, Some("x")), held()];
+    assert!(matches!(store.commit(twice).await, Err(StoreError::Unavailable(_))));
+    assert_eq!(get(&store, "v/1").await, None);
 }
 
 async fn what_is_too_long_for_a_commit_ends_with_its_last_part<P: Place>() {

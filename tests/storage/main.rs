@@ -8,5 +8,7 @@ mod embedded;
 mod faults;
 mod linearizable;
 mod model;
+#[cfg(feature = "etcd")]
+mod moving;
 mod place;
 mod words;

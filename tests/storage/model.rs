@@ -111,7 +111,7 @@ impl Model {
             holds &= match expect {
                 Expect::Any => true,
                 Expect::Absent => current.is_none(),
-                Expect::Version(version) => current == Some(version),
+                Expect::Version(version) | Expect::Held(version) => current == Some(version),
             };
             writes.push(Write { key: named(KEYS[*key]), expect, value: value.map(|value| vec![value; 3]) });
         }

@@ -1,6 +1,7 @@
 //! The way to a running broker: its Unix socket.
 
 use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, anyhow};
 use homeward_proto::v1::admin_service_client::AdminServiceClient;
@@ -11,6 +12,11 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 use crate::config::Config;
+
+/// Nobody listens on the socket.
+#[derive(Debug, thiserror::Error)]
+#[error("no broker listens on {}: start it with `homeward-broker serve`", .0.display())]
+pub(super) struct NoBroker(PathBuf);
 
 /// The Admin service of the broker with this configuration.
 ///
@@ -33,7 +39,7 @@ pub(super) async fn channel(config: &Config) -> anyhow::Result<Channel> {
             ErrorKind::PermissionDenied => {
                 anyhow!("the broker's socket {socket} may not be used: run this as root or as the broker's user")
             }
-            _ => anyhow!("no broker listens on {socket}: start it with `homeward-broker serve`"),
+            _ => NoBroker(config.admin_socket.clone()).into(),
         });
     }
     // The address is never looked up; tonic wants one.

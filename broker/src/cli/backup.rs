@@ -11,12 +11,13 @@ use homeward_proto::v1;
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use crate::cli::admin::{connect, refusal};
+use crate::cli::admin::{NoBroker, connect, refusal};
 use crate::cli::output::Output;
 use crate::clock::Clock;
 use crate::config::{Config, trust_domain_of};
 use crate::storage::address::{self, StoreAddress};
 use crate::storage::archive::{self, Head, Tail};
+use crate::storage::schema::{self, Found};
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -79,7 +80,11 @@ async fn write(part: &Path, store: Option<StoreAddress>, config: &Config) -> any
 }
 
 async fn of_broker(file: &mut File, config: &Config) -> anyhow::Result<()> {
-    let begun = connect(config).await?.back_up(v1::BackUpRequest {}).await;
+    let mut admin = connect(config).await.map_err(|error| match error.downcast::<NoBroker>() {
+        Ok(none) => anyhow::anyhow!("{none}, or read its store without it: --store {}", config.store),
+        Err(other) => other,
+    })?;
+    let begun = admin.back_up(v1::BackUpRequest {}).await;
     let mut chunks = begun.map_err(|status| refusal(&status))?.into_inner();
     while let Some(part) = chunks.message().await.map_err(|status| refusal(&status))? {
         file.write_all(&part.chunk).context("the backup cannot be written")?;
@@ -94,6 +99,11 @@ async fn of_store(file: &mut File, address: &StoreAddress, config: &Config) -> a
         bail!("{address} does not exist");
     }
     let store = address::open(address, &config.etcd).await?;
+    if let Found::Fresh = schema::look(&store).await? {
+        bail!(
+            "{address} holds no federation: look at the address after --store (an etcd's ends with the prefix of its keys)"
+        );
+    }
     // A store of the previous release does not say whose it is.
     let said = trust_domain_of(&store).await?;
     let configured = config.federation.as_ref().map(|federation| federation.trust_domain.to_string());

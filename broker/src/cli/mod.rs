@@ -16,6 +16,7 @@ mod instance;
 mod kek;
 mod keys;
 mod output;
+mod place;
 mod registration;
 mod restore;
 mod rotation;

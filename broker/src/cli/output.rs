@@ -6,8 +6,10 @@ use std::io::{ErrorKind, Write as _};
 use clap::ValueEnum;
 use homeward_proto::v1;
 use serde_json::{Value, json};
+use tabled::Table;
 use tabled::builder::Builder;
-use tabled::settings::Style;
+use tabled::settings::peaker::Priority;
+use tabled::settings::{Style, Width};
 
 use crate::clock::Timestamp;
 
@@ -50,11 +52,17 @@ impl Output {
         match self {
             Self::Json => print_line(&Value::from_iter(rows.iter().map(Row::json))),
             Self::Table if rows.is_empty() => print_line(&"(none)"),
+            Self::Table => print_line(&table(rows)),
+        }
+    }
+
+    /// The same, with long texts on several lines, so that no line is longer than this.
+    pub(super) fn list_within<T: Row>(self, width: usize, rows: &[T]) {
+        match self {
+            Self::Json => self.list(rows),
             Self::Table => {
-                let mut table = Builder::default();
-                table.push_record(T::COLUMNS.iter().copied());
-                rows.iter().for_each(|row| table.push_record(row.cells()));
-                print_line(table.build().with(Style::blank()));
+                let wrapped = Width::wrap(width).keep_words(true).priority(Priority::max(true));
+                print_line(table(rows).with(wrapped));
             }
         }
     }
@@ -80,6 +88,15 @@ impl Output {
             Self::Json => print_line(value),
         }
     }
+}
+
+fn table<T: Row>(rows: &[T]) -> Table {
+    let mut table = Builder::default();
+    table.push_record(T::COLUMNS.iter().copied());
+    rows.iter().for_each(|row| table.push_record(row.cells()));
+    let mut table = table.build();
+    table.with(Style::blank());
+    table
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -11,19 +11,22 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::output::{Output, Row, print_line};
-use crate::clock::Clock;
+use crate::cli::place;
+use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::registry::SubjectKey;
 use crate::restore::{Outcome, Release, Terms, is_wanted, restore};
 use crate::secret::{self, KeyEncryptionKeys, SealingKeys};
-use crate::storage::address;
 use crate::storage::archive::{Archive, Head};
-use crate::storage::migration;
+use crate::storage::arrival::{Arrival, ArrivalError, put};
 use crate::storage::schema::{self, Found, SchemaRecord};
-use crate::storage::{Expect, Key, Page, Store, Write};
+use crate::storage::{Expect, Key, Store};
 
-/// Entries that are deleted at once.
-const PAGE: usize = 100;
+/// From where the federation arrives: before the time of the backup.
+const ORIGIN: &str = "the backup of ";
+
+/// Of the table, in columns.
+const WIDTH: usize = 120;
 
 #[derive(Args, Debug)]
 pub(super) struct Options {
@@ -45,26 +48,48 @@ pub(super) async fn run(options: Options, config: &Config, file: &Path, output: 
     let backup = File::open(&options.from).with_context(|| format!("{from} cannot be read"))?;
     let archive = Archive::read(BufReader::new(backup), is_wanted).with_context(|| format!("{from} cannot be used"))?;
     check_name(&archive.head, config)?;
-    let store = address::open(&config.store, &config.etcd).await?;
     let (now, made_at) = (Clock::system().now(), archive.head.made_at);
-    let arriving = SchemaRecord {
+    let mark = SchemaRecord {
         version: archive.head.schema,
         epoch: archive.head.epoch + 1,
-        arriving: Some(format!("the backup of {made_at}")),
+        arriving: Some(format!("{ORIGIN}{made_at}")),
         ..SchemaRecord::current()
     };
-    begin(&store, &arriving, config).await?;
-    let sealing = open_keys(&store, &archive, config).await?;
-    let terms = Terms { now, made_at, release: &release, sealing: &sealing };
+    let epoch = mark.epoch;
+    place::fill(&config.store, &config.etcd, async |store| {
+        let arrival = begin(store, mark, config).await?;
+        let outcomes = match write(&arrival, archive, (now, &release), config).await {
+            Ok(outcomes) => outcomes,
+            Err(refused) => {
+                // Whoever reads what another run is writing may take it for anything.
+                if let Err(over @ ArrivalError::TakenOver) = arrival.check().await {
+                    return Err(over.into());
+                }
+                // If the store does not answer, nothing of it can be taken back: the same command begins again.
+                drop(arrival.give_up().await);
+                return Err(refused);
+            }
+        };
+        // Before the store is declared complete: what ops have to do next is said nowhere else.
+        show(&outcomes, epoch, config, file, output);
+        arrival.finish().await?;
+        Ok(())
+    })
+    .await
+}
+
+/// Writes what the backup becomes, and says what that is.
+async fn write(
+    arrival: &Arrival,
+    archive: Archive,
+    (now, release): (Timestamp, &Release),
+    config: &Config,
+) -> anyhow::Result<Vec<Outcome>> {
+    let sealing = open_keys(arrival, &archive, config).await?;
+    let terms = Terms { now, made_at: archive.head.made_at, release, sealing: &sealing };
     let restored = restore(archive.entries, &terms)?;
-    let writes = restored.entries.into_iter().map(put).collect();
-    migration::write(&store, writes).await?;
-    let done = SchemaRecord { arriving: None, ..arriving };
-    let outcomes = [restored.outcomes, left_behind(&archive.passed_over)].concat();
-    // Before the store is declared complete: what ops have to do next is said nowhere else.
-    show(&outcomes, &done, config, file, output);
-    store.commit(vec![done.write(&store, Expect::Any)?]).await?;
-    Ok(())
+    arrival.write(restored.entries.into_iter().map(put).collect()).await?;
+    Ok([restored.outcomes, left_behind(&archive.passed_over)].concat())
 }
 
 /// Whether it is the federation that the configuration names.
@@ -80,40 +105,27 @@ fn check_name(head: &Head, config: &Config) -> anyhow::Result<()> {
 }
 
 /// Takes the empty store, or one in which a restore was cut short, of which nothing is left then.
-async fn begin(store: &Arc<dyn Store>, arriving: &SchemaRecord, config: &Config) -> anyhow::Result<()> {
-    let unfinished =
-        |record: &SchemaRecord| record.arriving.as_ref().is_some_and(|from| from.starts_with("the backup of "));
+async fn begin(store: &Arc<dyn Store>, mark: SchemaRecord, config: &Config) -> anyhow::Result<Arrival> {
+    let unfinished = |record: &SchemaRecord| record.arriving.as_ref().is_some_and(|from| from.starts_with(ORIGIN));
     match schema::look(store).await? {
-        Found::Fresh => {}
-        Found::Versioned(record, _) if unfinished(&record) => clear(store).await?,
+        Found::Fresh => Ok(Arrival::begin(store, mark, Expect::Absent).await?),
+        Found::Versioned(record, version) if unfinished(&record) => {
+            let arrival = Arrival::begin(store, mark, Expect::Version(version)).await?;
+            arrival.clear().await?;
+            Ok(arrival)
+        }
         Found::Versioned(..) | Found::Unversioned => {
             bail!("{} is not empty, and a restore touches no existing federation: name an empty store", config.store);
         }
     }
-    store.commit(vec![arriving.write(store, Expect::Any)?]).await?;
-    Ok(())
-}
-
-async fn clear(store: &Arc<dyn Store>) -> anyhow::Result<()> {
-    let mut after = None;
-    loop {
-        let page = store.list(Page { prefix: String::new(), after, limit: PAGE }).await?;
-        after = page.last().map(|(key, _)| key.clone());
-        if after.is_none() {
-            return Ok(());
-        }
-        // What says that the store is not complete goes last: it is replaced.
-        let others = page.into_iter().filter(|(key, _)| *key != schema::key());
-        let writes = others.map(|(key, _)| Write { key, expect: Expect::Any, value: None }).collect();
-        store.commit(writes).await?;
-    }
 }
 
 /// The keys that seal what the backup holds: whether they fit is seen before anything is made with them.
-async fn open_keys(store: &Arc<dyn Store>, archive: &Archive, config: &Config) -> anyhow::Result<Arc<SealingKeys>> {
+async fn open_keys(arrival: &Arrival, archive: &Archive, config: &Config) -> anyhow::Result<Arc<SealingKeys>> {
     let first = |key: &&Key| ["sealing_key", "subject_key"].contains(&key.table());
     let first = archive.entries.iter().filter(|(key, _)| first(key));
-    migration::write(store, first.map(|(key, value)| put((key.clone(), value.clone()))).collect()).await?;
+    arrival.write(first.map(|(key, value)| put((key.clone(), value.clone()))).collect()).await?;
+    let store = arrival.store();
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     let refused = || {
         let kek = &config.kek.current;
@@ -125,10 +137,6 @@ async fn open_keys(store: &Arc<dyn Store>, archive: &Archive, config: &Config) -
     let (sealing, _) = SealingKeys::load(store, keks).await.with_context(refused)?;
     SubjectKey::load(store, &sealing).await.with_context(refused)?;
     Ok(sealing)
-}
-
-fn put((key, value): (Key, Vec<u8>)) -> Write {
-    Write { key, expect: Expect::Any, value: Some(value) }
 }
 
 /// What of the backup is of no use any more.
@@ -154,17 +162,17 @@ impl Row for Outcome {
     }
 }
 
-fn show(outcomes: &[Outcome], done: &SchemaRecord, config: &Config, file: &Path, output: Output) {
+fn show(outcomes: &[Outcome], epoch: u64, config: &Config, file: &Path, output: Output) {
     let rows = Value::from_iter(outcomes.iter().map(Row::json));
     if output == Output::Table {
-        output.list(outcomes);
+        output.list_within(WIDTH, outcomes);
         print_line(&"");
     }
     let sentence = format!(
         "Restored into {}: epoch {} of the federation.\nNext: homeward-broker --config {} serve",
         config.store,
-        done.epoch,
+        epoch,
         file.display()
     );
-    output.say(&sentence, &json!({"epoch": done.epoch, "outcomes": rows}));
+    output.say(&sentence, &json!({"epoch": epoch, "outcomes": rows}));
 }

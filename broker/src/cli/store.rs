@@ -11,9 +11,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::cli::output::Output;
+use crate::cli::place;
 use crate::config::Config;
 use crate::storage::address::{self, EtcdAccess, StoreAddress};
-use crate::storage::migration::{End, Progress, migrate};
+use crate::storage::migration::{End, MigrationError, Progress, migrate};
 
 /// How often progress is said.
 const SAID_EVERY: Duration = Duration::from_secs(1);
@@ -75,10 +76,12 @@ pub(super) async fn run(command: Command, config: &Path, output: Output) -> anyh
     {
         bail!("{from} does not exist: look at the address after --from");
     }
+    if is_same(&from, &to) {
+        return Err(MigrationError::Same(from.to_string()).into());
+    }
     let source = End { store: address::open(&from, &access).await?, address: from.to_string() };
-    let target = End { store: address::open(&to, &access).await?, address: to.to_string() };
     let said = Mutex::new(Instant::now());
-    let migrated = migrate(&source, &target, &|progress| {
+    let report = |progress| {
         let Ok(mut said) = said.lock() else { return };
         if progress == Progress::Listening || said.elapsed() >= SAID_EVERY {
             *said = Instant::now();
@@ -88,6 +91,10 @@ pub(super) async fn run(command: Command, config: &Path, output: Output) -> anyh
                 Progress::Compared(entries) => format!("{entries} entries compared …"),
             });
         }
+    };
+    let migrated = place::fill(&to, &access, async |store| {
+        let target = End { store: store.clone(), address: to.to_string() };
+        Ok(migrate(&source, &target, &report).await?)
     })
     .await?;
     let sentence = format!(
@@ -97,6 +104,19 @@ pub(super) async fn run(command: Command, config: &Path, output: Output) -> anyh
     );
     output.say(&sentence, &json!({"entries": migrated.entries, "sha256": migrated.sha256, "store": to.to_string()}));
     Ok(())
+}
+
+/// Whether both are one store, as far as that can be seen from outside.
+fn is_same(from: &StoreAddress, to: &StoreAddress) -> bool {
+    match (from, to) {
+        (StoreAddress::Sled(from), StoreAddress::Sled(to)) => {
+            from == to || from.canonicalize().is_ok_and(|from| to.canonicalize().is_ok_and(|to| from == to))
+        }
+        (StoreAddress::Etcd { endpoints: from, prefix: at }, StoreAddress::Etcd { endpoints: to, prefix: other }) => {
+            at == other && from.iter().any(|member| to.contains(member))
+        }
+        _ => false,
+    }
 }
 
 /// A folder by its whole path, because the stores keep the address.

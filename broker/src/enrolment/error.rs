@@ -120,8 +120,8 @@ pub enum EnrolmentError {
     GenerationOlder,
     /// Proved, but a certificate that this broker never made.
     #[error(
-        "this broker never made that certificate: if it was restored from a backup, ops give the instance a new identity \
-         with a join token made with --replace"
+        "this broker never made that certificate: its store is older than that, and ops have to put it back with \
+         `homeward-broker restore`, or to give the instance a new identity with a join token made with --replace"
     )]
     GenerationUnknown,
     /// Not made here, or not lately.

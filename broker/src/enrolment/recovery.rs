@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::authority::CaState;
 use crate::clock::Timestamp;
-use crate::enrolment::renewal::{has_signed, newest, repeat};
+use crate::enrolment::renewal::{has_signed, newest, repeat, restored};
 use crate::enrolment::{CertificateOrder, Enrolment, EnrolmentError, Identity, identity, unhindered};
 use crate::registry::{Instance, InstanceState, QuarantineCause, RecoveryPolicy};
 use crate::secret::{Purpose, Sealed};
@@ -127,8 +127,9 @@ impl Enrolment {
         let seen = self.liveness.sighting(&name).map(|sighting| sighting.last_seen_at);
         let seen = stored.record.restored_at.or(seen);
         stored.record.recovery = spent(&stored.record, seen, now).map_err(EnrolmentError::RecoveryRefused)?;
-        // After a restore it may have newer ones than are known here.
-        let order = CertificateOrder { request_id, generation: newest(&stored.record).max(request.generation) + 1 };
+        // After a restore it may have newer ones than are known here, and so may a second machine: see `renewal`.
+        let before = newest(&stored.record).max(restored(&stored.record)).max(request.generation);
+        let order = CertificateOrder { request_id, generation: before + 1 };
         let certificate = self.certify(&ca, &name, &key, order, now)?;
         warn!(
             instance = %name, peer = %request.peer, generation = request.generation, policy = ?stored.record.recovery,

@@ -1,4 +1,15 @@
 //! From one certificate to the next: when an instance may have another, and how two machines with the same keys are found.
+//!
+//! **After a restore** the store knows the generation that was in use when the backup was made, and nothing of those since:
+//! the agent says which it has, and nobody can tell whether that is true. So the first certificate after a restore has a
+//! generation [beyond all before it](restored), whatever the one says who comes for it. Whoever comes with an older one once
+//! that is in use is a second machine, as ever: if the thief was first, the agent gives him away, and the other way round.
+//!
+//! Only who has the recovery key can say a generation at all, and he could say an old one at any time: what raises an alarm
+//! here gives nobody more power than he has. A certificate alone, however stale, raises none.
+//!
+//! A generation that was never made is no alarm: it shows a store that was put back from a copy *without* `restore`, and
+//! there all agents are ahead. Cutting all of them off for good would help nobody; they are refused until ops restore it.
 
 use std::time::Duration;
 
@@ -18,7 +29,8 @@ use crate::registry::{Certificate, Instance};
 use crate::storage::Expect;
 use crate::storage::table::Stored;
 
-/// No instance has had more certificates since a backup: whoever says so is to leave room for those that follow.
+/// So far ahead of what is known nobody is: whoever says so is to leave room for the certificates that follow. Matters only
+/// where the clock was behind when the store was restored.
 const MOST_SINCE_BACKUP: u64 = 1_000_000;
 
 /// A certificate is renewed at most this many times in its life.
@@ -128,7 +140,8 @@ impl Enrolment {
             Lineage::Present => Ok(()),
             // Made since the backup was: nobody else can say so, it is signed by the recovery key.
             Lineage::Unknown
-                if instance.restored_at.is_some() && generation - newest(instance) <= MOST_SINCE_BACKUP =>
+                if instance.restored_at.is_some()
+                    && generation <= restored(instance).max(newest(instance)).saturating_add(MOST_SINCE_BACKUP) =>
             {
                 Ok(())
             }
@@ -136,8 +149,8 @@ impl Enrolment {
                 error!(
                     instance = %instance.name, presented = generation, newest = newest(instance),
                     "SECURITY: an agent has the recovery key of this instance and a certificate that this store does not \
-                     know. Either another machine with the same keys came back first after a restore, or the store was put \
-                     back from a copy without `restore`: find out which, and quarantine the instance if in doubt"
+                     know. The store was put back from a copy: stop the broker, make a backup of it with `backup --store`, \
+                     and `restore` that into an empty store"
                 );
                 Err(EnrolmentError::GenerationUnknown)
             }
@@ -214,6 +227,12 @@ fn lineage(generation: u64, in_use: u64, newest: u64) -> Lineage {
 /// two machines with the same keys one is always behind.
 pub(super) fn newest(instance: &Instance) -> u64 {
     instance.pending_certificate.as_ref().unwrap_or(&instance.certificate).generation
+}
+
+/// What the generations of a restored instance begin behind; nothing for others. The time in seconds: generations count from
+/// one, or from the time of an earlier restore, and no instance gets a certificate each second.
+pub(super) fn restored(instance: &Instance) -> u64 {
+    instance.restored_at.map_or(0, |at| u64::try_from(at.as_secs()).unwrap_or(0))
 }
 
 /// Whether the instance's recovery key made this signature.

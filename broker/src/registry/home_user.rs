@@ -116,7 +116,7 @@ impl HomeUsers {
     /// When it cannot be written.
     pub fn unchanged(&self, standing: &Standing) -> Result<Write, StoreError> {
         match standing.expect {
-            Expect::Version(_) => self.table.put(&standing.key, &standing.user, standing.expect),
+            Expect::Version(_) | Expect::Held(_) => self.table.put(&standing.key, &standing.user, standing.expect),
             Expect::Absent | Expect::Any => Ok(self.table.delete(&standing.key, standing.expect)),
         }
     }

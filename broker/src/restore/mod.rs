@@ -8,7 +8,8 @@
 //! * the signing keys are left behind, and new ones are made: no token from before is believed, whoever made it;
 //! * a trust edge begins another life: no code or token that rests on an earlier one counts;
 //! * an instance comes back quarantined, unless ops name it as known to be good. In either case none of its certificates
-//!   counts, its agent has to come back by its recovery key, and its application gets another client credential;
+//!   counts, its agent has to come back by its recovery key, and its application gets another client credential. If two
+//!   machines have that key, whoever comes back second shows it: see `enrolment::renewal`;
 //! * a relying party or a home without agent has nobody who could bring it anything new: unless ops name it, it is left
 //!   behind;
 //! * the CA stays, because agents have nothing else to know the broker by; so do the key of the subjects and the names that

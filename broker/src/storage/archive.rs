@@ -10,12 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::BufRead;
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::SendTimeoutError;
 
 use crate::clock::Timestamp;
 use crate::storage::copy::{Change, Copy, CopyError};
@@ -27,6 +29,9 @@ const FORMAT: u32 = 1;
 
 /// Bytes that are handed on at once, about.
 const CHUNK: usize = 48 * 1024;
+
+/// How long whoever takes a backup may take nothing. (Tests are quicker.)
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 30 });
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +72,7 @@ pub struct Tail {
 /// Writes a backup of a store, which may be in use, into `chunks`; says its last line.
 ///
 /// # Errors
-/// When the store does not answer or is changed too fast, or nobody takes the chunks any more: then the backup has no last
+/// When the store does not answer or is changed too fast, or whoever takes the chunks has gone or stands still: then the backup has no last
 /// line, and is no backup.
 pub async fn write(
     store: Arc<dyn Store>,
@@ -121,7 +126,11 @@ impl Sink {
     }
 
     async fn hand_on(&mut self) -> Result<(), ArchiveError> {
-        self.chunks.send(std::mem::take(&mut self.waiting)).await.map_err(|_| ArchiveError::NobodyTakes)
+        let sent = self.chunks.send_timeout(std::mem::take(&mut self.waiting), PATIENCE).await;
+        sent.map_err(|refused| match refused {
+            SendTimeoutError::Timeout(_) => ArchiveError::Stalled,
+            SendTimeoutError::Closed(_) => ArchiveError::NobodyTakes,
+        })
     }
 }
 
@@ -254,6 +263,9 @@ pub enum ArchiveError {
     /// Whoever wanted it has gone.
     #[error("nobody takes the backup any more")]
     NobodyTakes,
+    /// Whoever wanted it stands still, and the store goes on.
+    #[error("nothing of the backup was taken for {} seconds, so it was given up: begin again", PATIENCE.as_secs())]
+    Stalled,
     /// The file cannot be read.
     #[error("the file cannot be read")]
     Read(#[source] std::io::Error),
@@ -301,6 +313,48 @@ mod tests {
         assert_eq!((archive.head.epoch, archive.head.trust_domain.as_str()), (4, "example.org"));
         assert_eq!(archive.entries, BTreeMap::from([(Key::new("x", "a"), b"a".to_vec())]));
         assert_eq!(archive.passed_over, BTreeMap::from([("session".to_owned(), 2)]));
+    }
+
+    /// Behind it logins go on, and what they change is held back for the backup: not for ever, and not without end.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_taker_that_stalls_loses_the_backup_and_so_does_one_that_is_too_slow() {
+        let folder = tempfile::tempdir().unwrap();
+        let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+        store.commit(vec![SchemaRecord::current().write(&store, Expect::Absent).unwrap()]).await.unwrap();
+        let session =
+            |id: String, size| Write { key: Key::new("session", &id), expect: Expect::Any, value: Some(vec![1; size]) };
+        for id in 0..40 {
+            store.commit((0..100).map(|n| session(format!("{id}.{n}"), 500)).collect()).await.unwrap();
+        }
+        let begin = || {
+            let (chunks, taken) = mpsc::channel(1);
+            let store = store.clone();
+            (tokio::spawn(async move { write(store, "x", Timestamp::from_secs(7), chunks).await }), taken)
+        };
+        let (made, taken) = begin();
+        let made = tokio::time::timeout(10 * PATIENCE, made).await.unwrap().unwrap();
+        assert!(matches!(made, Err(ArchiveError::Stalled)), "{made:?}");
+        drop(taken);
+        // It takes something now and then, and half a megabyte is changed meanwhile.
+        let (made, mut taken) = begin();
+        taken.recv().await.unwrap();
+        store.commit((0..100).map(|n| session(format!("new.{n}"), 5000)).collect()).await.unwrap();
+        let made = tokio::time::timeout(10 * PATIENCE, async {
+            while taken.recv().await.is_some() {
+                tokio::time::sleep(PATIENCE / 20).await;
+            }
+            made.await.unwrap()
+        });
+        let made = made.await.unwrap();
+        assert!(matches!(made, Err(ArchiveError::Copy(CopyError::TooSlow))), "{made:?}");
+        // The same key again and again is held back once.
+        let (made, mut taken) = begin();
+        taken.recv().await.unwrap();
+        for _ in 0..100 {
+            store.commit(vec![session("same".to_owned(), 5000)]).await.unwrap();
+        }
+        while taken.recv().await.is_some() {}
+        made.await.unwrap().unwrap();
     }
 
     #[tokio::test]

@@ -3,6 +3,9 @@
 //! A watch of everything is begun before the first page is read. When the last one was read, a mark is written: all that
 //! was changed between is known when the watch has said the mark. The pages, and then the changes over them, are the store
 //! exactly as it was at the mark.
+//!
+//! The changes are held in memory until then, each key once, and no more than [`HELD_BACK`]: a copy that is taken too slowly
+//! for that ends, and lets go of all of them at once.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,6 +26,9 @@ const PAGE: usize = 256;
 
 /// How long the watch may take to say the mark.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of changed keys and values that are held back at most. (Tests are smaller.)
+const HELD_BACK: usize = if cfg!(test) { 256 * 1024 } else { 64 * 1024 * 1024 };
 
 /// What a key has, or that it has nothing.
 pub type Change = (Key, Option<Vec<u8>>);
@@ -80,6 +86,10 @@ impl Copy {
     pub async fn next(&mut self) -> Result<Option<Vec<Change>>, CopyError> {
         loop {
             match &mut self.stage {
+                // It has seen no mark: there is none yet.
+                Stage::Pages(_) if self.follower.0.is_finished() => {
+                    return Err((&mut self.follower.0).await.ok().and_then(Result::err).unwrap_or(CopyError::Missed));
+                }
                 Stage::Pages(after) => {
                     let page = Page { prefix: String::new(), after: after.clone(), limit: PAGE };
                     let found = self.store.list(page).await?;
@@ -114,7 +124,7 @@ impl Copy {
         let write = Table::new(self.store.clone()).put(MARK, &self.mark, Expect::Any)?;
         let revision = self.store.commit(vec![write]).await?;
         let gathered = tokio::time::timeout(PATIENCE, &mut self.follower.0).await;
-        let changes = gathered.ok().and_then(Result::ok).flatten().ok_or(CopyError::Missed)?;
+        let changes = gathered.ok().and_then(Result::ok).unwrap_or(Err(CopyError::Missed))?;
         self.stage = Stage::Changes(revision, changes.into_iter());
         Ok(())
     }
@@ -122,7 +132,10 @@ impl Copy {
 
 /// Follows the store beside whoever takes portions, however slowly he does.
 #[derive(Debug)]
-struct Follower(JoinHandle<Option<BTreeMap<Key, Option<Vec<u8>>>>>);
+struct Follower(JoinHandle<Result<Changes, CopyError>>);
+
+/// What was changed, as it is last.
+type Changes = BTreeMap<Key, Option<Vec<u8>>>;
 
 impl Drop for Follower {
     fn drop(&mut self) {
@@ -130,20 +143,30 @@ impl Drop for Follower {
     }
 }
 
-/// The last value of everything that is changed until the mark comes; nothing if changes were missed.
-async fn gather(mut changes: Watch, mark: Mark) -> Option<BTreeMap<Key, Option<Vec<u8>>>> {
-    let mut gathered = BTreeMap::new();
+/// The last value of everything that is changed until the mark comes.
+async fn gather(mut changes: Watch, mark: Mark) -> Result<Changes, CopyError> {
+    let (mut gathered, mut bytes) = (Changes::new(), 0);
     let key = Key::new(Mark::TABLE, MARK);
     loop {
-        match changes.next().await? {
-            WatchEvent::Reload => return None,
+        match changes.next().await.ok_or(CopyError::Missed)? {
+            WatchEvent::Reload => return Err(CopyError::Missed),
             WatchEvent::Changed { key: changed, value, .. } if changed == key => {
                 let said = value.and_then(|value| crate::storage::table::decode::<Mark>(&value).ok());
                 if said.is_some_and(|said| said == mark) {
-                    return Some(gathered);
+                    return Ok(gathered);
                 }
             }
-            WatchEvent::Changed { key, value, .. } if is_copied(&key) => drop(gathered.insert(key, value)),
+            WatchEvent::Changed { key, value, .. } if is_copied(&key) => {
+                let size = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
+                bytes += key.as_str().len() + size(&value);
+                let known = key.as_str().len();
+                if let Some(old) = gathered.insert(key, value) {
+                    bytes -= known + size(&old);
+                }
+                if bytes > HELD_BACK {
+                    return Err(CopyError::TooSlow);
+                }
+            }
             WatchEvent::Changed { .. } => {}
         }
     }
@@ -155,6 +178,13 @@ pub enum CopyError {
     /// The watch could not keep up.
     #[error("the store is changed faster than it can be copied: try again when there is less to do")]
     Missed,
+    /// Whoever takes the copy is too slow for what happens.
+    #[error(
+        "while the copy was taken, more was changed than can be held back ({} MiB): take it onto a faster disk, or when there is \
+         less to do",
+        HELD_BACK / 1024 / 1024
+    )]
+    TooSlow,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),

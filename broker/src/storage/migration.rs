@@ -6,7 +6,9 @@
 //! 3. The source says that the federation has moved: no broker opens it, and one that just did hears of it and ends.
 //! 4. Both are read once more, whole, and compared. Only then the target says that the federation is there.
 //!
-//! At no moment both would be opened.
+//! At no moment both would be opened: also if several runs of the same command are at it. Of these the last one that took the
+//! [target](Arrival) is the only one that can open it; and the source is given back only by a run that has the target, does
+//! not open it any more, and was the last to close the source.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,16 +16,13 @@ use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, Digest, SHA256};
 
+use crate::storage::arrival::{Arrival, ArrivalError, put};
 use crate::storage::copy::is_copied;
 use crate::storage::schema::{self, CURRENT, Found, SchemaError, SchemaRecord};
-use crate::storage::{Expect, Key, Page, Store, StoreError, Versioned, Write};
+use crate::storage::{Expect, Key, Page, Store, StoreError, Version, Versioned, Write};
 
 /// Entries that are read at once.
 const PAGE: usize = 256;
-
-/// Writes, and about bytes, of one commit: etcd takes 128 and a megabyte and a half.
-const BATCH: usize = 100;
-const BATCH_BYTES: usize = 512 * 1024;
 
 /// A broker that lives writes its presence more often than this. (Those of the tests are quicker.)
 const PRESENCE: Duration = if cfg!(test) { Duration::from_secs(1) } else { Duration::from_secs(12) };
@@ -66,23 +65,31 @@ pub async fn migrate(
     target: &End,
     report: &(dyn Fn(Progress) + Sync),
 ) -> Result<Migrated, MigrationError> {
+    if source.address == target.address {
+        return Err(MigrationError::Same(source.address.clone()));
+    }
     let standing = check_source(source, target).await?;
     let present = listen(source, report).await?;
-    prepare(source, target, &standing).await?;
-    make_equal(source, target, report).await?;
-    let moved = SchemaRecord { moved_to: Some(target.address.clone()), ..standing.clone() };
-    turn(source, &standing, &moved).await?;
-    let migrated = match compare(source, target, &present, report).await {
-        Ok(migrated) => migrated,
-        Err(error) => {
-            // The target is not open to anybody yet: the source is to be used as before.
-            turn(source, &moved, &SchemaRecord { moved_to: None, ..standing }).await?;
-            return Err(error);
+    let arrival = prepare(source, target, &standing).await?;
+    make_equal(source, &arrival, report).await?;
+    let closed = close(source, target, &standing).await?;
+    match compare(source, target, &present, report).await {
+        Ok(migrated) => {
+            arrival.finish().await?;
+            Ok(migrated)
         }
-    };
-    let arriving = SchemaRecord { arriving: Some(source.address.clone()), moved_to: None, ..standing.clone() };
-    turn(target, &arriving, &SchemaRecord { arriving: None, ..arriving.clone() }).await?;
-    Ok(migrated)
+        Err(error) => {
+            // The target is not open to anybody yet: the source is to be used as before. Unless that is another run's to say.
+            arrival.check().await?;
+            let open = SchemaRecord { moved_to: None, ..standing };
+            source
+                .store
+                .commit(vec![open.write(&source.store, Expect::Version(closed))?])
+                .await
+                .map_err(ArrivalError::from)?;
+            Err(error)
+        }
+    }
 }
 
 /// The source's record: it holds a federation that has not gone elsewhere.
@@ -118,15 +125,14 @@ async fn presence(store: &Arc<dyn Store>) -> Result<Presence, StoreError> {
     store.list(Page { prefix: "broker/".to_owned(), after: None, limit: PAGE }).await
 }
 
-/// Lets the target say that a federation is arriving.
-async fn prepare(source: &End, target: &End, standing: &SchemaRecord) -> Result<(), MigrationError> {
+/// Lets the target say that a federation is arriving. A run that does so already is over by that.
+async fn prepare(source: &End, target: &End, standing: &SchemaRecord) -> Result<Arrival, MigrationError> {
     let arriving = SchemaRecord { arriving: Some(source.address.clone()), moved_to: None, ..standing.clone() };
     match schema::look(&target.store).await? {
-        Found::Fresh => {
-            target.store.commit(vec![arriving.write(&target.store, Expect::Absent)?]).await?;
-            Ok(())
+        Found::Fresh => Ok(Arrival::begin(&target.store, arriving, Expect::Absent).await?),
+        Found::Versioned(found, version) if found == arriving => {
+            Ok(Arrival::begin(&target.store, arriving, Expect::Version(version)).await?)
         }
-        Found::Versioned(found, _) if found == arriving => Ok(()),
         Found::Versioned(found, _)
             if standing.moved_to.is_some() && found == (SchemaRecord { arriving: None, ..arriving }) =>
         {
@@ -136,20 +142,21 @@ async fn prepare(source: &End, target: &End, standing: &SchemaRecord) -> Result<
     }
 }
 
-/// Moves a record from what it was to what it is to be; as it is there already after a run that was killed, so it stays.
-async fn turn(end: &End, from: &SchemaRecord, to: &SchemaRecord) -> Result<(), MigrationError> {
-    match schema::look(&end.store).await? {
-        Found::Versioned(found, _) if found == *to => Ok(()),
-        Found::Versioned(found, version) if found == *from => {
-            end.store.commit(vec![to.write(&end.store, Expect::Version(version))?]).await?;
-            Ok(())
-        }
-        Found::Versioned(..) | Found::Unversioned | Found::Fresh => Err(MigrationError::Live),
+/// Lets the source say that the federation has moved: anew, if a run that was cut short has done so. By the version of this it
+/// is seen later whether another run did so, too.
+async fn close(source: &End, target: &End, standing: &SchemaRecord) -> Result<Version, MigrationError> {
+    let Found::Versioned(found, version) = schema::look(&source.store).await? else { return Err(MigrationError::Live) };
+    let open = SchemaRecord { moved_to: None, ..standing.clone() };
+    let moved = SchemaRecord { moved_to: Some(target.address.clone()), ..standing.clone() };
+    if found != open && found != moved {
+        return Err(MigrationError::Live);
     }
+    let closed = source.store.commit(vec![moved.write(&source.store, Expect::Version(version))?]).await;
+    Ok(closed.map_err(ArrivalError::from)?.version())
 }
 
 /// Writes to the target what differs.
-async fn make_equal(source: &End, target: &End, report: &(dyn Fn(Progress) + Sync)) -> Result<(), MigrationError> {
+async fn make_equal(source: &End, target: &Arrival, report: &(dyn Fn(Progress) + Sync)) -> Result<(), MigrationError> {
     let (mut after, mut copied) = (None, 0);
     loop {
         let page = Page { prefix: String::new(), after: after.clone(), limit: PAGE };
@@ -158,8 +165,8 @@ async fn make_equal(source: &End, target: &End, report: &(dyn Fn(Progress) + Syn
         let wanted: BTreeMap<Key, Vec<u8>> =
             found.into_iter().filter(|(key, _)| is_copied(key)).map(|(key, found)| (key, found.value)).collect();
         copied += wanted.len() as u64;
-        let there = between(&target.store, after, until.as_ref()).await?;
-        write(&target.store, differences(wanted, &there)).await?;
+        let there = between(target.store(), after, until.as_ref()).await?;
+        target.write(differences(wanted, &there)).await?;
         report(Progress::Copied(copied));
         match until {
             Some(until) => after = Some(until),
@@ -198,28 +205,8 @@ fn differences(wanted: BTreeMap<Key, Vec<u8>>, there: &BTreeMap<Key, Vec<u8>>) -
     let gone = there.keys().filter(|key| !wanted.contains_key(*key));
     let mut writes: Vec<Write> = gone.map(|key| Write { key: key.clone(), expect: Expect::Any, value: None }).collect();
     let missing = wanted.into_iter().filter(|(key, value)| there.get(key) != Some(value));
-    writes.extend(missing.map(|(key, value)| Write { key, expect: Expect::Any, value: Some(value) }));
+    writes.extend(missing.map(put));
     writes
-}
-
-/// Writes in commits that every store takes. Not all at once: for who can begin again.
-///
-/// # Errors
-/// When the store does not answer.
-pub async fn write(store: &Arc<dyn Store>, writes: Vec<Write>) -> Result<(), StoreError> {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    for write in writes {
-        bytes += write.key.as_str().len() + write.value.as_ref().map_or(0, Vec::len);
-        batch.push(write);
-        if batch.len() == BATCH || bytes >= BATCH_BYTES {
-            store.commit(std::mem::take(&mut batch)).await?;
-            bytes = 0;
-        }
-    }
-    if !batch.is_empty() {
-        store.commit(batch).await?;
-    }
-    Ok(())
 }
 
 /// Reads both ends whole. The source says already that the federation has moved.
@@ -265,8 +252,11 @@ async fn digest(store: &Arc<dyn Store>, report: &(dyn Fn(Progress) + Sync)) -> R
 #[derive(Debug, thiserror::Error)]
 pub enum MigrationError {
     /// Nothing to move.
-    #[error("{0} holds no federation: look at the address after --from")]
+    #[error("{0} holds no federation: look at the address after --from (an etcd's ends with the prefix of its keys)")]
     Empty(String),
+    /// From itself.
+    #[error("--from and --to are the same store, {0}: there is nothing to move")]
+    Same(String),
     /// Of the previous release.
     #[error("the store is of an older release: start this one's broker on it once, stop it, and run this again")]
     Old,
@@ -284,6 +274,9 @@ pub enum MigrationError {
         "source and target differ after the copy, so the source stays in use: see that nothing writes to either, and run this again"
     )]
     Differs,
+    /// Another run is at it.
+    #[error(transparent)]
+    Arrival(#[from] ArrivalError),
     /// The source may not be opened.
     #[error(transparent)]
     Schema(#[from] SchemaError),

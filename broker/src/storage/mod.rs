@@ -2,18 +2,20 @@
 //!
 //! [`Store`] is the whole interface. [`Table`](table::Table) puts types on it, [`sled`] and `etcd` (with the cargo feature
 //! of that name) implement it, [`expiry`] throws away what is too old, [`address`] says where a store is. [`schema`] says
-//! what its records are like and who may open it; [`copy`] takes a consistent copy, of which [`migration`] makes another
-//! store and [`archive`] a file. Expiry is a field judged by the caller's clock, never a backend's lease, so that every
+//! what its records are like and who may open it, and [`held`] keeps away whoever may not any more; [`copy`] takes a
+//! consistent copy, of which [`migration`] makes another store, by an [`arrival`], and [`archive`] a file. Expiry is a field judged by the caller's clock, never a backend's lease, so that every
 //! backend behaves alike.
 
 pub mod address;
 pub mod archive;
+pub mod arrival;
 pub mod copy;
 #[cfg(feature = "etcd")]
 pub mod etcd;
 pub mod expiry;
 #[cfg(test)]
 pub(crate) mod failing;
+pub mod held;
 pub mod migration;
 pub mod schema;
 pub mod sled;
@@ -29,6 +31,9 @@ use tokio::sync::broadcast;
 
 /// Most writes of a commit: etcd takes 128 operations in a transaction, of which some are the store's own.
 pub const MAX_WRITES: usize = 120;
+
+/// Most keys that a commit rests on beside those.
+const MAX_HELD: usize = 1;
 
 /// An ordered key–value store. The consistency it owes:
 ///
@@ -143,6 +148,8 @@ pub enum Expect {
     Absent,
     /// That the key still has the value that was read.
     Version(Version),
+    /// As [`Expect::Version`], and nothing is written: the commit rests on what it leaves alone.
+    Held(Version),
 }
 
 /// One write of a commit.
@@ -154,6 +161,13 @@ pub struct Write {
     pub expect: Expect,
     /// The new value, or nothing to delete it.
     pub value: Option<Vec<u8>>,
+}
+
+impl Write {
+    /// Whether it changes anything.
+    fn writes(&self) -> bool {
+        !matches!(self.expect, Expect::Held(_))
+    }
 }
 
 /// Later changes of the keys with one prefix.
@@ -244,8 +258,9 @@ pub enum StoreError {
 
 /// What no backend does, whatever it could: a commit that one of them takes is one that all of them take.
 fn check(writes: &[Write]) -> Result<(), StoreError> {
-    if writes.len() > MAX_WRITES {
-        let sentence = format!("a commit has {} writes, and {MAX_WRITES} is the most", writes.len());
+    let count = writes.iter().filter(|write| write.writes()).count();
+    if count > MAX_WRITES || writes.len() > count + MAX_HELD {
+        let sentence = format!("a commit has {count} writes of {}, and {MAX_WRITES} is the most", writes.len());
         return Err(StoreError::Unavailable(sentence.into()));
     }
     let mut keys = HashSet::with_capacity(writes.len());

@@ -23,7 +23,8 @@ use serde::{Deserialize, Serialize};
 use tracing::{error, info};
 
 use crate::storage::copy::is_copied;
-use crate::storage::table::{Record, Stored, Table};
+use crate::storage::held::Held;
+use crate::storage::table::{Record, Stored, Table, decode};
 use crate::storage::{Expect, Key, Page, Store, StoreError, Version, Write};
 
 /// What this program writes.
@@ -201,6 +202,21 @@ pub async fn open(store: &Arc<dyn Store>, steps: &[Step<'_>]) -> Result<SchemaRe
     }
 }
 
+/// The store for who may use it as long as this is so: a broker that stood still while the federation was moved writes
+/// nothing any more, whatever it has heard of that. What it needs for it is one comparison more in each commit.
+///
+/// # Errors
+/// When it may not be used, or does not answer.
+pub async fn hold(store: Arc<dyn Store>) -> Result<Arc<dyn Store>, SchemaError> {
+    let Found::Versioned(record, version) = look(&store).await? else { return Err(SchemaError::Fresh) };
+    record.check()?;
+    let judge = |found: Option<&[u8]>| {
+        let record: SchemaRecord = decode(found.ok_or(SchemaError::Fresh)?)?;
+        Ok(record.check()?)
+    };
+    Ok(Arc::new(Held::new(store, key(), version, judge)))
+}
+
 /// Waits until this program may not use the store any more, and says why: the federation has moved.
 pub async fn gone(store: Arc<dyn Store>) -> SchemaError {
     loop {
@@ -236,7 +252,8 @@ pub fn key() -> Key {
 pub enum SchemaError {
     /// Nothing is in there.
     #[error(
-        "the store holds no federation: look at its address and prefix, or make a new one with `homeward-broker init`"
+        "the store holds no federation: look at its address (an etcd's ends with the prefix), or make a new one with \
+         `homeward-broker init`"
     )]
     Fresh,
     /// A newer release was here.
@@ -265,107 +282,4 @@ pub enum SchemaError {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
-    use super::*;
-    use crate::storage::sled::SledStore;
-
-    const PAGE: usize = 10;
-
-    fn raw(id: usize, value: &str) -> Write {
-        Write { key: Key::new("x", &format!("{id:04}")), expect: Expect::Any, value: Some(value.as_bytes().to_vec()) }
-    }
-
-    async fn old_store(folder: &tempfile::TempDir) -> Arc<dyn Store> {
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-        store.commit((0..95).map(|id| raw(id, "old")).collect()).await.unwrap();
-        store
-    }
-
-    /// Adds one to each value's length, so that whatever is done twice is seen. Fails at a page, if wanted.
-    fn lengthen<'a>(store: &'a Arc<dyn Store>, pages: &'a AtomicUsize, fails_at: usize) -> Step<'a> {
-        Step::new(2, move |after| {
-            Box::pin(async move {
-                if pages.fetch_add(1, Ordering::SeqCst) == fails_at {
-                    return Err("killed".into());
-                }
-                let after = after.map(|id| Key::new("x", &id));
-                let found = store.list(Page { prefix: "x/".to_owned(), after, limit: PAGE }).await?;
-                let after = (found.len() == PAGE).then(|| found[PAGE - 1].0.id().to_owned());
-                let writes = found.into_iter().map(|(key, found)| {
-                    let value = Some([found.value.as_slice(), b"+"].concat());
-                    Write { key, expect: Expect::Version(found.version), value }
-                });
-                Ok(StepPage { writes: writes.collect(), after })
-            })
-        })
-    }
-
-    async fn values(store: &Arc<dyn Store>) -> Vec<String> {
-        let found = store.list(Page { prefix: "x/".to_owned(), after: None, limit: 1000 }).await.unwrap();
-        found.into_iter().map(|(_, found)| String::from_utf8(found.value).unwrap()).collect()
-    }
-
-    #[tokio::test]
-    async fn an_interrupted_upgrade_goes_on_where_it_was() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, pages) = (old_store(&folder).await, AtomicUsize::new(0));
-        for fails_at in [3, 5] {
-            let step = lengthen(&store, &pages, fails_at);
-            assert!(matches!(open(&store, &[step]).await, Err(SchemaError::Step(_))));
-        }
-        assert!(values(&store).await.iter().any(|value| value == "old"));
-        let step = lengthen(&store, &pages, usize::MAX);
-        assert_eq!(open(&store, &[step]).await.unwrap(), SchemaRecord::current());
-        assert_eq!(values(&store).await, ["old+"; 95]);
-        // Ten pages, and the two that failed.
-        assert_eq!(pages.load(Ordering::SeqCst), 12);
-    }
-
-    #[tokio::test]
-    async fn of_several_starters_each_page_is_done_by_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let (store, pages) = (old_store(&folder).await, AtomicUsize::new(0));
-        let starters = (0..4).map(|_| async {
-            let step = lengthen(&store, &pages, usize::MAX);
-            open(&store, &[step]).await
-        });
-        for opened in futures_util::future::join_all(starters).await {
-            assert_eq!(opened.unwrap().version, CURRENT);
-        }
-        assert_eq!(values(&store).await, ["old+"; 95]);
-    }
-
-    #[tokio::test]
-    async fn what_must_not_be_opened_is_refused_in_one_sentence() {
-        let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-        let refusal = async || open(&store, &[]).await.unwrap_err().to_string();
-        assert!(refusal().await.contains("homeward-broker init"));
-        let current = SchemaRecord::current();
-        for (record, says) in [
-            (SchemaRecord { version: 3, ..current.clone() }, "written by a newer broker (schema 3, this one knows 2)"),
-            (SchemaRecord { arriving: Some("sled:/a".to_owned()), ..current.clone() }, "from sled:/a was not finished"),
-            (SchemaRecord { moved_to: Some("etcd:b".to_owned()), ..current.clone() }, "has moved to etcd:b"),
-        ] {
-            store.commit(vec![record.write(&store, Expect::Any).unwrap()]).await.unwrap();
-            let refusal = refusal().await;
-            assert!(refusal.contains(says) && !refusal.contains('\n'), "{refusal}");
-        }
-    }
-
-    /// A broker that got in just before the federation moved.
-    #[tokio::test]
-    async fn a_broker_hears_that_the_federation_has_moved() {
-        let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-        let current = SchemaRecord::current();
-        store.commit(vec![current.write(&store, Expect::Absent).unwrap()]).await.unwrap();
-        let gone = tokio::spawn(gone(store.clone()));
-        let moved = SchemaRecord { moved_to: Some("etcd:b".to_owned()), ..current };
-        store.commit(vec![moved.write(&store, Expect::Any).unwrap()]).await.unwrap();
-        let gone = tokio::time::timeout(Duration::from_secs(5), gone).await.unwrap().unwrap();
-        assert!(matches!(gone, SchemaError::Moved(to) if to == "etcd:b"));
-    }
-}
+mod tests;

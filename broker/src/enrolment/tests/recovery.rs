@@ -141,20 +141,79 @@ async fn a_restored_instance_comes_back_by_its_recovery_key_and_its_clone_does_n
     let world = World::new().await;
     let agent = world.enrol("alpha").await;
     world.policy("alpha", RecoveryPolicy::Times(0)).await;
-    let restored = Instance { restored_at: Some(world.now()), ..world.instance("alpha") };
-    let write = world.registry.instances.put("alpha", &restored, Expect::Any).unwrap();
-    world.registry.reached(world.store.commit(vec![write]).await.unwrap()).await.unwrap();
+    restore(&world, "alpha").await;
     assert_eq!(refused(agent.call(&world).await), "CertificateReplaced");
     // It was renewed seven times since the backup; a number that leaves no room for others is none.
     let renewed = Agent { generation: agent.generation + 7, ..agent.clone() };
     let absurd = Agent { generation: u64::MAX, ..agent.clone() };
     assert_eq!(refused(absurd.recover(&world).await), "GenerationUnknown");
     let back = renewed.with(&renewed.recover(&world).await.unwrap());
-    assert_eq!(back.generation, agent.generation + 8);
+    assert_eq!(back.generation, START.as_secs().unsigned_abs() + 1);
     back.call(&world).await.unwrap();
     assert_eq!((world.instance("alpha").restored_at, world.cause("alpha")), (None, None));
     // From here on all is as ever: the other copy gives itself away.
     assert_eq!(refused(renewed.recover(&world).await), "GenerationOlder");
+    assert_eq!(world.cause("alpha"), Some(QuarantineCause::Alarm));
+}
+
+async fn restore(world: &World, name: &str) {
+    let restored = Instance { restored_at: Some(world.now()), pending_certificate: None, ..world.instance(name) };
+    write(world, &restored).await;
+}
+
+async fn write(world: &World, instance: &Instance) {
+    let write = world.registry.instances.put(instance.name.as_str(), instance, Expect::Any).unwrap();
+    world.registry.reached(world.store.commit(vec![write]).await.unwrap()).await.unwrap();
+}
+
+/// A backup knows the fifth certificate. One machine has had so many since, and another one a copy from some time: whoever
+/// of them comes back first, and whatever it says that it has, the other one's coming shows that there are two.
+#[tokio::test]
+async fn after_a_restore_two_machines_with_the_same_keys_are_found_whoever_comes_first() {
+    for (first, second) in [(5, 5), (5, 6), (5, 7), (5, 12), (6, 7), (7, 5), (12, 5), (12, 12), (1_000_000, 12)] {
+        let world = World::new().await;
+        let agent = world.enrol("alpha").await;
+        let mut known = world.instance("alpha");
+        known.certificate.generation = 5;
+        write(&world, &known).await;
+        restore(&world, "alpha").await;
+        let [first, second] = [first, second].map(|generation| Agent { generation, ..agent.clone() });
+        // Who has a stale certificate and nothing else cuts nobody off.
+        let stranger = Agent { recovery: Arc::new(RecoveryKey::generate().unwrap()), ..first.clone() };
+        assert_eq!(refused(stranger.call(&world).await), "CertificateReplaced");
+        assert_eq!(refused(stranger.recover(&world).await), "RecoveryRefused(Stranger)");
+
+        let back = first.with(&first.recover(&world).await.unwrap());
+        back.call(&world).await.unwrap();
+        assert_eq!(refused(stranger.recover(&world).await), "RecoveryRefused(Stranger)");
+        assert_eq!(world.cause("alpha"), None);
+        let case = format!("{} {}", first.generation, second.generation);
+        assert_eq!(refused(second.recover(&world).await), "GenerationOlder", "{case}");
+        assert_eq!(world.cause("alpha"), Some(QuarantineCause::Alarm), "{case}");
+        assert_eq!(refused(back.call(&world).await), "Quarantined", "{case}");
+    }
+}
+
+/// Also if both have asked before either used what it got, and over a second restore of the same backup.
+#[tokio::test]
+async fn two_machines_that_come_back_at_once_are_found_and_so_they_are_after_another_restore() {
+    let world = World::new().await;
+    let agent = world.enrol("alpha").await;
+    restore(&world, "alpha").await;
+    let one = agent.with(&agent.recover(&world).await.unwrap());
+    let backup = world.instance("alpha");
+    one.call(&world).await.unwrap();
+    world.time.advance(DAY);
+    // Of before the first restore: it does not know of that.
+    let again = Instance { certificate: backup.certificate, ..world.instance("alpha") };
+    write(&world, &again).await;
+    restore(&world, "alpha").await;
+    let two = agent.with(&agent.recover(&world).await.unwrap());
+    let one = one.with(&one.recover(&world).await.unwrap());
+    assert!(one.generation > two.generation);
+    assert_eq!(refused(two.call(&world).await), "CertificateReplaced");
+    one.call(&world).await.unwrap();
+    assert_eq!(refused(two.recover(&world).await), "GenerationOlder");
     assert_eq!(world.cause("alpha"), Some(QuarantineCause::Alarm));
 }
 

@@ -98,13 +98,14 @@ impl Commits {
         compares.extend(writes.iter().filter_map(|write| match write.expect {
             Expect::Any => None,
             Expect::Absent => Some(Compare::version(self.keys.of(&write.key), CompareOp::Equal, 0)),
-            Expect::Version(version) => {
+            Expect::Version(version) | Expect::Held(version) => {
                 // What is no revision of etcd's is no version of any key.
                 let wanted = i64::try_from(version.0).unwrap_or(i64::MAX);
                 Some(Compare::mod_revision(self.keys.of(&write.key), CompareOp::Equal, wanted))
             }
         }));
-        let mut then: Vec<_> = writes.iter().map(|write| self.operation(write)).collect();
+        let mut then: Vec<_> =
+            writes.iter().filter(|write| write.writes()).map(|write| self.operation(write)).collect();
         then.push(TxnOp::put(lane.key.clone(), tag, None));
         let mut otherwise = vec![TxnOp::get(lane.key.clone(), None)];
         if unsure {
@@ -113,11 +114,13 @@ impl Commits {
             let stop = TxnOp::put(lane.key.clone(), STOPPED, None);
             otherwise.push(TxnOp::txn(Txn::new().when([unchanged]).and_then([stop])));
         }
-        let mut keys: Vec<_> = writes.iter().map(|write| self.keys.of(&write.key)).collect();
-        let value = |write: &Write| write.value.as_ref().map_or(0, Vec::len);
+        let (written, held): (Vec<_>, Vec<_>) = writes.iter().partition(|write| write.writes());
+        let [mut keys, held] =
+            [written, held].map(|writes| writes.into_iter().map(|write| self.keys.of(&write.key)).collect::<Vec<_>>());
+        let bytes = writes.iter().map(|write| write.value.as_ref().map_or(0, Vec::len)).sum::<usize>()
+            + keys.iter().chain(&held).map(|key| 2 * key.len()).sum::<usize>();
         keys.push(lane.key.clone().into_bytes());
-        let bytes = writes.iter().zip(&keys).map(|(write, key)| value(write) + 2 * key.len()).sum();
-        Part { compares, then, otherwise, keys, bytes, patience: Duration::ZERO }
+        Part { compares, then, otherwise, keys, held, bytes, patience: Duration::ZERO }
     }
 
     fn operation(&self, write: &Write) -> TxnOp {

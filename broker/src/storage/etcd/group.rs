@@ -18,7 +18,7 @@ use crate::storage::etcd::cluster::Cluster;
 use crate::storage::etcd::problem::Problem;
 
 /// Groups on their way at once.
-const ON_THE_WAY: usize = 4;
+const ON_THE_WAY: usize = 2;
 
 /// Most commits, or reads, of a group.
 const PARTS: usize = 32;
@@ -37,8 +37,10 @@ pub(super) struct Part {
     pub(super) compares: Vec<Compare>,
     pub(super) then: Vec<TxnOp>,
     pub(super) otherwise: Vec<TxnOp>,
-    /// All that a commit reads and writes.
+    /// All that a commit writes.
     pub(super) keys: Vec<Vec<u8>>,
+    /// What it rests on and leaves alone: any number of commits may rest on the same.
+    pub(super) held: Vec<Vec<u8>>,
     /// How large it is, about.
     pub(super) bytes: usize,
     /// How long it may take.
@@ -49,7 +51,12 @@ impl Part {
     /// One key, as it is once everything is done that anybody was told of.
     pub(super) fn read(key: Vec<u8>, patience: Duration) -> Self {
         let then = vec![TxnOp::get(key, None)];
-        Self { compares: Vec::new(), then, otherwise: Vec::new(), keys: Vec::new(), bytes: 0, patience }
+        Self { compares: vec![], then, otherwise: vec![], keys: vec![], held: vec![], bytes: 0, patience }
+    }
+
+    /// What etcd counts: the longest of its lists.
+    fn length(&self) -> usize {
+        self.compares.len().max(self.then.len())
     }
 
     /// In a transaction with others. A transaction within one is no read to etcd, whatever is in it.
@@ -136,6 +143,7 @@ async fn gather(cluster: Arc<Cluster>, mut waiting: mpsc::Receiver<Waiting>) {
 struct Group {
     parts: Vec<Waiting>,
     keys: HashSet<Vec<u8>>,
+    held: HashSet<Vec<u8>>,
     bytes: usize,
     longest: usize,
 }
@@ -144,15 +152,17 @@ impl Group {
     fn has_room_for(&self, part: &Part) -> bool {
         let count = self.parts.len() + 1;
         count <= PARTS
-            && self.longest.max(part.then.len()) + count <= OPERATIONS
+            && self.longest.max(part.length()) + count <= OPERATIONS
             && self.bytes + part.bytes <= BYTES
-            && !part.keys.iter().any(|key| self.keys.contains(key))
+            && !part.keys.iter().any(|key| self.keys.contains(key) || self.held.contains(key))
+            && !part.held.iter().any(|key| self.keys.contains(key))
     }
 
     fn push(&mut self, mut waiting: Waiting) {
         self.keys.extend(std::mem::take(&mut waiting.part.keys));
+        self.held.extend(std::mem::take(&mut waiting.part.held));
         self.bytes += waiting.part.bytes;
-        self.longest = self.longest.max(waiting.part.then.len());
+        self.longest = self.longest.max(waiting.part.length());
         self.parts.push(waiting);
     }
 

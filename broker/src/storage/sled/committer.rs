@@ -148,6 +148,7 @@ impl Committer {
         }
         self.revision += 1;
         let version = self.revision.to_be_bytes();
+        let writes: Vec<_> = writes.into_iter().filter(Write::writes).collect();
         for write in &writes {
             let key = write.key.as_str();
             match &write.value {
@@ -168,7 +169,7 @@ impl Committer {
             let holds = match write.expect {
                 Expect::Any => true,
                 Expect::Absent => self.version(&write.key, group)?.is_none(),
-                Expect::Version(wanted) => self.version(&write.key, group)? == Some(wanted),
+                Expect::Version(wanted) | Expect::Held(wanted) => self.version(&write.key, group)? == Some(wanted),
             };
             if !holds {
                 return Err(StoreError::Conflict);
