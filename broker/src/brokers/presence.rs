@@ -16,20 +16,21 @@ struct Other {
     gone: bool,
 }
 
-/// Whether others live than before.
+/// Whether anything is another than before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// The same.
     Nothing,
-    /// Somebody came or went.
+    /// Somebody came or went, or says something else of itself.
     Somebody,
 }
 
 impl Presence {
     /// Another broker gave a sign of life.
     pub(super) fn heard(&mut self, id: BrokerId, record: StoredBroker) -> Change {
-        let known = self.0.insert(id, Other { record, silent: 0, gone: false });
-        if known.is_some_and(|known| !known.gone) { Change::Nothing } else { Change::Somebody }
+        let same = self.0.get(&id).is_some_and(|known| !known.gone && known.record.says_as(&record));
+        self.0.insert(id, Other { record, silent: 0, gone: false });
+        if same { Change::Nothing } else { Change::Somebody }
     }
 
     /// Another broker said that it is gone, or somebody said it for it.
@@ -69,6 +70,11 @@ impl Presence {
     pub(super) fn living(&self) -> BTreeMap<BrokerId, StoredBroker> {
         let living = self.0.iter().filter(|(_, other)| !other.gone);
         living.map(|(id, other)| (*id, other.record.clone())).collect()
+    }
+
+    /// Whether it is gone without a word.
+    pub(super) fn vanished(&self, id: BrokerId) -> bool {
+        self.0.get(&id).is_some_and(|other| other.gone)
     }
 
     /// Who is gone without a word, with its last heartbeat.

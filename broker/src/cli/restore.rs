@@ -69,11 +69,10 @@ pub(super) async fn run(options: Options, config: &Config, file: &Path, output: 
 
 /// Whether it is the federation that the configuration names.
 fn check_name(head: &Head, config: &Config) -> anyhow::Result<()> {
-    match &config.federation {
-        Some(federation) if federation.trust_domain.as_str() != head.trust_domain => bail!(
-            "the backup is of the federation {}, and the configuration names {}: trust_domain can never change",
-            head.trust_domain,
-            federation.trust_domain
+    match config.named.text("trust_domain") {
+        Some(name) if name != head.trust_domain => bail!(
+            "the backup is of the federation {}, and the configuration names {name}: trust_domain can never change",
+            head.trust_domain
         ),
         _ => Ok(()),
     }
@@ -122,7 +121,7 @@ async fn open_keys(store: &Arc<dyn Store>, archive: &Archive, config: &Config) -
         )
     };
     secret::adopt(store, &keks, crate::SEALED, Clock::system().now()).await.with_context(refused)?;
-    let (sealing, _) = SealingKeys::load(store, keks).await.with_context(refused)?;
+    let (sealing, _) = SealingKeys::load(store, keks, "restore").await.with_context(refused)?;
     SubjectKey::load(store, &sealing).await.with_context(refused)?;
     Ok(sealing)
 }
