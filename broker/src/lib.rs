@@ -312,8 +312,8 @@ fn about(listeners: &Listeners, keks: &KeyEncryptionKeys, now: Timestamp) -> Sto
 
 /// What the machine calls itself: for ops, who have several.
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
+    // Not from /proc, which a hardened unit does not see.
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Gives the duty to another broker as soon as this one is to stop, and not only when all in flight is done.

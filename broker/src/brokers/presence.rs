@@ -103,11 +103,15 @@ mod tests {
         // Read anew: the same record is no sign of life.
         assert_eq!(others.are([(id, beat(2))].into()), Change::Nothing);
         assert_eq!(others.age(3), Change::Somebody);
-        assert!(others.living().is_empty());
+        assert!(others.living().is_empty() && others.vanished(id));
         assert_eq!((others.gone(), others.age(3)), (vec![(id, 2)], Change::Nothing));
         // It was only held up.
         assert_eq!(others.heard(id, beat(3)), Change::Somebody);
         assert!(others.living().contains_key(&id) && others.gone().is_empty());
+        assert_eq!(others.left(id), Change::Somebody);
+        assert!(!others.vanished(id), "it said so");
+        let remark = StoredBroker { remark: Some("restart it".to_owned()), ..beat(4) };
+        assert_eq!((others.heard(id, beat(4)), others.heard(id, remark)), (Change::Somebody, Change::Somebody));
         assert_eq!(others.left(id), Change::Somebody);
         assert_eq!(others.are([(id, beat(4))].into()), Change::Somebody);
         assert_eq!(others.are(BTreeMap::new()), Change::Somebody);

@@ -23,7 +23,7 @@ use crate::upstream::UpstreamError;
 
 /// As much as /readyz says: ops find the reason in the log.
 const STORE_AWAY: &str =
-    "the broker's store does not answer, or takes no commits: its log says why. Try again when /readyz is green";
+    "the broker's store does not answer, or takes no commits (its log says why): try again when /readyz is green";
 
 /// Domain of every ErrorInfo.
 const DOMAIN: &str = "homeward";

@@ -99,3 +99,56 @@ pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoR
         Err(Unready::Commits) => (StatusCode::SERVICE_UNAVAILABLE, "the store takes no commits\n".to_owned()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::storage::sled::SledStore;
+    use crate::storage::{Page, Revision, Versioned, Watch};
+
+    /// A store on a disk that can be full.
+    #[derive(Debug)]
+    struct Disk(SledStore, AtomicBool);
+
+    #[async_trait]
+    impl Store for Disk {
+        async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
+            self.0.get(key).await
+        }
+
+        async fn list(&self, page: Page) -> Result<Vec<(Key, Versioned)>, StoreError> {
+            self.0.list(page).await
+        }
+
+        async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
+            self.0.watch(prefix).await
+        }
+
+        async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
+            if self.1.load(Ordering::Relaxed) {
+                return Err(StoreError::Unavailable("the disk is full".into()));
+            }
+            self.0.commit(writes).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_seen_before_anybody_logs_in_and_so_is_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Disk(SledStore::open(folder.path()).unwrap(), AtomicBool::new(true)));
+        let readiness = Readiness::new(disk.clone(), None.into());
+        assert!(matches!(readiness.look().await, Err(Unready::Commits)));
+        disk.1.store(false, Ordering::Relaxed);
+        // Not at once, so that who asks often does not make it worse.
+        assert!(readiness.look().await.is_err());
+        tokio::time::sleep(FAILED_FOR).await;
+        assert!(readiness.look().await.is_ok());
+        let flushes = disk.0.flushes();
+        for _ in 0..100 {
+            assert!(readiness.look().await.is_ok());
+        }
+        assert_eq!(disk.0.flushes(), flushes, "whoever asks costs a commit");
+    }
+}
