@@ -21,6 +21,9 @@ pub enum ConfigError {
     /// See [`Issuer`](super::Issuer).
     #[error("public_url must be https://host[:port] without trailing slash (http only for a loopback host)")]
     PublicUrl,
+    /// What a file names and what the store has make no settings.
+    #[error("the settings cannot be read together: {0}")]
+    Together(String),
     /// They have no usual value.
     #[error("public_url, agent_url and trust_domain have to be named where no store says them")]
     NoFederation,

@@ -71,7 +71,7 @@ impl StoredSettings {
 
     /// With what this file names in its place.
     fn with(&self, named: &NamedSettings, by: &NamedBy) -> Result<(Self, Federation), ConfigError> {
-        let federation = Federation::try_from(named.over(&self.settings))?;
+        let federation = named.over(&self.settings)?;
         let mut next = Self { settings: (&federation).into(), ..self.clone() };
         for (name, _, _) in NamedSettings::all_of(&next.settings).differing(&NamedSettings::all_of(&self.settings)) {
             next.named_by.insert(name.to_owned(), by.clone());

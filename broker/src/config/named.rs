@@ -33,8 +33,7 @@ impl NamedSettings {
         let named = Self(flat(members.collect()));
         // Whether it goes together with what the store has is seen when that is known.
         let of_store = |name: &str| !named.0.contains_key(name);
-        let whole = named.over(&RawFederation::any());
-        match Federation::try_from(whole) {
+        match named.over(&RawFederation::any()) {
             Err(ConfigError::SessionIdle) if of_store("lifetimes.session") || of_store("lifetimes.session_idle") => {}
             Err(ConfigError::RefreshTokenIdle)
                 if of_store("lifetimes.refresh_token") || of_store("lifetimes.refresh_token_idle") => {}
@@ -52,7 +51,7 @@ impl NamedSettings {
         if ["public_url", "agent_url", "trust_domain"].iter().any(|name| !self.0.contains_key(*name)) {
             return Err(ConfigError::NoFederation);
         }
-        self.over(&RawFederation::any()).try_into()
+        self.over(&RawFederation::any())
     }
 
     /// A setting that is a text.
@@ -69,7 +68,7 @@ impl NamedSettings {
     }
 
     /// These settings, with what is named in the place of what they have.
-    pub(super) fn over(&self, settings: &RawFederation) -> RawFederation {
+    pub(super) fn over(&self, settings: &RawFederation) -> Result<Federation, ConfigError> {
         let mut all = Self::all_of(settings).0;
         all.extend(self.0.clone());
         let mut members = Map::new();
@@ -87,8 +86,8 @@ impl NamedSettings {
                 }
             }
         }
-        // Every name and every value came out of settings.
-        serde_json::from_value(Value::Object(members)).unwrap_or_else(|_| settings.clone())
+        let whole = serde_json::from_value::<RawFederation>(Value::Object(members));
+        whole.map_err(|error| ConfigError::Together(error.to_string()))?.try_into()
     }
 
     /// What is another value here than there, each with its name, as it is there and here.

@@ -60,8 +60,11 @@ pub(super) struct RawFederation {
     public_url: String,
     agent_url: String,
     pub(super) trust_domain: String,
+    #[serde(default)]
     lifetimes: RawLifetimes,
+    #[serde(default)]
     rotation: RawRotation,
+    #[serde(default)]
     private_networks: Vec<String>,
 }
 

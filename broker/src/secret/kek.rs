@@ -295,6 +295,13 @@ static ASKED: Semaphore = Semaphore::const_new(1);
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SealingKeyError> + Send + 'static,
 ) -> Result<T, SealingKeyError> {
+    within(ANSWER, work).await
+}
+
+async fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> Result<T, SealingKeyError> + Send + 'static,
+) -> Result<T, SealingKeyError> {
     let asked = async {
         // Never closed.
         let permit = ASKED.acquire().await.map_err(|_| SealingKeyError::Silent)?;
@@ -308,7 +315,7 @@ pub(super) async fn blocking<T: Send + 'static>(
         });
         answered.await.unwrap_or(Err(SealingKeyError::Silent))
     };
-    tokio::time::timeout(ANSWER, asked).await.unwrap_or(Err(SealingKeyError::Silent))
+    tokio::time::timeout(patience, asked).await.unwrap_or(Err(SealingKeyError::Silent))
 }
 
 fn credential(name: &str) -> Result<(PathBuf, Zeroizing<String>), SecretError> {
@@ -352,18 +359,19 @@ mod tests {
         assert_ne!(kek.id(), other.id());
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn a_token_that_hangs_is_given_up_and_holds_one_thread() {
         let (release, held) = std::sync::mpsc::channel::<()>();
-        let hung = blocking(move || {
-            drop(held.recv());
-            Ok(())
+        let patience = Duration::from_millis(100);
+        let hung = within(patience, move || {
+            // Until it is released.
+            held.recv().map_err(|_| SealingKeyError::Behind)
         });
         let refused = hung.await.unwrap_err();
         assert!(refused.to_string().contains("did not answer within 10 seconds"), "{refused}");
         let asked = Arc::new(std::sync::atomic::AtomicBool::new(false));
         let asks = asked.clone();
-        let again = blocking(move || {
+        let again = within(patience, move || {
             asks.store(true, std::sync::atomic::Ordering::SeqCst);
             Ok(())
         });

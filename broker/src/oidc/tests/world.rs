@@ -282,7 +282,7 @@ impl World {
 
     /// Grants on another store.
     pub(super) fn grants_on(&self, store: Arc<dyn Store>) -> Grants {
-        Grants::new(GrantFoundations { store, ..self.grant_foundations.clone() }, self.issuer.clone(), LIFETIMES)
+        Grants::new(GrantFoundations { store, ..self.grant_foundations.clone() }, self.issuer.clone(), LIFETIMES.into())
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {

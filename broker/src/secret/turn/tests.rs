@@ -62,8 +62,8 @@ impl Before {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [old, new] = ["old", "new"].map(|file| KekSource::File(folder.path().join(file)));
-        old.create().unwrap();
-        new.create().unwrap();
+        old.create().await.unwrap();
+        new.create().await.unwrap();
         let mut before = Self { folder, old, new, entries: Vec::new(), stores: AtomicUsize::new(0) };
         let keks = before.keks(&before.old, None).await;
         let sealing = Arc::new(SealingKeys::of(DataKey::new("any", keks.current.bytes_of_old().unwrap()).unwrap()));
@@ -348,7 +348,7 @@ async fn a_turn_that_another_key_took_over_begins_anew() {
         run(&killed).await.unwrap_err();
     }
     let third = KekSource::File(before.folder.path().join("third"));
-    third.create().unwrap();
+    third.create().await.unwrap();
     // The old key is not needed: everything but retired data keys is sealed by the new one. They need it, and say so.
     let keks = before.keks(&third, Some(&before.new)).await;
     let refused = SealingKeys::load(&store, keks, "one").await.err().unwrap().to_string();
