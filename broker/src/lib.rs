@@ -156,14 +156,11 @@ pub async fn run(
     let (policy, of_tokens) = (settings.rotation(), settings.clone());
     let key_set_max_age = policy.clone();
     let key_set_max_age = Current::of(move || key_set_max_age.now().key_set_max_age);
-    let of_rotations =
-        move || rotation::Settings { policy: policy.now(), longest_token: of_tokens.longest_token() };
+    let of_rotations = move || rotation::Settings { policy: policy.now(), longest_token: of_tokens.longest_token() };
     let (rotations, next_change) = Rotations::new(foundations, Current::of(of_rotations));
     let window = rotations.clone();
-    let pace = Pace {
-        key_set_max_age: key_set_max_age.clone(),
-        renewal_window: Box::new(move || window.renewal_window()),
-    };
+    let pace =
+        Pace { key_set_max_age: key_set_max_age.clone(), renewal_window: Box::new(move || window.renewal_window()) };
     let (shared, keep_shared_fresh) = SharedState::follow(keys.changes(), authority.changes(), pace);
     let terms = Terms {
         issuer: federation.issuer.clone(),

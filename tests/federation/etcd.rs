@@ -98,5 +98,8 @@ async fn a_broker_waits_for_an_etcd_that_is_away_as_it_starts() {
     let log = federation.broker.as_ref().unwrap().log();
     assert!(log.contains("no member can be reached") && log.contains("trying again for 60 seconds"), "{log}");
     let listed = federation.ops_json(&["broker", "list"]).await.unwrap();
-    assert_eq!(format!("http://{}", listed[0]["http_address"].as_str().unwrap().replace("127.0.0.1", "localhost")), federation.issuer().unwrap());
+    assert_eq!(
+        format!("http://{}", listed[0]["http_address"].as_str().unwrap().replace("127.0.0.1", "localhost")),
+        federation.issuer().unwrap()
+    );
 }

@@ -20,7 +20,10 @@ async fn a_file_changes_what_it_names_and_ops_see_what_is_in_force() {
     let mut federation = Federation::with_settings("[lifetimes]\nsession = 9000").await.unwrap();
     let plain = std::fs::read_to_string(&federation.config).unwrap();
     let of_founding = shown(&federation, "lifetimes.session").await;
-    assert_eq!((&of_founding["value"], &of_founding["from"]), (&9000.into(), &"store, since the federation was made".into()));
+    assert_eq!(
+        (&of_founding["value"], &of_founding["from"]),
+        (&9000.into(), &"store, since the federation was made".into())
+    );
     assert_eq!(shown(&federation, "listen.http").await["from"], "file");
     assert_eq!(shown(&federation, "trusted_proxies").await["from"], "default");
 
@@ -38,8 +41,7 @@ async fn a_file_changes_what_it_names_and_ops_see_what_is_in_force() {
 #[tokio::test]
 async fn what_a_start_would_refuse_is_said_before() {
     let mut federation = Federation::founded("").await.unwrap();
-    let (plain, folder) =
-        (std::fs::read_to_string(&federation.config).unwrap(), federation.world.folder().to_owned());
+    let (plain, folder) = (std::fs::read_to_string(&federation.config).unwrap(), federation.world.folder().to_owned());
     assert_eq!(federation.ops_json(&["config", "check"]).await.unwrap()["ok"], true);
     let (kek, nowhere) = (folder.join("broker/kek"), folder.join("nowhere"));
     std::fs::set_permissions(&kek, std::fs::Permissions::from_mode(0o644)).unwrap();

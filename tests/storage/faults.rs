@@ -284,6 +284,15 @@ async fn a_watch_that_comes_back_too_late_says_reload() {
     assert_eq!(until(&mut watch, "t/after").await, ["t/after"]);
 }
 
+/// Has the etcd know a role with rights below the prefix, and ask everybody who he is.
+async fn with_users(etcd: &Etcd, users: &[&str]) {
+    let role = ["role add homeward", "role grant-permission homeward readwrite homeward/ --prefix=true"];
+    let root = ["user add root:rooted", "user grant-role root root"];
+    for command in [&root[..], &role, users, &["auth enable"]].concat() {
+        etcd.ctl(&command.split(' ').collect::<Vec<_>>()).await.unwrap();
+    }
+}
+
 /// An etcd that lets in whoever has a certificate of its CA, and a user with rights below one prefix.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_and_users_are_checked_by_both_sides() {
@@ -308,18 +317,8 @@ async fn certificates_and_users_are_checked_by_both_sides() {
         ..certified.clone()
     };
     put(&address::open(&at, &certified).await.unwrap(), "t/a", "before there were users").await;
-    for command in [
-        "user add root:rooted",
-        "user grant-role root root",
-        "role add homeward",
-        "role grant-permission homeward readwrite homeward/ --prefix=true",
-        "user add homeward:correct",
-        "user grant-role homeward homeward",
-        "user add stranger:strange",
-        "auth enable",
-    ] {
-        etcd.ctl(&command.split(' ').collect::<Vec<_>>()).await.unwrap();
-    }
+    let users = ["user add homeward:correct", "user grant-role homeward homeward", "user add stranger:strange"];
+    with_users(&etcd, &users).await;
     // With the end of line that an editor leaves.
     let store = address::open(&at, &user("homeward", "correct\n")).await.unwrap();
     put(&store, "t/b", "x").await;
@@ -370,17 +369,7 @@ async fn a_password_and_certificates_are_renewed_under_an_open_store() {
         certificate_and_key_files: Some((guard.certificate.clone(), guard.key.clone())),
         user_and_password_file: Some(("homeward".to_owned(), file.clone())),
     };
-    for command in [
-        "user add root:rooted",
-        "user grant-role root root",
-        "role add homeward",
-        "role grant-permission homeward readwrite homeward/ --prefix=true",
-        "user add homeward:before",
-        "user grant-role homeward homeward",
-        "auth enable",
-    ] {
-        etcd.ctl(&command.split(' ').collect::<Vec<_>>()).await.unwrap();
-    }
+    with_users(&etcd, &["user add homeward:before", "user grant-role homeward homeward"]).await;
     let store = address::open(&etcd.address("homeward").parse().unwrap(), &access).await.unwrap();
     put(&store, "t/a", "x").await;
     let mut watch = store.watch("t/").await.unwrap();

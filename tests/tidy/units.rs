@@ -20,7 +20,8 @@ fn analysed(unit: &std::path::Path, arguments: &[&str]) -> Option<Output> {
 
 #[test]
 fn systemd_takes_the_units() {
-    let units = files(&root().join("deploy")).into_iter().filter(|file| file.extension().is_some_and(|it| it == "service"));
+    let units =
+        files(&root().join("deploy")).into_iter().filter(|file| file.extension().is_some_and(|it| it == "service"));
     let units: Vec<_> = units.collect();
     assert_eq!(units.len(), 2, "{units:?}");
     for unit in units {

@@ -27,7 +27,8 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
 }
 
 impl Row for v1::Broker {
-    const COLUMNS: &'static [&'static str] = &["NAME", "BROKER", "VERSION", "SINCE", "HTTP", "GRPC", "AGENTS", "DUTY", "REMARK"];
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "BROKER", "VERSION", "SINCE", "HTTP", "GRPC", "AGENTS", "DUTY", "REMARK"];
 
     fn cells(&self) -> Vec<String> {
         let duty = if self.on_duty { "yes" } else { "" };

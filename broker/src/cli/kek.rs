@@ -79,13 +79,29 @@ fn need(shown: &v1::GetKeyEncryptionKeyResponse) -> Need {
     let both = names(&|broker| broker.key_id == shown.key_id && !broker.previous_key_id.is_empty());
     let (needed, sentence) = if !of_others.is_empty() {
         let keys = of_others.into_iter().collect::<Vec<_>>().join(" and ");
-        (true, format!("{keys} is still needed, by every broker: it seals data keys. Turn them by `homeward-broker kek rotate`."))
+        (
+            true,
+            format!(
+                "{keys} is still needed, by every broker: it seals data keys. Turn them by `homeward-broker kek rotate`."
+            ),
+        )
     } else if !behind.is_empty() {
-        (true, format!("Nothing in the store is sealed by another key, but {behind} runs with another one configured, and will not start again with that: configure {} there.", shown.key_id))
+        (
+            true,
+            format!(
+                "Nothing in the store is sealed by another key, but {behind} runs with another one configured, and will not start again with that: configure {} there.",
+                shown.key_id
+            ),
+        )
     } else if shown.stale_records > 0 {
         (false, "No older key is needed; some records are sealed by a retired data key still: finish the turn by `homeward-broker kek rotate`.".to_owned())
     } else if !both.is_empty() {
-        (false, format!("No older key is needed by anybody: take `previous_…` out of the configuration of {both}. Backups of before the turn open with the old key only."))
+        (
+            false,
+            format!(
+                "No older key is needed by anybody: take `previous_…` out of the configuration of {both}. Backups of before the turn open with the old key only."
+            ),
+        )
     } else {
         (false, "No older key is needed, but for backups of before a turn.".to_owned())
     };
@@ -165,4 +181,39 @@ impl Row for v1::DataKey {
 
 fn state(key: &v1::DataKey) -> String {
     key.state().as_str_name().trim_start_matches("DATA_KEY_STATE_").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broker(name: &str, key: &str, previous: &str) -> v1::Broker {
+        v1::Broker {
+            name: name.to_owned(),
+            key_id: key.to_owned(),
+            previous_key_id: previous.to_owned(),
+            ..v1::Broker::default()
+        }
+    }
+
+    #[test]
+    fn whether_an_old_key_is_needed_and_by_whom_is_one_sentence() {
+        let sealed_by = |key: &str| v1::DataKey { key_id: key.to_owned(), ..v1::DataKey::default() };
+        let mut shown = v1::GetKeyEncryptionKeyResponse {
+            key_id: "new".to_owned(),
+            data_keys: vec![sealed_by("old"), sealed_by("new")],
+            brokers: vec![broker("alpha", "new", "old"), broker("beta", "old", "")],
+            ..v1::GetKeyEncryptionKeyResponse::default()
+        };
+        let Need { needed, sentence } = need(&shown);
+        assert!(needed && sentence.starts_with("old is still needed, by every broker"), "{sentence}");
+        shown.data_keys = vec![sealed_by("new")];
+        let Need { needed, sentence } = need(&shown);
+        assert!(needed && sentence.contains("but beta runs with another one"), "{sentence}");
+        shown.brokers = vec![broker("alpha", "new", "old"), broker("beta", "new", "")];
+        let Need { needed, sentence } = need(&shown);
+        assert!(!needed && sentence.contains("out of the configuration of alpha."), "{sentence}");
+        shown.brokers = vec![broker("alpha", "new", ""), broker("of-the-release-before", "", "")];
+        assert!(!need(&shown).needed);
+    }
 }

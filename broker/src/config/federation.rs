@@ -165,18 +165,10 @@ struct Step {
     write: Option<(Expect, Option<String>)>,
 }
 
-fn step(
-    stored: Option<Stored<StoredSettings>>,
-    named: &NamedSettings,
-    by: &NamedBy,
-) -> Result<Step, SettingsError> {
+fn step(stored: Option<Stored<StoredSettings>>, named: &NamedSettings, by: &NamedBy) -> Result<Step, SettingsError> {
     let Some(Stored { record, version }) = stored else {
         let federation = named.federation().map_err(|_| SettingsError::Nobody)?;
-        return Ok(Step {
-            next: StoredSettings::first(&federation),
-            federation,
-            write: Some((Expect::Absent, None)),
-        });
+        return Ok(Step { next: StoredSettings::first(&federation), federation, write: Some((Expect::Absent, None)) });
     };
     if named.text("trust_domain").is_some_and(|name| name != record.settings.trust_domain) {
         return Err(SettingsError::AnotherFederation(record.settings.trust_domain));

@@ -131,7 +131,10 @@ impl InForce {
                 // Nobody takes it away.
                 Ok(None) => return,
                 Err(error) => {
-                    error!(error = &error as &dyn std::error::Error, "the federation's settings cannot be read; those from before stay in force for now");
+                    error!(
+                        error = &error as &dyn std::error::Error,
+                        "the federation's settings cannot be read; those from before stay in force for now"
+                    );
                     tokio::time::sleep(PAUSE).await;
                 }
             }

@@ -83,7 +83,8 @@ impl Grants {
                     family
                 }
             };
-            let kept_until = family.end(&self.lifetimes.now()).max(now + self.lifetimes.now().access_token) + KEPT_BEHIND_END;
+            let kept_until =
+                family.end(&self.lifetimes.now()).max(now + self.lifetimes.now().access_token) + KEPT_BEHIND_END;
             let record = StoredGrant { family: Some(family), kept_until, ..record };
             let write = self.table.put(id.as_str(), &record, Expect::Version(version))?;
             match self.table.commit(vec![write]).await {

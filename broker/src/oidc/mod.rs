@@ -159,7 +159,12 @@ pub struct Provider {
 
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
-    pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: impl Into<Current<Lifetimes>>) -> Self {
+    pub fn new(
+        foundations: Foundations,
+        login: Login,
+        issuer: Issuer,
+        lifetimes: impl Into<Current<Lifetimes>>,
+    ) -> Self {
         let lifetimes = lifetimes.into();
         let login_lifetime = lifetimes.now().login;
         let Foundations {

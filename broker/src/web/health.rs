@@ -94,7 +94,9 @@ pub(super) async fn alive() -> impl IntoResponse {
 /// again.
 pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoResponse {
     match readiness.look().await {
-        Ok(()) => (StatusCode::OK, readiness.remark.now().map_or("ok\n".to_owned(), |remark| format!("ok\n{remark}\n"))),
+        Ok(()) => {
+            (StatusCode::OK, readiness.remark.now().map_or("ok\n".to_owned(), |remark| format!("ok\n{remark}\n")))
+        }
         Err(Unready::Reads) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n".to_owned()),
         Err(Unready::Commits) => (StatusCode::SERVICE_UNAVAILABLE, "the store takes no commits\n".to_owned()),
     }

@@ -41,9 +41,9 @@ pub(super) async fn run(config: &Config, file: &Path, output: Output) -> anyhow:
     let (ok, public_url) = (found.refused.is_empty(), config.named.text("public_url"));
     match output {
         Output::Table => found.remarks.iter().for_each(|remark| print_line(&format_args!("note: {remark}"))),
-        Output::Json => print_line(
-            &json!({"ok": ok, "public_url": public_url, "refused": found.refused, "remarks": found.remarks}),
-        ),
+        Output::Json => {
+            print_line(&json!({"ok": ok, "public_url": public_url, "refused": found.refused, "remarks": found.remarks}))
+        }
     }
     if !ok {
         bail!("a broker would not start: {}", found.refused.join("; "));

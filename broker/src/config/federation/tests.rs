@@ -4,8 +4,7 @@ use super::*;
 use crate::config::Config;
 use crate::storage::sled::SledStore;
 
-const NAMES: &str =
-    "public_url = \"https://login.example.org\"\nagent_url = \"https://login.example.org:8443\"\ntrust_domain = \"example.org\"";
+const NAMES: &str = "public_url = \"https://login.example.org\"\nagent_url = \"https://login.example.org:8443\"\ntrust_domain = \"example.org\"";
 
 fn named(text: &str) -> NamedSettings {
     Config::parse(&format!("data_dir = \"/d\"\n{text}")).unwrap().named
@@ -54,7 +53,8 @@ async fn what_a_file_leaves_out_stays_as_it_is() {
 #[tokio::test]
 async fn what_does_not_go_together_is_refused_and_changes_nothing() {
     let (world, _) = World::new();
-    let first = world.start("one", &format!("{NAMES}\n[lifetimes]\nsession = 9000\nsession_idle = 9000")).await.unwrap();
+    let first =
+        world.start("one", &format!("{NAMES}\n[lifetimes]\nsession = 9000\nsession_idle = 9000")).await.unwrap();
     let refused = world.start("two", "[lifetimes]\nsession = 600").await.unwrap_err().to_string();
     assert!(refused.contains("session_idle must not be longer"), "{refused}");
     let other = world.start("two", "trust_domain = \"other.example\"").await.unwrap_err().to_string();
@@ -76,10 +76,7 @@ async fn a_change_reaches_brokers_that_run_and_says_whose_word_it_overrules() {
     };
     tokio::time::timeout(Duration::from_secs(5), followed).await.unwrap();
     assert_eq!(two.restart_needed(), None);
-    assert_eq!(
-        one.restart_needed().unwrap(),
-        "restart this broker: public_url changed, and takes effect here then"
-    );
+    assert_eq!(one.restart_needed().unwrap(), "restart this broker: public_url changed, and takes effect here then");
     let all = one.all();
     let of = |name: &str| all.iter().find(|setting| setting.name == name).unwrap().clone();
     let session = of("lifetimes.session");

@@ -220,7 +220,8 @@ async fn a_store_of_the_release_before_opens_and_turns_to_a_key_that_the_old_fil
     assert_eq!(alone.known.sealing.open_value::<u8>(Purpose::RefreshToken, &token).unwrap(), 7);
     let status = alone.status().await.unwrap();
     assert_eq!((status.records, status.stale, status.unreadable), (9, 0, 0));
-    let refused = SealingKeys::load(&store, before.keks(&before.old, None).await, "one").await.err().unwrap().to_string();
+    let refused =
+        SealingKeys::load(&store, before.keks(&before.old, None).await, "one").await.err().unwrap().to_string();
     assert!(refused.contains("the configuration names local:"), "{refused}");
 }
 
@@ -264,7 +265,9 @@ async fn a_broker_that_does_not_know_the_new_key_stops_the_turn() {
     let mut turn = before.broker(&store).await;
     turn.turn.pause = Duration::from_millis(500);
     let refused = run(&turn).await.unwrap_err();
-    assert!(matches!(&refused, SealingKeyError::NotKnownEverywhere(known) if *known == format!("one, which has {}", late.keks())));
+    assert!(
+        matches!(&refused, SealingKeyError::NotKnownEverywhere(known) if *known == format!("one, which has {}", late.keks()))
+    );
     assert_eq!(turn.status().await.unwrap().keys.len(), 1);
 }
 
