@@ -42,7 +42,9 @@ pub(super) async fn run(config: &Config, file: &Path, output: Output) -> anyhow:
     match output {
         Output::Table => found.remarks.iter().for_each(|remark| print_line(&format_args!("note: {remark}"))),
         Output::Json => {
-            print_line(&json!({"ok": ok, "public_url": public_url, "refused": found.refused, "remarks": found.remarks}))
+            print_line(
+                &json!({"ok": ok, "public_url": public_url, "refused": found.refused, "remarks": found.remarks}),
+            );
         }
     }
     if !ok {

@@ -27,7 +27,7 @@ impl Broker {
             revision: 0,
             key_set: "{\"keys\":[]}".into(),
             key_ids: vec!["one".into()],
-            key_set_max_age: Duration::from_secs(300).into(),
+            key_set_max_age: Duration::from_secs(300),
             bundle: bundle(1),
             renewal: None,
         }));
