@@ -17,6 +17,8 @@ mod conformance;
 mod docs;
 #[path = "tidy/source.rs"]
 mod source;
+#[path = "tidy/units.rs"]
+mod units;
 
 /// The rings of the broker, outermost first. Arrows point down this list only.
 const RINGS: [&[&str]; 6] = [

@@ -45,7 +45,7 @@ use tracing::{error, info};
 use authority::{Authority, CaError};
 use brokers::{Brokers, StoredBroker};
 use clock::{Clock, Timestamp};
-use config::{Config, SettingsError, TrustedProxies};
+use config::{Config, Current, SettingsError, TrustedProxies};
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, StoredQuestion, Terms};
 use foundations::Foundations;
@@ -65,7 +65,7 @@ use storage::schema::{SchemaError, Step, StepPage};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry, schema};
 use upstream::Upstreams;
-use web::Boundary;
+use web::{Boundary, Readiness};
 
 /// Tables whose records the sweeper deletes when they have expired.
 const EXPIRING: &[&str] = &[
@@ -130,22 +130,25 @@ pub async fn run(
     };
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
-    let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone()).await?;
+    let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone(), &host_name()).await?;
     // Whoever cannot open the store changes nothing in it, and is nobody's company.
-    let federation = config::agree(&store, config.federation.as_ref()).await?;
-    let kept = federation.lifetimes.longest_sealed();
-    let turn = TurnFoundations { store: store.clone(), sealing: sealing.clone(), keks, tables: SEALED, kept };
+    let (settings, follow_settings) = config::agree(&store, &config.named, &host_name(), clock.clone()).await?;
+    let (federation, kept) = (settings.federation(), settings.clone());
+    let kept = Current::of(move || kept.longest_sealed());
+    let turn =
+        TurnFoundations { store: store.clone(), sealing: sealing.clone(), keks: keks.clone(), tables: SEALED, kept };
     let key_turn = KeyTurn::new(turn);
     let (keys, keep_keys_fresh) = KeySet::open(store.clone(), sealing.clone()).await?;
     let (authority, follow_authority) =
         Authority::open(&store, &sealing, &federation.trust_domain, federation.agent_host(), clock.clone()).await?;
     let subjects = SubjectKey::load(&store, &sealing).await?;
     let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
-    let (brokers, stay) = meet(&config, &store, clock.now()).await?;
+    let (brokers, stay) = meet(&config, &store, about(&listeners, &keks, clock.now())).await?;
     let (liveness, keep_reports) = Liveness::open(store.clone(), brokers.clone()).await?;
-    let settings = Settings {
+    let lifetimes = settings.lifetimes();
+    let of_enrolment = Settings {
         agent_url: federation.agent_url.to_string(),
-        certificate_lifetime: federation.lifetimes.instance_certificate,
+        certificate_lifetime: Current::of(move || lifetimes.now().instance_certificate),
     };
     let foundations = Foundations {
         store: store.clone(),
@@ -154,15 +157,15 @@ pub async fn run(
         authority: authority.clone(),
         sealing: sealing.clone(),
     };
-    let enrolment = Enrolment::new(foundations.clone(), settings);
-    let longest_token = federation.lifetimes.longest_token();
-    let (rotations, next_change) =
-        Rotations::new(foundations, rotation::Settings { policy: federation.rotation, longest_token });
+    let enrolment = Enrolment::new(foundations.clone(), of_enrolment);
+    let (policy, of_tokens) = (settings.rotation(), settings.clone());
+    let key_set_max_age = policy.clone();
+    let key_set_max_age = Current::of(move || key_set_max_age.now().key_set_max_age);
+    let of_rotations = move || rotation::Settings { policy: policy.now(), longest_token: of_tokens.longest_token() };
+    let (rotations, next_change) = Rotations::new(foundations, Current::of(of_rotations));
     let window = rotations.clone();
-    let pace = Pace {
-        key_set_max_age: federation.rotation.key_set_max_age,
-        renewal_window: Box::new(move || window.renewal_window()),
-    };
+    let pace =
+        Pace { key_set_max_age: key_set_max_age.clone(), renewal_window: Box::new(move || window.renewal_window()) };
     let (shared, keep_shared_fresh) = SharedState::follow(keys.changes(), authority.changes(), pace);
     let terms = Terms {
         issuer: federation.issuer.clone(),
@@ -181,7 +184,7 @@ pub async fn run(
     };
     let outbound = Outbound::new(outbound, registry.clone(), clock.clone())?;
     let upstreams = Upstreams::new(sealing.clone(), registry.clone(), outbound.clone(), federation.issuer.clone());
-    let sessions = Sessions::new(store.clone(), &federation.lifetimes);
+    let sessions = Sessions::new(store.clone(), settings.lifetimes());
     let delivery = DeliveryFoundations {
         registry: registry.clone(),
         signer: TokenSigner::new(keys.clone(), liveness.clone()),
@@ -201,20 +204,22 @@ pub async fn run(
         liveness: liveness.clone(),
         keys,
         agent_url: federation.agent_url.clone(),
-        publication: Publication { max_age: federation.rotation.key_set_max_age, next_change },
+        publication: Publication { max_age: key_set_max_age, next_change },
         subjects: subjects.clone(),
         sessions: sessions.clone(),
         upstreams: upstreams.clone(),
         clock: clock.clone(),
     };
-    let provider = Provider::new(answering, login.clone(), federation.issuer.clone(), federation.lifetimes);
+    let provider = Provider::new(answering, login.clone(), federation.issuer.clone(), settings.lifetimes());
     let provider = Arc::new(provider);
     let grants = provider.grants().clone();
     // Nobody stands before the agents' port: whoever names another address there is not believed.
     let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new()));
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
     let boundary = Boundary::new(&federation.issuer, config.trusted_proxies);
-    let pages = oidc::router(provider, boundary.clone()).merge(web::router(store.clone(), boundary));
+    let remark = settings.clone();
+    let readiness = Readiness::new(store.clone(), Current::of(move || remark.restart_needed()));
+    let pages = oidc::router(provider, boundary.clone()).merge(web::router(readiness, boundary));
     let services = grpc::Services {
         store: store.clone(),
         enrolment: Arc::new(enrolment),
@@ -230,6 +235,7 @@ pub async fn run(
         upstreams: upstreams.clone(),
         subjects,
         brokers: brokers.clone(),
+        settings: settings.clone(),
         issuer: federation.issuer.clone(),
         clock: clock.clone(),
     };
@@ -238,6 +244,8 @@ pub async fn run(
     let background = Box::pin(async {
         tokio::join!(
             follow_sealing,
+            follow_settings,
+            settings.on_change(|settings| brokers.set_remark(settings.restart_needed())),
             key_turn.forget_retired(clock.clone()),
             keep_registry_fresh,
             keep_reports,
@@ -284,9 +292,8 @@ pub async fn run(
 async fn meet(
     config: &Config,
     store: &Arc<dyn Store>,
-    now: Timestamp,
+    own: StoredBroker,
 ) -> Result<(Brokers, Pin<Box<dyn Future<Output = ()> + Send>>), StoreError> {
-    let own = StoredBroker::new(&host_name(), now);
     match config.store {
         StoreAddress::Sled(_) => Ok((Brokers::alone(own), Box::pin(std::future::ready(())))),
         StoreAddress::Etcd { .. } => {
@@ -296,10 +303,19 @@ async fn meet(
     }
 }
 
+/// What this broker says of itself.
+fn about(listeners: &Listeners, keks: &KeyEncryptionKeys, now: Timestamp) -> StoredBroker {
+    let at = |listener: &TcpListener| listener.local_addr().map_or_else(|_| String::new(), |at| at.to_string());
+    let mut own = StoredBroker::new(&host_name(), now);
+    own.addresses = (at(&listeners.http), at(&listeners.grpc));
+    own.keys = (keks.current.id().to_string(), keks.previous.as_ref().map(|kek| kek.id().to_string()));
+    own
+}
+
 /// What the machine calls itself: for ops, who have several.
 fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
+    // Not from /proc, which a hardened unit does not see.
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Gives the duty to another broker as soon as this one is to stop, and not only when all in flight is done.

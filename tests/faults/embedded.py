@@ -149,14 +149,22 @@ def _strikes(town: Town, board: Board, begins: Callable[[], object], ends: Calla
             if (answer := line.asks("GET", f"{town.url}{path}", {})).status != 200:
                 board.wrong(f"{path}: {answer.status}")
         time.sleep(0.2)
+    if (answer := line.asks("GET", f"{town.url}/readyz", {})).status != 503:
+        board.wrong(f"/readyz: {answer.status} while nobody can log in")
     try:
         town.join_token("nobody")
         board.wrong("a join token was made on a disk that takes nothing")
     except Refused as refused:
-        if "try again later" not in str(refused):
+        if "takes no commits" not in str(refused):
             board.wrong(str(refused))
     ends()
     goes_on(board)
+    deadline = time.monotonic() + 5
+    while (answer := line.asks("GET", f"{town.url}/readyz", {})).status != 200:
+        if time.monotonic() > deadline:
+            board.wrong(f"/readyz: {answer.status} when all is well again")
+            break
+        time.sleep(0.2)
 
 
 def _fills(disk: Path) -> None:

@@ -36,6 +36,9 @@ async fn a_login_on_etcd() {
     let log = town.federation.broker.as_ref().unwrap().log();
     assert!(log.contains("etcd cannot be used: no member can be reached"), "{log}");
 
+    let refused = town.federation.ops(&["token", "create", "--instance", "gamma"]).await.unwrap_err().to_string();
+    assert!(refused.contains("does not answer, or takes no commits (its log says why)"), "{refused}");
+
     // And nothing has to be started again.
     etcd.start(0).unwrap();
     etcd.answers().await.unwrap();
@@ -115,4 +118,54 @@ async fn of_two_restores_at_once_one_is_done() {
 #[expect(clippy::disallowed_methods, reason = "nobody reads it before it is whole, and nothing is lost with it")]
 fn configure(federation: &Federation, text: &str) {
     std::fs::write(&federation.config, text).unwrap();
+}
+
+#[tokio::test]
+async fn an_etcd_without_room_makes_a_broker_unready_until_it_has_some() {
+    let etcd = Etcd::one().await.unwrap();
+    let founded = Federation::founded_on(World::new().unwrap(), &etcd.address("homeward/test"), "").await;
+    let mut federation = founded.unwrap();
+    federation.serve().await.unwrap();
+    let ready = format!("{}/readyz", federation.issuer().unwrap());
+    assert_eq!(status(&ready).await, 200);
+    // As when the quota of its database is used up: it is read as ever.
+    let alarm = format!("http://127.0.0.1:{}/v3/maintenance/alarm", etcd.port(0));
+    let raised = reqwest::Client::new().post(alarm).body(r#"{"action":"ACTIVATE","alarm":"NOSPACE"}"#).send().await;
+    assert!(raised.unwrap().status().is_success());
+    becomes(&ready, 503).await;
+    let said = reqwest::get(&ready).await.unwrap().text().await.unwrap();
+    assert_eq!(said, "the store takes no commits\n");
+    let log = federation.broker.as_ref().unwrap().log();
+    assert!(log.contains("its database is full"), "{log}");
+    etcd.ctl(&["alarm", "disarm"]).await.unwrap();
+    becomes(&ready, 200).await;
+}
+
+async fn becomes(url: &str, wanted: u16) {
+    let begun = tokio::time::Instant::now();
+    while status(url).await != wanted {
+        assert!(begun.elapsed().as_secs() < 15, "never {wanted}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_broker_waits_for_an_etcd_that_is_away_as_it_starts() {
+    let etcd = Etcd::one().await.unwrap();
+    let founded = Federation::founded_on(World::new().unwrap(), &etcd.address("homeward/test"), "").await;
+    let mut federation = founded.unwrap();
+    etcd.kill(0).unwrap();
+    let back = async {
+        tokio::time::sleep(Duration::from_secs(7)).await;
+        etcd.start(0).unwrap();
+    };
+    let (served, ()) = tokio::join!(federation.serve(), back);
+    served.unwrap();
+    let log = federation.broker.as_ref().unwrap().log();
+    assert!(log.contains("no member can be reached") && log.contains("trying again for 60 seconds"), "{log}");
+    let listed = federation.ops_json(&["broker", "list"]).await.unwrap();
+    assert_eq!(
+        format!("http://{}", listed[0]["http_address"].as_str().unwrap().replace("127.0.0.1", "localhost")),
+        federation.issuer().unwrap()
+    );
 }

@@ -21,5 +21,6 @@ mod registration;
 mod returning;
 mod rotation;
 mod sealing;
+mod settings;
 mod site;
 mod town;

@@ -103,6 +103,7 @@ async fn a_key_file_turns_under_logins_and_kill_9_and_the_old_one_opens_nothing(
     back(&mut town).await;
     let before = shown(&town.federation).await;
     assert_eq!(before["data_keys"][0]["key_id"], before["previous_key_id"], "{before}");
+    assert!(before["old_key_needed"] == true && before["need"].as_str().unwrap().contains("kek rotate"), "{before}");
 
     // Killed when brokers take the new data key in: nothing seals with it yet.
     tokio::select! {
@@ -122,6 +123,9 @@ async fn a_key_file_turns_under_logins_and_kill_9_and_the_old_one_opens_nothing(
     assert!(!rotate(&town.federation).await, "there is nothing left to turn");
     let after = shown(&town.federation).await;
     assert_eq!((&after["stale_records"], &after["unreadable_records"]), (&0.into(), &0.into()), "{after}");
+    let need = after["need"].as_str().unwrap();
+    assert!(after["old_key_needed"] == false && need.contains("take `previous_…` out of the configuration"), "{after}");
+    assert!(!town.federation.broker.as_ref().unwrap().log().contains("the CA has moved"));
     let keys = after["data_keys"].as_array().unwrap();
     assert!(keys.len() == 2 && keys.iter().all(|key| key["key_id"] == after["key_id"]), "{after}");
 

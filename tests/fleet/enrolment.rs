@@ -5,7 +5,6 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use homeward_broker::authority::{Authority, CaState};
@@ -85,9 +84,9 @@ impl Registrar {
     async fn open(config: &Config) -> anyhow::Result<Self> {
         let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
         let store = address::open(&config.store, &config.etcd).await?;
-        let (sealing, _) = SealingKeys::load(&store, keks).await?;
+        let (sealing, _) = SealingKeys::load(&store, keks, "fleet").await?;
         let clock = Clock::system();
-        let federation = config.federation.clone().context("the broker's file says what the federation is")?;
+        let federation = config.named.federation()?;
         // Nobody moves the CA of a broker that does not run.
         let (authority, _) = Authority::open(&store, &sealing, &federation.trust_domain, None, clock.clone()).await?;
         Ok(Self { store, sealing, ca: authority.state(), clock, federation })

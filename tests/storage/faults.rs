@@ -284,6 +284,15 @@ async fn a_watch_that_comes_back_too_late_says_reload() {
     assert_eq!(until(&mut watch, "t/after").await, ["t/after"]);
 }
 
+/// Has the etcd know a role with rights below the prefix, and ask everybody who he is.
+async fn with_users(etcd: &Etcd, users: &[&str]) {
+    let role = ["role add homeward", "role grant-permission homeward readwrite homeward/ --prefix=true"];
+    let root = ["user add root:rooted", "user grant-role root root"];
+    for command in [&root[..], &role, users, &["auth enable"]].concat() {
+        etcd.ctl(&command.split(' ').collect::<Vec<_>>()).await.unwrap();
+    }
+}
+
 /// An etcd that lets in whoever has a certificate of its CA, and a user with rights below one prefix.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_and_users_are_checked_by_both_sides() {
@@ -294,6 +303,7 @@ async fn certificates_and_users_are_checked_by_both_sides() {
     let password = |text: &str| -> PathBuf {
         let file = folder.join(text.trim());
         std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         file
     };
     let at: StoreAddress = etcd.address("homeward").parse().unwrap();
@@ -307,18 +317,8 @@ async fn certificates_and_users_are_checked_by_both_sides() {
         ..certified.clone()
     };
     put(&address::open(&at, &certified).await.unwrap(), "t/a", "before there were users").await;
-    for command in [
-        "user add root:rooted",
-        "user grant-role root root",
-        "role add homeward",
-        "role grant-permission homeward readwrite homeward/ --prefix=true",
-        "user add homeward:correct",
-        "user grant-role homeward homeward",
-        "user add stranger:strange",
-        "auth enable",
-    ] {
-        etcd.ctl(&command.split(' ').collect::<Vec<_>>()).await.unwrap();
-    }
+    let users = ["user add homeward:correct", "user grant-role homeward homeward", "user add stranger:strange"];
+    with_users(&etcd, &users).await;
     // With the end of line that an editor leaves.
     let store = address::open(&at, &user("homeward", "correct\n")).await.unwrap();
     put(&store, "t/b", "x").await;
@@ -331,6 +331,9 @@ async fn certificates_and_users_are_checked_by_both_sides() {
     let bare = EtcdAccess { certificate_and_key_files: None, ..user("homeward", "correct") };
     let mistaken = EtcdAccess { ca_file: Some(foreign.guard().unwrap().ca.clone()), ..user("homeward", "correct") };
     let missing = EtcdAccess { ca_file: Some("/nowhere/ca.pem".into()), ..certified.clone() };
+    let open = user("homeward", "open-to-others");
+    let file = &open.user_and_password_file.as_ref().unwrap().1;
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
     for (access, sentence) in [
         (certified.clone(), "it wants a user: name one by [etcd] user and password_file"),
         (user("homeward", "wrong"), "it does not accept the user: see [etcd] user and password_file"),
@@ -340,10 +343,48 @@ async fn certificates_and_users_are_checked_by_both_sides() {
         (bare, "no connection by TLS"),
         (mistaken, "no connection by TLS (invalid peer certificate"),
         (missing, "etcd.ca_file: /nowhere/ca.pem cannot be read"),
+        (open, "open-to-others may be read by others than its owner: chmod 600"),
     ] {
         let begun = Instant::now();
         let refused = address::open(&at, &access).await.unwrap_err().to_string();
         assert!(refused.contains(sentence), "{refused}");
         assert!(begun.elapsed() < BOUND, "{refused}: {:?}", begun.elapsed());
     }
+}
+
+/// What is renewed in the files of `[etcd]` is taken up by a store that is open.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_password_and_certificates_are_renewed_under_an_open_store() {
+    let etcd = Etcd::guarded().await.unwrap();
+    let guard = etcd.guard().unwrap().clone();
+    let file = guard.ca.parent().unwrap().join("password");
+    #[expect(clippy::disallowed_methods, reason = "throw-away files in a folder of the test")]
+    let password = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    };
+    password("before");
+    let access = EtcdAccess {
+        ca_file: Some(guard.ca.clone()),
+        certificate_and_key_files: Some((guard.certificate.clone(), guard.key.clone())),
+        user_and_password_file: Some(("homeward".to_owned(), file.clone())),
+    };
+    with_users(&etcd, &["user add homeward:before", "user grant-role homeward homeward"]).await;
+    let store = address::open(&etcd.address("homeward").parse().unwrap(), &access).await.unwrap();
+    put(&store, "t/a", "x").await;
+    let mut watch = store.watch("t/").await.unwrap();
+    for command in ["user delete homeward", "user add homeward:behind", "user grant-role homeward homeward"] {
+        let command = format!("--user=root:rooted {command}");
+        etcd.ctl(&command.split(' ').collect::<Vec<_>>()).await.unwrap();
+    }
+    password("behind");
+    put(&store, "t/b", "x").await;
+
+    etcd.kill(0).unwrap();
+    etcd.renew().unwrap();
+    etcd.start(0).unwrap();
+    etcd.answers().await.unwrap();
+    put(&store, "t/c", "x").await;
+    assert_eq!(list(&store, "t/", None, 10).await, ["t/a", "t/b", "t/c"]);
+    assert_eq!(until(&mut watch, "t/c").await.last().unwrap(), "t/c");
 }

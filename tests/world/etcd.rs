@@ -129,6 +129,15 @@ impl Etcd {
         self.guard.as_ref()
     }
 
+    /// Gives its members, and its clients, another CA and other certificates in the same files: what was good before is
+    /// not any more once a member starts again.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn renew(&self) -> anyhow::Result<()> {
+        Guard::new(self.folder.path()).map(drop)
+    }
+
     /// The same with one member only, for who is to depend on it.
     pub fn address_of(&self, index: usize, prefix: &str) -> String {
         format!("etcd:{}/{prefix}", self.urls()[index])
@@ -318,6 +327,7 @@ impl Guard {
         std::fs::write(&guard.ca, ca.pem())?;
         std::fs::write(&guard.certificate, certificate.pem())?;
         std::fs::write(&guard.key, key.serialize_pem())?;
+        std::fs::set_permissions(&guard.key, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
         Ok(guard)
     }
 }

@@ -195,8 +195,12 @@ impl Authority {
     async fn adopt(&self) -> Result<(), CaError> {
         let state = self.vault.read().await?;
         self.live_bundle.swap(&state.bundle)?;
-        let phase = state.phase.map(|phase| phase.to_string()).unwrap_or_default();
-        info!(phase, trust_bundle = state.bundle.version, signer = %state.signer_pin(), "the CA has moved");
+        let of = |state: &CaState| (state.phase, state.bundle.version, state.signer_pin());
+        // A turn of the key-encryption key writes the same CA anew.
+        if of(&state) != of(&self.state()) {
+            let phase = state.phase.map(|phase| phase.to_string()).unwrap_or_default();
+            info!(phase, trust_bundle = state.bundle.version, signer = %state.signer_pin(), "the CA has moved");
+        }
         self.state.send_replace(Arc::new(state));
         Ok(())
     }

@@ -55,7 +55,7 @@ pub struct Brokers(Arc<Known>);
 #[derive(Debug)]
 struct Known {
     me: BrokerId,
-    own: StoredBroker,
+    own: Mutex<StoredBroker>,
     /// Without them, this broker is alone.
     tables: Option<Tables>,
     pace: Pace,
@@ -112,7 +112,7 @@ impl Brokers {
         let (me, alone) = (BrokerId::generate(), tables.is_none());
         Self(Arc::new(Known {
             me,
-            own,
+            own: Mutex::new(own),
             tables,
             pace,
             others: Mutex::default(),
@@ -163,8 +163,18 @@ impl Brokers {
     /// All brokers that live, this one among them.
     pub fn all(&self) -> BTreeMap<BrokerId, StoredBroker> {
         let mut all = BTreeMap::clone(&self.0.living.borrow());
-        all.insert(self.0.me, self.0.own.clone());
+        all.insert(self.0.me, self.own().clone());
         all
+    }
+
+    /// What ops are to do about this broker: the others hear it with its next sign of life.
+    pub fn set_remark(&self, remark: Option<String>) {
+        self.own().remark = remark;
+    }
+
+    fn own(&self) -> MutexGuard<'_, StoredBroker> {
+        // Nothing panics while it is held.
+        self.0.own.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Lets another broker have the duty, because this one is about to stop.
@@ -244,7 +254,7 @@ impl Brokers {
     }
 
     async fn give_sign(&self, tables: &Tables, beat: u64) -> Result<(), StoreError> {
-        let own = StoredBroker { beat, ..self.0.own.clone() };
+        let own = StoredBroker { beat, ..self.own().clone() };
         let write = tables.brokers.put(&self.0.me.to_string(), &own, Expect::Any)?;
         tables.brokers.commit(vec![write]).await.map(drop)
     }
@@ -309,7 +319,11 @@ impl Brokers {
             info!(broker = %id, name = broker.name, version = broker.version, "another broker is there");
         }
         for (id, broker) in before.iter().filter(|(id, _)| !living.contains_key(id)) {
-            warn!(broker = %id, name = broker.name, "another broker is gone");
+            if self.others().vanished(*id) {
+                warn!(broker = %id, name = broker.name, "another broker has vanished: it was killed, or does not reach the store");
+            } else {
+                info!(broker = %id, name = broker.name, "another broker was stopped");
+            }
         }
     }
 
@@ -331,7 +345,8 @@ impl Brokers {
         }
         let on_duty = !stopping && self.on_duty() == Some(self.0.me);
         if self.0.on_duty.send_if_modified(|known| std::mem::replace(known, on_duty) != on_duty) {
-            info!(on_duty, "what one broker does for all");
+            let what = if on_duty { "takes over" } else { "gives up" };
+            info!("this broker {what} what one broker does for all: sweeping, posting logouts, moving rotations");
         }
     }
 

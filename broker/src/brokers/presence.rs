@@ -16,20 +16,21 @@ struct Other {
     gone: bool,
 }
 
-/// Whether others live than before.
+/// Whether anything is another than before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// The same.
     Nothing,
-    /// Somebody came or went.
+    /// Somebody came or went, or says something else of itself.
     Somebody,
 }
 
 impl Presence {
     /// Another broker gave a sign of life.
     pub(super) fn heard(&mut self, id: BrokerId, record: StoredBroker) -> Change {
-        let known = self.0.insert(id, Other { record, silent: 0, gone: false });
-        if known.is_some_and(|known| !known.gone) { Change::Nothing } else { Change::Somebody }
+        let same = self.0.get(&id).is_some_and(|known| !known.gone && known.record.says_as(&record));
+        self.0.insert(id, Other { record, silent: 0, gone: false });
+        if same { Change::Nothing } else { Change::Somebody }
     }
 
     /// Another broker said that it is gone, or somebody said it for it.
@@ -71,6 +72,11 @@ impl Presence {
         living.map(|(id, other)| (*id, other.record.clone())).collect()
     }
 
+    /// Whether it is gone without a word.
+    pub(super) fn vanished(&self, id: BrokerId) -> bool {
+        self.0.get(&id).is_some_and(|other| other.gone)
+    }
+
     /// Who is gone without a word, with its last heartbeat.
     pub(super) fn gone(&self) -> Vec<(BrokerId, u64)> {
         self.0.iter().filter(|(_, other)| other.gone).map(|(id, other)| (*id, other.record.beat)).collect()
@@ -97,11 +103,15 @@ mod tests {
         // Read anew: the same record is no sign of life.
         assert_eq!(others.are([(id, beat(2))].into()), Change::Nothing);
         assert_eq!(others.age(3), Change::Somebody);
-        assert!(others.living().is_empty());
+        assert!(others.living().is_empty() && others.vanished(id));
         assert_eq!((others.gone(), others.age(3)), (vec![(id, 2)], Change::Nothing));
         // It was only held up.
         assert_eq!(others.heard(id, beat(3)), Change::Somebody);
         assert!(others.living().contains_key(&id) && others.gone().is_empty());
+        assert_eq!(others.left(id), Change::Somebody);
+        assert!(!others.vanished(id), "it said so");
+        let remark = StoredBroker { remark: Some("restart it".to_owned()), ..beat(4) };
+        assert_eq!((others.heard(id, beat(4)), others.heard(id, remark)), (Change::Somebody, Change::Somebody));
         assert_eq!(others.left(id), Change::Somebody);
         assert_eq!(others.are([(id, beat(4))].into()), Change::Somebody);
         assert_eq!(others.are(BTreeMap::new()), Change::Somebody);

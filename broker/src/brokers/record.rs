@@ -44,6 +44,15 @@ pub struct StoredBroker {
     pub version: String,
     /// By its own clock.
     pub started_at: Timestamp,
+    /// Where it listens for browsers, and for agents.
+    #[serde(default)]
+    pub addresses: (String, String),
+    /// The key-encryption key that it is configured with, and the one before it.
+    #[serde(default)]
+    pub keys: (String, Option<String>),
+    /// What ops are to do about it.
+    #[serde(default)]
+    pub remark: Option<String>,
     /// Another one with every sign of life.
     pub(super) beat: u64,
 }
@@ -51,7 +60,20 @@ pub struct StoredBroker {
 impl StoredBroker {
     /// This program on a machine of this name, which starts now.
     pub fn new(name: &str, now: Timestamp) -> Self {
-        Self { name: name.to_owned(), version: env!("CARGO_PKG_VERSION").to_owned(), started_at: now, beat: 0 }
+        Self {
+            name: name.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started_at: now,
+            addresses: Default::default(),
+            keys: Default::default(),
+            remark: None,
+            beat: 0,
+        }
+    }
+
+    /// Whether it says the same of itself as in another sign of life.
+    pub(super) fn says_as(&self, other: &Self) -> bool {
+        *self == Self { beat: self.beat, ..other.clone() }
     }
 }
 

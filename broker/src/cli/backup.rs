@@ -106,7 +106,7 @@ async fn of_store(file: &mut File, address: &StoreAddress, config: &Config) -> a
     }
     // A store of the previous release does not say whose it is.
     let said = trust_domain_of(&store).await?;
-    let configured = config.federation.as_ref().map(|federation| federation.trust_domain.to_string());
+    let configured = config.named.text("trust_domain").map(str::to_owned);
     let trust_domain = said.or(configured).context("neither the store nor the configuration names the trust_domain")?;
     let (chunks, mut taken) = mpsc::channel::<Vec<u8>>(1);
     let written = async {

@@ -10,8 +10,8 @@ use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// List the brokers that run on this store, how many agents each has, and which one sweeps, posts logouts and moves
-    /// rotations for all.
+    /// List the brokers that run on this store, where each listens and how many agents it has, and which one sweeps, posts
+    /// logouts and moves rotations for all.
     List,
 }
 
@@ -27,13 +27,16 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
 }
 
 impl Row for v1::Broker {
-    const COLUMNS: &'static [&'static str] = &["NAME", "BROKER", "VERSION", "SINCE", "AGENTS", "DUTY"];
+    const COLUMNS: &'static [&'static str] =
+        &["NAME", "BROKER", "VERSION", "SINCE", "HTTP", "GRPC", "AGENTS", "DUTY", "REMARK"];
 
     fn cells(&self) -> Vec<String> {
         let duty = if self.on_duty { "yes" } else { "" };
         let name = if self.answering { format!("{} (this one)", self.name) } else { self.name.clone() };
         let since = time(self.start_time.as_ref());
-        vec![name, self.id.clone(), self.version.clone(), since, self.agents.to_string(), duty.to_owned()]
+        let (http, grpc) = (self.http_address.clone(), self.grpc_address.clone());
+        let (agents, remark) = (self.agents.to_string(), self.remark.clone());
+        vec![name, self.id.clone(), self.version.clone(), since, http, grpc, agents, duty.to_owned(), remark]
     }
 
     fn json(&self) -> Value {
@@ -45,6 +48,11 @@ impl Row for v1::Broker {
             "agents": self.agents,
             "on_duty": self.on_duty,
             "answering": self.answering,
+            "http_address": self.http_address,
+            "grpc_address": self.grpc_address,
+            "remark": self.remark,
+            "key_id": self.key_id,
+            "previous_key_id": self.previous_key_id,
         })
     }
 }

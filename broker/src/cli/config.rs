@@ -1,20 +1,28 @@
 //! `homeward-broker config`.
 
+mod check;
+mod show;
+
+use std::path::Path;
+
 use clap::Subcommand;
-use serde_json::json;
 
 use crate::cli::output::Output;
 use crate::config::Config;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Say whether the configuration file can be used, and what is wrong if not.
+    /// Say whether a broker could start with the configuration: the file itself, and the folders, keys, certificates and
+    /// passwords that it names, as whoever runs this may read them. Run it as the broker's user.
     Check,
+    /// Show every setting that is in force and where its value comes from. What all brokers agree on is asked of the running
+    /// broker.
+    Show,
 }
 
-/// The file was read already: what is wrong has been said.
-pub(super) fn check(config: &Config, output: Output) -> anyhow::Result<()> {
-    let public_url = config.federation.as_ref().map(|federation| &federation.issuer);
-    output.say("The configuration can be used.", &json!({"ok": true, "public_url": public_url}));
-    Ok(())
+pub(super) async fn run(command: Command, config: &Config, file: &Path, output: Output) -> anyhow::Result<()> {
+    match command {
+        Command::Check => check::run(config, file, output).await,
+        Command::Show => show::run(config, file, output).await,
+    }
 }

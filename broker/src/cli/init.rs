@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::authority::Authority;
 use crate::cli::output::Output;
 use crate::clock::Clock;
-use crate::config::{Config, first_settings};
+use crate::config::{Config, ConfigError, first_settings};
 use crate::keys;
 use crate::registry::SubjectKey;
 use crate::secret::{KeyEncryptionKeys, first_key};
@@ -20,11 +20,12 @@ use crate::storage::{Expect, address};
 /// Makes everything a new federation needs. All keys are written by one commit: a run that was cut short leaves no
 /// federation with half of them.
 pub(super) async fn run(config: &Config, config_file: &Path, output: Output) -> anyhow::Result<()> {
-    let Some(federation) = &config.federation else {
-        bail!(
+    let federation = match config.named.federation() {
+        Err(ConfigError::NoFederation) => bail!(
             "name public_url, agent_url and trust_domain in {}: init writes them to the store",
             config_file.display()
-        );
+        ),
+        federation => federation?,
     };
     if let Some(data_dir) = &config.data_dir {
         make_folder(data_dir)?;
@@ -33,7 +34,7 @@ pub(super) async fn run(config: &Config, config_file: &Path, output: Output) -> 
     if !matches!(schema::look(&store).await?, Found::Fresh) {
         bail!("{} is not empty, and init touches no existing federation: name another store", config.store);
     }
-    config.kek.current.create()?;
+    config.kek.current.create().await?;
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     let now = Clock::system().now();
     let (sealing, data_key) = first_key(&store, &keks, now).await?;
@@ -41,7 +42,7 @@ pub(super) async fn run(config: &Config, config_file: &Path, output: Output) -> 
     writes.push(data_key);
     writes.extend(Authority::first(&store, &sealing, &federation.trust_domain, now)?);
     writes.push(SubjectKey::first(&store, &sealing)?);
-    writes.push(first_settings(&store, federation)?);
+    writes.push(first_settings(&store, &federation)?);
     writes.push(SchemaRecord::current().write(&store, Expect::Absent)?);
     store.commit(writes).await?;
     let sentence = format!(

@@ -1,5 +1,6 @@
 //! `homeward-broker kek`.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 
 use clap::Subcommand;
@@ -7,7 +8,7 @@ use homeward_proto::v1;
 use serde_json::{Value, json};
 
 use crate::cli::admin::{connect, refusal};
-use crate::cli::output::{Output, Row, time};
+use crate::cli::output::{Output, Row, print_line, time};
 use crate::config::Config;
 use crate::secret::{Created, KekSource};
 
@@ -25,7 +26,7 @@ pub(super) enum Command {
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
     match command {
         Command::Show => show(config, output).await,
-        Command::Create => create(&config.kek.current, output),
+        Command::Create => create(&config.kek.current, output).await,
         Command::Rotate => rotate(config, output).await,
     }
 }
@@ -42,21 +43,73 @@ async fn show(config: &Config, output: Output) -> anyhow::Result<()> {
         "stale_records": shown.stale_records,
         "unreadable_records": shown.unreadable_records,
     });
+    let need = need(&shown);
     match output {
         Output::Table => {
             output.show(&summary);
             output.list(&shown.data_keys);
+            print_line(&need.sentence);
         }
         Output::Json => {
             summary["data_keys"] = Value::from_iter(shown.data_keys.iter().map(Row::json));
+            summary["old_key_needed"] = need.needed.into();
+            summary["need"] = need.sentence.into();
             output.show(&summary);
         }
     }
     Ok(())
 }
 
-fn create(source: &KekSource, output: Output) -> anyhow::Result<()> {
-    let sentence = match (source.create()?, source) {
+/// Whether a key before the configured one is still needed.
+struct Need {
+    needed: bool,
+    sentence: String,
+}
+
+fn need(shown: &v1::GetKeyEncryptionKeyResponse) -> Need {
+    let of_others: BTreeSet<_> =
+        shown.data_keys.iter().map(|key| key.key_id.as_str()).filter(|key| *key != shown.key_id).collect();
+    let names = |which: &dyn Fn(&v1::Broker) -> bool| {
+        let names: Vec<_> =
+            shown.brokers.iter().filter(|broker| which(broker)).map(|broker| broker.name.as_str()).collect();
+        names.join(", ")
+    };
+    // What a broker does not say of itself is no reason to worry anybody.
+    let behind = names(&|broker| !broker.key_id.is_empty() && broker.key_id != shown.key_id);
+    let both = names(&|broker| broker.key_id == shown.key_id && !broker.previous_key_id.is_empty());
+    let (needed, sentence) = if !of_others.is_empty() {
+        let keys = of_others.into_iter().collect::<Vec<_>>().join(" and ");
+        (
+            true,
+            format!(
+                "{keys} is still needed, by every broker: it seals data keys. Turn them by `homeward-broker kek rotate`."
+            ),
+        )
+    } else if !behind.is_empty() {
+        (
+            true,
+            format!(
+                "Nothing in the store is sealed by another key, but {behind} runs with another one configured, and will not start again with that: configure {} there.",
+                shown.key_id
+            ),
+        )
+    } else if shown.stale_records > 0 {
+        (false, "No older key is needed; some records are sealed by a retired data key still: finish the turn by `homeward-broker kek rotate`.".to_owned())
+    } else if !both.is_empty() {
+        (
+            false,
+            format!(
+                "No older key is needed by anybody: take `previous_…` out of the configuration of {both}. Backups of before the turn open with the old key only."
+            ),
+        )
+    } else {
+        (false, "No older key is needed, but for backups of before a turn.".to_owned())
+    };
+    Need { needed, sentence }
+}
+
+async fn create(source: &KekSource, output: Output) -> anyhow::Result<()> {
+    let sentence = match (source.create().await?, source) {
         (Created::Made, _) => format!("Made a new key-encryption key: {source}."),
         (Created::WasThere, KekSource::Credential(name)) => format!(
             "systemd gives this key: make it with\n  openssl rand -base64 32 | systemd-creds encrypt --name={name} - \
@@ -128,4 +181,39 @@ impl Row for v1::DataKey {
 
 fn state(key: &v1::DataKey) -> String {
     key.state().as_str_name().trim_start_matches("DATA_KEY_STATE_").to_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn broker(name: &str, key: &str, previous: &str) -> v1::Broker {
+        v1::Broker {
+            name: name.to_owned(),
+            key_id: key.to_owned(),
+            previous_key_id: previous.to_owned(),
+            ..v1::Broker::default()
+        }
+    }
+
+    #[test]
+    fn whether_an_old_key_is_needed_and_by_whom_is_one_sentence() {
+        let sealed_by = |key: &str| v1::DataKey { key_id: key.to_owned(), ..v1::DataKey::default() };
+        let mut shown = v1::GetKeyEncryptionKeyResponse {
+            key_id: "new".to_owned(),
+            data_keys: vec![sealed_by("old"), sealed_by("new")],
+            brokers: vec![broker("alpha", "new", "old"), broker("beta", "old", "")],
+            ..v1::GetKeyEncryptionKeyResponse::default()
+        };
+        let Need { needed, sentence } = need(&shown);
+        assert!(needed && sentence.starts_with("old is still needed, by every broker"), "{sentence}");
+        shown.data_keys = vec![sealed_by("new")];
+        let Need { needed, sentence } = need(&shown);
+        assert!(needed && sentence.contains("but beta runs with another one"), "{sentence}");
+        shown.brokers = vec![broker("alpha", "new", "old"), broker("beta", "new", "")];
+        let Need { needed, sentence } = need(&shown);
+        assert!(!needed && sentence.contains("out of the configuration of alpha."), "{sentence}");
+        shown.brokers = vec![broker("alpha", "new", ""), broker("of-the-release-before", "", "")];
+        assert!(!need(&shown).needed);
+    }
 }

@@ -105,7 +105,7 @@ enum Command {
     Store(store::Command),
     /// Ask whether the broker answers; for service supervisors.
     Healthcheck,
-    /// The configuration file itself.
+    /// The configuration: whether it can be used, and what is in force.
     #[command(subcommand)]
     Config(config::Command),
 }
@@ -148,7 +148,7 @@ async fn run(command: Command, config: &Config, file: &Path, output: Output) -> 
         Command::Session(command) => session::run(command, config, output).await,
         Command::Rotation(command) => rotation::run(command, config, output).await,
         Command::Healthcheck => healthcheck::run(config).await,
-        Command::Config(config::Command::Check) => config::check(config, output),
+        Command::Config(command) => config::run(command, config, file, output).await,
     }
 }
 

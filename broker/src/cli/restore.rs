@@ -94,11 +94,10 @@ async fn write(
 
 /// Whether it is the federation that the configuration names.
 fn check_name(head: &Head, config: &Config) -> anyhow::Result<()> {
-    match &config.federation {
-        Some(federation) if federation.trust_domain.as_str() != head.trust_domain => bail!(
-            "the backup is of the federation {}, and the configuration names {}: trust_domain can never change",
-            head.trust_domain,
-            federation.trust_domain
+    match config.named.text("trust_domain") {
+        Some(name) if name != head.trust_domain => bail!(
+            "the backup is of the federation {}, and the configuration names {name}: trust_domain can never change",
+            head.trust_domain
         ),
         _ => Ok(()),
     }
@@ -134,7 +133,7 @@ async fn open_keys(arrival: &Arrival, archive: &Archive, config: &Config) -> any
         )
     };
     secret::adopt(store, &keks, crate::SEALED, Clock::system().now()).await.with_context(refused)?;
-    let (sealing, _) = SealingKeys::load(store, keks).await.with_context(refused)?;
+    let (sealing, _) = SealingKeys::load(store, keks, "restore").await.with_context(refused)?;
     SubjectKey::load(store, &sealing).await.with_context(refused)?;
     Ok(sealing)
 }

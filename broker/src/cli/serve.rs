@@ -4,20 +4,28 @@ use std::fs::DirBuilder;
 use std::io::{IsTerminal as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::storage::Store;
 use crate::storage::address::{self, StoreAddress};
 use crate::{Listeners, run as run_broker};
+
+/// How long an etcd may be away when a broker starts, and the pause between two looks.
+const STORE_AWAY: Duration = Duration::from_secs(60);
+const STORE_PAUSE: Duration = Duration::from_secs(1);
 
 /// Threads that wait for the store's files; more would only hold more memory.
 const BLOCKING_THREADS: usize = 16;
@@ -63,7 +71,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     {
         bail!("{} holds no federation yet: run `homeward-broker init` first", config.store);
     }
-    let store = address::open(&config.store, &config.etcd).await?;
+    let store = open_store(&config).await?;
     let listeners = Listeners {
         http: TcpListener::bind(config.http).await.with_context(|| format!("{} cannot be listened on", config.http))?,
         grpc: TcpListener::bind(config.grpc).await.with_context(|| format!("{} cannot be listened on", config.grpc))?,
@@ -94,6 +102,27 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // A socket that is left behind would be cleared by the next start.
     drop(std::fs::remove_file(socket));
     Ok(result?)
+}
+
+/// Opens the store. An etcd that is away as the broker starts, as after a power cut, is waited for; what somebody has to
+/// mend is not.
+async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
+    let begun = Instant::now();
+    let mut said = String::new();
+    loop {
+        match address::open(&config.store, &config.etcd).await {
+            Ok(store) => return Ok(store),
+            Err(error) if error.may_pass() && begun.elapsed() < STORE_AWAY => {
+                let sentence = error.to_string();
+                if sentence != said {
+                    warn!("{sentence}; trying again for {} seconds", STORE_AWAY.as_secs());
+                    said = sentence;
+                }
+                tokio::time::sleep(STORE_PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Binds the Admin socket for the broker's own user. One that a dead broker left behind is replaced, a live one is not.

@@ -21,12 +21,12 @@ pub enum ConfigError {
     /// See [`Issuer`](super::Issuer).
     #[error("public_url must be https://host[:port] without trailing slash (http only for a loopback host)")]
     PublicUrl,
-    /// A broker takes all of it from its file, or all of it from the store.
-    #[error(
-        "public_url, agent_url and trust_domain belong together, and [lifetimes], [rotation] and outbound.private_networks \
-         to them: name all three, or leave all of it to the store"
-    )]
-    HalfAFederation,
+    /// What a file names and what the store has make no settings.
+    #[error("the settings cannot be read together: {0}")]
+    Together(String),
+    /// They have no usual value.
+    #[error("public_url, agent_url and trust_domain have to be named where no store says them")]
+    NoFederation,
     /// Nowhere to look.
     #[error("store is missing: write sled:<folder> or etcd:https://host:2379, or name a data_dir to keep one in")]
     NoStore,

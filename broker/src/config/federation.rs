@@ -1,30 +1,112 @@
-//! What all brokers of a federation agree on, in the store: `init` writes it, a broker whose file says otherwise changes
-//! it, and a broker whose file says nothing takes it from there.
+//! What all brokers of a federation agree on, in the store. `init` writes it. A broker that starts changes what its file
+//! names otherwise, and leaves the rest as it is; the brokers that run follow.
+//!
+//! **Two files that disagree:** the broker that started last has its way, and says whose word it overrules; every broker
+//! whose file now names something else than what is in force says so, too. Nothing is changed but by a start.
+//!
+//! **Shorter lifetimes** do not shorten what was given out before: the store keeps for how long that may still be shown to
+//! somebody, so that the keys for it do not go early.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tracing::warn;
 
+use crate::clock::{Clock, Timestamp};
+use crate::config::in_force::InForce;
 use crate::config::raw::RawFederation;
-use crate::config::{ConfigError, Federation};
+use crate::config::{ConfigError, Federation, NamedSettings};
 use crate::storage::table::{Record, Stored, Table};
 use crate::storage::{Expect, Store, StoreError, Write};
 
 /// Key of the record.
-const ID: &str = "settings";
+pub(super) const ID: &str = "settings";
 
 /// How often a broker says its word again that another one came before.
 const TRIES: usize = 8;
 
 /// As it is stored.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(transparent)]
-struct StoredSettings(RawFederation);
+pub(super) struct StoredSettings {
+    #[serde(flatten)]
+    pub(super) settings: RawFederation,
+    /// Whose file named it, by the setting's name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) named_by: BTreeMap<String, NamedBy>,
+    /// What was given out under earlier settings.
+    #[serde(default)]
+    pub(super) before: Before,
+}
+
+/// A broker whose file named a setting.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedBy {
+    /// Its machine.
+    pub broker: String,
+    /// When it started.
+    pub at: Timestamp,
+}
+
+/// Until when what was given out under earlier settings may be shown to somebody.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub(super) struct Before {
+    tokens_until: Option<Timestamp>,
+    sealed_until: Option<Timestamp>,
+    /// How long caches were allowed to keep the key set, and until when that counts.
+    key_set: Option<(u64, Timestamp)>,
+}
 
 impl Record for StoredSettings {
     const TABLE: &'static str = "federation";
+}
+
+impl StoredSettings {
+    /// What a new federation begins with.
+    fn first(federation: &Federation) -> Self {
+        Self { settings: federation.into(), named_by: BTreeMap::new(), before: Before::default() }
+    }
+
+    /// With what this file names in its place.
+    fn with(&self, named: &NamedSettings, by: &NamedBy) -> Result<(Self, Federation), ConfigError> {
+        let federation = named.over(&self.settings)?;
+        let mut next = Self { settings: (&federation).into(), ..self.clone() };
+        for (name, _, _) in NamedSettings::all_of(&next.settings).differing(&NamedSettings::all_of(&self.settings)) {
+            next.named_by.insert(name.to_owned(), by.clone());
+        }
+        if let Ok(old) = Federation::try_from(self.settings.clone()) {
+            next.before = self.before.and(&old, by.at);
+        }
+        Ok((next, federation))
+    }
+}
+
+impl Before {
+    /// And what these settings have let out, which end now.
+    fn and(self, old: &Federation, now: Timestamp) -> Self {
+        let age = old.rotation.key_set_max_age;
+        let kept = self.key_set.filter(|(secs, until)| *until > now && *secs > age.as_secs());
+        Self {
+            tokens_until: self.tokens_until.max(Some(now + old.lifetimes.longest_token())),
+            sealed_until: self.sealed_until.max(Some(now + old.lifetimes.longest_sealed())),
+            // A new key is published twice as long as that before it signs.
+            key_set: kept.or(Some((age.as_secs(), now + age * 2))),
+        }
+    }
+
+    pub(super) fn longest_token(&self, now: Timestamp) -> Duration {
+        self.tokens_until.map_or(Duration::ZERO, |until| until.since(now))
+    }
+
+    pub(super) fn longest_sealed(&self, now: Timestamp) -> Duration {
+        self.sealed_until.map_or(Duration::ZERO, |until| until.since(now))
+    }
+
+    pub(super) fn key_set_max_age(&self, now: Timestamp) -> Duration {
+        self.key_set.filter(|(_, until)| *until > now).map_or(Duration::ZERO, |(secs, _)| Duration::from_secs(secs))
+    }
 }
 
 /// The write that gives a new federation its settings.
@@ -32,42 +114,82 @@ impl Record for StoredSettings {
 /// # Errors
 /// When they cannot be written.
 pub fn first_settings(store: &Arc<dyn Store>, federation: &Federation) -> Result<Write, StoreError> {
-    Table::new(store.clone()).put(ID, &StoredSettings(federation.into()), Expect::Absent)
+    Table::new(store.clone()).put(ID, &StoredSettings::first(federation), Expect::Absent)
 }
 
-/// What the brokers agree on, from now on, as a broker starts whose file says `ours`.
+/// What the brokers agree on, from now on, as the broker of this machine starts, whose file names some of it. The future
+/// follows what others change, and must be run.
 ///
 /// # Errors
-/// When nobody says it; when the file names another federation.
-pub async fn agree(store: &Arc<dyn Store>, ours: Option<&Federation>) -> Result<Federation, SettingsError> {
+/// When nobody says it; when the file names another federation, or what does not go together with what the store has.
+pub async fn agree(
+    store: &Arc<dyn Store>,
+    named: &NamedSettings,
+    broker: &str,
+    clock: Clock,
+) -> Result<(InForce, impl Future<Output = ()> + Send + use<>), SettingsError> {
     let table = Table::<StoredSettings>::new(store.clone());
+    // Begun before the record is read, so that no change falls between.
+    let changes = table.watch().await?;
+    let by = NamedBy { broker: broker.to_owned(), at: clock.now() };
     for _ in 0..TRIES {
-        let stored = table.get(ID).await?;
-        let write = match (ours, stored) {
-            (None, None) => return Err(SettingsError::Nobody),
-            (None, Some(Stored { record, .. })) => return Ok(record.0.try_into()?),
-            (Some(ours), None) => first_settings(store, ours)?,
-            (Some(ours), Some(Stored { record: StoredSettings(theirs), version })) => {
-                if theirs.trust_domain != ours.trust_domain.as_str() {
-                    return Err(SettingsError::AnotherFederation(theirs.trust_domain));
+        let Step { next, federation, write } = step(table.get(ID).await?, named, &by)?;
+        let committed = match write {
+            None => Ok(()),
+            Some((expect, change)) => match table.commit(vec![table.put(ID, &next, expect)?]).await {
+                Ok(_) => {
+                    change.iter().for_each(|change| warn!("{change}"));
+                    Ok(())
                 }
-                let changes = changes(&theirs, &ours.into())?;
-                if changes.is_empty() {
-                    return Ok(ours.clone());
-                }
-                for (name, old, new) in changes {
-                    warn!("{name} was {old}, and is {new} from now on: other brokers take that over when they start");
-                }
-                table.put(ID, &StoredSettings(ours.into()), Expect::Version(version))?
-            }
+                Err(error) => Err(error),
+            },
         };
-        match (table.commit(vec![write]).await, ours) {
-            (Ok(_), Some(ours)) => return Ok(ours.clone()),
-            (Ok(_) | Err(StoreError::Conflict), _) => {}
-            (Err(error), _) => return Err(error.into()),
+        match committed {
+            Ok(()) => {
+                let in_force = InForce::new(next, federation, named.clone(), clock);
+                return Ok((in_force.clone(), in_force.follow(table, changes)));
+            }
+            // Another broker starts, too.
+            Err(StoreError::Conflict) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Err(StoreError::Conflict.into())
+}
+
+/// What a start makes of what is stored.
+struct Step {
+    next: StoredSettings,
+    federation: Federation,
+    /// If it is to be written: over what, and what ops are to read of it.
+    write: Option<(Expect, Option<String>)>,
+}
+
+fn step(stored: Option<Stored<StoredSettings>>, named: &NamedSettings, by: &NamedBy) -> Result<Step, SettingsError> {
+    let Some(Stored { record, version }) = stored else {
+        let federation = named.federation().map_err(|_| SettingsError::Nobody)?;
+        return Ok(Step { next: StoredSettings::first(&federation), federation, write: Some((Expect::Absent, None)) });
+    };
+    if named.text("trust_domain").is_some_and(|name| name != record.settings.trust_domain) {
+        return Err(SettingsError::AnotherFederation(record.settings.trust_domain));
+    }
+    let (next, federation) = record.with(named, by)?;
+    let changes = changes(&record, &next);
+    if changes.is_empty() {
+        return Ok(Step { next: record, federation, write: None });
+    }
+    let sentence = format!("the file of this broker changes the federation's settings for all brokers: {changes}");
+    Ok(Step { next, federation, write: Some((Expect::Version(version), Some(sentence))) })
+}
+
+/// What is another value in the second: `lifetimes.session 43200 (by the file of alpha) -> 60`, each behind a comma.
+pub(super) fn changes(old: &StoredSettings, new: &StoredSettings) -> String {
+    let (before, after) = (NamedSettings::all_of(&old.settings), NamedSettings::all_of(&new.settings));
+    let changes = after.differing(&before).map(|(name, was, is): (&str, &Value, &Value)| {
+        let by = old.named_by.get(name).map_or_else(String::new, |by| format!(" (by the file of {})", by.broker));
+        format!("{name} {was}{by} -> {is}")
+    });
+    changes.collect::<Vec<_>>().join(", ")
 }
 
 /// The federation's name, if the store says it: that of an older release does not.
@@ -76,25 +198,7 @@ pub async fn agree(store: &Arc<dyn Store>, ours: Option<&Federation>) -> Result<
 /// When the store does not answer.
 pub async fn trust_domain_of(store: &Arc<dyn Store>) -> Result<Option<String>, StoreError> {
     let stored = Table::<StoredSettings>::new(store.clone()).get(ID).await?;
-    Ok(stored.map(|stored| stored.record.0.trust_domain))
-}
-
-/// What differs, each with its name in the file, and as it was and is.
-fn changes(old: &RawFederation, new: &RawFederation) -> Result<Vec<(String, Value, Value)>, StoreError> {
-    let flat = |settings: &RawFederation| {
-        let value = serde_json::to_value(settings).map_err(|_| StoreError::Corrupt(StoredSettings::TABLE))?;
-        let Value::Object(members) = value else { return Ok(Vec::new()) };
-        let named = members.into_iter().flat_map(|(name, value)| match value {
-            Value::Object(inner) => {
-                inner.into_iter().map(|(inner, value)| (format!("{name}.{inner}"), value)).collect()
-            }
-            value => vec![(name, value)],
-        });
-        Ok::<_, StoreError>(named.collect::<Vec<_>>())
-    };
-    // Both are written with every member said, in one order.
-    let pairs = flat(old)?.into_iter().zip(flat(new)?);
-    Ok(pairs.filter(|(old, new)| old != new).map(|((name, old), (_, new))| (name, old, new)).collect())
+    Ok(stored.map(|stored| stored.record.settings.trust_domain))
 }
 
 /// Why the brokers do not agree.
@@ -108,8 +212,8 @@ pub enum SettingsError {
     /// The name in the certificates of all agents.
     #[error("the store holds the federation {0}, and trust_domain can never change: name that one, or another store")]
     AnotherFederation(String),
-    /// Written by hand, or by a newer release.
-    #[error("the store's settings cannot be used: {0}")]
+    /// The file and the store together, or the store by itself.
+    #[error("what the configuration names does not go together with the store's settings, see `config show`: {0}")]
     Unusable(#[from] ConfigError),
     /// The store.
     #[error(transparent)]
@@ -117,40 +221,4 @@ pub enum SettingsError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::config::Config;
-    use crate::storage::sled::SledStore;
-
-    fn ours(more: &str) -> Federation {
-        let text = format!(
-            "public_url = \"https://login.example.org\"\nagent_url = \"https://login.example.org:8443\"\n\
-             trust_domain = \"example.org\"\ndata_dir = \"/d\"\n{more}"
-        );
-        Config::parse(&text).unwrap().federation.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_file_that_says_nothing_takes_what_the_last_one_said() {
-        let folder = tempfile::tempdir().unwrap();
-        let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
-        assert!(matches!(agree(&store, None).await, Err(SettingsError::Nobody)));
-        let first = "[lifetimes]\nsession = 999\nsession_idle = 99\n[outbound]\nprivate_networks = [\"10.0.0.0/8\"]";
-        agree(&store, Some(&ours(first))).await.unwrap();
-        let taken = agree(&store, None).await.unwrap();
-        assert_eq!(format!("{taken:?}"), format!("{:?}", ours(first)));
-        let second = ours("[rotation]\nsigning_keys_every = 0");
-        agree(&store, Some(&second)).await.unwrap();
-        assert_eq!(format!("{:?}", agree(&store, None).await.unwrap()), format!("{second:?}"));
-        let stranger = Federation { trust_domain: "other.example".parse().unwrap(), ..second };
-        let refused = agree(&store, Some(&stranger)).await.unwrap_err().to_string();
-        assert!(refused.contains("holds the federation example.org"), "{refused}");
-    }
-
-    #[test]
-    fn what_differs_is_named_as_in_the_file() {
-        let (old, new) = (ours(""), ours("[lifetimes]\nid_token = 60"));
-        let changes = changes(&(&old).into(), &(&new).into()).unwrap();
-        assert_eq!(changes, [("lifetimes.id_token".to_owned(), Value::from(600), Value::from(60))]);
-    }
-}
+mod tests;

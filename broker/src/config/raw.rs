@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::config::{Config, ConfigError, Federation, Issuer, Lifetimes, RotationPolicy, TrustedProxies};
+use crate::config::{
+    Config, ConfigError, Federation, Issuer, Lifetimes, NamedSettings, RotationPolicy, TrustedProxies,
+};
 use crate::secret::{KekSource, KekSources, TokenSource};
 use crate::storage::address::{EtcdAccess, StoreAddress};
 
@@ -18,9 +20,9 @@ const ADMIN_SOCKET: &str = "/run/homeward-broker/admin.sock";
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConfig {
-    public_url: Option<String>,
-    agent_url: Option<String>,
-    trust_domain: Option<String>,
+    pub(super) public_url: Option<String>,
+    pub(super) agent_url: Option<String>,
+    pub(super) trust_domain: Option<String>,
     data_dir: Option<PathBuf>,
     store: Option<String>,
     key_encryption_key_file: Option<PathBuf>,
@@ -35,10 +37,12 @@ pub(super) struct RawConfig {
     etcd: RawEtcd,
     #[serde(default)]
     listen: RawListen,
-    lifetimes: Option<RawLifetimes>,
-    rotation: Option<RawRotation>,
     #[serde(default)]
-    outbound: RawOutbound,
+    pub(super) lifetimes: RawLifetimes,
+    #[serde(default)]
+    pub(super) rotation: RawRotation,
+    #[serde(default)]
+    pub(super) outbound: RawOutbound,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,15 +54,17 @@ struct RawToken {
     pin_file: PathBuf,
 }
 
-/// What all brokers of a federation have to agree on: as it stands in their files, and in the store.
+/// What all brokers of a federation have to agree on, as it stands in the store.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct RawFederation {
     public_url: String,
     agent_url: String,
     pub(super) trust_domain: String,
+    #[serde(default)]
     lifetimes: RawLifetimes,
+    #[serde(default)]
     rotation: RawRotation,
+    #[serde(default)]
     private_networks: Vec<String>,
 }
 
@@ -81,7 +87,7 @@ struct RawListen {
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawLifetimes {
+pub(super) struct RawLifetimes {
     session: Option<u64>,
     session_idle: Option<u64>,
     login: Option<u64>,
@@ -95,7 +101,7 @@ struct RawLifetimes {
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawRotation {
+pub(super) struct RawRotation {
     signing_keys_every: Option<u64>,
     client_secrets_every: Option<u64>,
     authority_every: Option<u64>,
@@ -106,16 +112,16 @@ struct RawRotation {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct RawOutbound {
+pub(super) struct RawOutbound {
     ca_file: Option<PathBuf>,
-    private_networks: Option<Vec<String>>,
+    pub(super) private_networks: Option<Vec<String>>,
 }
 
 impl TryFrom<RawConfig> for Config {
     type Error = ConfigError;
 
     fn try_from(mut raw: RawConfig) -> Result<Self, ConfigError> {
-        let federation = RawFederation::of(&mut raw)?.map(Federation::try_from).transpose()?;
+        let named = NamedSettings::of(&mut raw)?;
         let below = |name: &str| raw.data_dir.as_ref().map(|folder| folder.join(name));
         let store = match raw.store {
             None => below("store").map(StoreAddress::Sled).ok_or(ConfigError::NoStore)?,
@@ -132,7 +138,7 @@ impl TryFrom<RawConfig> for Config {
             raw.previous_pkcs11,
         )?;
         Ok(Self {
-            federation,
+            named,
             kek: KekSources { current: kek.ok_or(ConfigError::NoKeyEncryptionKey)?, previous },
             admin_socket: raw.admin_socket.or_else(|| below("admin.sock")).unwrap_or_else(|| ADMIN_SOCKET.into()),
             data_dir: raw.data_dir,
@@ -147,22 +153,15 @@ impl TryFrom<RawConfig> for Config {
 }
 
 impl RawFederation {
-    /// What of it stands in a file: all of it, or nothing.
-    fn of(raw: &mut RawConfig) -> Result<Option<Self>, ConfigError> {
-        let private_networks = raw.outbound.private_networks.take();
-        let (lifetimes, rotation) = (raw.lifetimes.take(), raw.rotation.take());
-        let names = (raw.public_url.take(), raw.agent_url.take(), raw.trust_domain.take());
-        match names {
-            (Some(public_url), Some(agent_url), Some(trust_domain)) => Ok(Some(Self {
-                public_url,
-                agent_url,
-                trust_domain,
-                lifetimes: lifetimes.unwrap_or_default(),
-                rotation: rotation.unwrap_or_default(),
-                private_networks: private_networks.unwrap_or_default(),
-            })),
-            (None, None, None) if lifetimes.is_none() && rotation.is_none() && private_networks.is_none() => Ok(None),
-            _ => Err(ConfigError::HalfAFederation),
+    /// Of some federation, with everything as usual.
+    pub(super) fn any() -> Self {
+        Self {
+            public_url: "https://localhost".to_owned(),
+            agent_url: "https://localhost:8443".to_owned(),
+            trust_domain: "localhost".to_owned(),
+            lifetimes: RawLifetimes::default(),
+            rotation: RawRotation::default(),
+            private_networks: Vec::new(),
         }
     }
 }

@@ -49,6 +49,7 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 
 use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
+use crate::config::Current;
 use crate::foundations::Foundations;
 use crate::registry::{
     Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientSecret, Instance, InstanceId, InstanceState,
@@ -94,7 +95,7 @@ pub struct Settings {
     /// What join tokens tell agents.
     pub agent_url: String,
     /// How long an instance certificate lasts.
-    pub certificate_lifetime: Duration,
+    pub certificate_lifetime: Current<Duration>,
 }
 
 /// A request to enrol, decoded.
@@ -290,7 +291,7 @@ impl Enrolment {
         order: CertificateOrder,
         now: Timestamp,
     ) -> Result<Certificate, EnrolmentError> {
-        let leaf = ca.issue(name, key, now, self.settings.certificate_lifetime)?;
+        let leaf = ca.issue(name, key, now, self.settings.certificate_lifetime.now())?;
         let key = key.pin().to_string();
         let mut certificate = Certificate::of(&leaf, key, order.request_id, now, order.generation);
         certificate.authority = Some(ca.signer_pin().to_string());

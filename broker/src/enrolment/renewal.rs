@@ -97,7 +97,7 @@ impl Enrolment {
         if let Some((_, proof)) = &signed {
             self.check_lineage(&stored, proof.generation, now).await?;
         }
-        check(&stored.record, &pin, self.settings.certificate_lifetime, now, &ca)?;
+        check(&stored.record, &pin, self.settings.certificate_lifetime.now(), now, &ca)?;
         let order = CertificateOrder { request_id: request.request_id, generation: newest(&stored.record) + 1 };
         let certificate = self.certify(&ca, caller, &key, order, now)?;
         self.offer(stored, certificate, &ca).await

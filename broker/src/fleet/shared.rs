@@ -12,6 +12,7 @@ use homeward_certs::pin::SpkiPin;
 use tokio::sync::watch;
 
 use crate::authority::{CaPhase, CaState};
+use crate::config::Current;
 use crate::fleet::versions::{self, Versions};
 use crate::keys::Keys;
 use crate::registry::Resource;
@@ -45,7 +46,7 @@ pub struct RenewalOrder {
 /// How fast agents are to follow.
 pub struct Pace {
     /// How long caches may keep the key set at the most.
-    pub key_set_max_age: Duration,
+    pub key_set_max_age: Current<Duration>,
     /// Over how long the agents that there are now spread a renewal that is asked of all of them.
     pub renewal_window: Box<dyn Fn() -> Duration + Send + Sync>,
 }
@@ -91,7 +92,7 @@ impl SharedState {
             revision: keys.revision().max(authority.revision),
             key_set: keys.jwks().clone(),
             key_ids: keys.kids().map(str::to_owned).collect(),
-            key_set_max_age: pace.key_set_max_age,
+            key_set_max_age: pace.key_set_max_age.now(),
             bundle: authority.bundle.clone(),
             renewal,
         }

@@ -77,7 +77,7 @@ impl Grants {
             bearer: Bearer::Grant((*id).clone()),
             serial: Serial::generate()?,
             issued_at: now,
-            expires_at: now + self.lifetimes.access_token,
+            expires_at: now + self.lifetimes.now().access_token,
             scopes: issue.scopes.clone(),
             resource: terms.resource.map(str::to_owned),
             binding: terms.binding.clone(),
@@ -146,7 +146,7 @@ impl Grants {
         let asked = Asked { scopes, claims: &grant.claims };
         let release = ReleaseTerms { edge, policy: &terms.client.relying_party.policy };
         let claims = Claims::for_id_token(person, release, asked);
-        let times = (now, now + self.lifetimes.id_token);
+        let times = (now, now + self.lifetimes.now().id_token);
         let id_token = IdToken::of(grant, &claims, &self.issuer, access_token, times)?;
         let id_token = match issue.occasion {
             Occasion::Login => id_token,

@@ -35,7 +35,7 @@ mod sealed;
 use std::sync::Arc;
 
 use crate::clock::Timestamp;
-use crate::config::{Issuer, Lifetimes};
+use crate::config::{Current, Issuer, Lifetimes};
 use crate::grants::record::GrantState;
 use crate::grants::sealed::SealedToken as _;
 use crate::registry::{Snapshot, SubjectKey, TokenSigner};
@@ -71,7 +71,7 @@ pub struct Grants {
     signer: TokenSigner,
     subjects: SubjectKey,
     issuer: Issuer,
-    lifetimes: Lifetimes,
+    lifetimes: Current<Lifetimes>,
 }
 
 /// What grants stand on.
@@ -89,7 +89,7 @@ pub struct GrantFoundations {
 
 impl Grants {
     /// The flow on what it stands on.
-    pub fn new(foundations: GrantFoundations, issuer: Issuer, lifetimes: Lifetimes) -> Self {
+    pub fn new(foundations: GrantFoundations, issuer: Issuer, lifetimes: Current<Lifetimes>) -> Self {
         let GrantFoundations { store, sealing, signer, subjects } = foundations;
         let (table, of_users, revoked) = (Table::new(store.clone()), Table::new(store.clone()), Table::new(store));
         Self { table, of_users, revoked, sealing, signer, subjects, issuer, lifetimes }

@@ -74,7 +74,7 @@ impl Grants {
     ) -> Result<GoodRefreshToken, TokenError> {
         let stored = self.table.get(token.grant.as_str()).await?.ok_or(TokenError::RefreshTokenUnknown)?.record;
         let family = stored.family.as_ref().ok_or(TokenError::RefreshTokenUnknown)?;
-        let expires_at = family.end(&self.lifetimes);
+        let expires_at = family.end(&self.lifetimes.now());
         if stored.state == GrantState::Ended || family.generation != token.generation {
             return Err(TokenError::GrantEnded);
         }

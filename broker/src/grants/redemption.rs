@@ -50,7 +50,7 @@ impl Grants {
     /// # Errors
     /// When it cannot be made.
     pub fn issue_code(&self, grant: Grant, binding: CodeBinding, now: Timestamp) -> Result<SecretString, TokenError> {
-        let expires_at = now + self.lifetimes.authorization_code;
+        let expires_at = now + self.lifetimes.now().authorization_code;
         let CodeBinding { redirect_uri, code_challenge, dpop_jkt } = binding;
         let code = CodeContents { id: GrantId::generate()?, grant, redirect_uri, code_challenge, dpop_jkt, expires_at };
         Ok(code.seal(&self.sealing)?)
@@ -124,12 +124,12 @@ impl Grants {
         let issue = Issue { id: &id, grant: &grant, person, scopes, terms, occasion: Occasion::Login };
         let mut tokens = self.issue(&issue, snapshot, now)?;
         let family = self.family(&grant, terms, now);
-        let ends_at = family.as_ref().map_or(now, |family| family.end(&self.lifetimes));
-        let replayable = now + self.lifetimes.authorization_code.max(self.lifetimes.access_token);
+        let ends_at = family.as_ref().map_or(now, |family| family.end(&self.lifetimes.now()));
+        let replayable = now + self.lifetimes.now().authorization_code.max(self.lifetimes.now().access_token);
         let mut writes = Vec::new();
         if let Some(family) = &family {
             tokens.refresh_token = Some(self.refresh_token(&id, family)?);
-            let kept_until = now + self.lifetimes.refresh_token + KEPT_BEHIND_END;
+            let kept_until = now + self.lifetimes.now().refresh_token + KEPT_BEHIND_END;
             let key = GrantOfUser::key(&grant.user, &id);
             writes.push(self.of_users.put(&key, &GrantOfUser { kept_until }, Expect::Any)?);
         }

@@ -66,14 +66,14 @@ impl Grants {
         for _ in 0..TRIES {
             let stored = self.table.get(id.as_str()).await?;
             let Stored { record, version } = stored.ok_or(TokenError::RefreshTokenUnknown)?;
-            let family = match refreshment.judge(&record, &self.lifetimes, now) {
+            let family = match refreshment.judge(&record, &self.lifetimes.now(), now) {
                 Err(TokenError::RefreshTokenReplayed) => {
                     self.end(id).await?;
                     return Err(TokenError::RefreshTokenReplayed);
                 }
                 judged => judged?,
             };
-            let next = next(family, refreshment.terms.keeps_refresh_token(), &self.lifetimes, now);
+            let next = next(family, refreshment.terms.keeps_refresh_token(), &self.lifetimes.now(), now);
             let mut tokens = self.renewed(refreshment, &record, snapshot, now)?;
             let family = match next {
                 Next::Stay => return Ok(tokens),
@@ -83,7 +83,8 @@ impl Grants {
                     family
                 }
             };
-            let kept_until = family.end(&self.lifetimes).max(now + self.lifetimes.access_token) + KEPT_BEHIND_END;
+            let kept_until =
+                family.end(&self.lifetimes.now()).max(now + self.lifetimes.now().access_token) + KEPT_BEHIND_END;
             let record = StoredGrant { family: Some(family), kept_until, ..record };
             let write = self.table.put(id.as_str(), &record, Expect::Version(version))?;
             match self.table.commit(vec![write]).await {

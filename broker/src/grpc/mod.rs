@@ -39,7 +39,7 @@ use tracing::warn;
 use crate::authority::Authority;
 use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
-use crate::config::Issuer;
+use crate::config::{InForce, Issuer};
 use crate::enrolment::Enrolment;
 use crate::fleet::Fleet;
 use crate::grants::{Grants, Probes};
@@ -97,6 +97,8 @@ pub struct Services {
     pub subjects: SubjectKey,
     /// This one and the others.
     pub brokers: Brokers,
+    /// What the brokers agree on.
+    pub settings: InForce,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.

@@ -21,6 +21,10 @@ use crate::sessions::{OutboxError, SessionError};
 use crate::storage::StoreError;
 use crate::upstream::UpstreamError;
 
+/// As much as /readyz says: ops find the reason in the log.
+const STORE_AWAY: &str =
+    "the broker's store does not answer, or takes no commits (its log says why): try again when /readyz is green";
+
 /// Domain of every ErrorInfo.
 const DOMAIN: &str = "homeward";
 
@@ -268,6 +272,7 @@ pub(super) fn sealing(refusal: &SealingKeyError) -> Status {
         E::AnotherKek { .. } | E::KekReplaced(_) | E::NothingOpens(_) => (Code::FailedPrecondition, "KEK_UNFIT"),
         E::NotKnownEverywhere(_) => (Code::FailedPrecondition, "KEK_NOT_KNOWN_EVERYWHERE"),
         E::TooMany(_) => (Code::FailedPrecondition, "TOO_MANY_DATA_KEYS"),
+        E::Silent => (Code::Unavailable, "TOKEN_SILENT"),
         E::Behind => (Code::Unavailable, "BEHIND"),
         E::Store(error) => return store(error),
         E::Secret(_) | E::NoKeys | E::NotOneActive(_) => return internal(refusal),
@@ -311,7 +316,7 @@ pub(super) fn store(refusal: &StoreError) -> Status {
         StoreError::Conflict => status(Code::Aborted, "CONFLICT", "somebody else changed it: try again"),
         StoreError::Unavailable(_) => {
             error!(error = chain(refusal), "the store is not available");
-            status(Code::Unavailable, "STORE_UNAVAILABLE", "the broker cannot answer now: try again later")
+            status(Code::Unavailable, "STORE_UNAVAILABLE", STORE_AWAY)
         }
         StoreError::Corrupt(_) => internal(refusal),
     }

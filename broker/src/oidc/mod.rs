@@ -48,7 +48,7 @@ use axum::routing::{get, post};
 use url::Url;
 
 use crate::clock::Clock;
-use crate::config::{Issuer, Lifetimes};
+use crate::config::{Current, Issuer, Lifetimes};
 use crate::grants::{Devices, GrantFoundations, Grants, Probes};
 use crate::keys::KeySet;
 use crate::login::{Consents, Login, PushedRequests, RETURN_PATH};
@@ -159,7 +159,14 @@ pub struct Provider {
 
 impl Provider {
     /// Puts it together. The login flow comes from outside: homes use it too.
-    pub fn new(foundations: Foundations, login: Login, issuer: Issuer, lifetimes: Lifetimes) -> Self {
+    pub fn new(
+        foundations: Foundations,
+        login: Login,
+        issuer: Issuer,
+        lifetimes: impl Into<Current<Lifetimes>>,
+    ) -> Self {
+        let lifetimes = lifetimes.into();
+        let login_lifetime = lifetimes.now().login;
         let Foundations {
             store,
             registry,
@@ -183,7 +190,7 @@ impl Provider {
         };
         let grants = Grants::new(grants, issuer.clone(), lifetimes);
         Self {
-            pushed: PushedRequests::new(store.clone(), lifetimes.login),
+            pushed: PushedRequests::new(store.clone(), login_lifetime),
             consents: Consents::new(store.clone()),
             hints: HintVerifier::new(keys.clone(), issuer.clone()),
             challenges: SeenChallenges::default(),
@@ -199,7 +206,7 @@ impl Provider {
             used_assertions: Table::new(store.clone()),
             throttle: Throttle::default(),
             replays: Replays::default(),
-            login_lifetime: lifetimes.login,
+            login_lifetime,
             store,
             registry,
             sealing,

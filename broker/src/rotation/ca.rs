@@ -61,7 +61,7 @@ impl Rotations {
             },
             _ => Gate {
                 participants: Vec::new(),
-                not_before: rotation.phase_at + self.settings.policy.acknowledge_within.min(SOAK),
+                not_before: rotation.phase_at + self.settings.now().policy.acknowledge_within.min(SOAK),
                 absent: Absent::Hold,
                 words: "a last moment in which all of it can be taken back",
             },

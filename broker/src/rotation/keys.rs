@@ -110,7 +110,7 @@ impl Rotations {
             "The key {old}, and any before it, is published and accepted no longer. ID tokens that it signed are worth nothing now, and \
              logins at applications that keep the key set fail until they fetch it again: in {} s at the latest where \
              caches obey max-age. Not known to have the new key {kid}: {}.",
-            self.settings.policy.key_set_max_age.as_secs(),
+            self.settings.now().policy.key_set_max_age.as_secs(),
             if unaware.is_empty() { "nobody".to_owned() } else { unaware.join(", ") },
         );
         Ok(Move { writes, phase: Phase::Done, remark })
@@ -128,7 +128,7 @@ impl Rotations {
                 // Who asked for keys that he has acknowledged holds up nobody: his tokens stay with the old one.
                 participants: self.key_participants(algorithm, kid, |choice| choice == SigningKeyChoice::Active),
                 // Twice the longest life of a copy in a cache (RFC 9111), which no agent can look into.
-                not_before: stored.record.created_at + self.settings.policy.key_set_max_age * 2,
+                not_before: stored.record.created_at + self.settings.now().policy.key_set_max_age * 2,
                 absent: Absent::Grace,
                 words: "every connected relying party proves that it can verify with the new key; caches of the key set expire",
             }),
@@ -177,7 +177,7 @@ impl Rotations {
         let turn = self.turn(algorithm).await?;
         let (kid, next) = turn.pending.ok_or(RotationError::NoActiveKey)?;
         let (old, current) = turn.active;
-        let retired = KeyState::Retired { gone_at: now + self.settings.longest_token };
+        let retired = KeyState::Retired { gone_at: now + self.settings.now().longest_token };
         let writes = vec![
             self.keys.put(&kid, &next.record.moved(KeyState::Active, now), Expect::Version(next.version))?,
             self.keys.put(&old, &current.record.moved(retired, now), Expect::Version(current.version))?,
@@ -200,7 +200,7 @@ impl Rotations {
             (Phase::Active, _) => {
                 let (old, before) = turn.retired.into_iter().next().ok_or_else(too_late)?;
                 let (kid, current) = turn.active;
-                let retired = KeyState::Retired { gone_at: now + self.settings.longest_token };
+                let retired = KeyState::Retired { gone_at: now + self.settings.now().longest_token };
                 let writes = vec![
                     self.keys.put(
                         &old,
@@ -220,7 +220,7 @@ impl Rotations {
     pub(super) async fn sweep_keys(&self, now: Timestamp) -> Result<(), RotationError> {
         for (kid, Stored { record: key, version }) in self.keys.all().await? {
             let KeyState::Retired { gone_at } = key.state else { continue };
-            let longest = self.settings.longest_token;
+            let longest = self.settings.now().longest_token;
             let write = if self.still_signs(&kid, key.algorithm).await? {
                 // A token signed in this very second lives to the end.
                 if gone_at >= now + longest + super::TICK * 60 {

@@ -42,7 +42,7 @@ use uuid::Uuid;
 
 use crate::authority::Authority;
 use crate::clock::Timestamp;
-use crate::config::RotationPolicy;
+use crate::config::{Current, RotationPolicy};
 use crate::foundations::Foundations;
 use crate::keys::StoredKey;
 use crate::registry::{Liveness, Registry, Sighting};
@@ -70,7 +70,7 @@ pub struct Rotations {
     liveness: Liveness,
     authority: Arc<Authority>,
     sealing: Arc<SealingKeys>,
-    settings: Settings,
+    settings: Current<Settings>,
     woken: Notify,
     next_key_change: watch::Sender<Option<Timestamp>>,
 }
@@ -93,7 +93,10 @@ struct Move {
 
 impl Rotations {
     /// The flow. The receiver tells when the published keys will change next, for caches.
-    pub fn new(foundations: Foundations, settings: Settings) -> (Arc<Self>, watch::Receiver<Option<Timestamp>>) {
+    pub fn new(
+        foundations: Foundations,
+        settings: impl Into<Current<Settings>>,
+    ) -> (Arc<Self>, watch::Receiver<Option<Timestamp>>) {
         let (next_key_change, changes) = watch::channel(None);
         let Foundations { store, registry, liveness, authority, sealing } = foundations;
         let rotations = Self {
@@ -103,7 +106,7 @@ impl Rotations {
             liveness,
             authority,
             sealing,
-            settings,
+            settings: settings.into(),
             woken: Notify::new(),
             next_key_change,
         };
@@ -303,7 +306,7 @@ impl Rotations {
     }
 
     fn patience(&self, rotation: &StoredRotation) -> Patience {
-        let policy = &self.settings.policy;
+        let policy = self.settings.now().policy;
         let window = match rotation.phase {
             // Agents were told to spread their renewals over this long.
             Phase::ClientsActivated | Phase::RollingBack => self.renewal_window(),

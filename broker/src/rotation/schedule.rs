@@ -130,7 +130,7 @@ impl Rotations {
             Some((&**instance, since(instance, party)))
         });
         let ages = Ages { keys, secrets: secrets.collect(), authority: self.authority_since() };
-        let mut plan = beginnings(&ages, &running, &self.settings.policy);
+        let mut plan = beginnings(&ages, &running, &self.settings.now().policy);
         for rotation in &running {
             let gate = self.gate(rotation, now).await?;
             plan.extend(continuation(rotation, &gate, now));

@@ -20,7 +20,7 @@ pub struct StoredDataKey {
     pub wrapped_by: KekId,
     /// The 32 bytes. Their id is authenticated, so that no key can be put in another's place.
     pub(super) wrapped: Sealed,
-    /// The key-encryption keys of a broker that could not open it when it was new.
+    /// A broker that could not open it when it was new, and the key-encryption keys that it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) unknown_to: Option<String>,
 }

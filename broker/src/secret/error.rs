@@ -84,13 +84,18 @@ pub enum SealingKeyError {
     /// No turn leaves it so.
     #[error("{0} data keys are active in the store, and only one may be: restore the store from a backup")]
     NotOneActive(usize),
+    /// It hangs.
+    #[error(
+        "the key-encryption key did not answer within 10 seconds: see whether its PKCS#11 token, or the disk that it is on, \
+         works, and try again"
+    )]
+    Silent,
     /// This very broker is behind.
     #[error("this broker does not follow the store: try again")]
     Behind,
     /// Somebody could not open what would be sealed.
     #[error(
-        "a broker that runs does not know the new key-encryption key, only {0}: configure both keys at every broker, restart \
-         them one after the other, and try again"
+        "the new key-encryption key is not known to the broker of {0}: configure both keys there, restart it, and try again"
     )]
     NotKnownEverywhere(String),
     /// Turned too often.

@@ -2,25 +2,28 @@
 
 use std::fmt;
 use std::fs::OpenOptions;
-use std::io::{Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use aws_lc_rs::aead::{AES_256_GCM_SIV, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::hkdf;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, oneshot};
 use tracing::warn;
 use zeroize::Zeroizing;
 
 use crate::secret::data_key::StoredDataKey;
+use crate::secret::private_file::{credentials, private_text};
 use crate::secret::token::{TokenKey, TokenSource};
 use crate::secret::{Sealed, SealingKeyError, SecretError, random};
 
-/// More than any key or PIN takes, in bytes.
-const LONGEST: usize = 4096;
+/// How long a token, or the disk with a key, may take: a network HSM takes a second.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Which key-encryption key: tells two apart, and nothing about either.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,7 +76,12 @@ impl KekSource {
     ///
     /// # Errors
     /// When it cannot be made, or the file exists.
-    pub fn create(&self) -> Result<Created, SealingKeyError> {
+    pub async fn create(&self) -> Result<Created, SealingKeyError> {
+        let source = self.clone();
+        blocking(move || source.make()).await
+    }
+
+    fn make(&self) -> Result<Created, SealingKeyError> {
         match self {
             Self::File(path) => {
                 let (bytes, mut text) = (Zeroizing::new(random::<32>()?), Zeroizing::new(String::with_capacity(64)));
@@ -129,6 +137,15 @@ impl KeyEncryptionKey {
         };
         let key = LocalKey::parse(&text).map_err(|error| SecretError::NoKeyInFile(path, Box::new(error)))?;
         Ok(Self::Local(key))
+    }
+
+    /// Whether the key can be used, as at a start.
+    ///
+    /// # Errors
+    /// As [`KeyEncryptionKey::load`]; when a token does not answer in time.
+    pub async fn look(source: &KekSource) -> Result<KekId, SealingKeyError> {
+        let source = source.clone();
+        blocking(move || Ok(Self::load(&source)?.id().clone())).await
     }
 
     /// Which it is.
@@ -270,39 +287,41 @@ impl fmt::Display for KeyEncryptionKeys {
     }
 }
 
-/// What reads files and asks tokens, where nobody waits for it but the caller.
+/// One key is asked at a time: a token that hangs holds one thread, however often it is tried again.
+static ASKED: Semaphore = Semaphore::const_new(1);
+
+/// What reads files and asks tokens, where nobody waits for it but the caller, and he not for ever: no token can be made to
+/// answer.
 pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, SealingKeyError> + Send + 'static,
 ) -> Result<T, SealingKeyError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(SealingKeyError::Behind))
+    within(ANSWER, work).await
 }
 
-/// Text that only its owner may read.
-pub(super) fn private_text(path: &Path) -> Result<Zeroizing<String>, SecretError> {
-    let unreadable = |error| SecretError::KeyFile(path.to_owned(), error);
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    // systemd lets the unit's user in by an ACL, whose mask shows in the mode; the folder is closed to everyone else.
-    let of_systemd = credentials().is_some_and(|folder| path.starts_with(folder));
-    if !of_systemd && metadata.permissions().mode() & 0o077 != 0 {
-        return Err(SecretError::KeyFileMode(path.to_owned()));
-    }
-    // Room for all of it at once: no copy stays behind where a smaller buffer was.
-    let mut text = Zeroizing::new(String::with_capacity(LONGEST));
-    file.take(LONGEST as u64).read_to_string(&mut text).map_err(unreadable)?;
-    Ok(text)
+async fn within<T: Send + 'static>(
+    patience: Duration,
+    work: impl FnOnce() -> Result<T, SealingKeyError> + Send + 'static,
+) -> Result<T, SealingKeyError> {
+    let asked = async {
+        // Never closed.
+        let permit = ASKED.acquire().await.map_err(|_| SealingKeyError::Silent)?;
+        let (answer, answered) = oneshot::channel();
+        // No thread of the runtime, which would wait for it at its end.
+        std::thread::spawn(move || {
+            let done = work();
+            drop(permit);
+            // Whoever has gone away needs no answer.
+            drop(answer.send(done));
+        });
+        answered.await.unwrap_or(Err(SealingKeyError::Silent))
+    };
+    tokio::time::timeout(patience, asked).await.unwrap_or(Err(SealingKeyError::Silent))
 }
 
 fn credential(name: &str) -> Result<(PathBuf, Zeroizing<String>), SecretError> {
     let path = credentials().ok_or_else(|| SecretError::NoCredentials(name.to_owned()))?.join(name);
     let text = private_text(&path)?;
     Ok((path, text))
-}
-
-/// Where systemd puts the credentials of this process (systemd.exec(5)).
-#[expect(clippy::disallowed_methods, reason = "systemd says it in no other way")]
-fn credentials() -> Option<PathBuf> {
-    std::env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from)
 }
 
 /// Writes a file that did not exist, for its owner only, and waits until it is on the disk with its name.
@@ -318,13 +337,15 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     fn made() -> (tempfile::TempDir, PathBuf, KeyEncryptionKey) {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("kek");
         let source = KekSource::File(path.clone());
-        assert_eq!(source.create().unwrap(), Created::Made);
+        assert_eq!(source.make().unwrap(), Created::Made);
         (folder, path, KeyEncryptionKey::load(&source).unwrap())
     }
 
@@ -338,6 +359,27 @@ mod tests {
         assert_ne!(kek.id(), other.id());
     }
 
+    #[tokio::test]
+    async fn a_token_that_hangs_is_given_up_and_holds_one_thread() {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        let patience = Duration::from_millis(100);
+        let hung = within(patience, move || {
+            // Until it is released.
+            held.recv().map_err(|_| SealingKeyError::Behind)
+        });
+        let refused = hung.await.unwrap_err();
+        assert!(refused.to_string().contains("did not answer within 10 seconds"), "{refused}");
+        let asked = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let asks = asked.clone();
+        let again = within(patience, move || {
+            asks.store(true, std::sync::atomic::Ordering::SeqCst);
+            Ok(())
+        });
+        assert!(again.await.is_err());
+        assert!(!asked.load(std::sync::atomic::Ordering::SeqCst), "a second thread hangs on it");
+        drop(release);
+    }
+
     #[test]
     fn a_key_file_is_private_and_never_overwritten() {
         let (_folder, path, kek) = made();
@@ -345,7 +387,7 @@ mod tests {
         let shown = format!("{kek:?} {}", kek.id());
         let key = text.trim();
         assert!(!shown.contains(key) && key.len() == 44);
-        let refused = KekSource::File(path.clone()).create().unwrap_err().to_string();
+        let refused = KekSource::File(path.clone()).make().unwrap_err().to_string();
         assert!(refused.contains("exists already"), "{refused}");
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
         let refused = KeyEncryptionKey::load(&KekSource::File(path)).unwrap_err().to_string();

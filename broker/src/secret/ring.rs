@@ -88,17 +88,18 @@ impl SealingKeys {
         Self { ring: watch::Sender::new(Arc::new(Ring { active: Arc::new(key), others: Vec::new() })) }
     }
 
-    /// Loads the data keys of the store. The future follows the store and must be run.
+    /// Loads the data keys of the store, for the broker of this machine. The future follows the store and must be run.
     ///
     /// # Errors
     /// When there are none, or the key-encryption key does not fit.
     pub async fn load(
         store: &Arc<dyn Store>,
         keks: Arc<KeyEncryptionKeys>,
+        broker: &str,
     ) -> Result<(Arc<Self>, impl Future<Output = ()> + Send + use<>), SealingKeyError> {
         // Begun before the table is read, so that no change falls between.
         let mut changes = store.watch(&Table::<StoredDataKey>::prefix()).await?;
-        let source = Source { table: Table::new(store.clone()), keks };
+        let source = Source { table: Table::new(store.clone()), keks, broker: broker.to_owned() };
         let ring = source.load(None).await?;
         let sealing = Arc::new(Self { ring: watch::Sender::new(Arc::new(ring)) });
         let own = sealing.clone();
@@ -193,6 +194,8 @@ impl fmt::Debug for SealingKeys {
 struct Source {
     table: Table<StoredDataKey>,
     keks: Arc<KeyEncryptionKeys>,
+    /// The machine of this broker, for whoever is refused because of it.
+    broker: String,
 }
 
 impl Source {
@@ -246,7 +249,7 @@ impl Source {
 
     /// Writes to a pending data key that this broker could not open it.
     async fn object(&self, id: &str) -> Result<(), StoreError> {
-        let known = self.keks.to_string();
+        let known = format!("{}, which has {}", self.broker, self.keks);
         let objected = |old: Option<StoredDataKey>| match old {
             Some(key) if key.unknown_to.is_some() => Err(StoreError::Corrupt("an objection that stands")),
             Some(key) => Ok(StoredDataKey { unknown_to: Some(known.clone()), ..key }),

@@ -16,7 +16,8 @@ use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use zeroize::Zeroizing;
 
-use crate::secret::kek::{Created, KekId, private_text};
+use crate::secret::kek::{Created, KekId};
+use crate::secret::private_file::private_text;
 use crate::secret::{Sealed, SecretError, random};
 
 /// How often a token is asked that says no more than that it failed.

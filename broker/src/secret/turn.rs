@@ -20,6 +20,7 @@ use tracing::{error, info, warn};
 use zeroize::Zeroizing;
 
 use crate::clock::{Clock, Timestamp};
+use crate::config::Current;
 use crate::secret::data_key::{DataKeyState, StoredDataKey, new_id};
 use crate::secret::kek::{KekId, KeyEncryptionKeys, blocking};
 use crate::secret::{SealedTable, SealingKeyError, SealingKeys, random};
@@ -50,7 +51,7 @@ pub struct TurnFoundations {
     /// Everything that is stored sealed.
     pub tables: &'static [SealedTable],
     /// How long strangers may hold something sealed.
-    pub kept: Duration,
+    pub kept: Current<Duration>,
 }
 
 /// Turns the keys that seal.
@@ -296,7 +297,7 @@ impl KeyTurn {
     }
 
     async fn retire(&self, these: &[String], now: Timestamp) -> Result<(), SealingKeyError> {
-        let (gone_at, mut writes) = (now + self.known.kept, Vec::new());
+        let (gone_at, mut writes) = (now + self.known.kept.now(), Vec::new());
         for (id, key) in self.keys.all().await? {
             if these.contains(&id) && key.record.state == (DataKeyState::Retired { gone_at: None }) {
                 let moved = key.record.moved(DataKeyState::Retired { gone_at: Some(gone_at) }, now);

@@ -27,7 +27,7 @@ use std::time::Duration;
 use homeward_certs::identity::InstanceName;
 
 use crate::clock::Timestamp;
-use crate::config::Lifetimes;
+use crate::config::{Current, Lifetimes};
 use crate::registry::{ClientId, InstanceId, KnownName, SessionId, UserId, VerifiedIdentity};
 use crate::secret::{OpaqueSecret, SecretError};
 use crate::storage::table::{Stored, Table};
@@ -51,10 +51,7 @@ pub struct Sessions {
     of_users: Table<SessionOfUser>,
     names: Table<KnownName>,
     outbox: Outbox,
-    lifetime: Duration,
-    idle: Duration,
-    /// How long a token may outlive its session's last use.
-    behind: Duration,
+    lifetimes: Current<Lifetimes>,
 }
 
 /// A session that was found.
@@ -90,15 +87,13 @@ pub struct BegunSession {
 
 impl Sessions {
     /// With these lifetimes.
-    pub fn new(store: Arc<dyn Store>, lifetimes: &Lifetimes) -> Self {
+    pub fn new(store: Arc<dyn Store>, lifetimes: impl Into<Current<Lifetimes>>) -> Self {
         Self {
             table: Table::new(store.clone()),
             of_users: Table::new(store.clone()),
             names: Table::new(store.clone()),
             outbox: Outbox::new(store),
-            lifetime: lifetimes.session,
-            idle: lifetimes.session_idle,
-            behind: lifetimes.authorization_code + lifetimes.access_token,
+            lifetimes: lifetimes.into(),
         }
     }
 
@@ -146,7 +141,7 @@ impl Sessions {
         session.secret = Some(secret.hash());
         session.opened.extend(entered);
         self.use_at(&mut session, now);
-        let kept_until = session.began_at + self.lifetime + self.behind;
+        let kept_until = session.began_at + self.lifetimes.now().session + self.behind();
         writes.push(self.table.put(id.as_str(), &session, expect)?);
         let of_user = SessionOfUser { kept_until };
         writes.push(self.of_users.put(&SessionOfUser::key(&user, &id), &of_user, Expect::Any)?);
@@ -216,7 +211,7 @@ impl Sessions {
         let since = session.opened.get(&client).map_or(opened.since, |known| known.since);
         let opened = Opened { since, ..opened };
         let known = session.opened.get(&client) == Some(&opened);
-        if known && now.since(session.last_login_at) < self.idle / TOUCH_EVERY {
+        if known && now.since(session.last_login_at) < self.lifetimes.now().session_idle / TOUCH_EVERY {
             return Ok(None);
         }
         session.opened.insert(client, opened);
@@ -239,11 +234,18 @@ impl Sessions {
     fn use_at(&self, session: &mut Session, now: Timestamp) {
         session.last_login_at = now;
         session.expires_at = self.end_of(session);
-        session.kept_until = session.expires_at + self.behind;
+        session.kept_until = session.expires_at + self.behind();
     }
 
     fn end_of(&self, session: &Session) -> Timestamp {
-        (session.began_at + self.lifetime).min(session.last_login_at + self.idle)
+        let lifetimes = self.lifetimes.now();
+        (session.began_at + lifetimes.session).min(session.last_login_at + lifetimes.session_idle)
+    }
+
+    /// How long a token may outlive its session's last use.
+    fn behind(&self) -> Duration {
+        let lifetimes = self.lifetimes.now();
+        lifetimes.authorization_code + lifetimes.access_token
     }
 }
 

@@ -61,6 +61,19 @@ pub enum OpenError {
     NoEtcd,
 }
 
+impl OpenError {
+    /// Whether it may be another matter in a moment, and nobody has to do anything about it here.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Sled(_) => false,
+            #[cfg(feature = "etcd")]
+            Self::Etcd(error) => matches!(error, etcd::OpenError::Unusable { may_pass: true, .. }),
+            #[cfg(not(feature = "etcd"))]
+            Self::NoEtcd => false,
+        }
+    }
+}
+
 /// Opens a store, or makes an empty one where there is none.
 ///
 /// # Errors

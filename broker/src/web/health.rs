@@ -1,26 +1,156 @@
 //! For whoever watches the broker.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::response::IntoResponse;
 use http::StatusCode;
-use tracing::error;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tracing::{error, info};
 
-use crate::storage::{Key, Store};
+use crate::config::Current;
+use crate::storage::{Expect, Key, Store, StoreError, Write};
+
+/// A commit that worked says so much about the next ones; one that failed is tried again sooner.
+const WORKED_FOR: Duration = Duration::from_secs(5);
+const FAILED_FOR: Duration = Duration::from_secs(1);
+
+/// Whether logins can work: the store is read, and commits. Whoever asks often costs a commit in five seconds.
+#[derive(Debug)]
+pub struct Readiness {
+    store: Arc<dyn Store>,
+    /// What ops are to do although it works.
+    remark: Current<Option<String>>,
+    /// When a commit was tried last, and whether it worked.
+    tried: Mutex<Option<(Instant, bool)>>,
+    /// Whether ops were told that it does not.
+    told: AtomicBool,
+}
+
+/// Which half of it does not work.
+#[derive(Clone, Copy)]
+enum Unready {
+    Reads,
+    Commits,
+}
+
+impl Readiness {
+    /// Of a broker on this store, about which this is to be said.
+    pub fn new(store: Arc<dyn Store>, remark: Current<Option<String>>) -> Arc<Self> {
+        Arc::new(Self { store, remark, tried: Mutex::default(), told: AtomicBool::new(false) })
+    }
+
+    async fn look(&self) -> Result<(), Unready> {
+        if let Err(error) = self.store.get(&Key::new("ready", "")).await {
+            self.tell(&error, "not ready: the store does not answer");
+            return Err(Unready::Reads);
+        }
+        self.commits().await?;
+        if self.told.swap(false, Ordering::Relaxed) {
+            info!("ready again");
+        }
+        Ok(())
+    }
+
+    /// A full disk, or an etcd without room, is read as ever.
+    async fn commits(&self) -> Result<(), Unready> {
+        // Held until it is known: who asks meanwhile waits for the same commit.
+        let mut tried = self.tried.lock().await;
+        let known = tried.filter(|(at, worked)| at.elapsed() < if *worked { WORKED_FOR } else { FAILED_FOR });
+        let worked = match known {
+            Some((_, worked)) => worked,
+            None => {
+                // Deletes what is not there, and is written like every other commit.
+                let write = Write { key: Key::new("ready", "commit"), expect: Expect::Any, value: None };
+                let committed = self.store.commit(vec![write]).await;
+                if let Err(error) = &committed {
+                    self.tell(error, "not ready: the store takes no commits");
+                }
+                *tried = Some((Instant::now(), committed.is_ok()));
+                committed.is_ok()
+            }
+        };
+        if worked { Ok(()) } else { Err(Unready::Commits) }
+    }
+
+    /// Once, however often a balancer asks.
+    fn tell(&self, error: &StoreError, what: &str) {
+        if !self.told.swap(true, Ordering::Relaxed) {
+            let error: &dyn std::error::Error = error;
+            error!(error, "{what}");
+        }
+    }
+}
 
 /// GET /healthz: the process answers.
 pub(super) async fn alive() -> impl IntoResponse {
     "ok\n"
 }
 
-/// GET /readyz: logins can work, because the store answers.
-pub(super) async fn ready(State(store): State<Arc<dyn Store>>) -> impl IntoResponse {
-    match store.get(&Key::new("ready", "")).await {
-        Ok(_) => (StatusCode::OK, "ok\n"),
-        Err(error) => {
-            error!(%error, "not ready");
-            (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n")
+/// GET /readyz: logins can work, because the store answers and takes commits. Says, too, when ops should start the broker
+/// again.
+pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoResponse {
+    match readiness.look().await {
+        Ok(()) => {
+            (StatusCode::OK, readiness.remark.now().map_or("ok\n".to_owned(), |remark| format!("ok\n{remark}\n")))
         }
+        Err(Unready::Reads) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n".to_owned()),
+        Err(Unready::Commits) => (StatusCode::SERVICE_UNAVAILABLE, "the store takes no commits\n".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::storage::sled::SledStore;
+    use crate::storage::{Page, Revision, Versioned, Watch};
+
+    /// A store on a disk that can be full.
+    #[derive(Debug)]
+    struct Disk(SledStore, AtomicBool);
+
+    #[async_trait]
+    impl Store for Disk {
+        async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
+            self.0.get(key).await
+        }
+
+        async fn list(&self, page: Page) -> Result<Vec<(Key, Versioned)>, StoreError> {
+            self.0.list(page).await
+        }
+
+        async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
+            self.0.watch(prefix).await
+        }
+
+        async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
+            if self.1.load(Ordering::Relaxed) {
+                return Err(StoreError::Unavailable("the disk is full".into()));
+            }
+            self.0.commit(writes).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_is_seen_before_anybody_logs_in_and_so_is_its_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Arc::new(Disk(SledStore::open(folder.path()).unwrap(), AtomicBool::new(true)));
+        let readiness = Readiness::new(disk.clone(), None.into());
+        assert!(matches!(readiness.look().await, Err(Unready::Commits)));
+        disk.1.store(false, Ordering::Relaxed);
+        // Not at once, so that who asks often does not make it worse.
+        assert!(readiness.look().await.is_err());
+        tokio::time::sleep(FAILED_FOR).await;
+        assert!(readiness.look().await.is_ok());
+        let flushes = disk.0.flushes();
+        for _ in 0..100 {
+            assert!(readiness.look().await.is_ok());
+        }
+        assert_eq!(disk.0.flushes(), flushes, "whoever asks costs a commit");
     }
 }

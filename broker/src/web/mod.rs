@@ -17,11 +17,10 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::get;
 
-use crate::storage::Store;
-
 pub use boundary::{Boundary, ClientAddress, in_any_window, note_peer};
 pub use cookies::{CookieName, UpstreamCookie, Visitor, set_cookie};
 pub use form_token::FormToken;
+pub use health::Readiness;
 pub use pages::{
     ANY_HTTPS, AccountPage, ApplicationRow, ConsentPage, DeviceEndPage, DevicePage, FormPostPage, HomeButton,
     PermissionRow, PickerPage, Problem, ReleasedLine, SessionRow, SetupLink, SetupPage, SignOutPage, SignedOutPage,
@@ -29,13 +28,13 @@ pub use pages::{
 };
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.
-pub fn router(store: Arc<dyn Store>, boundary: Boundary) -> Router {
+pub fn router(readiness: Arc<Readiness>, boundary: Boundary) -> Router {
     let router = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route(icon::PATH, get(icon::serve))
         .route(stylesheet::path(), get(stylesheet::serve))
-        .with_state(store)
+        .with_state(readiness)
         .method_not_allowed_fallback(async || Problem::METHOD)
         .fallback(async || Problem::NOT_FOUND);
     boundary.around(router)

@@ -55,7 +55,7 @@ impl World {
         let (clock, time) = Clock::manual(START);
         let foundations = Foundations::new_in(&folder, &clock).await;
         let Foundations { store, registry, liveness, authority, .. } = foundations.clone();
-        let settings = Settings { agent_url: "https://broker.example".into(), certificate_lifetime: DAY };
+        let settings = Settings { agent_url: "https://broker.example".into(), certificate_lifetime: DAY.into() };
         let enrolment = Enrolment::new(foundations, settings);
         Self { enrolment, registry, liveness, authority, store, clock, time, _folder: folder }
     }

@@ -45,6 +45,7 @@ impl Service {
             sealed_records: shown.records,
             stale_records: shown.stale,
             unreadable_records: shown.unreadable,
+            brokers: self.living(),
         })
     }
 }

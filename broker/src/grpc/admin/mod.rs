@@ -27,7 +27,7 @@ use tracing::info;
 use crate::authority::{Authority, CaState};
 use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
-use crate::config::Issuer;
+use crate::config::{InForce, Issuer};
 use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
 use crate::fleet::Fleet;
 use crate::grpc::Services;
@@ -62,6 +62,7 @@ pub(super) struct Service {
     users: Users,
     upstreams: Upstreams,
     brokers: Brokers,
+    settings: InForce,
     issuer: Issuer,
     clock: Clock,
 }
@@ -80,6 +81,7 @@ impl Service {
             users: Users::new(services),
             upstreams: services.upstreams.clone(),
             brokers: services.brokers.clone(),
+            settings: services.settings.clone(),
             issuer: services.issuer.clone(),
             clock: services.clock.clone(),
         }
@@ -108,6 +110,10 @@ impl Service {
             of.into_iter().for_each(|pin| *holders.entry(pin).or_default() += 1);
         }
         holders
+    }
+
+    fn living(&self) -> Vec<v1::Broker> {
+        wire::brokers(&self.brokers, &self.fleet.liveness().agents_by_broker())
     }
 
     fn instance(&self, instance: &Instance) -> v1::Instance {
@@ -481,8 +487,16 @@ impl AdminService for Service {
         request: Request<v1::ListBrokersRequest>,
     ) -> Result<Response<v1::ListBrokersResponse>, Status> {
         let v1::ListBrokersRequest {} = request.into_inner();
-        let agents = self.fleet.liveness().agents_by_broker();
-        Ok(Response::new(v1::ListBrokersResponse { brokers: wire::brokers(&self.brokers, &agents) }))
+        Ok(Response::new(v1::ListBrokersResponse { brokers: self.living() }))
+    }
+
+    async fn list_settings(
+        &self,
+        request: Request<v1::ListSettingsRequest>,
+    ) -> Result<Response<v1::ListSettingsResponse>, Status> {
+        let v1::ListSettingsRequest {} = request.into_inner();
+        let settings = self.settings.all().into_iter().map(wire::setting).collect();
+        Ok(Response::new(v1::ListSettingsResponse { settings }))
     }
 }
 

@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 
 use homeward_proto::v1;
+use serde_json::Value;
 
 use crate::authority::ListedCa;
 use crate::brokers::{BrokerId, Brokers};
 use crate::clock::Timestamp;
+use crate::config::Setting;
 use crate::enrolment::{JoinTokenState, ListedJoinToken};
 use crate::grpc::wire_time;
 use crate::registry::{Instance, InstanceState, Sighting, SigningKeyChoice};
@@ -67,8 +69,27 @@ pub(super) fn brokers(brokers: &Brokers, agents: &BTreeMap<BrokerId, u32>) -> Ve
         agents: agents.get(&id).copied().unwrap_or_default(),
         on_duty: brokers.on_duty() == Some(id),
         answering: brokers.me() == id,
+        http_address: broker.addresses.0,
+        grpc_address: broker.addresses.1,
+        remark: broker.remark.unwrap_or_default(),
+        key_id: broker.keys.0,
+        previous_key_id: broker.keys.1.unwrap_or_default(),
     });
     all.collect()
+}
+
+/// A setting and whose word it is.
+pub(super) fn setting(setting: Setting) -> v1::Setting {
+    let json = |value: Option<Value>| value.map(|value| value.to_string()).unwrap_or_default();
+    let (named_by, named_time) = setting.named_by.map(|by| (by.broker, wire_time(by.at))).unzip();
+    v1::Setting {
+        name: setting.name,
+        value_json: setting.value.to_string(),
+        named_by: named_by.unwrap_or_default(),
+        named_time,
+        file_value_json: json(setting.file),
+        until_restart_value_json: json(setting.until_restart),
+    }
 }
 
 /// A join token without its secret.

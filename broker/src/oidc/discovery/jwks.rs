@@ -12,6 +12,7 @@ use http::HeaderMap;
 use tokio::sync::watch;
 
 use crate::clock::Timestamp;
+use crate::config::Current;
 use crate::keys::{KeySet, Keys};
 use crate::oidc::Provider;
 use crate::oidc::discovery::Document;
@@ -26,7 +27,7 @@ const LEAST_OF_SHORT: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Publication {
     /// How long caches may keep them at the most.
-    pub max_age: Duration,
+    pub max_age: Current<Duration>,
     /// When they will change next, as far as that is planned.
     pub next_change: watch::Receiver<Option<Timestamp>>,
 }
@@ -34,7 +35,7 @@ pub struct Publication {
 impl Publication {
     /// How long caches may keep the keys from now on.
     fn kept(&self, now: Timestamp) -> Duration {
-        max_age(self.max_age, *self.next_change.borrow(), now)
+        max_age(self.max_age.now(), *self.next_change.borrow(), now)
     }
 }
 

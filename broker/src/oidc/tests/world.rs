@@ -36,7 +36,7 @@ use crate::storage::sled::SledStore;
 use crate::storage::table::Table;
 use crate::storage::{Expect, Store};
 use crate::upstream::Upstreams;
-use crate::web::Boundary;
+use crate::web::{Boundary, Readiness};
 
 pub(super) const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
 pub(super) const ISSUER: &str = "https://login.example";
@@ -132,7 +132,7 @@ impl World {
         let login = Login::new(store.clone(), sealing.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
-        let sessions = Sessions::new(store.clone(), &LIFETIMES);
+        let sessions = Sessions::new(store.clone(), LIFETIMES);
         let outbound = Outbound::new(outbound, registry.clone(), time.clone()).unwrap();
         let foundations = Foundations {
             store,
@@ -143,7 +143,7 @@ impl World {
             liveness: liveness.clone(),
             keys: keys.clone(),
             agent_url: Url::parse("https://login.example:8443").unwrap(),
-            publication: Publication { max_age: Duration::from_secs(300), next_change },
+            publication: Publication { max_age: Duration::from_secs(300).into(), next_change },
             subjects: subjects.clone(),
             sessions: sessions.clone(),
             clock: time.clone(),
@@ -155,11 +155,11 @@ impl World {
             subjects,
         };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
-        let grants = Grants::new(of_grants.clone(), issuer.clone(), LIFETIMES);
+        let grants = Grants::new(of_grants.clone(), issuer.clone(), LIFETIMES.into());
         let provider = Provider::new(foundations, login.clone(), issuer.clone(), LIFETIMES);
         let provider = Arc::new(provider);
         let app = router(provider.clone(), boundary.clone())
-            .merge(crate::web::router(sled.clone() as Arc<dyn Store>, boundary));
+            .merge(crate::web::router(Readiness::new(sled.clone(), None.into()), boundary));
         let secrets = BTreeMap::new();
         Self {
             app,
@@ -282,7 +282,7 @@ impl World {
 
     /// Grants on another store.
     pub(super) fn grants_on(&self, store: Arc<dyn Store>) -> Grants {
-        Grants::new(GrantFoundations { store, ..self.grant_foundations.clone() }, self.issuer.clone(), LIFETIMES)
+        Grants::new(GrantFoundations { store, ..self.grant_foundations.clone() }, self.issuer.clone(), LIFETIMES.into())
     }
 
     pub(super) async fn send(&self, request: Request<Body>) -> Answer {

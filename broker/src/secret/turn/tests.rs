@@ -40,8 +40,8 @@ impl Before {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let [old, new] = ["old", "new"].map(|file| KekSource::File(folder.path().join(file)));
-        old.create().unwrap();
-        new.create().unwrap();
+        old.create().await.unwrap();
+        new.create().await.unwrap();
         let mut before = Self { folder, old, new, entries: Vec::new(), stores: AtomicUsize::new(0) };
         let keks = before.keks(&before.old, None).await;
         let sealing = Arc::new(SealingKeys::of(DataKey::new("any", keks.current.bytes_of_old().unwrap()).unwrap()));
@@ -169,9 +169,9 @@ impl std::ops::Deref for Broker {
 /// A broker that has just started.
 async fn broker(store: &Arc<dyn Store>, keks: Arc<KeyEncryptionKeys>) -> Broker {
     adopt(store, &keks, SEALED, NOW).await.unwrap();
-    let (sealing, follow) = SealingKeys::load(store, keks.clone()).await.unwrap();
+    let (sealing, follow) = SealingKeys::load(store, keks.clone(), "one").await.unwrap();
     let follow = tokio::spawn(follow);
-    let known = TurnFoundations { store: store.clone(), sealing, keks, tables: SEALED, kept: KEPT };
+    let known = TurnFoundations { store: store.clone(), sealing, keks, tables: SEALED, kept: KEPT.into() };
     Broker { turn: KeyTurn { pause: Duration::from_millis(20), ..KeyTurn::new(known) }, follow }
 }
 
@@ -198,7 +198,8 @@ async fn a_store_of_the_release_before_opens_and_turns_to_a_key_that_the_old_fil
     assert_eq!(alone.known.sealing.open_value::<u8>(Purpose::RefreshToken, &token).unwrap(), 7);
     let status = alone.status().await.unwrap();
     assert_eq!((status.records, status.stale, status.unreadable), (9, 0, 0));
-    let refused = SealingKeys::load(&store, before.keks(&before.old, None).await).await.err().unwrap().to_string();
+    let refused =
+        SealingKeys::load(&store, before.keks(&before.old, None).await, "one").await.err().unwrap().to_string();
     assert!(refused.contains("the configuration names local:"), "{refused}");
 }
 
@@ -242,7 +243,9 @@ async fn a_broker_that_does_not_know_the_new_key_stops_the_turn() {
     let mut turn = before.broker(&store).await;
     turn.turn.pause = Duration::from_millis(500);
     let refused = run(&turn).await.unwrap_err();
-    assert!(matches!(&refused, SealingKeyError::NotKnownEverywhere(known) if *known == late.keks().to_string()));
+    assert!(
+        matches!(&refused, SealingKeyError::NotKnownEverywhere(known) if *known == format!("one, which has {}", late.keks()))
+    );
     assert_eq!(turn.status().await.unwrap().keys.len(), 1);
 }
 
@@ -310,7 +313,7 @@ async fn a_key_that_opens_nothing_is_refused_and_nothing_is_written() {
     let empty: Arc<dyn Store> = Arc::new(SledStore::open(&before.folder.path().join("empty")).unwrap());
     let refused = adopt(&empty, &wrong, SEALED, NOW).await.unwrap_err().to_string();
     assert!(refused.contains("homeward-broker init"), "{refused}");
-    let refused = SealingKeys::load(&empty, wrong).await.err().unwrap().to_string();
+    let refused = SealingKeys::load(&empty, wrong, "one").await.err().unwrap().to_string();
     assert!(refused.contains("homeward-broker init"), "{refused}");
 }
 
@@ -326,10 +329,10 @@ async fn a_turn_that_another_key_took_over_begins_anew() {
         run(&killed).await.unwrap_err();
     }
     let third = KekSource::File(before.folder.path().join("third"));
-    third.create().unwrap();
+    third.create().await.unwrap();
     // The old key is not needed: everything but retired data keys is sealed by the new one. They need it, and say so.
     let keks = before.keks(&third, Some(&before.new)).await;
-    let refused = SealingKeys::load(&store, keks).await.err().unwrap().to_string();
+    let refused = SealingKeys::load(&store, keks, "one").await.err().unwrap().to_string();
     assert!(refused.contains("name that one"), "{refused}");
     let goes_on = before.broker(&store).await;
     run(&goes_on).await.unwrap();

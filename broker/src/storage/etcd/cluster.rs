@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 use url::Url;
 
-use crate::storage::etcd::access::Access;
+use crate::storage::etcd::access::{Access, Credentials};
 use crate::storage::etcd::problem::Problem;
 use crate::storage::{Revision, StoreError};
 
@@ -39,7 +39,7 @@ const ANSWER: usize = 256 * 1024 * 1024;
 /// The members.
 pub(super) struct Cluster {
     prefix: String,
-    user: Option<String>,
+    credentials: Credentials,
     members: Vec<Member>,
     /// Which one is asked.
     asked: watch::Sender<usize>,
@@ -49,7 +49,6 @@ pub(super) struct Cluster {
 
 struct Member {
     url: String,
-    options: ConnectOptions,
     connected: Mutex<Option<Connected>>,
 }
 
@@ -62,27 +61,12 @@ pub(super) struct Connected {
 
 impl Cluster {
     /// Connects to nobody yet.
-    pub(super) fn new(endpoints: &[Url], prefix: &str, access: &Access) -> Self {
-        let member = |url: &Url| {
-            // Without a leader, who asks is told so at once, and so is who watches.
-            let mut options = ConnectOptions::new()
-                .with_connect_timeout(FIRST_TRY)
-                .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
-                .with_keep_alive_while_idle(false)
-                .with_require_leader(true)
-                .with_auto_token_refresh(true);
-            if url.scheme() == "https" {
-                options = options.with_tls(access.tls.clone());
-            }
-            if let Some((user, password)) = &access.user {
-                options = options.with_user(user, password);
-            }
-            Member { url: url.origin().ascii_serialization(), options, connected: Mutex::default() }
-        };
+    pub(super) fn new(endpoints: &[Url], prefix: &str, credentials: Credentials) -> Self {
+        let member = |url: &Url| Member { url: url.origin().ascii_serialization(), connected: Mutex::default() };
         let members = endpoints.iter().map(member).collect();
         Self {
             prefix: prefix.to_owned(),
-            user: access.user.as_ref().map(|(user, _)| user.clone()),
+            credentials,
             members,
             asked: watch::Sender::new(0),
             away: AtomicBool::new(false),
@@ -120,7 +104,7 @@ impl Cluster {
     {
         let asked = *self.asked.borrow();
         let member = &self.members[asked];
-        let asking = async { ask(member.connected().await?).await };
+        let asking = async { ask(member.connected(&self.credentials).await?).await };
         let problem = match tokio::time::timeout(patience, asking).await {
             Ok(Ok(answer)) => {
                 if self.away.swap(false, Ordering::Relaxed) {
@@ -128,10 +112,11 @@ impl Cluster {
                 }
                 return Ok(answer);
             }
-            Ok(Err(error)) => Problem::of(&error, self.user.as_deref(), &self.prefix),
+            Ok(Err(error)) => Problem::of(&error, self.credentials.user(), &self.prefix),
             Err(_) => Problem::Silent,
         };
-        if matches!(problem, Problem::Silent | Problem::Unreachable(_) | Problem::Other(_) | Problem::Credentials) {
+        let by_name = problem.is_of_credentials();
+        if by_name || matches!(problem, Problem::Silent | Problem::Unreachable(_) | Problem::Other(_)) {
             // What is there may be dead without knowing it, or known by a name that is not good any more.
             member.disconnect();
         }
@@ -147,7 +132,8 @@ impl Cluster {
     /// # Errors
     /// When there is none.
     pub(super) async fn bear(&self, tries: &mut Tries, problem: Problem) -> Result<(), StoreError> {
-        let elsewhere = problem.is_of_one_member() && self.members.len() > 1;
+        let elsewhere = (problem.is_of_one_member() && self.members.len() > 1)
+            || (problem.is_of_credentials() && self.credentials.are_new().await);
         let (may_pass, silent) = (problem.may_pass() || elsewhere, problem == Problem::Silent);
         tries.worst = Some(problem.clone()).max(tries.worst.take());
         let left = tries.left();
@@ -174,16 +160,34 @@ impl fmt::Display for Cluster {
 }
 
 impl Member {
-    async fn connected(&self) -> Result<Connected, Error> {
+    async fn connected(&self, credentials: &Credentials) -> Result<Connected, Error> {
         let mut connected = self.connected.lock().await;
         if let Some(connected) = &*connected {
             return Ok(connected.clone());
         }
         // Opens nothing yet, but for the user's sake.
-        let client = Client::connect([&self.url], Some(self.options.clone())).await?;
+        let options = self.options(&*credentials.read().await);
+        let client = Client::connect([&self.url], Some(options)).await?;
         let kv = client.kv_client().max_decoding_message_size(ANSWER);
         let watch = client.watch_client().max_decoding_message_size(ANSWER);
         Ok(connected.insert(Connected { kv, watch }).clone())
+    }
+
+    fn options(&self, access: &Access) -> ConnectOptions {
+        // Without a leader, who asks is told so at once, and so is who watches.
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(FIRST_TRY)
+            .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
+            .with_keep_alive_while_idle(false)
+            .with_require_leader(true)
+            .with_auto_token_refresh(true);
+        if self.url.starts_with("https:") {
+            options = options.with_tls(access.tls.clone());
+        }
+        if let Some((user, password)) = &access.user {
+            options = options.with_user(user, password);
+        }
+        options
     }
 
     /// Calls in flight go on.

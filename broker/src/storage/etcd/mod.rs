@@ -51,10 +51,15 @@ impl EtcdStore {
     /// One sentence on why it cannot be used.
     pub async fn open(endpoints: &[Url], prefix: &str, access: &EtcdAccess) -> Result<Self, OpenError> {
         let keys = Keys { prefix: format!("{prefix}/") };
-        let cluster = Arc::new(Cluster::new(endpoints, prefix, &access::load(access).await?));
-        let unusable = |error: StoreError| match error {
-            StoreError::Unavailable(problem) => OpenError::Unusable { cluster: cluster.to_string(), problem },
-            other => OpenError::Unusable { cluster: cluster.to_string(), problem: Box::new(other) },
+        let credentials = access::Credentials::load(access).await?;
+        let cluster = Arc::new(Cluster::new(endpoints, prefix, credentials));
+        let unusable = |error: StoreError| {
+            let problem = match error {
+                StoreError::Unavailable(problem) => problem,
+                other => Box::new(other),
+            };
+            let may_pass = problem.downcast_ref::<problem::Problem>().is_some_and(problem::Problem::may_pass);
+            OpenError::Unusable { cluster: cluster.to_string(), problem, may_pass }
         };
         cluster.revision().await.map_err(unusable)?;
         let closed = CancellationToken::new();
@@ -83,6 +88,8 @@ pub enum OpenError {
         cluster: String,
         /// What is wrong, and what to do.
         problem: Box<dyn std::error::Error + Send + Sync>,
+        /// Whether it may be another matter in a moment.
+        may_pass: bool,
     },
 }
 

@@ -102,6 +102,11 @@ impl Problem {
 }
 
 impl Problem {
+    /// Whether one side does not take the other for what it is: what is in the files of `[etcd]` may be new since.
+    pub(super) fn is_of_credentials(&self) -> bool {
+        matches!(self, Self::Tls(_) | Self::Credentials)
+    }
+
     /// Whether another member may do what this one does not: its certificate or its limits may be its own.
     pub(super) fn is_of_one_member(&self) -> bool {
         matches!(self, Self::Tls(_) | Self::TooLarge | Self::TooMany)
