@@ -36,6 +36,10 @@ WORKERS = 4
 # Until logins are acknowledged again, after a fault has ended.
 RECOVERY_S = 30
 
+# Somebody reloads a page that does not come for so long, and goes back to the application so often.
+RELOADS_S = 8
+BEGINNINGS = 3
+
 # One of so many is redeemed twice at once.
 TWICE = 6
 
@@ -226,6 +230,7 @@ class Worker(threading.Thread):
         self._second = ThreadPoolExecutor(1)
         self._browser: Browser | None = None
         self._turn = 0
+        self._cut_off = False
         self.facts: deque[Fact] = deque()
         self.ended = threading.Event()
         client = town.client
@@ -277,7 +282,7 @@ class Worker(threading.Thread):
         else:
             browser = self._browser
         verifier = secrets.token_urlsafe(48)
-        codes = self._authorizes(browser, self._address(verifier))
+        codes = self._comes_through(browser, verifier)
         if len(codes) > 1:
             self._board.twice(self._board.fault, "a ticket or handle")
         code = codes[0]
@@ -306,6 +311,34 @@ class Worker(threading.Thread):
         }
         return f"{self._town.url}/authorize?{urlencode(query | more)}"
 
+    def _comes_through(self, browser: Browser, verifier: str) -> list[str]:
+        """Whoever is cut off on the way comes through by reloading; or, where the answer that was lost had used up what the
+        reload shows again, from the application, without a step of the way being refused for any other reason."""
+        for _ in range(BEGINNINGS):
+            self._cut_off = False
+            try:
+                codes = self._authorizes(browser, self._address(verifier))
+            except Wrong:
+                if not self._cut_off:
+                    raise
+                self._board.sees("logins cut off, begun again")
+            else:
+                self._board.sees("logins cut off, gone on by a reload", int(self._cut_off))
+                return codes
+        raise Busy("cut off again and again")
+
+    def _loads(self, browser: Browser, url: str) -> Answer:
+        """A page, reloaded while it does not come."""
+        deadline = time.monotonic() + RELOADS_S
+        while True:
+            try:
+                return browser.gets(self._line, url)
+            except (Away, Busy):
+                if time.monotonic() > deadline:
+                    raise
+                self._cut_off = True
+                time.sleep(0.05)
+
     def _authorizes(self, browser: Browser, url: str) -> list[str]:
         """All codes that come of this request: more than one if a step of it could be done twice."""
         twice = random.randrange(TWICE) == 0
@@ -319,7 +352,7 @@ class Worker(threading.Thread):
             spent = any(name in url for name in ("ticket=", "handle="))
             if twice and spent:
                 other = self._second.submit(self._quietly, browser, url)
-            answer = browser.gets(self._line, url)
+            answer = self._loads(browser, url)
             answers = [answer]
             if twice and spent:
                 answers += [found] if (found := other.result()) else []
