@@ -13,6 +13,7 @@ mod rebootstrap;
 mod recipe;
 mod report;
 mod run;
+mod shell;
 mod status;
 mod user;
 
@@ -22,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use serde_json::Value;
 use tabled::builder::Builder;
 use tabled::settings::Style;
@@ -77,6 +79,17 @@ enum Verb {
     /// The configuration file.
     #[command(subcommand)]
     Config(config::ConfigVerb),
+    /// Prints what a shell completes this command line by, to be put where it looks for that.
+    Completion {
+        /// Which one.
+        shell: Shell,
+    },
+    /// Writes the manual, one page a command.
+    Man {
+        /// Into this folder, which is there.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
 }
 
 /// The end of a command that failed.
@@ -117,6 +130,8 @@ impl Command {
             Verb::User(verb) => verb.carry_out(&self.config, report),
             Verb::Recipe(verb) => verb.carry_out(&self.config, report).await,
             Verb::Config(verb) => verb.carry_out(&self.config, report),
+            Verb::Completion { shell } => shell::completion(shell).map_err(Failure::refused),
+            Verb::Man { to } => shell::manual(&to).map_err(|error| Failure::in_folder(&to, &error)),
         }
     }
 }
@@ -155,6 +170,10 @@ impl Report {
 }
 
 impl Failure {
+    fn in_folder(folder: &Path, error: &std::io::Error) -> Self {
+        Self::Refused(format!("the manual cannot be written into {}: {error}", folder.display()).into())
+    }
+
     fn refused(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Refused(Box::new(error))
     }

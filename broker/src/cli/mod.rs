@@ -23,6 +23,7 @@ mod rotation;
 mod secret;
 mod serve;
 mod session;
+mod shell;
 mod store;
 mod token;
 mod trust;
@@ -30,7 +31,9 @@ mod upstream;
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 use crate::config::Config;
 use output::Output;
@@ -108,6 +111,17 @@ enum Command {
     /// The configuration: whether it can be used, and what is in force.
     #[command(subcommand)]
     Config(config::Command),
+    /// Print what a shell completes this command line by, to be put where it looks for that.
+    Completion {
+        /// Which one.
+        shell: Shell,
+    },
+    /// Write the manual, one page a command.
+    Man {
+        /// Into this folder, which is there.
+        #[arg(long, value_name = "FOLDER")]
+        to: PathBuf,
+    },
 }
 
 /// Runs the command line of this process.
@@ -116,14 +130,18 @@ enum Command {
 /// One sentence for whoever typed it.
 pub fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    // Moves what the configuration is about, and may be run where there is none.
-    if let Command::Store(command) = arguments.command {
-        return small_runtime()?.block_on(store::run(command, &arguments.config, arguments.output));
-    }
-    let config = Config::load(&arguments.config)?;
+    let config = || Config::load(&arguments.config);
     match arguments.command {
-        Command::Serve => serve::run(config),
-        command => small_runtime()?.block_on(run(command, &config, &arguments.config, arguments.output)),
+        // These may be run where there is no configuration; the first moves what it is about.
+        Command::Store(command) => {
+            small_runtime()?.block_on(store::run(command, &arguments.config, arguments.output))
+        }
+        Command::Completion { shell } => Ok(shell::completion(shell)?),
+        Command::Man { to } => {
+            shell::manual(&to).with_context(|| format!("the manual cannot be written into {}", to.display()))
+        }
+        Command::Serve => serve::run(config()?),
+        command => small_runtime()?.block_on(run(command, &config()?, &arguments.config, arguments.output)),
     }
 }
 
@@ -131,7 +149,7 @@ async fn run(command: Command, config: &Config, file: &Path, output: Output) -> 
     match command {
         Command::Init => init::run(config, file, output).await,
         // Not here.
-        Command::Serve | Command::Store(_) => Ok(()),
+        Command::Serve | Command::Store(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),
         Command::Backup(options) => backup::run(options, config, output).await,
         Command::Restore(options) => restore::run(options, config, file, output).await,
         Command::Token(command) => token::run(command, config, output).await,
