@@ -6,11 +6,12 @@
 //! |---|---|
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
 //! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`restore`], [`upstream`]: none calls another |
-//! | ground | [`brokers`], [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
+//! | ground | [`brokers`], [`audit`], [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
 //! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], and [`config`] |
 //!
 //! [`run`] is the only place where parts are put together.
 
+pub mod audit;
 pub mod authority;
 pub mod brokers;
 pub mod cli;
@@ -42,6 +43,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use audit::{Audit, AuditError, Event, Kind};
 use authority::{Authority, CaError};
 use brokers::{Brokers, StoredBroker};
 use clock::{Clock, Timestamp};
@@ -127,7 +129,11 @@ pub async fn run(
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
     let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone()).await?;
     // Whoever cannot open the store changes nothing in it, and is nobody's company.
-    let federation = config::agree(&store, config.federation.as_ref()).await?;
+    let (federation, changed) = config::agree(&store, config.federation.as_ref()).await?;
+    let audit = Audit::open(&store, &config.audit, &brokers::host_name(), clock.clone()).await?;
+    if !changed.is_empty() {
+        audit.note(Event::new(Kind::SettingsChanged).detail(changed.join(", ")));
+    }
     let kept = federation.lifetimes.longest_sealed();
     let turn = TurnFoundations { store: store.clone(), sealing: sealing.clone(), keks, tables: SEALED, kept };
     let key_turn = KeyTurn::new(turn);
@@ -148,6 +154,7 @@ pub async fn run(
         liveness: liveness.clone(),
         authority: authority.clone(),
         sealing: sealing.clone(),
+        audit: audit.clone(),
     };
     let enrolment = Enrolment::new(foundations.clone(), settings);
     let longest_token = federation.lifetimes.longest_token();
@@ -167,7 +174,7 @@ pub async fn run(
     };
     let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
     let (issuer, lifetime) = (federation.issuer.clone(), federation.lifetimes.login);
-    let terms = LoginTerms { subjects: subjects.clone(), issuer, lifetime };
+    let terms = LoginTerms { subjects: subjects.clone(), issuer, lifetime, audit: audit.clone() };
     let login = Login::new(store.clone(), sealing.clone(), registry.clone(), liveness.clone(), terms);
     let outbound = outbound::Settings {
         issuer: federation.issuer.clone(),
@@ -176,7 +183,7 @@ pub async fn run(
     };
     let outbound = Outbound::new(outbound, registry.clone(), clock.clone())?;
     let upstreams = Upstreams::new(sealing.clone(), registry.clone(), outbound.clone(), federation.issuer.clone());
-    let sessions = Sessions::new(store.clone(), &federation.lifetimes);
+    let sessions = Sessions::new(store.clone(), &federation.lifetimes, audit.clone());
     let delivery = DeliveryFoundations {
         registry: registry.clone(),
         signer: TokenSigner::new(keys.clone(), liveness.clone()),
@@ -200,16 +207,18 @@ pub async fn run(
         subjects: subjects.clone(),
         sessions: sessions.clone(),
         upstreams: upstreams.clone(),
+        audit: audit.clone(),
         clock: clock.clone(),
     };
     let provider = Provider::new(answering, login.clone(), federation.issuer.clone(), federation.lifetimes);
     let provider = Arc::new(provider);
     let grants = provider.grants().clone();
     // Nobody stands before the agents' port: whoever names another address there is not believed.
-    let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new()));
+    let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new())).audited(audit.clone());
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
     let boundary = Boundary::new(&federation.issuer, config.trusted_proxies);
-    let pages = oidc::router(provider, boundary.clone()).merge(web::router(store.clone(), boundary));
+    let health = web::router(store.clone(), audit.clone(), boundary.clone());
+    let pages = oidc::router(provider, boundary.audited(audit.clone())).merge(health);
     let services = grpc::Services {
         store: store.clone(),
         enrolment: Arc::new(enrolment),
@@ -225,6 +234,7 @@ pub async fn run(
         upstreams: upstreams.clone(),
         subjects,
         brokers: brokers.clone(),
+        audit: audit.clone(),
         issuer: federation.issuer.clone(),
         clock: clock.clone(),
     };
@@ -271,6 +281,7 @@ pub async fn run(
     // The agents were let go in the meantime: the other brokers, or the next one, are to know when they were last seen.
     let saved = liveness.save().await;
     brokers.leave().await;
+    audit.close().await;
     ended?;
     Ok(saved?)
 }
@@ -281,7 +292,7 @@ async fn meet(
     store: &Arc<dyn Store>,
     now: Timestamp,
 ) -> Result<(Brokers, Pin<Box<dyn Future<Output = ()> + Send>>), StoreError> {
-    let own = StoredBroker::new(&host_name(), now);
+    let own = StoredBroker::new(&brokers::host_name(), now);
     match config.store {
         StoreAddress::Sled(_) => Ok((Brokers::alone(own), Box::pin(std::future::ready(())))),
         StoreAddress::Etcd { .. } => {
@@ -289,12 +300,6 @@ async fn meet(
             Ok((brokers, Box::pin(stay)))
         }
     }
-}
-
-/// What the machine calls itself: for ops, who have several.
-fn host_name() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    name.trim().to_owned()
 }
 
 /// Gives the duty to another broker as soon as this one is to stop, and not only when all in flight is done.
@@ -321,6 +326,9 @@ pub enum RunError {
     /// The keys that seal, or the key-encryption key.
     #[error(transparent)]
     Sealing(#[from] SealingKeyError),
+    /// The audit.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The signing keys.
     #[error(transparent)]
     Keys(#[from] KeyError),

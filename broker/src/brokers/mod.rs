@@ -353,6 +353,12 @@ impl Brokers {
     }
 }
 
+/// What the machine calls itself: for ops, who have several.
+pub fn host_name() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    name.trim().to_owned()
+}
+
 /// Deletes the record of a broker that is gone, unless it has given a sign of life after all.
 async fn bury(tables: &Tables, id: BrokerId, beat: u64) -> Result<(), StoreError> {
     let stored = tables.brokers.get(&id.to_string()).await?;

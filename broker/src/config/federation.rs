@@ -35,17 +35,20 @@ pub fn first_settings(store: &Arc<dyn Store>, federation: &Federation) -> Result
     Table::new(store.clone()).put(ID, &StoredSettings(federation.into()), Expect::Absent)
 }
 
-/// What the brokers agree on, from now on, as a broker starts whose file says `ours`.
+/// What the brokers agree on, from now on, as a broker starts whose file says `ours`; and the names of what that changes.
 ///
 /// # Errors
 /// When nobody says it; when the file names another federation.
-pub async fn agree(store: &Arc<dyn Store>, ours: Option<&Federation>) -> Result<Federation, SettingsError> {
+pub async fn agree(
+    store: &Arc<dyn Store>,
+    ours: Option<&Federation>,
+) -> Result<(Federation, Vec<String>), SettingsError> {
     let table = Table::<StoredSettings>::new(store.clone());
     for _ in 0..TRIES {
-        let stored = table.get(ID).await?;
+        let (stored, mut changed) = (table.get(ID).await?, Vec::new());
         let write = match (ours, stored) {
             (None, None) => return Err(SettingsError::Nobody),
-            (None, Some(Stored { record, .. })) => return Ok(record.0.try_into()?),
+            (None, Some(Stored { record, .. })) => return Ok((record.0.try_into()?, changed)),
             (Some(ours), None) => first_settings(store, ours)?,
             (Some(ours), Some(Stored { record: StoredSettings(theirs), version })) => {
                 if theirs.trust_domain != ours.trust_domain.as_str() {
@@ -53,16 +56,17 @@ pub async fn agree(store: &Arc<dyn Store>, ours: Option<&Federation>) -> Result<
                 }
                 let changes = changes(&theirs, &ours.into())?;
                 if changes.is_empty() {
-                    return Ok(ours.clone());
+                    return Ok((ours.clone(), changed));
                 }
                 for (name, old, new) in changes {
                     warn!("{name} was {old}, and is {new} from now on: other brokers take that over when they start");
+                    changed.push(name);
                 }
                 table.put(ID, &StoredSettings(ours.into()), Expect::Version(version))?
             }
         };
         match (table.commit(vec![write]).await, ours) {
-            (Ok(_), Some(ours)) => return Ok(ours.clone()),
+            (Ok(_), Some(ours)) => return Ok((ours.clone(), changed)),
             (Ok(_) | Err(StoreError::Conflict), _) => {}
             (Err(error), _) => return Err(error.into()),
         }
@@ -137,11 +141,12 @@ mod tests {
         assert!(matches!(agree(&store, None).await, Err(SettingsError::Nobody)));
         let first = "[lifetimes]\nsession = 999\nsession_idle = 99\n[outbound]\nprivate_networks = [\"10.0.0.0/8\"]";
         agree(&store, Some(&ours(first))).await.unwrap();
-        let taken = agree(&store, None).await.unwrap();
+        let (taken, _) = agree(&store, None).await.unwrap();
         assert_eq!(format!("{taken:?}"), format!("{:?}", ours(first)));
         let second = ours("[rotation]\nsigning_keys_every = 0");
-        agree(&store, Some(&second)).await.unwrap();
-        assert_eq!(format!("{:?}", agree(&store, None).await.unwrap()), format!("{second:?}"));
+        let (_, changed) = agree(&store, Some(&second)).await.unwrap();
+        assert!(changed.contains(&"rotation.signing_keys_every".to_owned()), "{changed:?}");
+        assert_eq!(format!("{:?}", agree(&store, None).await.unwrap().0), format!("{second:?}"));
         let stranger = Federation { trust_domain: "other.example".parse().unwrap(), ..second };
         let refused = agree(&store, Some(&stranger)).await.unwrap_err().to_string();
         assert!(refused.contains("holds the federation example.org"), "{refused}");

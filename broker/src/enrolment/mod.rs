@@ -47,6 +47,7 @@ use uuid::Uuid;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
+use crate::audit::{Audit, Event, Kind};
 use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
 use crate::foundations::Foundations;
@@ -79,6 +80,7 @@ pub struct Enrolment {
     liveness: Liveness,
     authority: Arc<Authority>,
     sealing: Arc<SealingKeys>,
+    audit: Audit,
     settings: Settings,
     /// Who enrols. Apart from those who return, so that a flood of one keeps no clone alarm from being raised.
     newcomers: Limiter,
@@ -132,7 +134,7 @@ pub struct Identity {
 impl Enrolment {
     /// The flow.
     pub fn new(foundations: Foundations, settings: Settings) -> Self {
-        let Foundations { store, registry, liveness, authority, sealing } = foundations;
+        let Foundations { store, registry, liveness, authority, sealing, audit } = foundations;
         let tokens = Table::new(store);
         Self {
             tokens,
@@ -140,6 +142,7 @@ impl Enrolment {
             liveness,
             authority,
             sealing,
+            audit,
             settings,
             newcomers: Limiter::new(),
             returning: Limiter::new(),
@@ -278,6 +281,7 @@ impl Enrolment {
         let revision = self.tokens.commit(writes).await?;
         self.registry.reached(revision).await?;
         info!(join_token = id, instance = %instance.name, peer = %request.peer, "instance enrolled");
+        self.audit.note(Event::new(Kind::InstanceEnrolled).instance(&instance.name).object(&id));
         Ok(identity(&ca, &instance.certificate))
     }
 

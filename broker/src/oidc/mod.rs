@@ -47,6 +47,7 @@ use axum::middleware::map_response;
 use axum::routing::{get, post};
 use url::Url;
 
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::{Issuer, Lifetimes};
 use crate::grants::{Devices, GrantFoundations, Grants, Probes};
@@ -120,6 +121,8 @@ pub struct Foundations {
     pub sessions: Sessions,
     /// Homes without agent.
     pub upstreams: Upstreams,
+    /// Where decisions are noted.
+    pub audit: Audit,
     /// The time.
     pub clock: Clock,
 }
@@ -132,6 +135,7 @@ pub struct Provider {
     outbound: Outbound,
     client_keys: ClientKeySets,
     subjects: SubjectKey,
+    audit: Audit,
     clock: Clock,
     issuer: Issuer,
     login: Login,
@@ -172,6 +176,7 @@ impl Provider {
             subjects,
             sessions,
             upstreams,
+            audit,
             clock,
         } = foundations;
         let signer = TokenSigner::new(keys.clone(), liveness);
@@ -208,6 +213,7 @@ impl Provider {
             subjects,
             sessions,
             upstreams,
+            audit,
             clock,
             issuer,
             login,

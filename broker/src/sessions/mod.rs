@@ -27,6 +27,7 @@ use std::time::Duration;
 use homeward_certs::identity::InstanceName;
 
 use crate::clock::Timestamp;
+use crate::audit::Audit;
 use crate::config::Lifetimes;
 use crate::registry::{ClientId, InstanceId, KnownName, SessionId, UserId, VerifiedIdentity};
 use crate::secret::{OpaqueSecret, SecretError};
@@ -51,6 +52,7 @@ pub struct Sessions {
     of_users: Table<SessionOfUser>,
     names: Table<KnownName>,
     outbox: Outbox,
+    audit: Audit,
     lifetime: Duration,
     idle: Duration,
     /// How long a token may outlive its session's last use.
@@ -90,12 +92,13 @@ pub struct BegunSession {
 
 impl Sessions {
     /// With these lifetimes.
-    pub fn new(store: Arc<dyn Store>, lifetimes: &Lifetimes) -> Self {
+    pub fn new(store: Arc<dyn Store>, lifetimes: &Lifetimes, audit: Audit) -> Self {
         Self {
             table: Table::new(store.clone()),
             of_users: Table::new(store.clone()),
             names: Table::new(store.clone()),
             outbox: Outbox::new(store),
+            audit,
             lifetime: lifetimes.session,
             idle: lifetimes.session_idle,
             behind: lifetimes.authorization_code + lifetimes.access_token,

@@ -7,6 +7,7 @@ use axum::response::IntoResponse;
 use http::StatusCode;
 use tracing::error;
 
+use crate::audit::Audit;
 use crate::storage::{Key, Store};
 
 /// GET /healthz: the process answers.
@@ -14,8 +15,12 @@ pub(super) async fn alive() -> impl IntoResponse {
     "ok\n"
 }
 
-/// GET /readyz: logins can work, because the store answers.
-pub(super) async fn ready(State(store): State<Arc<dyn Store>>) -> impl IntoResponse {
+/// GET /readyz: logins can work, because the store answers and what is decided can be written down.
+pub(super) async fn ready(State((store, audit)): State<(Arc<dyn Store>, Audit)>) -> impl IntoResponse {
+    if let Some(problem) = audit.problem() {
+        error!(problem, "not ready");
+        return (StatusCode::SERVICE_UNAVAILABLE, problem);
+    }
     match store.get(&Key::new("ready", "")).await {
         Ok(_) => (StatusCode::OK, "ok\n"),
         Err(error) => {

@@ -17,6 +17,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::get;
 
+use crate::audit::Audit;
 use crate::storage::Store;
 
 pub use boundary::{Boundary, ClientAddress, in_any_window, note_peer};
@@ -29,13 +30,13 @@ pub use pages::{
 };
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.
-pub fn router(store: Arc<dyn Store>, boundary: Boundary) -> Router {
+pub fn router(store: Arc<dyn Store>, audit: Audit, boundary: Boundary) -> Router {
     let router = Router::new()
         .route("/healthz", get(health::alive))
         .route("/readyz", get(health::ready))
         .route(icon::PATH, get(icon::serve))
         .route(stylesheet::path(), get(stylesheet::serve))
-        .with_state(store)
+        .with_state((store, audit))
         .method_not_allowed_fallback(async || Problem::METHOD)
         .fallback(async || Problem::NOT_FOUND);
     boundary.around(router)

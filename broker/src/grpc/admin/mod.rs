@@ -24,6 +24,7 @@ use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
+use crate::audit::Audit;
 use crate::authority::{Authority, CaState};
 use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
@@ -62,6 +63,7 @@ pub(super) struct Service {
     users: Users,
     upstreams: Upstreams,
     brokers: Brokers,
+    audit: Audit,
     issuer: Issuer,
     clock: Clock,
 }
@@ -80,6 +82,7 @@ impl Service {
             users: Users::new(services),
             upstreams: services.upstreams.clone(),
             brokers: services.brokers.clone(),
+            audit: services.audit.clone(),
             issuer: services.issuer.clone(),
             clock: services.clock.clone(),
         }

@@ -21,6 +21,7 @@ mod released;
 use homeward_certs::identity::InstanceName;
 use tracing::{info, warn};
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::login::{
     Agreement, AuthorizationRequest, LoginError, PushedId, Question, Refusal, Returned, SignedIn, Step, Transaction,
@@ -133,6 +134,8 @@ impl Provider {
             None => OpaqueSecret::generate().map_err(LoginError::from)?.expose().to_owned(),
         };
         let transaction = self.login.begin(request, SecretHash::of(&browser))?;
+        let begun = Event::new(Kind::LoginBegun).transaction(transaction.id).client(&transaction.request.client_id);
+        self.audit.note(begun.relying_party(&transaction.request.relying_party));
         let mut next = self.next(&transaction, visitor, snapshot, now).await?;
         next.cookies.browser = Some(browser);
         Ok(next)
