@@ -131,6 +131,7 @@ pub async fn run(
     // Whoever cannot open the store changes nothing in it, and is nobody's company.
     let (federation, changed) = config::agree(&store, config.federation.as_ref()).await?;
     let audit = Audit::open(&store, &config.audit, &brokers::host_name(), clock.clone()).await?;
+    audit.note(Event::new(Kind::BrokerStarted).object(env!("CARGO_PKG_VERSION")));
     if !changed.is_empty() {
         audit.note(Event::new(Kind::SettingsChanged).detail(changed.join(", ")));
     }
@@ -281,6 +282,7 @@ pub async fn run(
     // The agents were let go in the meantime: the other brokers, or the next one, are to know when they were last seen.
     let saved = liveness.save().await;
     brokers.leave().await;
+    audit.note(Event::new(Kind::BrokerStopped));
     audit.close().await;
     ended?;
     Ok(saved?)

@@ -16,6 +16,8 @@ pub enum Kind {
     BrokerStarted,
     /// It stops in good order.
     BrokerStopped,
+    /// What was found when writing went on: the end is torn, or is not the one that the store knows.
+    RecordsMissing,
     /// So many things that strangers did from one network are left out.
     RecordsLeftOut,
     /// Old days are deleted.
@@ -110,6 +112,8 @@ pub enum Kind {
     BackupMade,
     /// The store was filled from a backup.
     StoreRestored,
+    /// The federation was moved into another store.
+    StoreMigrated,
     /// What all brokers agree on is another.
     SettingsChanged,
     /// A logout that was given up is tried again by order of ops.
@@ -120,9 +124,10 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 52] = [
+    pub const ALL: [Self; 54] = [
         Self::BrokerStarted,
         Self::BrokerStopped,
+        Self::RecordsMissing,
         Self::RecordsLeftOut,
         Self::RecordsExpired,
         Self::LoginBegun,
@@ -170,6 +175,7 @@ impl Kind {
         Self::KekTurned,
         Self::BackupMade,
         Self::StoreRestored,
+        Self::StoreMigrated,
         Self::SettingsChanged,
         Self::LogoutRetried,
         Self::AdminRefused,

@@ -142,7 +142,7 @@ impl Audit {
             // Another broker may have the folder from here on.
             drop(lock);
         });
-        audit.begun(chain, found);
+        audit.resumed(chain, found);
         Ok(audit)
     }
 
@@ -174,21 +174,20 @@ impl Audit {
         (Self::with(Clock::system(), Folder::new(std::path::Path::new("/nowhere")), queue), tests::Heard(orders))
     }
 
-    fn begun(&self, chain: ChainId, found: journal::Found) {
-        let event = Event::new(Kind::BrokerStarted).object(env!("CARGO_PKG_VERSION"));
+    fn resumed(&self, chain: ChainId, found: journal::Found) {
+        let event = Event::new(Kind::RecordsMissing);
         if found.gap {
             error!(
                 %chain,
                 "SECURITY: the audit does not end with the record that the store knows: records were removed or edited, or \
                  the folder was put back from a copy. `homeward-broker audit verify` says which"
             );
-            self.note(event.detail("records before this one are missing"));
+            self.note(event.detail("the record that the store knows is not where it was"));
         } else if found.torn > 0 {
             warn!(%chain, bytes = found.torn, "the end of the audit's last record is cut off: it was being written");
-            self.note(event.detail(format!("a record was being written when the broker ended: {} bytes cut off", found.torn)));
+            self.note(event.detail(format!("what was being written when the broker ended: {} bytes", found.torn)));
         } else {
             info!(%chain, folder = %self.0.folder.path().display(), "the audit goes on");
-            self.note(event);
         }
     }
 
@@ -210,22 +209,21 @@ impl Audit {
     }
 
     /// Waits until everything that was noted before is on the disk, and the store knows it; for some seconds if that
-    /// cannot be now.
-    pub async fn settled(&self) {
-        self.order(Order::Settle).await;
+    /// cannot be now. Says whether it is so.
+    pub async fn settled(&self) -> bool {
+        self.order(Order::Settle).await
     }
 
     /// Ends the writing: what was noted is on the disk then.
     pub async fn close(&self) {
-        self.note(Event::new(Kind::BrokerStopped));
         self.order(Order::Close).await;
     }
 
-    async fn order(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) {
+    async fn order(&self, order: impl FnOnce(oneshot::Sender<()>) -> Order) -> bool {
         let (answer, answered) = oneshot::channel();
-        // Neither fails but when nobody writes any more.
+        // Fails only when nobody writes any more; then nobody answers.
         let _ = self.0.queue.send(order(answer));
-        let _ = tokio::time::timeout(PATIENCE, answered).await;
+        matches!(tokio::time::timeout(PATIENCE, answered).await, Ok(Ok(())))
     }
 
     /// Why the audit cannot be written at the moment, if it cannot.

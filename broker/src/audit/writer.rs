@@ -117,7 +117,10 @@ impl Writer {
             while !self.settle().await {
                 tokio::time::sleep(PAUSE).await;
             }
-            settle.into_iter().for_each(|answer| drop(answer.send(())));
+            for answer in settle {
+                // Whoever waits may have left.
+                let _ = answer.send(());
+            }
         }
         close
     }

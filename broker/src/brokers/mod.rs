@@ -86,6 +86,11 @@ impl Brokers {
         Self::new(own, None, Pace::USUAL)
     }
 
+    /// Whether nobody else can open the store.
+    pub fn are_alone(&self) -> bool {
+        self.0.tables.is_none()
+    }
+
     /// Joins the brokers of a store. The future gives signs of life and listens to those of others; it must be run.
     ///
     /// # Errors

@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::audit::{Event, Kind};
+use crate::cli::audit;
 use crate::cli::output::{Output, Row, print_line};
 use crate::clock::Clock;
 use crate::config::Config;
@@ -64,6 +66,8 @@ pub(super) async fn run(options: Options, config: &Config, file: &Path, output: 
     // Before the store is declared complete: what ops have to do next is said nowhere else.
     show(&outcomes, &done, config, file, output);
     store.commit(vec![done.write(&store, Expect::Any)?]).await?;
+    let restored = Event::new(Kind::StoreRestored).object(made_at).detail(format!("epoch {}", done.epoch));
+    audit::note(&store, config, restored).await;
     Ok(())
 }
 

@@ -10,6 +10,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::audit::{Event, Kind};
+use crate::cli::audit;
 use crate::cli::output::Output;
 use crate::config::Config;
 use crate::storage::address::{self, EtcdAccess, StoreAddress};
@@ -95,6 +97,10 @@ pub(super) async fn run(command: Command, config: &Path, output: Output) -> anyh
          start them.\nThe old store stays as it is, and no broker opens it: delete it when all is well.",
         migrated.entries
     );
+    if config.exists() {
+        let moved = Event::new(Kind::StoreMigrated).detail(format!("{} entries", migrated.entries));
+        audit::note(&target.store, &Config::load(config)?, moved).await;
+    }
     output.say(&sentence, &json!({"entries": migrated.entries, "sha256": migrated.sha256, "store": to.to_string()}));
     Ok(())
 }
