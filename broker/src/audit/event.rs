@@ -183,7 +183,11 @@ impl Kind {
 
     /// Whether anybody who reaches a port can have any number of it written.
     pub(super) const fn is_of_strangers(self) -> bool {
-        matches!(self, Self::LoginBegun | Self::LoginRefused | Self::ClientRefused | Self::EnrolmentRefused)
+        matches!(self, Self::LoginBegun
+                | Self::LoginRefused
+                | Self::ClientRefused
+                | Self::TokensRefused
+                | Self::EnrolmentRefused)
     }
 }
 

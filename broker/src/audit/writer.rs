@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use tracing::{error, info, warn};
 use crate::audit::anchor::{Day, StoredDay, StoredHead};
 use crate::audit::event::{Event, Kind};
 use crate::audit::journal::{Journal, Noted};
+use crate::audit::origin::Origin;
 use crate::audit::retention;
 use crate::audit::syslog::Syslog;
 use crate::audit::{Shared, Tables};
@@ -114,10 +116,9 @@ impl Writer {
         }
         self.write(noted).await;
         if !settle.is_empty() {
-            while !self.settle().await {
-                tokio::time::sleep(PAUSE).await;
-            }
-            for answer in settle {
+            // Who is not answered hears at once that it is not so; the next sync comes by itself.
+            let settled = self.settle().await;
+            for answer in settle.into_iter().filter(|_| settled) {
                 // Whoever waits may have left.
                 let _ = answer.send(());
             }
@@ -153,6 +154,7 @@ impl Writer {
 
     /// Has everything on the disk, and the store know it. Says whether it is so.
     async fn settle(&mut self) -> bool {
+        self.expire().await;
         let synced = self.on_disk(Journal::sync).await;
         if !self.judge(synced) {
             return false;
@@ -161,7 +163,6 @@ impl Writer {
             self.complain(&error);
             return false;
         }
-        self.expire().await;
         true
     }
 
@@ -221,7 +222,7 @@ impl Writer {
     async fn expire(&mut self) {
         let today = self.journal.lock().unwrap_or_else(PoisonError::into_inner).day().clone();
         let Some(keep) = self.keep_days else { return };
-        if self.anchored.expired_at.as_ref() == Some(&today) {
+        if self.anchored.expired_at.replace(today.clone()) == Some(today) {
             return;
         }
         let oldest = Day::of(self.shared.clock.now() - Duration::from_secs(u64::from(keep) * 86_400));
@@ -230,11 +231,13 @@ impl Writer {
             Ok(0) => {}
             Ok(days) => {
                 info!(days, %oldest, "days of the audit that were kept for long enough are deleted");
-                self.shared.note(Event::new(Kind::RecordsExpired).detail(format!("{days} days before {oldest}")));
+                let event = Event::new(Kind::RecordsExpired).detail(format!("{days} days before {oldest}"));
+                self.shared.waiting.fetch_add(1, Ordering::Relaxed);
+                let noted = Noted { at: self.shared.clock.now(), origin: Origin::Broker, event };
+                self.write(VecDeque::from([noted])).await;
             }
             Err(error) => warn!(%error, "old days of the audit cannot be deleted; the next try is tomorrow"),
         }
-        self.anchored.expired_at = Some(today);
     }
 
     async fn on_disk(&self, work: impl FnOnce(&mut Journal) -> io::Result<()> + Send + 'static) -> io::Result<()> {

@@ -230,10 +230,13 @@ impl Provider {
 
 /// All endpoints.
 pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
-    let router = endpoints_for_clients()
+    let documents = Router::new()
         .route(path::DISCOVERY, get(discovery::get))
         .route(path::OAUTH_DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(discovery::jwks::get))
+        .with_state(provider.clone())
+        .method_not_allowed_fallback(async || Problem::METHOD);
+    let router = endpoints_for_clients()
         .merge(pages_of_a_login())
         .route(path::UPSTREAM_SETUP, get(setup::get))
         .route(path::DEVICE, get(device::get).post(device::post))
@@ -246,7 +249,7 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)
         .method_not_allowed_fallback(async || Problem::METHOD);
-    boundary.around(router)
+    boundary.clone().unaudited().around(documents).merge(boundary.around(router))
 }
 
 /// What clients may call with a certificate too, on the agents' port (RFC 8705 5): no page is there.

@@ -70,6 +70,11 @@ impl Boundary {
         router.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn_with_state(self, pass))
     }
 
+    /// The same, where nothing is decided.
+    pub fn unaudited(self) -> Self {
+        Self { audit: None, ..self }
+    }
+
     async fn answer(&self, request: Request, next: Next) -> Response {
         let source = self.client_address(&request).0;
         let Some(audit) = &self.audit else { return next.run(request).await };
