@@ -79,7 +79,8 @@ impl FromStr for Timestamp {
         let midnight = format!("{text}T00:00:00Z");
         let read = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
         let time = read(text).or_else(|| read(&midnight));
-        time.map(|time| Self(time.unix_timestamp())).ok_or("write a time as 2026-11-22T08:00:00Z, or a day as 2026-11-22")
+        time.map(|time| Self(time.unix_timestamp()))
+            .ok_or("write a time as 2026-11-22T08:00:00Z, or a day as 2026-11-22")
     }
 }
 

@@ -46,8 +46,18 @@ async fn a_login_leaves_its_records_and_none_of_its_secrets() {
     town.federation.ops(&["trust", "deny", "--relying-party", "beta", "--home", "alpha"]).await.unwrap_err();
 
     let (text, records) = export(&town.federation).await;
-    let done = ["broker_started", "join_token_created", "instance_enrolled", "certificate_confirmed", "trust_allowed",
-        "login_begun", "home_answered", "tokens_issued", "session_ended", "trust_denied"];
+    let done = [
+        "broker_started",
+        "join_token_created",
+        "instance_enrolled",
+        "certificate_confirmed",
+        "trust_allowed",
+        "login_begun",
+        "home_answered",
+        "tokens_issued",
+        "session_ended",
+        "trust_denied",
+    ];
     for event in done {
         assert!(of(&records, event).iter().any(|record| record["outcome"] == "done"), "{event}: {text}");
     }
@@ -55,6 +65,8 @@ async fn a_login_leaves_its_records_and_none_of_its_secrets() {
     let entered = decided.iter().find(|record| record["outcome"] == "done").unwrap();
     assert_eq!((&entered["home"], &entered["relying_party"]), (&"alpha".into(), &"beta".into()));
     assert_eq!((&entered["actor"], &entered["source"]), (&"web".into(), &"127.0.0.1".into()));
+    let whole = |event| of(&records, event).iter().any(|record| record["transaction"] == entered["transaction"]);
+    assert!(whole("login_begun") && whole("home_answered"), "{text}");
     assert!(decided.iter().any(|record| record["reason"] == "login_required"), "{text}");
     assert_eq!(of(&records, "home_answered")[0]["actor"], "agent:alpha");
     assert_eq!(of(&records, "token_replayed")[0]["reason"], "invalid_grant");
@@ -74,8 +86,15 @@ async fn a_login_leaves_its_records_and_none_of_its_secrets() {
     let credentials = town.beta.folder.join("credentials/current/homeward.json");
     let credentials: Value = serde_json::from_str(&std::fs::read_to_string(credentials).unwrap()).unwrap();
     secrets.insert("client_secret", credentials["client_secret"].as_str().unwrap().to_owned());
-    for (name, text) in [("e-mail", "alice@"), ("e-mail domain", "alpha.example"), ("name", "Archer"), ("user name", "alice"),
-        ("join token", "hwj1."), ("state", "the-state"), ("nonce", "the-nonce")] {
+    for (name, text) in [
+        ("e-mail", "alice@"),
+        ("e-mail domain", "alpha.example"),
+        ("name", "Archer"),
+        ("user name", "alice"),
+        ("join token", "hwj1."),
+        ("state", "the-state"),
+        ("nonce", "the-nonce"),
+    ] {
         secrets.insert(name, text.to_owned());
     }
     for (name, secret) in secrets {
@@ -110,7 +129,8 @@ async fn syslog_gets_a_copy() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let log = UnixDatagram::bind(&path).unwrap();
-    let federation = Federation::with_settings(&format!("[audit]\nsyslog = \"unix:{}\"", path.display())).await.unwrap();
+    let federation =
+        Federation::with_settings(&format!("[audit]\nsyslog = \"unix:{}\"", path.display())).await.unwrap();
     federation.token("alpha", &[]).await.unwrap();
     let mut buffer = vec![0; 8192];
     let created = tokio::time::timeout(std::time::Duration::from_secs(10), async {
@@ -159,7 +179,8 @@ async fn a_restored_store_still_knows_where_the_audit_ends() {
     assert_eq!((of(&records, "store_restored").len(), of(&records, "backup_made").len()), (1, 1), "{text}");
     let file = files(&federation).remove(0);
     let written = std::fs::read_to_string(&file).unwrap();
-    let without: String = written.lines().filter(|line| !line.contains("instance_enrolled")).map(|line| format!("{line}\n")).collect();
+    let without: String =
+        written.lines().filter(|line| !line.contains("instance_enrolled")).map(|line| format!("{line}\n")).collect();
     std::fs::write(&file, without).unwrap();
     federation.ops(&["audit", "verify"]).await.unwrap_err();
 }

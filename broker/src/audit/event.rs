@@ -183,11 +183,10 @@ impl Kind {
 
     /// Whether anybody who reaches a port can have any number of it written.
     pub(super) const fn is_of_strangers(self) -> bool {
-        matches!(self, Self::LoginBegun
-                | Self::LoginRefused
-                | Self::ClientRefused
-                | Self::TokensRefused
-                | Self::EnrolmentRefused)
+        matches!(
+            self,
+            Self::LoginBegun | Self::LoginRefused | Self::ClientRefused | Self::TokensRefused | Self::EnrolmentRefused
+        )
     }
 }
 

@@ -53,8 +53,10 @@ impl Folder {
     /// # Errors
     /// When it cannot be read.
     pub(super) fn chains(&self) -> io::Result<Vec<ChainId>> {
-        let mut chains: Vec<ChainId> =
-            names(&self.0)?.iter().filter_map(|name| name.parse().ok().filter(|id: &ChainId| id.to_string() == *name)).collect();
+        let mut chains: Vec<ChainId> = names(&self.0)?
+            .iter()
+            .filter_map(|name| name.parse().ok().filter(|id: &ChainId| id.to_string() == *name))
+            .collect();
         chains.sort();
         Ok(chains)
     }
@@ -65,8 +67,7 @@ impl Folder {
     /// When it cannot be read.
     pub(super) fn days(&self, chain: ChainId) -> io::Result<Vec<Day>> {
         let names = names(&self.0.join(chain.to_string()))?;
-        let mut days: Vec<Day> =
-            names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
+        let mut days: Vec<Day> = names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
         days.sort();
         Ok(days)
     }

@@ -193,13 +193,8 @@ impl Journal {
 
     /// The end, when everything is on the disk, and the days that have begun since the last time.
     pub(super) fn head(&mut self, at: Timestamp) -> (StoredHead, Vec<(Day, StoredDay)>) {
-        let head = StoredHead {
-            host: self.host.clone(),
-            link: self.link,
-            day: self.day.clone(),
-            length: self.durable,
-            at,
-        };
+        let head =
+            StoredHead { host: self.host.clone(), link: self.link, day: self.day.clone(), length: self.durable, at };
         (head, std::mem::take(&mut self.begun))
     }
 

@@ -81,7 +81,9 @@ impl Keeper {
             let read = tokio::task::spawn_blocking(move || verify(&folder, chain, &known)).await;
             let read = read.unwrap_or_else(|error| Err(std::io::Error::other(error)));
             report = read.map_err(|error| AuditError::Folder(self.folder.path().to_owned(), error))?;
-            if report.findings.is_empty() || Some(&anchors.days) == self::anchors(tables, chain).await?.map(|now| now.days).as_ref() {
+            if report.findings.is_empty()
+                || Some(&anchors.days) == self::anchors(tables, chain).await?.map(|now| now.days).as_ref()
+            {
                 break;
             }
         }

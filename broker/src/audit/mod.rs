@@ -148,7 +148,8 @@ impl Audit {
 
     fn with(clock: Clock, folder: Folder, queue: mpsc::UnboundedSender<Order>) -> Self {
         let (of_strangers, burst) = (NonZeroU32::new(OF_STRANGERS.0), NonZeroU32::new(OF_STRANGERS.1));
-        let quota = Quota::per_second(of_strangers.unwrap_or(NonZeroU32::MIN)).allow_burst(burst.unwrap_or(NonZeroU32::MIN));
+        let quota =
+            Quota::per_second(of_strangers.unwrap_or(NonZeroU32::MIN)).allow_burst(burst.unwrap_or(NonZeroU32::MIN));
         Self(Arc::new(Shared {
             clock,
             folder,
@@ -291,9 +292,7 @@ async fn begin(
     let chains = folder.chains().map_err(|error| AuditError::Folder(folder.path().to_owned(), error))?;
     for chain in chains {
         if let Some(stored) = tables.heads.get(&chain.to_string()).await?
-            && newest.as_ref().is_none_or(|(_, known): &(_, Stored<StoredHead>)| {
-                known.record.at <= stored.record.at
-            })
+            && newest.as_ref().is_none_or(|(_, known): &(_, Stored<StoredHead>)| known.record.at <= stored.record.at)
         {
             newest = Some((chain, stored));
         }

@@ -2,10 +2,10 @@
 
 use std::io;
 
+use crate::audit::Tables;
 use crate::audit::anchor::{Day, StoredDay, StoredHead};
 use crate::audit::chain::ChainId;
 use crate::audit::folder::Folder;
-use crate::audit::Tables;
 use crate::storage::{Expect, MAX_WRITES, StoreError};
 
 /// Deletes the days before `oldest`, and chains of which nothing else is left. Says how many files are gone.

@@ -102,7 +102,12 @@ impl Reader<'_> {
             && stored.before != self.link
         {
             let (begins, ended) = (stored.before.seq, self.link.seq);
-            self.found(path.display(), format_args!("has to begin behind record {begins}: what is before it ends with record {ended}, or was edited"));
+            self.found(
+                path.display(),
+                format_args!(
+                    "has to begin behind record {begins}: what is before it ends with record {ended}, or was edited"
+                ),
+            );
             self.link = stored.before;
         }
         let (mut lines, mut line, mut number) = (BufReader::new(File::open(&path)?), Vec::new(), 0);

@@ -133,9 +133,8 @@ impl Writer {
         let left = Arc::new(Mutex::new(noted));
         loop {
             let left = left.clone();
-            let written = self.on_disk(move |journal| {
-                journal.take(&mut left.lock().unwrap_or_else(PoisonError::into_inner))
-            });
+            let written =
+                self.on_disk(move |journal| journal.take(&mut left.lock().unwrap_or_else(PoisonError::into_inner)));
             if self.judge(written.await) {
                 break;
             }
@@ -186,7 +185,8 @@ impl Writer {
         }
         let chain = self.chain();
         let begun = self.anchored.begun.len().min(MAX_WRITES - 1);
-        let mut writes = vec![self.tables.heads.put(&chain.to_string(), &head, Expect::Version(self.anchored.version))?];
+        let mut writes =
+            vec![self.tables.heads.put(&chain.to_string(), &head, Expect::Version(self.anchored.version))?];
         for (day, stored) in &self.anchored.begun[..begun] {
             writes.push(self.tables.days.put(&StoredDay::key(chain, day), stored, Expect::Any)?);
         }
@@ -242,7 +242,8 @@ impl Writer {
 
     async fn on_disk(&self, work: impl FnOnce(&mut Journal) -> io::Result<()> + Send + 'static) -> io::Result<()> {
         let journal = self.journal.clone();
-        let done = tokio::task::spawn_blocking(move || work(&mut journal.lock().unwrap_or_else(PoisonError::into_inner)));
+        let done =
+            tokio::task::spawn_blocking(move || work(&mut journal.lock().unwrap_or_else(PoisonError::into_inner)));
         // It ends early only with the runtime.
         done.await.unwrap_or_else(|error| Err(io::Error::other(error)))
     }

@@ -244,7 +244,10 @@ mod tests {
     fn defaults_need_four_lines() {
         let config = Config::parse(MINIMAL).unwrap();
         assert_eq!(config.admin_socket, Path::new("/var/lib/homeward-broker/admin.sock"));
-        assert_eq!((config.audit.dir.as_path(), config.audit.keep_days), (Path::new("/var/lib/homeward-broker/audit"), Some(365)));
+        assert_eq!(
+            (config.audit.dir.as_path(), config.audit.keep_days),
+            (Path::new("/var/lib/homeward-broker/audit"), Some(365))
+        );
         let federation = config.federation.unwrap();
         assert_eq!(federation.lifetimes.authorization_code, Duration::from_secs(60));
         assert_eq!(federation.issuer.address("/jwks"), "https://login.example.org/jwks");

@@ -7,7 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::config::{AuditSettings, Config, ConfigError, Federation, Issuer, Lifetimes, RotationPolicy, TrustedProxies};
+use crate::config::{
+    AuditSettings, Config, ConfigError, Federation, Issuer, Lifetimes, RotationPolicy, TrustedProxies,
+};
 use crate::secret::{KekSource, KekSources, TokenSource};
 use crate::storage::address::{EtcdAccess, StoreAddress};
 

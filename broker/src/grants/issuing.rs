@@ -13,7 +13,9 @@ use crate::grants::jwt_access_token::{Audience, JwtAccessToken};
 use crate::grants::record::{Family, Grant, GrantId};
 use crate::grants::sealed::{AccessTokenContents, Bearer, RefreshTokenContents, SealedToken as _, Serial};
 use crate::registry::{
-    Asked, Claims, Client, GrantType, Person, ReleaseTerms, Scope, Scopes, Snapshot, VerifiedIdentity, SessionId, Subject};
+    Asked, Claims, Client, GrantType, Person, ReleaseTerms, Scope, Scopes, SessionId, Snapshot, Subject,
+    VerifiedIdentity,
+};
 
 /// To whom tokens are issued, and on what terms. The client is authenticated, and what they are bound to was shown.
 #[derive(Clone)]

@@ -16,9 +16,9 @@ use homeward_certs::authority::Serial;
 use homeward_certs::identity::{InstanceName, PeerIdentity};
 use http::{Request, Response};
 use rustix::process::geteuid;
-use tonic::{Code, Status};
 use tonic::body::Body;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo};
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::warn;
 
@@ -181,7 +181,12 @@ impl Gate {
 
 impl Gate {
     /// What ops are told is on the disk, and what they are refused is noted.
-    async fn answer<S>(&self, request: Request<Body>, inner: &mut S, origin: &Origin) -> Result<Response<Body>, Infallible>
+    async fn answer<S>(
+        &self,
+        request: Request<Body>,
+        inner: &mut S,
+        origin: &Origin,
+    ) -> Result<Response<Body>, Infallible>
     where
         S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
     {

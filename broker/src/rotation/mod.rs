@@ -391,7 +391,8 @@ impl Rotations {
 
 /// What is noted of a rotation.
 fn record(kind: Kind, rotation: &StoredRotation) -> Event {
-    let event = Event::new(kind).object(&rotation.subject).detail(format!("{:?}, {}", rotation.phase, rotation.creator));
+    let event =
+        Event::new(kind).object(&rotation.subject).detail(format!("{:?}, {}", rotation.phase, rotation.creator));
     match &rotation.subject {
         RotationSubject::Secret(instance) => event.instance(instance),
         RotationSubject::Keys(_) | RotationSubject::Authority => event,

@@ -26,8 +26,8 @@ use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
 
-use crate::clock::Timestamp;
 use crate::audit::Audit;
+use crate::clock::Timestamp;
 use crate::config::Lifetimes;
 use crate::registry::{ClientId, InstanceId, KnownName, SessionId, UserId, VerifiedIdentity};
 use crate::secret::{OpaqueSecret, SecretError};

@@ -49,7 +49,8 @@ async fn a_kill_at_any_moment_loses_no_settled_record_and_raises_no_alarm() {
         let mut child = child(folder.path());
         let words = BufReader::new(child.stdout.take().unwrap());
         let reading = std::thread::spawn(move || {
-            let said = words.lines().map_while(Result::ok).filter_map(|line| line.strip_prefix("settled ")?.parse().ok());
+            let said =
+                words.lines().map_while(Result::ok).filter_map(|line| line.strip_prefix("settled ")?.parse().ok());
             said.last().unwrap_or(0u64)
         });
         tokio::time::sleep(Duration::from_millis(150 + round * 13 % 170)).await;

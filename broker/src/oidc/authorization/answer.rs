@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::grants::{CodeBinding, Grant};
-use crate::login::{AuthorizationRequest, LoginError, Refusal, Reply, ResponseMode};
+use crate::login::{AuthorizationRequest, LoginError, Refusal, Reply, ResponseMode, Transaction};
 use crate::oidc::Provider;
 use crate::oidc::authorization::{Next, Onward};
 use crate::oidc::error::{self, BrowserError, OAuthError};
@@ -60,12 +60,13 @@ impl Provider {
     /// When something changed meanwhile, or failed.
     pub(super) async fn give(
         &self,
-        request: &AuthorizationRequest,
+        transaction: &Transaction,
         person: Person<'_>,
         mut writes: Vec<Write>,
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
-        let decided = decided(request).home(&person.home.0).subject(&person.subject).session(&person.session);
+        let request = &transaction.request;
+        let decided = decided(transaction).home(&person.home.0).subject(&person.subject).session(&person.session);
         let decided = decided.user(&person.user);
         let grant = grant(request, person);
         writes.extend(self.pushed.use_up(request).await?);
@@ -94,11 +95,12 @@ impl Provider {
     /// When something changed meanwhile, or failed.
     pub(super) async fn refuse(
         &self,
-        request: &AuthorizationRequest,
+        transaction: &Transaction,
         refusal: Refusal,
         mut writes: Vec<Write>,
     ) -> Result<Next, BrowserError> {
-        let refused = decided(request).refused(error::of_refusal(refusal).code).detail(format!("{refusal}"));
+        let request = &transaction.request;
+        let refused = decided(transaction).refused(error::of_refusal(refusal).code).detail(format!("{refusal}"));
         writes.extend(self.pushed.use_up(request).await?);
         let (redirect_uri, mode, state) = match &request.reply {
             Reply::Callback { redirect_uri, mode, state } => (redirect_uri, *mode, state.as_deref()),
@@ -143,12 +145,14 @@ impl Provider {
 }
 
 /// What is noted of the end of a login.
-fn decided(request: &AuthorizationRequest) -> Event {
+fn decided(transaction: &Transaction) -> Event {
+    let request = &transaction.request;
     let kind = match &request.reply {
         Reply::Callback { .. } => Kind::LoginDecided,
         Reply::Device { .. } => Kind::DeviceDecided,
     };
-    Event::new(kind).relying_party(&request.relying_party).client(&request.client_id)
+    let decided = Event::new(kind).transaction(transaction.id).client(&request.client_id);
+    decided.relying_party(&request.relying_party)
 }
 
 /// What the relying party holds from now on. Whether the user agrees, or ops have answered for it, is settled.

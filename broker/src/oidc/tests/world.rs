@@ -132,7 +132,12 @@ impl World {
         let liveness = Liveness::default();
         let issuer = Issuer::parse(issuer).unwrap();
         let (audit, heard) = Audit::heard();
-        let terms = LoginTerms { subjects: subjects.clone(), issuer: issuer.clone(), lifetime: LIFETIMES.login, audit: audit.clone() };
+        let terms = LoginTerms {
+            subjects: subjects.clone(),
+            issuer: issuer.clone(),
+            lifetime: LIFETIMES.login,
+            audit: audit.clone(),
+        };
         let login = Login::new(store.clone(), sealing.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
@@ -163,8 +168,11 @@ impl World {
         let grants = Grants::new(of_grants.clone(), issuer.clone(), LIFETIMES);
         let provider = Provider::new(foundations, login.clone(), issuer.clone(), LIFETIMES);
         let provider = Arc::new(provider);
-        let app = router(provider.clone(), boundary.clone().audited(audit.clone()))
-            .merge(crate::web::router(sled.clone() as Arc<dyn Store>, audit.clone(), boundary.clone()));
+        let app = router(provider.clone(), boundary.clone().audited(audit.clone())).merge(crate::web::router(
+            sled.clone() as Arc<dyn Store>,
+            audit.clone(),
+            boundary.clone(),
+        ));
         let secrets = BTreeMap::new();
         Self {
             app,

@@ -62,7 +62,14 @@ impl World {
             registry.enrol(party).await;
         }
         let (clock, hands) = Clock::manual(NOW);
-        Self { sessions: Sessions::new(store, &LIFETIMES, crate::audit::Audit::unheard()), registry, keys, clock, hands, subjects }
+        Self {
+            sessions: Sessions::new(store, &LIFETIMES, crate::audit::Audit::unheard()),
+            registry,
+            keys,
+            clock,
+            hands,
+            subjects,
+        }
     }
 
     /// Starts to deliver. Ends with the answer.
