@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
+use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -67,6 +68,19 @@ impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = OffsetDateTime::from_unix_timestamp(self.0).ok().and_then(|time| time.format(&Rfc3339).ok());
         f.write_str(text.as_deref().unwrap_or("(no such time)"))
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = &'static str;
+
+    /// RFC 3339, or a day in UTC.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let midnight = format!("{text}T00:00:00Z");
+        let read = |text: &str| OffsetDateTime::parse(text, &Rfc3339).ok();
+        let time = read(text).or_else(|| read(&midnight));
+        time.map(|time| Self(time.unix_timestamp()))
+            .ok_or("write a time as 2026-11-22T08:00:00Z, or a day as 2026-11-22")
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::audit::Audit;
 use crate::authority::Authority;
 use crate::registry::{Liveness, Registry};
 use crate::secret::SealingKeys;
@@ -20,6 +21,8 @@ pub struct Foundations {
     pub authority: Arc<Authority>,
     /// Seals keys, secrets and challenges.
     pub sealing: Arc<SealingKeys>,
+    /// Where they note what they decide.
+    pub audit: Audit,
 }
 
 #[cfg(test)]
@@ -39,7 +42,7 @@ mod tests {
             tokio::spawn(follow);
             let (registry, keep_fresh) = Registry::open(store.clone()).await.unwrap();
             tokio::spawn(keep_fresh);
-            Self { store, registry, liveness: Liveness::default(), authority, sealing }
+            Self { store, registry, liveness: Liveness::default(), authority, sealing, audit: Audit::unheard() }
         }
     }
 }

@@ -6,11 +6,12 @@
 //! |---|---|
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
 //! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`restore`], [`upstream`]: none calls another |
-//! | ground | [`brokers`], [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
+//! | ground | [`brokers`], [`audit`], [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
 //! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], and [`config`] |
 //!
 //! [`run`] is the only place where parts are put together.
 
+pub mod audit;
 pub mod authority;
 pub mod brokers;
 pub mod cli;
@@ -42,6 +43,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use audit::{Audit, AuditError, Event, Kind};
 use authority::{Authority, CaError};
 use brokers::{Brokers, StoredBroker};
 use clock::{Clock, Timestamp};
@@ -130,9 +132,15 @@ pub async fn run(
     };
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
-    let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone(), &host_name()).await?;
+    let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone(), &brokers::host_name()).await?;
     // Whoever cannot open the store changes nothing in it, and is nobody's company.
-    let (settings, follow_settings) = config::agree(&store, &config.named, &host_name(), clock.clone()).await?;
+    let (settings, changed, follow_settings) =
+        config::agree(&store, &config.named, &brokers::host_name(), clock.clone()).await?;
+    let audit = Audit::open(&store, &config.audit, &brokers::host_name(), clock.clone()).await?;
+    audit.note(Event::new(Kind::BrokerStarted).object(env!("CARGO_PKG_VERSION")));
+    if let Some(changes) = changed {
+        audit.note(Event::new(Kind::SettingsChanged).detail(changes));
+    }
     let (federation, kept) = (settings.federation(), settings.clone());
     let kept = Current::of(move || kept.longest_sealed());
     let turn =
@@ -156,6 +164,7 @@ pub async fn run(
         liveness: liveness.clone(),
         authority: authority.clone(),
         sealing: sealing.clone(),
+        audit: audit.clone(),
     };
     let enrolment = Enrolment::new(foundations.clone(), of_enrolment);
     let (policy, of_tokens) = (settings.rotation(), settings.clone());
@@ -175,7 +184,7 @@ pub async fn run(
     };
     let (fleet, wake_agents) = Fleet::open(registry.clone(), liveness.clone(), terms, shared, clock.clone());
     let (issuer, lifetime) = (federation.issuer.clone(), federation.lifetimes.login);
-    let terms = LoginTerms { subjects: subjects.clone(), issuer, lifetime };
+    let terms = LoginTerms { subjects: subjects.clone(), issuer, lifetime, audit: audit.clone() };
     let login = Login::new(store.clone(), sealing.clone(), registry.clone(), liveness.clone(), terms);
     let outbound = outbound::Settings {
         issuer: federation.issuer.clone(),
@@ -184,7 +193,7 @@ pub async fn run(
     };
     let outbound = Outbound::new(outbound, registry.clone(), clock.clone())?;
     let upstreams = Upstreams::new(sealing.clone(), registry.clone(), outbound.clone(), federation.issuer.clone());
-    let sessions = Sessions::new(store.clone(), settings.lifetimes());
+    let sessions = Sessions::new(store.clone(), settings.lifetimes(), audit.clone());
     let delivery = DeliveryFoundations {
         registry: registry.clone(),
         signer: TokenSigner::new(keys.clone(), liveness.clone()),
@@ -208,18 +217,20 @@ pub async fn run(
         subjects: subjects.clone(),
         sessions: sessions.clone(),
         upstreams: upstreams.clone(),
+        audit: audit.clone(),
         clock: clock.clone(),
     };
     let provider = Provider::new(answering, login.clone(), federation.issuer.clone(), settings.lifetimes());
     let provider = Arc::new(provider);
     let grants = provider.grants().clone();
     // Nobody stands before the agents' port: whoever names another address there is not believed.
-    let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new()));
+    let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new())).audited(audit.clone());
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
     let boundary = Boundary::new(&federation.issuer, config.trusted_proxies);
     let remark = settings.clone();
-    let readiness = Readiness::new(store.clone(), Current::of(move || remark.restart_needed()));
-    let pages = oidc::router(provider, boundary.clone()).merge(web::router(readiness, boundary));
+    let readiness = Readiness::new(store.clone(), audit.clone(), Current::of(move || remark.restart_needed()));
+    let health = web::router(readiness, boundary.clone());
+    let pages = oidc::router(provider, boundary.audited(audit.clone())).merge(health);
     let services = grpc::Services {
         store: store.clone(),
         enrolment: Arc::new(enrolment),
@@ -236,6 +247,7 @@ pub async fn run(
         subjects,
         brokers: brokers.clone(),
         settings: settings.clone(),
+        audit: audit.clone(),
         issuer: federation.issuer.clone(),
         clock: clock.clone(),
     };
@@ -284,6 +296,8 @@ pub async fn run(
     // The agents were let go in the meantime: the other brokers, or the next one, are to know when they were last seen.
     let saved = liveness.save().await;
     brokers.leave().await;
+    audit.note(Event::new(Kind::BrokerStopped));
+    audit.close().await;
     ended?;
     Ok(saved?)
 }
@@ -306,16 +320,10 @@ async fn meet(
 /// What this broker says of itself.
 fn about(listeners: &Listeners, keks: &KeyEncryptionKeys, now: Timestamp) -> StoredBroker {
     let at = |listener: &TcpListener| listener.local_addr().map_or_else(|_| String::new(), |at| at.to_string());
-    let mut own = StoredBroker::new(&host_name(), now);
+    let mut own = StoredBroker::new(&brokers::host_name(), now);
     own.addresses = (at(&listeners.http), at(&listeners.grpc));
     own.keys = (keks.current.id().to_string(), keks.previous.as_ref().map(|kek| kek.id().to_string()));
     own
-}
-
-/// What the machine calls itself: for ops, who have several.
-fn host_name() -> String {
-    // Not from /proc, which a hardened unit does not see.
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Gives the duty to another broker as soon as this one is to stop, and not only when all in flight is done.
@@ -342,6 +350,9 @@ pub enum RunError {
     /// The keys that seal, or the key-encryption key.
     #[error(transparent)]
     Sealing(#[from] SealingKeyError),
+    /// The audit.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
     /// The signing keys.
     #[error(transparent)]
     Keys(#[from] KeyError),

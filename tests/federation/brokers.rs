@@ -48,6 +48,7 @@ impl Broker {
         let mut settings = Config::load(&config).unwrap();
         // It is not alone with this store.
         settings.store = "etcd:http://127.0.0.1:1".parse::<StoreAddress>().unwrap();
+        settings.audit.dir = folder.join(format!("audit-{name}"));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let (announce, announced) = tokio::sync::oneshot::channel();
         let (end, ended) = tokio::sync::oneshot::channel();

@@ -171,6 +171,8 @@ async fn an_older_generation_cuts_both_machines_off_within_a_second() {
     assert_eq!(reason(&alarm), "PermissionDenied/GENERATION_MISMATCH");
     assert_eq!(ended(&mut stream).await, "PermissionDenied/INSTANCE_QUARANTINED");
     assert!(federation.broker.as_ref().unwrap().log().contains("SECURITY: two machines have this instance's keys"));
+    let alarms = federation.ops_json(&["audit", "list", "--kind", "clone_alarm", "--instance", "alpha"]).await.unwrap();
+    assert_eq!(alarms.as_array().unwrap().len(), 1, "{alarms}");
 
     let shown = federation.ops_json(&["instance", "show", "alpha"]).await.unwrap();
     assert!(shown["quarantine_reason"].as_str().unwrap().contains("certificate 1 after certificate 2"), "{shown}");

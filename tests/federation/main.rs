@@ -3,6 +3,7 @@
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
 mod agents;
+mod audit;
 mod brokers;
 mod certificates;
 mod credentials;

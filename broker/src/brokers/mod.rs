@@ -86,6 +86,11 @@ impl Brokers {
         Self::new(own, None, Pace::USUAL)
     }
 
+    /// Whether nobody else can open the store.
+    pub fn are_alone(&self) -> bool {
+        self.0.tables.is_none()
+    }
+
     /// Joins the brokers of a store. The future gives signs of life and listens to those of others; it must be run.
     ///
     /// # Errors
@@ -366,6 +371,12 @@ impl Brokers {
         // Nothing panics while it is held; what is in there is right in any case.
         self.0.others.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// What the machine calls itself: for ops, who have several.
+pub fn host_name() -> String {
+    // Not from /proc, which a hardened unit does not see.
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Deletes the record of a broker that is gone, unless it has given a sign of life after all.

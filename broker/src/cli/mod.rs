@@ -4,6 +4,7 @@
 //! Exit codes: 0 done, 1 refused with one sentence on stderr, 2 the command line itself is wrong.
 
 mod admin;
+mod audit;
 mod backup;
 mod broker;
 mod ca;
@@ -103,6 +104,9 @@ enum Command {
     Backup(backup::Options),
     /// Put a backup into an empty store. Nothing that was revoked, cut off or turned since comes back.
     Restore(restore::Options),
+    /// What was decided and changed, by whom, and whether nobody has changed that.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// The store itself.
     #[command(subcommand)]
     Store(store::Command),
@@ -164,6 +168,7 @@ async fn run(command: Command, config: &Config, file: &Path, output: Output) -> 
         Command::Keys(command) => keys::run(command, config, output).await,
         Command::Secret(command) => secret::run(command, config, output).await,
         Command::Session(command) => session::run(command, config, output).await,
+        Command::Audit(command) => audit::run(command, config, output).await,
         Command::Rotation(command) => rotation::run(command, config, output).await,
         Command::Healthcheck => healthcheck::run(config).await,
         Command::Config(command) => config::run(command, config, file, output).await,

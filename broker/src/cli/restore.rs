@@ -10,6 +10,8 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
+use crate::audit::{Event, Kind};
+use crate::cli::audit;
 use crate::cli::output::{Output, Row, print_line};
 use crate::cli::place;
 use crate::clock::{Clock, Timestamp};
@@ -73,6 +75,8 @@ pub(super) async fn run(options: Options, config: &Config, file: &Path, output: 
         // Before the store is declared complete: what ops have to do next is said nowhere else.
         show(&outcomes, epoch, config, file, output);
         arrival.finish().await?;
+        let restored = Event::new(Kind::StoreRestored).object(made_at).detail(format!("epoch {epoch}"));
+        audit::note(store, config, restored).await;
         Ok(())
     })
     .await

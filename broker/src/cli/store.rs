@@ -10,6 +10,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 use tokio::time::Instant;
 
+use crate::audit::{Event, Kind};
+use crate::cli::audit;
 use crate::cli::output::Output;
 use crate::cli::place;
 use crate::config::Config;
@@ -94,7 +96,12 @@ pub(super) async fn run(command: Command, config: &Path, output: Output) -> anyh
     };
     let migrated = place::fill(&to, &access, async |store| {
         let target = End { store: store.clone(), address: to.to_string() };
-        Ok(migrate(&source, &target, &report).await?)
+        let migrated = migrate(&source, &target, &report).await?;
+        if let Ok(config) = Config::load(config) {
+            let moved = Event::new(Kind::StoreMigrated).detail(format!("{} entries", migrated.entries));
+            audit::note(store, &config, moved).await;
+        }
+        Ok(migrated)
     })
     .await?;
     let sentence = format!(

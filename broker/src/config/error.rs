@@ -56,6 +56,12 @@ pub enum ConfigError {
     /// One without the other.
     #[error("etcd.user and etcd.password_file belong together")]
     EtcdUser,
+    /// Neither of the two.
+    #[error("audit.syslog must be unix:/dev/log, or an address and port like udp://192.0.2.1:514")]
+    Syslog,
+    /// Out of bounds.
+    #[error("audit.keep_days must be from 1 to 36500 days, or 0 for ever")]
+    KeepDays,
     /// Out of bounds.
     #[error("lifetimes.{name} must be from {least} to {most} seconds")]
     Lifetime {

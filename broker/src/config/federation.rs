@@ -117,8 +117,8 @@ pub fn first_settings(store: &Arc<dyn Store>, federation: &Federation) -> Result
     Table::new(store.clone()).put(ID, &StoredSettings::first(federation), Expect::Absent)
 }
 
-/// What the brokers agree on, from now on, as the broker of this machine starts, whose file names some of it. The future
-/// follows what others change, and must be run.
+/// What the brokers agree on, from now on, as the broker of this machine starts, whose file names some of it; what
+/// that changed, for people, if it did; and a future that follows what others change, and must be run.
 ///
 /// # Errors
 /// When nobody says it; when the file names another federation, or what does not go together with what the store has.
@@ -127,7 +127,7 @@ pub async fn agree(
     named: &NamedSettings,
     broker: &str,
     clock: Clock,
-) -> Result<(InForce, impl Future<Output = ()> + Send + use<>), SettingsError> {
+) -> Result<(InForce, Option<String>, impl Future<Output = ()> + Send + use<>), SettingsError> {
     let table = Table::<StoredSettings>::new(store.clone());
     // Begun before the record is read, so that no change falls between.
     let changes = table.watch().await?;
@@ -135,19 +135,16 @@ pub async fn agree(
     for _ in 0..TRIES {
         let Step { next, federation, write } = step(table.get(ID).await?, named, &by)?;
         let committed = match write {
-            None => Ok(()),
-            Some((expect, change)) => match table.commit(vec![table.put(ID, &next, expect)?]).await {
-                Ok(_) => {
-                    change.iter().for_each(|change| warn!("{change}"));
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            },
+            None => Ok(None),
+            Some((expect, change)) => table.commit(vec![table.put(ID, &next, expect)?]).await.map(|_| change),
         };
         match committed {
-            Ok(()) => {
+            Ok(change) => {
+                if let Some(change) = &change {
+                    warn!("the file of this broker changes the federation's settings for all brokers: {change}");
+                }
                 let in_force = InForce::new(next, federation, named.clone(), clock);
-                return Ok((in_force.clone(), in_force.follow(table, changes)));
+                return Ok((in_force.clone(), change, in_force.follow(table, changes)));
             }
             // Another broker starts, too.
             Err(StoreError::Conflict) => {}
@@ -161,7 +158,7 @@ pub async fn agree(
 struct Step {
     next: StoredSettings,
     federation: Federation,
-    /// If it is to be written: over what, and what ops are to read of it.
+    /// If it is to be written: over what, and what that changes.
     write: Option<(Expect, Option<String>)>,
 }
 
@@ -178,8 +175,7 @@ fn step(stored: Option<Stored<StoredSettings>>, named: &NamedSettings, by: &Name
     if changes.is_empty() {
         return Ok(Step { next: record, federation, write: None });
     }
-    let sentence = format!("the file of this broker changes the federation's settings for all brokers: {changes}");
-    Ok(Step { next, federation, write: Some((Expect::Version(version), Some(sentence))) })
+    Ok(Step { next, federation, write: Some((Expect::Version(version), Some(changes))) })
 }
 
 /// What is another value in the second: `lifetimes.session 43200 (by the file of alpha) -> 60`, each behind a comma.

@@ -2,6 +2,7 @@
 //!
 //! `deploy/broker.toml` is the reference; a test parses it.
 
+mod audit;
 mod current;
 mod error;
 mod federation;
@@ -23,6 +24,7 @@ use url::{Host, Url};
 use crate::secret::KekSources;
 use crate::storage::address::{EtcdAccess, StoreAddress};
 
+pub use audit::{AuditSettings, SyslogAddress};
 pub use current::Current;
 pub use error::ConfigError;
 pub use federation::{NamedBy, SettingsError, agree, first_settings, trust_domain_of};
@@ -56,6 +58,8 @@ pub struct Config {
     pub grpc: SocketAddr,
     /// CAs of applications beside those of the machine, as PEM.
     pub outbound_ca_file: Option<PathBuf>,
+    /// What was decided and changed.
+    pub audit: AuditSettings,
 }
 
 /// What all brokers of a federation agree on.
@@ -251,6 +255,10 @@ mod tests {
     fn defaults_need_four_lines() {
         let config = Config::parse(MINIMAL).unwrap();
         assert_eq!(config.admin_socket, Path::new("/var/lib/homeward-broker/admin.sock"));
+        assert_eq!(
+            (config.audit.dir.as_path(), config.audit.keep_days),
+            (Path::new("/var/lib/homeward-broker/audit"), Some(365))
+        );
         let federation = config.named.federation().unwrap();
         assert_eq!(federation.lifetimes.authorization_code, Duration::from_secs(60));
         assert_eq!(federation.issuer.address("/jwks"), "https://login.example.org/jwks");
@@ -275,6 +283,8 @@ mod tests {
         assert!(refusal(longer).contains("refresh_token_idle"));
         let twice = "key_encryption_key_file = \"/a\"\nkey_encryption_key_credential = \"kek\"";
         assert!(refusal(twice).contains("keep one of them"));
+        assert!(refusal("[audit]\nsyslog = \"tcp://a\"").contains("udp://192.0.2.1:514"));
+        assert!(refusal("[audit]\nkeep_days = 40000").contains("0 for ever"));
         assert!(refusal("previous_key_encryption_key_credential = \"../kek\"").contains("without slash"));
     }
 

@@ -1,20 +1,26 @@
 //! The file as it is written, and the way from there to a [`Config`]: defaults and bounds.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::config::{
-    Config, ConfigError, Federation, Issuer, Lifetimes, NamedSettings, RotationPolicy, TrustedProxies,
+    AuditSettings, Config, ConfigError, Federation, Issuer, Lifetimes, NamedSettings, RotationPolicy, TrustedProxies,
 };
 use crate::secret::{KekSource, KekSources, TokenSource};
 use crate::storage::address::{EtcdAccess, StoreAddress};
 
 /// Where the Admin service listens on a machine without data_dir.
 const ADMIN_SOCKET: &str = "/run/homeward-broker/admin.sock";
+
+/// Where the audit is, in a folder of its own, on a machine without data_dir and store.
+const STATE: &str = "/var/lib/homeward-broker";
+
+/// For how long records are kept if nobody says otherwise.
+const KEEP_DAYS: u32 = 365;
 
 /// What may stand in the file.
 #[derive(Debug, Deserialize)]
@@ -43,6 +49,8 @@ pub(super) struct RawConfig {
     pub(super) rotation: RawRotation,
     #[serde(default)]
     pub(super) outbound: RawOutbound,
+    #[serde(default)]
+    audit: RawAudit,
 }
 
 #[derive(Debug, Deserialize)]
@@ -117,6 +125,34 @@ pub(super) struct RawOutbound {
     pub(super) private_networks: Option<Vec<String>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAudit {
+    dir: Option<PathBuf>,
+    keep_days: Option<u32>,
+    syslog: Option<String>,
+}
+
+impl RawAudit {
+    /// Beside the store, if that is on this machine.
+    fn beside(self, store: &StoreAddress, data_dir: Option<&Path>) -> Result<AuditSettings, ConfigError> {
+        let beside = match store {
+            StoreAddress::Sled(folder) => folder.parent(),
+            StoreAddress::Etcd { .. } => None,
+        };
+        let parent = data_dir.or(beside).unwrap_or(Path::new(STATE));
+        Ok(AuditSettings {
+            dir: self.dir.unwrap_or_else(|| parent.join("audit")),
+            keep_days: match self.keep_days.unwrap_or(KEEP_DAYS) {
+                0 => None,
+                days @ 1..=36_500 => Some(days),
+                _ => return Err(ConfigError::KeepDays),
+            },
+            syslog: self.syslog.map(|text| text.parse()).transpose()?,
+        })
+    }
+}
+
 impl TryFrom<RawConfig> for Config {
     type Error = ConfigError;
 
@@ -139,6 +175,7 @@ impl TryFrom<RawConfig> for Config {
         )?;
         Ok(Self {
             named,
+            audit: raw.audit.beside(&store, raw.data_dir.as_deref())?,
             kek: KekSources { current: kek.ok_or(ConfigError::NoKeyEncryptionKey)?, previous },
             admin_socket: raw.admin_socket.or_else(|| below("admin.sock")).unwrap_or_else(|| ADMIN_SOCKET.into()),
             data_dir: raw.data_dir,

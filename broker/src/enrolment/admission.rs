@@ -5,6 +5,7 @@ use std::sync::Arc;
 use homeward_certs::identity::InstanceName;
 use tracing::info;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::enrolment::{Enrolment, EnrolmentError, JoinTokenState};
 use crate::registry::{Instance, InstanceState};
@@ -65,6 +66,8 @@ impl Enrolment {
             Ok(revision) => {
                 self.registry.reached(revision).await?;
                 info!(instance = %name, generation = instance.certificate.generation, at = %now, "certificate in use");
+                let generation = instance.certificate.generation;
+                self.audit.note(Event::new(Kind::CertificateConfirmed).instance(&instance.name).object(generation));
                 Ok(Arc::new(instance))
             }
             // Another call with the same certificate was first: that is as good, if it is in use now.

@@ -7,6 +7,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 use tracing::info;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::enrolment::{Enrolment, EnrolmentError, JoinTokenOrder, JoinTokenState, ListedJoinToken, StoredJoinToken};
 use crate::secret::random;
@@ -44,6 +45,7 @@ impl Enrolment {
         let write = self.tokens.put(&token.id.to_string(), &stored, Expect::Absent)?;
         self.tokens.commit(vec![write]).await?;
         info!(join_token = %token.id, instance = %stored.instance, creator = stored.creator, "join token created");
+        self.audit.note(Event::new(Kind::JoinTokenCreated).instance(&stored.instance).object(&token.id));
         Ok((token.to_text()?, ListedJoinToken { id: token.id, token: stored }))
     }
 
@@ -74,6 +76,7 @@ impl Enrolment {
         let write = self.tokens.put(&id.to_string(), &record, Expect::Version(version))?;
         self.tokens.commit(vec![write]).await?;
         info!(join_token = %id, "join token revoked");
+        self.audit.note(Event::new(Kind::JoinTokenRevoked).instance(&record.instance).object(&id));
         Ok(ListedJoinToken { id, token: record })
     }
 }

@@ -47,6 +47,7 @@ use uuid::Uuid;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
+use crate::audit::{Audit, Event, Kind};
 use crate::authority::{Authority, CaState};
 use crate::clock::Timestamp;
 use crate::config::Current;
@@ -80,6 +81,7 @@ pub struct Enrolment {
     liveness: Liveness,
     authority: Arc<Authority>,
     sealing: Arc<SealingKeys>,
+    audit: Audit,
     settings: Settings,
     /// Who enrols. Apart from those who return, so that a flood of one keeps no clone alarm from being raised.
     newcomers: Limiter,
@@ -133,7 +135,7 @@ pub struct Identity {
 impl Enrolment {
     /// The flow.
     pub fn new(foundations: Foundations, settings: Settings) -> Self {
-        let Foundations { store, registry, liveness, authority, sealing } = foundations;
+        let Foundations { store, registry, liveness, authority, sealing, audit } = foundations;
         let tokens = Table::new(store);
         Self {
             tokens,
@@ -141,6 +143,7 @@ impl Enrolment {
             liveness,
             authority,
             sealing,
+            audit,
             settings,
             newcomers: Limiter::new(),
             returning: Limiter::new(),
@@ -279,6 +282,7 @@ impl Enrolment {
         let revision = self.tokens.commit(writes).await?;
         self.registry.reached(revision).await?;
         info!(join_token = id, instance = %instance.name, peer = %request.peer, "instance enrolled");
+        self.audit.note(Event::new(Kind::InstanceEnrolled).instance(&instance.name).object(&id));
         Ok(identity(&ca, &instance.certificate))
     }
 

@@ -8,6 +8,7 @@ use homeward_certs::identity::InstanceName;
 use secrecy::SecretString;
 use tracing::{info, warn};
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::enrolment::{Enrolment, EnrolmentError, JoinTokenState, unhindered};
 use crate::registry::{INITIAL_TOKEN_PREFIX, Registration};
@@ -54,6 +55,7 @@ impl Enrolment {
         let token = format!("{INITIAL_TOKEN_PREFIX}{}", OpaqueSecret::generate()?.expose());
         let opened = unhindered(|| self.try_open(&order, SecretHash::of(&token), now)).await?;
         info!(relying_party = %opened.name, clients = order.clients, until = %opened.expires_at, "registration opened");
+        self.audit.note(Event::new(Kind::RegistrationOpened).relying_party(&opened.name));
         Ok((token.into(), opened))
     }
 
@@ -103,6 +105,7 @@ impl Enrolment {
     pub async fn close_registration(&self, name: &InstanceName) -> Result<Closed, EnrolmentError> {
         let closed = unhindered(|| self.try_close(name)).await?;
         warn!(relying_party = %name, clients = closed.clients, "registration closed");
+        self.audit.note(Event::new(Kind::RegistrationClosed).relying_party(name));
         Ok(closed)
     }
 

@@ -22,6 +22,7 @@ use homeward_certs::recovery::RecoveryPublicKey;
 use tracing::{error, info};
 use uuid::Uuid;
 
+use crate::audit::{Event, Kind};
 use crate::authority::CaState;
 use crate::clock::Timestamp;
 use crate::enrolment::{CertificateOrder, Enrolment, EnrolmentError, Identity, identity, unhindered};
@@ -120,6 +121,7 @@ impl Enrolment {
         let write = self.registry.instances.put(instance.name.as_str(), &instance, Expect::Version(version))?;
         let revision = self.registry.instances.commit(vec![write]).await?;
         self.registry.reached(revision).await?;
+        self.audit.note(Event::new(Kind::CertificateRenewed).instance(&instance.name).object(identity.generation));
         Ok(identity)
     }
 

@@ -4,6 +4,7 @@ use homeward_certs::identity::InstanceName;
 use tracing::field::display;
 use tracing::{info, warn};
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::enrolment::{Enrolment, EnrolmentError, JoinTokenState, unhindered};
 use crate::registry::{Instance, InstanceState, QuarantineCause, RecoveryPolicy, SigningKeyChoice};
@@ -41,6 +42,7 @@ impl Enrolment {
         })
         .await?;
         warn!(instance = %name, reason, "instance quarantined");
+        self.audit.note(Event::new(Kind::InstanceQuarantined).instance(name).detail(reason.to_owned()));
         Ok(())
     }
 
@@ -64,6 +66,7 @@ impl Enrolment {
         })
         .await?;
         info!(instance = %name, "quarantine ended");
+        self.audit.note(Event::new(Kind::InstanceReleased).instance(name));
         Ok(())
     }
 
@@ -75,6 +78,7 @@ impl Enrolment {
     pub async fn evict(&self, name: &InstanceName) -> Result<Evicted, EnrolmentError> {
         let evicted = unhindered(|| self.try_evict(name)).await?;
         warn!(instance = %name, trust_edges = evicted.trust_edges, "instance evicted");
+        self.audit.note(Event::new(Kind::InstanceEvicted).instance(name));
         Ok(evicted)
     }
 
@@ -117,6 +121,7 @@ impl Enrolment {
         let signing_key = wanted.signing_key_choice.map(SigningKeyChoice::as_str);
         let recovery = wanted.recovery.map(display);
         info!(instance = %name, recovery, signing_key, "policy changed");
+        self.audit.note(Event::new(Kind::InstancePolicyChanged).instance(name));
         Ok(())
     }
 
@@ -132,9 +137,11 @@ impl Enrolment {
         if is_alarmed(&instance) {
             return Ok(());
         }
+        let told = reason.clone();
         instance.state = InstanceState::Quarantined { reason, since: now, cause: QuarantineCause::Alarm };
         let write = self.registry.instances.put(instance.name.as_str(), &instance, Expect::Version(version))?;
         let revision = self.registry.instances.commit(vec![write]).await?;
+        self.audit.note(Event::new(Kind::CloneAlarm).instance(&instance.name).detail(told));
         Ok(self.registry.reached(revision).await?)
     }
 

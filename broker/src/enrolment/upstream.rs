@@ -6,6 +6,7 @@ use homeward_certs::identity::InstanceName;
 use secrecy::{ExposeSecret as _, SecretString};
 use tracing::{info, warn};
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::enrolment::{Enrolment, EnrolmentError, unhindered};
@@ -88,6 +89,7 @@ impl Enrolment {
     pub async fn put_upstream(&self, wanted: Upstream, now: Timestamp) -> Result<Upstream, EnrolmentError> {
         let put = unhindered(|| self.try_put(&wanted, now)).await?;
         info!(home = %put.name, provider = put.protocol.origin(), "a home without agent was made or changed");
+        self.audit.note(Event::new(Kind::UpstreamPut).home(&put.name));
         Ok(put)
     }
 
@@ -141,6 +143,7 @@ impl Enrolment {
     pub async fn remove_upstream(&self, name: &InstanceName) -> Result<(), EnrolmentError> {
         unhindered(|| self.try_remove(name)).await?;
         warn!(home = %name, "a home without agent was removed");
+        self.audit.note(Event::new(Kind::UpstreamRemoved).home(name));
         Ok(())
     }
 

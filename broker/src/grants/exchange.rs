@@ -144,6 +144,7 @@ impl Grants {
             scopes: contents.scopes,
             id_token: None,
             refresh_token: None,
+            of: None,
         })
     }
 }

@@ -13,7 +13,8 @@ use crate::grants::jwt_access_token::{Audience, JwtAccessToken};
 use crate::grants::record::{Family, Grant, GrantId};
 use crate::grants::sealed::{AccessTokenContents, Bearer, RefreshTokenContents, SealedToken as _, Serial};
 use crate::registry::{
-    Asked, Claims, Client, GrantType, Person, ReleaseTerms, Scope, Scopes, Snapshot, VerifiedIdentity,
+    Asked, Claims, Client, GrantType, Person, ReleaseTerms, Scope, Scopes, SessionId, Snapshot, Subject,
+    VerifiedIdentity,
 };
 
 /// To whom tokens are issued, and on what terms. The client is authenticated, and what they are bound to was shown.
@@ -43,6 +44,8 @@ pub struct Tokens {
     pub id_token: Option<String>,
     /// For the next ones.
     pub refresh_token: Option<SecretString>,
+    /// Whom they speak of, and in which session: for the audit.
+    pub of: Option<(Subject, SessionId)>,
 }
 
 /// A grant for which tokens are to be made.
@@ -96,6 +99,7 @@ impl Grants {
             scopes: contents.scopes,
             id_token,
             refresh_token: None,
+            of: Some((grant.subject.clone(), grant.session.clone())),
         })
     }
 

@@ -4,6 +4,7 @@
 //! it. An agent is who its verified certificate says, and the registry is asked on every call whether that certificate
 //! still counts: nothing in a request can say otherwise.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,14 +16,16 @@ use homeward_certs::authority::Serial;
 use homeward_certs::identity::{InstanceName, PeerIdentity};
 use http::{Request, Response};
 use rustix::process::geteuid;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo};
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::warn;
 
+use crate::audit::{Audit, Event, Kind, Origin};
 use crate::clock::Clock;
 use crate::enrolment::{Enrolment, EnrolmentError};
+use crate::grpc::Services;
 use crate::grpc::status::{self, Reason};
 use crate::registry::Instance;
 
@@ -38,7 +41,7 @@ enum Role {
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 52] = [
+const ROLES: [(&str, Role); 54] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
@@ -91,6 +94,8 @@ const ROLES: [(&str, Role); 52] = [
     ("/homeward.v1.AdminService/ListBrokers", Role::Ops),
     ("/homeward.v1.AdminService/ListSettings", Role::Ops),
     ("/homeward.v1.AdminService/BackUp", Role::Ops),
+    ("/homeward.v1.AdminService/ReadAudit", Role::Ops),
+    ("/homeward.v1.AdminService/VerifyAudit", Role::Ops),
     ("/grpc.health.v1.Health/Check", Role::Anyone),
     ("/grpc.health.v1.Health/Watch", Role::Anyone),
 ];
@@ -109,7 +114,10 @@ pub(super) struct OpsUser(pub(super) u32);
 
 /// Judges calls on one listener.
 #[derive(Clone, Debug)]
-pub(super) struct Gate(Arc<Door>);
+pub(super) struct Gate {
+    door: Arc<Door>,
+    audit: Audit,
+}
 
 #[derive(Debug)]
 enum Door {
@@ -119,32 +127,36 @@ enum Door {
 
 impl Gate {
     /// For the mTLS listener.
-    pub(super) fn agents(enrolment: Arc<Enrolment>, clock: Clock) -> Self {
-        Self(Arc::new(Door::Agents { enrolment, clock }))
+    pub(super) fn agents(services: &Services) -> Self {
+        let (enrolment, clock) = (services.enrolment.clone(), services.clock.clone());
+        Self { door: Arc::new(Door::Agents { enrolment, clock }), audit: services.audit.clone() }
     }
 
     /// For the Unix socket.
-    pub(super) fn ops() -> Self {
-        Self(Arc::new(Door::Ops))
+    pub(super) fn ops(services: &Services) -> Self {
+        Self { door: Arc::new(Door::Ops), audit: services.audit.clone() }
     }
 
-    async fn admit(&self, request: &mut Request<Body>) -> Result<(), Status> {
+    /// Says who calls, if he may.
+    async fn admit(&self, request: &mut Request<Body>) -> Result<Origin, Status> {
         let path = request.uri().path();
         let role = ROLES.iter().find(|(method, _)| *method == path).map(|(_, role)| *role);
         let role = role.ok_or_else(|| Status::unimplemented("there is no such method"))?;
-        match &*self.0 {
+        match &*self.door {
             Door::Agents { enrolment, clock } => {
                 let Connection { peer, leaf } = Connection::of(request);
                 let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
                 request.extensions_mut().insert(Peer(address));
                 match role {
-                    Role::Anyone => Ok(()),
+                    Role::Anyone => Ok(Origin::Stranger(address)),
                     Role::Ops => Err(status::refused(Reason::RoleMissing)),
                     Role::Agent => {
                         let leaf = leaf.ok_or_else(|| status::refused(Reason::CertificateMissing))?;
-                        let instance = instance(enrolment, &leaf, clock).await.map_err(|e| status::enrolment(&e))?;
+                        let judged = Origin::Stranger(address).of(instance(enrolment, &leaf, clock)).await;
+                        let instance = judged.map_err(|error| status::enrolment(&error))?;
+                        let origin = Origin::Agent(instance.name.clone(), address);
                         request.extensions_mut().insert(Caller(instance.name.clone(), instance));
-                        Ok(())
+                        Ok(origin)
                     }
                 }
             }
@@ -155,15 +167,49 @@ impl Gate {
                     (Role::Agent, _) | (_, None) => Err(status::refused(Reason::RoleMissing)),
                     (_, Some(uid)) if uid == 0 || uid == geteuid().as_raw() => {
                         request.extensions_mut().insert(OpsUser(uid));
-                        Ok(())
+                        Ok(Origin::Ops(uid))
                     }
                     (_, Some(uid)) => {
                         warn!(uid, path = request.uri().path(), "an admin call by somebody else was refused");
+                        Origin::Ops(uid).of(async { self.refused(path, "ROLE_MISSING") }).await;
                         Err(status::refused(Reason::RoleMissing))
                     }
                 }
             }
         }
+    }
+}
+
+impl Gate {
+    /// What ops are told is on the disk, and what they are refused is noted.
+    async fn answer<S>(
+        &self,
+        request: Request<Body>,
+        inner: &mut S,
+        origin: &Origin,
+    ) -> Result<Response<Body>, Infallible>
+    where
+        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    {
+        let path = request.uri().path().to_owned();
+        let response = inner.call(request).await?;
+        if let Origin::Ops(_) = origin {
+            let said = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
+            if let Some(status) = said {
+                self.refused(&path, status::reason(&status));
+            }
+            self.audit.settled().await;
+        }
+        Ok(response)
+    }
+
+    fn refused(&self, path: &str, reason: impl Into<Cow<'static, str>>) {
+        // Only what the table names comes here; who only looked has changed nothing.
+        let method = path.rsplit('/').next().unwrap_or_default().to_owned();
+        if ["List", "Get", "Explain", "Read", "Verify"].iter().any(|look| method.starts_with(look)) {
+            return;
+        }
+        self.audit.note(Event::new(Kind::AdminRefused).refused(reason).object(method));
     }
 }
 
@@ -244,8 +290,9 @@ where
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         let gate = self.gate.clone();
         Box::pin(async move {
+            gate.audit.admit().await;
             match gate.admit(&mut request).await {
-                Ok(()) => inner.call(request).await,
+                Ok(origin) => origin.clone().of(gate.answer(request, &mut inner, &origin)).await,
                 Err(status) => Ok(status.into_http()),
             }
         })

@@ -9,9 +9,10 @@ use homeward_proto::v1::enrolment_service_server::EnrolmentService;
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
 
+use crate::audit::{Audit, Event, Kind};
 use crate::clock::Clock;
 use crate::config::Issuer;
-use crate::enrolment::{Enrolment, EnrolmentRequest, GenerationProof, RecoveryRequest, RenewalRequest};
+use crate::enrolment::{Enrolment, EnrolmentError, EnrolmentRequest, GenerationProof, RecoveryRequest, RenewalRequest};
 use crate::grpc::authorization::{Caller, Peer};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::{Services, wire_bundle, wire_time};
@@ -22,13 +23,19 @@ use crate::registry::{AccountKey, ClientAuthMethod, LogoutAddresses, Profile, Pu
 #[derive(Debug)]
 pub(super) struct Service {
     enrolment: Arc<Enrolment>,
+    audit: Audit,
     issuer: Issuer,
     clock: Clock,
 }
 
 impl Service {
     pub(super) fn new(services: &Services) -> Self {
-        Self { enrolment: services.enrolment.clone(), issuer: services.issuer.clone(), clock: services.clock.clone() }
+        Self {
+            enrolment: services.enrolment.clone(),
+            audit: services.audit.clone(),
+            issuer: services.issuer.clone(),
+            clock: services.clock.clone(),
+        }
     }
 }
 
@@ -38,10 +45,7 @@ impl EnrolmentService for Service {
         let peer = peer(&request)?;
         let now = self.clock.now();
         let decoded = decode(request.into_inner(), peer)?;
-        let identity = self.enrolment.enrol(decoded, now).await.map_err(|error| {
-            error.log(peer.0);
-            status::enrolment(&error)
-        })?;
+        let identity = self.enrolment.enrol(decoded, now).await.map_err(|error| self.refused(&error, peer))?;
         Ok(Response::new(v1::EnrolResponse {
             certificate_chain: identity.chain,
             trust_bundle: Some(wire_bundle(&identity.bundle)),
@@ -97,10 +101,7 @@ impl EnrolmentService for Service {
             signature: request.recovery_signature,
             peer: peer.0,
         };
-        let identity = self.enrolment.recover(recovery, now).await.map_err(|error| {
-            error.log(peer.0);
-            status::enrolment(&error)
-        })?;
+        let identity = self.enrolment.recover(recovery, now).await.map_err(|error| self.refused(&error, peer))?;
         Ok(Response::new(v1::RecoverResponse {
             certificate_chain: identity.chain,
             trust_bundle: Some(wire_bundle(&identity.bundle)),
@@ -120,6 +121,15 @@ impl EnrolmentService for Service {
             signature: stated.signature,
         });
         Ok(Response::new(v1::ListTrustBundlesResponse { statements: statements.collect() }))
+    }
+}
+
+impl Service {
+    fn refused(&self, error: &EnrolmentError, peer: Peer) -> Status {
+        error.log(peer.0);
+        let status = status::enrolment(error);
+        self.audit.note(Event::new(Kind::EnrolmentRefused).refused(status::reason(&status)));
+        status
     }
 }
 

@@ -36,6 +36,7 @@ use tonic_health::server::health_reporter;
 use tower::Service;
 use tracing::warn;
 
+use crate::audit::Audit;
 use crate::authority::Authority;
 use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
@@ -99,6 +100,8 @@ pub struct Services {
     pub brokers: Brokers,
     /// What the brokers agree on.
     pub settings: InForce,
+    /// Where decisions are noted.
+    pub audit: Audit,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.
@@ -130,7 +133,7 @@ where
             enrolled, "more agents are enrolled than open files are allowed: raise the hard limit (LimitNOFILE)"
         );
     }
-    let gate = Gate::agents(services.enrolment.clone(), services.clock.clone());
+    let gate = Gate::agents(&services);
     let (reporter, health) = health_reporter();
     reporter.set_serving::<SyncServiceServer<sync::Service>>().await;
     let enrolment = enrolment::Service::new(&services);
@@ -160,7 +163,7 @@ pub async fn serve_admin(
     let (reporter, health) = health_reporter();
     reporter.set_serving::<AdminServiceServer<admin::Service>>().await;
     builder()
-        .layer(AuthorizationLayer::new(Gate::ops()))
+        .layer(AuthorizationLayer::new(Gate::ops(&services)))
         .add_service(AdminServiceServer::new(admin::Service::new(&services)).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health)
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.cancelled_owned())

@@ -328,6 +328,12 @@ pub(super) fn internal(refusal: &dyn Error) -> Status {
     status(Code::Internal, "INTERNAL", "the broker failed; ops find the reason in its log")
 }
 
+/// What programs act on, of a status that was made here.
+pub(super) fn reason(status: &Status) -> String {
+    let said = status.get_details_error_info().map(|info| info.reason);
+    said.unwrap_or_else(|| format!("{:?}", status.code()))
+}
+
 /// The status with this reason.
 pub(super) fn status(code: Code, reason: &str, message: &str) -> Status {
     Status::with_error_details(code, message, ErrorDetails::with_error_info(reason, DOMAIN, []))

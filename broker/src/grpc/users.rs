@@ -2,6 +2,7 @@
 
 use tonic::Status;
 
+use crate::audit::{Audit, Event, Kind};
 use crate::clock::Clock;
 use crate::grants::Grants;
 use crate::grpc::{Services, status};
@@ -15,6 +16,7 @@ pub(super) struct Users {
     grants: Grants,
     registry: Registry,
     pub(super) subjects: SubjectKey,
+    audit: Audit,
     clock: Clock,
 }
 
@@ -25,6 +27,7 @@ impl Users {
             grants: services.grants.clone(),
             registry: services.registry.clone(),
             subjects: services.subjects.clone(),
+            audit: services.audit.clone(),
             clock: services.clock.clone(),
         }
     }
@@ -54,6 +57,8 @@ impl Users {
             None => users.standing(home, home_user_id).await.map(|standing| standing.current_id(home_user_id)),
         };
         let user = self.subjects.user(home, &id.map_err(|error| status::store(&error))?);
+        let reported = Event::new(Kind::UserReported).user(&user);
+        self.audit.note(reported.detail(departure.map_or("logged out", Departure::as_str)));
         let snapshot = self.registry.snapshot();
         let ended = match departure {
             Some(_) => self.sessions.end_for_good(&user, &snapshot, now).await,

@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
 
+use crate::audit::Audit;
 use crate::clock::Timestamp;
 use crate::config::Issuer;
 use crate::login::record::{CompletedLogin, LoginState};
@@ -64,6 +65,7 @@ pub struct Login {
     liveness: Liveness,
     issuer: Issuer,
     lifetime: Duration,
+    audit: Audit,
 }
 
 /// What is said of logins before there is one.
@@ -75,6 +77,8 @@ pub struct LoginTerms {
     pub issuer: Issuer,
     /// How long a login may take.
     pub lifetime: Duration,
+    /// Where it notes what homes say.
+    pub audit: Audit,
 }
 
 /// What a home is told of the login that it is asked for.
@@ -132,7 +136,7 @@ impl Login {
         sealing: Arc<SealingKeys>,
         registry: Registry,
         liveness: Liveness,
-        LoginTerms { subjects, issuer, lifetime }: LoginTerms,
+        LoginTerms { subjects, issuer, lifetime, audit }: LoginTerms,
     ) -> Self {
         Self {
             sealing,
@@ -143,6 +147,7 @@ impl Login {
             liveness,
             issuer,
             lifetime,
+            audit,
         }
     }
 

@@ -74,3 +74,15 @@ pub enum LoginFailure {
     /// The application did not answer.
     Unavailable,
 }
+
+impl LoginFailure {
+    /// As it is stored, for the audit.
+    pub(super) const fn as_str(self) -> &'static str {
+        match self {
+            Self::LoginRequired => "login_required",
+            Self::Cancelled => "cancelled",
+            Self::Denied => "denied",
+            Self::Unavailable => "unavailable",
+        }
+    }
+}

@@ -3,6 +3,7 @@
 use homeward_certs::identity::InstanceName;
 use tracing::info;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::login::record::{CompletedLogin, LoginState};
 use crate::login::{CheckedOutcome, Login, LoginError, LoginFailure, LoginRecord, Outcome, RETURN_PATH, Transaction};
@@ -60,6 +61,12 @@ impl Login {
             match self.records.commit(writes).await {
                 Ok(_) => {
                     info!(transaction = %id, %home, "the home has spoken");
+                    let answered = Event::new(Kind::HomeAnswered).transaction(id).home(&home);
+                    let answered = answered.relying_party(&transaction.request.relying_party);
+                    self.audit.note(match &verified {
+                        Ok(_) => answered,
+                        Err(failure) => answered.refused(failure.as_str()),
+                    });
                     return Ok(self.issuer.address(&format!("{RETURN_PATH}?handle={id}.{}", handle.expose())));
                 }
                 Err(StoreError::Conflict) if self.records.get(&id.to_string()).await?.is_some() => {

@@ -14,6 +14,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use tracing::{error, info};
 
+use crate::audit::{Event, Kind};
 use crate::grants::{DeviceError, TokenError};
 use crate::login::{LoginError, Refusal};
 use crate::oidc::client_auth::ClientAuthError;
@@ -168,7 +169,11 @@ impl IntoResponse for BrowserError {
         } else {
             info!(error = %self, "a login was refused");
         }
-        problem.into_response()
+        let refused = Event::new(Kind::LoginRefused).refused(problem.title);
+        let mut response = problem.into_response();
+        // Noted at the boundary, where it is known who asked.
+        response.extensions_mut().insert(refused);
+        response
     }
 }
 
@@ -401,9 +406,14 @@ pub(super) enum TokenRequestError {
     Store(#[from] StoreError),
 }
 
-impl IntoResponse for TokenRequestError {
-    fn into_response(self) -> Response {
-        let (status, error) = match &self {
+impl TokenRequestError {
+    /// The code that the client is told.
+    pub(super) fn code(&self) -> &'static str {
+        self.said().1.code
+    }
+
+    fn said(&self) -> (StatusCode, OAuthError) {
+        match self {
             Self::NotAForm => (StatusCode::BAD_REQUEST, oauth("invalid_request", "Send a form in the body.")),
             Self::Parameter(_) => (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is repeated.")),
             Self::Missing => (StatusCode::BAD_REQUEST, oauth("invalid_request", "A parameter is missing.")),
@@ -439,7 +449,13 @@ impl IntoResponse for TokenRequestError {
             ),
             Self::Token(error) => token(error),
             Self::Session(_) | Self::Store(_) => UNAVAILABLE,
-        };
+        }
+    }
+}
+
+impl IntoResponse for TokenRequestError {
+    fn into_response(self) -> Response {
+        let (status, error) = self.said();
         log(&self, status, error);
         let mut headers = HeaderMap::new();
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

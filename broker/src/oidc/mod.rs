@@ -47,6 +47,7 @@ use axum::middleware::map_response;
 use axum::routing::{get, post};
 use url::Url;
 
+use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::{Current, Issuer, Lifetimes};
 use crate::grants::{Devices, GrantFoundations, Grants, Probes};
@@ -120,6 +121,8 @@ pub struct Foundations {
     pub sessions: Sessions,
     /// Homes without agent.
     pub upstreams: Upstreams,
+    /// Where decisions are noted.
+    pub audit: Audit,
     /// The time.
     pub clock: Clock,
 }
@@ -132,6 +135,7 @@ pub struct Provider {
     outbound: Outbound,
     client_keys: ClientKeySets,
     subjects: SubjectKey,
+    audit: Audit,
     clock: Clock,
     issuer: Issuer,
     login: Login,
@@ -179,6 +183,7 @@ impl Provider {
             subjects,
             sessions,
             upstreams,
+            audit,
             clock,
         } = foundations;
         let signer = TokenSigner::new(keys.clone(), liveness);
@@ -215,6 +220,7 @@ impl Provider {
             subjects,
             sessions,
             upstreams,
+            audit,
             clock,
             issuer,
             login,
@@ -231,10 +237,13 @@ impl Provider {
 
 /// All endpoints.
 pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
-    let router = endpoints_for_clients()
+    let documents = Router::new()
         .route(path::DISCOVERY, get(discovery::get))
         .route(path::OAUTH_DISCOVERY, get(discovery::get))
         .route(path::JWKS, get(discovery::jwks::get))
+        .with_state(provider.clone())
+        .method_not_allowed_fallback(async || Problem::METHOD);
+    let router = endpoints_for_clients()
         .merge(pages_of_a_login())
         .route(path::UPSTREAM_SETUP, get(setup::get))
         .route(path::DEVICE, get(device::get).post(device::post))
@@ -247,7 +256,7 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)
         .method_not_allowed_fallback(async || Problem::METHOD);
-    boundary.around(router)
+    boundary.clone().unaudited().around(documents).merge(boundary.around(router))
 }
 
 /// What clients may call with a certificate too, on the agents' port (RFC 8705 5): no page is there.

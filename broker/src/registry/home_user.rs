@@ -50,6 +50,16 @@ pub enum Departure {
     Removed,
 }
 
+impl Departure {
+    /// For people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disabled => "disabled",
+            Self::Removed => "removed",
+        }
+    }
+}
+
 /// How often a home has taken back its word of a user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -12,6 +12,7 @@
 //!   machines have that key, whoever comes back second shows it: see `enrolment::renewal`;
 //! * a relying party or a home without agent has nobody who could bring it anything new: unless ops name it, it is left
 //!   behind;
+//! * where the audit ends stays known: what brokers wrote since follows from it;
 //! * the CA stays, because agents have nothing else to know the broker by; so do the key of the subjects and the names that
 //!   users have, because accounts hang on them.
 //!
@@ -39,7 +40,11 @@ use crate::storage::{Key, StoreError};
 
 /// Tables that are taken over as they are. Those that say what is used up or revoked are among them: the keys that open
 /// such things are, too.
-const KEPT: [&str; 11] = [
+const KEPT: [&str; 13] = [
+    // The files of the audit are not in the backup: what they have to hold is known here, or a restore would hide what is
+    // taken out of them.
+    "audit_day",
+    "audit_head",
     "authority",
     "client_assertion",
     "federation",

@@ -1,5 +1,6 @@
 //! Signing keys turn: the next key is published, then signs, then the one before goes when nothing that it signed lives.
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::keys::{KeyState, SigningAlgorithm, StoredKey};
 use crate::registry::{Instance, Resource, SigningKeyChoice};
@@ -231,6 +232,7 @@ impl Rotations {
                 self.keys.put(&kid, &key.moved(longer, since), Expect::Version(version))?
             } else if now >= gone_at {
                 tracing::info!(kid, "a retired signing key is gone");
+                self.audit.note(Event::new(Kind::SigningKeyGone).object(&kid));
                 self.keys.delete(&kid, Expect::Version(version))
             } else {
                 continue;

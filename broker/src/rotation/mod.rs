@@ -40,6 +40,7 @@ use tokio::sync::{Notify, watch};
 use tracing::{debug, error, info, warn};
 use uuid::Uuid;
 
+use crate::audit::{Audit, Event, Kind};
 use crate::authority::Authority;
 use crate::clock::Timestamp;
 use crate::config::{Current, RotationPolicy};
@@ -70,6 +71,7 @@ pub struct Rotations {
     liveness: Liveness,
     authority: Arc<Authority>,
     sealing: Arc<SealingKeys>,
+    audit: Audit,
     settings: Current<Settings>,
     woken: Notify,
     next_key_change: watch::Sender<Option<Timestamp>>,
@@ -98,7 +100,7 @@ impl Rotations {
         settings: impl Into<Current<Settings>>,
     ) -> (Arc<Self>, watch::Receiver<Option<Timestamp>>) {
         let (next_key_change, changes) = watch::channel(None);
-        let Foundations { store, registry, liveness, authority, sealing } = foundations;
+        let Foundations { store, registry, liveness, authority, sealing, audit } = foundations;
         let rotations = Self {
             table: Table::new(store.clone()),
             keys: Table::new(store),
@@ -106,6 +108,7 @@ impl Rotations {
             liveness,
             authority,
             sealing,
+            audit,
             settings: settings.into(),
             woken: Notify::new(),
             next_key_change,
@@ -155,6 +158,7 @@ impl Rotations {
         };
         self.commit(&rotation, expect, begun.writes).await?;
         info!(subject = %rotation.subject, id = %rotation.id, ?urgency, creator, phase = ?rotation.phase, "rotation begun");
+        self.audit.note(record(Kind::RotationBegun, &rotation));
         Ok(rotation)
     }
 
@@ -190,6 +194,7 @@ impl Rotations {
         let rotation = moved(rotation, &back, now);
         self.commit(&rotation, Expect::Version(version), back.writes).await?;
         warn!(subject = %rotation.subject, id = %rotation.id, phase = ?rotation.phase, "rotation taken back");
+        self.audit.note(record(Kind::RotationRolledBack, &rotation));
         Ok(rotation)
     }
 
@@ -205,6 +210,7 @@ impl Rotations {
         rotation.armed_at = now;
         self.commit(&rotation, Expect::Version(version), Vec::new()).await?;
         info!(subject = %rotation.subject, id = %rotation.id, "rotation resumed");
+        self.audit.note(record(Kind::RotationResumed, &rotation));
         Ok(rotation)
     }
 
@@ -217,7 +223,10 @@ impl Rotations {
         let gate = self.gate(&stored.record, now).await?;
         let left_behind = gate.laggards().into_iter().map(|laggard| laggard.instance.clone()).collect();
         warn!(subject = %stored.record.subject, ?left_behind, "rotation goes on by order of ops");
-        self.advance(stored, left_behind, now).await
+        let forced = record(Kind::RotationForced, &stored.record);
+        let advanced = self.advance(stored, left_behind, now).await?;
+        self.audit.note(forced);
+        Ok(advanced)
     }
 
     async fn running(&self, subject: &RotationSubject) -> Result<Stored<StoredRotation>, RotationError> {
@@ -338,7 +347,9 @@ impl Rotations {
             "ALERT: a rotation has paused; `homeward-broker rotation status` says who holds it up and why"
         );
         rotation.paused = Some(Pause { reason, since: now });
-        self.commit(&rotation, Expect::Version(version), Vec::new()).await
+        self.commit(&rotation, Expect::Version(version), Vec::new()).await?;
+        self.audit.note(record(Kind::RotationPaused, &rotation).refused("not_acknowledged"));
+        Ok(())
     }
 
     async fn gate(&self, rotation: &StoredRotation, now: Timestamp) -> Result<Gate, RotationError> {
@@ -376,7 +387,18 @@ impl Rotations {
         rotation.left_behind.dedup();
         self.commit(&rotation, Expect::Version(version), next.writes).await?;
         info!(subject = %rotation.subject, id = %rotation.id, phase = ?rotation.phase, "rotation moved");
+        self.audit.note(record(Kind::RotationMoved, &rotation));
         Ok(rotation)
+    }
+}
+
+/// What is noted of a rotation.
+fn record(kind: Kind, rotation: &StoredRotation) -> Event {
+    let event =
+        Event::new(kind).object(&rotation.subject).detail(format!("{:?}, {}", rotation.phase, rotation.creator));
+    match &rotation.subject {
+        RotationSubject::Secret(instance) => event.instance(instance),
+        RotationSubject::Keys(_) | RotationSubject::Authority => event,
     }
 }
 

@@ -8,6 +8,7 @@
 use homeward_certs::identity::InstanceName;
 use tracing::error;
 
+use crate::audit::Kind;
 use crate::clock::Timestamp;
 use crate::registry::{ClientCredential, ClientSecret, Instance, RelyingParty, Resource};
 use crate::rotation::gate::{Absent, Gate, Participant};
@@ -156,7 +157,9 @@ impl Rotations {
         };
         error!(instance = %name, phase = ?end.phase, remark = end.remark, "ALERT: a client credential was not proved in time");
         let rotation = super::moved(rotation, &end, now);
-        self.commit(&rotation, Expect::Version(version), end.writes).await
+        self.commit(&rotation, Expect::Version(version), end.writes).await?;
+        self.audit.note(super::record(Kind::RotationMoved, &rotation).refused("not_proved"));
+        Ok(())
     }
 
     /// The new credential is good no longer.

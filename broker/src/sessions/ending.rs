@@ -9,6 +9,7 @@ use std::collections::BTreeSet;
 use homeward_certs::identity::InstanceName;
 use tracing::info;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::registry::{Client, ClientId, SessionId, Snapshot, UserId};
 use crate::sessions::outbox::{Entered, LogoutId, LogoutState, Message, StoredLogout, TRIED};
@@ -190,6 +191,8 @@ impl Sessions {
                 Ok(_) => {
                     for (id, Stored { record, .. }) in &found {
                         info!(session = %id, home = %record.home, applications = record.opened.len(), "a session has ended");
+                        let ended = Event::new(Kind::SessionEnded).session(id).home(&record.home);
+                        self.audit.note(ended.user(&record.user));
                     }
                     let sessions = found.into_iter().map(|(id, stored)| (id, stored.record)).collect();
                     return Ok(Ended { sessions, logouts });

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use homeward_certs::identity::InstanceName;
 
+use crate::audit::Audit;
 use crate::clock::Timestamp;
 use crate::config::{Current, Lifetimes};
 use crate::registry::{ClientId, InstanceId, KnownName, SessionId, UserId, VerifiedIdentity};
@@ -51,6 +52,7 @@ pub struct Sessions {
     of_users: Table<SessionOfUser>,
     names: Table<KnownName>,
     outbox: Outbox,
+    audit: Audit,
     lifetimes: Current<Lifetimes>,
 }
 
@@ -87,12 +89,13 @@ pub struct BegunSession {
 
 impl Sessions {
     /// With these lifetimes.
-    pub fn new(store: Arc<dyn Store>, lifetimes: impl Into<Current<Lifetimes>>) -> Self {
+    pub fn new(store: Arc<dyn Store>, lifetimes: impl Into<Current<Lifetimes>>, audit: Audit) -> Self {
         Self {
             table: Table::new(store.clone()),
             of_users: Table::new(store.clone()),
             names: Table::new(store.clone()),
             outbox: Outbox::new(store),
+            audit,
             lifetimes: lifetimes.into(),
         }
     }

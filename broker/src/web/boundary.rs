@@ -18,6 +18,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
+use crate::audit::{Audit, Event, Origin};
 use crate::config::{Issuer, TrustedProxies};
 use crate::web::pages::{ErrorPage, Problem};
 
@@ -46,6 +47,7 @@ const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form
 pub struct Boundary {
     proxies: TrustedProxies,
     https: bool,
+    audit: Option<Audit>,
 }
 
 /// Where a request comes from: an extension of every request.
@@ -55,12 +57,36 @@ pub struct ClientAddress(pub IpAddr);
 impl Boundary {
     /// For pages below this issuer, behind these proxies.
     pub fn new(issuer: &Issuer, proxies: TrustedProxies) -> Self {
-        Self { proxies, https: issuer.as_str().starts_with("https:") }
+        Self { proxies, https: issuer.as_str().starts_with("https:"), audit: None }
+    }
+
+    /// Where things are decided: who comes waits while nothing could be noted, and who is refused is.
+    pub fn audited(self, audit: Audit) -> Self {
+        Self { audit: Some(audit), ..self }
     }
 
     /// Puts it around all routes of a router.
     pub fn around(self, router: Router) -> Router {
         router.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn_with_state(self, pass))
+    }
+
+    /// The same, where nothing is decided.
+    pub fn unaudited(self) -> Self {
+        Self { audit: None, ..self }
+    }
+
+    async fn answer(&self, request: Request, next: Next) -> Response {
+        let source = self.client_address(&request).0;
+        let Some(audit) = &self.audit else { return next.run(request).await };
+        let answered = async {
+            audit.admit().await;
+            let mut response = next.run(request).await;
+            if let Some(refused) = response.extensions_mut().remove::<Event>() {
+                audit.note(refused);
+            }
+            response
+        };
+        Origin::Web(source).of(answered).await
     }
 
     fn client_address(&self, request: &Request) -> ClientAddress {
@@ -86,7 +112,7 @@ async fn pass(State(boundary): State<Boundary>, mut request: Request, next: Next
     request.extensions_mut().insert(address);
     let mut response = match excess(&request) {
         Some(problem) => problem.into_response(),
-        None => match tokio::time::timeout(TIMEOUT, next.run(request).instrument(span.clone())).await {
+        None => match tokio::time::timeout(TIMEOUT, boundary.answer(request, next).instrument(span.clone())).await {
             Ok(response) => response,
             Err(_) => Problem::BUSY.into_response(),
         },

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 use tracing::{error, info};
 
+use crate::audit::Audit;
 use crate::config::Current;
 use crate::storage::{Expect, Key, Store, StoreError, Write};
 
@@ -18,10 +19,11 @@ use crate::storage::{Expect, Key, Store, StoreError, Write};
 const WORKED_FOR: Duration = Duration::from_secs(5);
 const FAILED_FOR: Duration = Duration::from_secs(1);
 
-/// Whether logins can work: the store is read, and commits. Whoever asks often costs a commit in five seconds.
+/// Whether logins can work: what is decided can be written down, and the store is read, and commits. Whoever asks often costs a commit in five seconds.
 #[derive(Debug)]
 pub struct Readiness {
     store: Arc<dyn Store>,
+    audit: Audit,
     /// What ops are to do although it works.
     remark: Current<Option<String>>,
     /// When a commit was tried last, and whether it worked.
@@ -30,20 +32,26 @@ pub struct Readiness {
     told: AtomicBool,
 }
 
-/// Which half of it does not work.
+/// What of it does not work.
 #[derive(Clone, Copy)]
 enum Unready {
+    /// As it says itself.
+    Audit(&'static str),
     Reads,
     Commits,
 }
 
 impl Readiness {
     /// Of a broker on this store, about which this is to be said.
-    pub fn new(store: Arc<dyn Store>, remark: Current<Option<String>>) -> Arc<Self> {
-        Arc::new(Self { store, remark, tried: Mutex::default(), told: AtomicBool::new(false) })
+    pub fn new(store: Arc<dyn Store>, audit: Audit, remark: Current<Option<String>>) -> Arc<Self> {
+        Arc::new(Self { store, audit, remark, tried: Mutex::default(), told: AtomicBool::new(false) })
     }
 
     async fn look(&self) -> Result<(), Unready> {
+        // Which told ops itself.
+        if let Some(problem) = self.audit.problem() {
+            return Err(Unready::Audit(problem));
+        }
         if let Err(error) = self.store.get(&Key::new("ready", "")).await {
             self.tell(&error, "not ready: the store does not answer");
             return Err(Unready::Reads);
@@ -90,13 +98,14 @@ pub(super) async fn alive() -> impl IntoResponse {
     "ok\n"
 }
 
-/// GET /readyz: logins can work, because the store answers and takes commits. Says, too, when ops should start the broker
+/// GET /readyz: logins can work, because the store answers and takes commits, and the audit is written. Says, too, when ops should start the broker
 /// again.
 pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoResponse {
     match readiness.look().await {
         Ok(()) => {
             (StatusCode::OK, readiness.remark.now().map_or("ok\n".to_owned(), |remark| format!("ok\n{remark}\n")))
         }
+        Err(Unready::Audit(problem)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")),
         Err(Unready::Reads) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n".to_owned()),
         Err(Unready::Commits) => (StatusCode::SERVICE_UNAVAILABLE, "the store takes no commits\n".to_owned()),
     }
@@ -104,53 +113,27 @@ pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoR
 
 #[cfg(test)]
 mod tests {
-    use async_trait::async_trait;
-
     use super::*;
+    use crate::storage::failing::{FailingStore, Fate};
     use crate::storage::sled::SledStore;
-    use crate::storage::{Page, Revision, Versioned, Watch};
-
-    /// A store on a disk that can be full.
-    #[derive(Debug)]
-    struct Disk(SledStore, AtomicBool);
-
-    #[async_trait]
-    impl Store for Disk {
-        async fn get(&self, key: &Key) -> Result<Option<Versioned>, StoreError> {
-            self.0.get(key).await
-        }
-
-        async fn list(&self, page: Page) -> Result<Vec<(Key, Versioned)>, StoreError> {
-            self.0.list(page).await
-        }
-
-        async fn watch(&self, prefix: &str) -> Result<Watch, StoreError> {
-            self.0.watch(prefix).await
-        }
-
-        async fn commit(&self, writes: Vec<Write>) -> Result<Revision, StoreError> {
-            if self.1.load(Ordering::Relaxed) {
-                return Err(StoreError::Unavailable("the disk is full".into()));
-            }
-            self.0.commit(writes).await
-        }
-    }
 
     #[tokio::test]
     async fn a_full_disk_is_seen_before_anybody_logs_in_and_so_is_its_end() {
         let folder = tempfile::tempdir().unwrap();
-        let disk = Arc::new(Disk(SledStore::open(folder.path()).unwrap(), AtomicBool::new(true)));
-        let readiness = Readiness::new(disk.clone(), None.into());
+        let (sled, full) = (Arc::new(SledStore::open(folder.path()).unwrap()), Arc::new(AtomicBool::new(true)));
+        let is_full = full.clone();
+        let fate = move || if is_full.load(Ordering::Relaxed) { Fate::FailsBefore } else { Fate::Passes };
+        let readiness = Readiness::new(FailingStore::new(sled.clone(), fate), Audit::unheard(), None.into());
         assert!(matches!(readiness.look().await, Err(Unready::Commits)));
-        disk.1.store(false, Ordering::Relaxed);
+        full.store(false, Ordering::Relaxed);
         // Not at once, so that who asks often does not make it worse.
         assert!(readiness.look().await.is_err());
         tokio::time::sleep(FAILED_FOR).await;
         assert!(readiness.look().await.is_ok());
-        let flushes = disk.0.flushes();
+        let flushes = sled.flushes();
         for _ in 0..100 {
             assert!(readiness.look().await.is_ok());
         }
-        assert_eq!(disk.0.flushes(), flushes, "whoever asks costs a commit");
+        assert_eq!(sled.flushes(), flushes, "whoever asks costs a commit");
     }
 }

@@ -24,7 +24,7 @@ impl World {
     }
 
     async fn start(&self, broker: &str, text: &str) -> Result<InForce, SettingsError> {
-        let (in_force, follow) = agree(&self.store, &named(text), broker, self.clock.clone()).await?;
+        let (in_force, _, follow) = agree(&self.store, &named(text), broker, self.clock.clone()).await?;
         tokio::spawn(follow);
         Ok(in_force)
     }

@@ -11,13 +11,14 @@ struct Deaf {
 
 async fn deaf(world: &World) -> Deaf {
     let (registry, keep_fresh) = Registry::open(world.store.clone()).await.unwrap();
-    let Enrolment { authority, sealing, settings, .. } = &world.enrolment;
+    let Enrolment { authority, sealing, audit, settings, .. } = &world.enrolment;
     let foundations = Foundations {
         store: world.store.clone(),
         registry: registry.clone(),
         liveness: Liveness::default(),
         authority: authority.clone(),
         sealing: sealing.clone(),
+        audit: audit.clone(),
     };
     let hear = Box::new(|| drop(tokio::spawn(keep_fresh)));
     Deaf { enrolment: Enrolment::new(foundations, settings.clone()), registry, hear }

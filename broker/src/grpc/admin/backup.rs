@@ -9,6 +9,7 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::Status;
 use tracing::{error, info};
 
+use crate::audit::{Event, Kind, Origin};
 use crate::grpc::admin::Service;
 use crate::storage::archive::{self, ArchiveError};
 
@@ -24,9 +25,13 @@ impl Service {
         let (failed, failure) = mpsc::channel(1);
         let (store, now) = (self.store.clone(), self.clock.now());
         let trust_domain = self.enrolment.trust_domain().to_string();
-        tokio::spawn(async move {
+        let audit = self.audit.clone();
+        let made = async move {
             match archive::write(store, &trust_domain, now, chunks).await {
-                Ok(tail) => info!(entries = tail.lines, revision = tail.revision, "a backup was made"),
+                Ok(tail) => {
+                    info!(entries = tail.lines, revision = tail.revision, "a backup was made");
+                    audit.note(Event::new(Kind::BackupMade).object(tail.revision));
+                }
                 Err(ArchiveError::NobodyTakes) => info!("a backup was given up by who wanted it"),
                 Err(error) => {
                     error!(error = &error as &dyn std::error::Error, "a backup failed");
@@ -34,7 +39,8 @@ impl Service {
                     drop(failed.send(Err(Status::unavailable(error.to_string()))).await);
                 }
             }
-        });
+        };
+        tokio::spawn(Origin::current().of(made));
         let chunks = ReceiverStream::new(taken).map(|chunk| Ok(v1::BackUpResponse { chunk }));
         Box::pin(chunks.chain(ReceiverStream::new(failure)))
     }

@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+use crate::audit::{Event, Kind, Origin};
 use crate::grpc::admin::Service;
 use crate::grpc::{status, wire_time};
 use crate::secret::{DataKeyState, Progress, StoredDataKey, Turned};
@@ -19,18 +20,23 @@ impl Service {
     /// Turns for as long as somebody listens: whoever leaves has it go on by asking again.
     pub(super) fn turn_kek(&self) -> Turning {
         let (words, listener) = mpsc::channel(WORDS);
-        let (turn, clock) = (self.key_turn.clone(), self.clock.clone());
-        tokio::spawn(async move {
+        let (turn, clock, audit) = (self.key_turn.clone(), self.clock.clone(), self.audit.clone());
+        let kek = self.key_turn.keks().current.id().to_string();
+        let turning = async move {
             let tell = |progress| drop(words.try_send(Ok(word(progress))));
             tokio::select! {
                 turned = turn.run(&clock, &tell) => {
+                    if let Ok(Turned::Now) = turned {
+                        audit.note(Event::new(Kind::KekTurned).object(kek));
+                    }
                     let last = turned.map(outcome).map_err(|error| status::sealing(&error));
                     // Fails only when nobody listens any more.
                     drop(words.send(last).await);
                 }
                 () = words.closed() => {}
             }
-        });
+        };
+        tokio::spawn(Origin::current().of(turning));
         ReceiverStream::new(listener)
     }
 

@@ -1,7 +1,8 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
 //! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
-//! edges, in `trust` and `explain`; the keys that seal, in `kek`; backups, in `backup`.
+//! edges, in `trust` and `explain`; the keys that seal, in `kek`; backups, in `backup`; the audit, in `audit`.
 
+mod audit;
 mod backup;
 mod explain;
 mod kek;
@@ -24,6 +25,7 @@ use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
+use crate::audit::Audit;
 use crate::authority::{Authority, CaState};
 use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
@@ -63,6 +65,9 @@ pub(super) struct Service {
     upstreams: Upstreams,
     brokers: Brokers,
     settings: InForce,
+    audit: Audit,
+    /// Whether no other broker can be at this store.
+    alone: bool,
     issuer: Issuer,
     clock: Clock,
 }
@@ -82,6 +87,8 @@ impl Service {
             upstreams: services.upstreams.clone(),
             brokers: services.brokers.clone(),
             settings: services.settings.clone(),
+            audit: services.audit.clone(),
+            alone: services.brokers.are_alone(),
             issuer: services.issuer.clone(),
             clock: services.clock.clone(),
         }
@@ -127,6 +134,25 @@ impl AdminService for Service {
 
     async fn back_up(&self, _: Request<v1::BackUpRequest>) -> Result<Response<Self::BackUpStream>, Status> {
         Ok(Response::new(self.begin_backup()))
+    }
+
+    type ReadAuditStream = audit::Lines;
+
+    async fn read_audit(
+        &self,
+        request: Request<v1::ReadAuditRequest>,
+    ) -> Result<Response<Self::ReadAuditStream>, Status> {
+        Ok(Response::new(self.read(request.into_inner()).await))
+    }
+
+    type VerifyAuditStream = audit::Verdicts;
+
+    async fn verify_audit(
+        &self,
+        request: Request<v1::VerifyAuditRequest>,
+    ) -> Result<Response<Self::VerifyAuditStream>, Status> {
+        let v1::VerifyAuditRequest {} = request.into_inner();
+        Ok(Response::new(self.verify().await))
     }
 
     async fn create_join_token(

@@ -6,6 +6,7 @@ use homeward_proto::v1;
 use secrecy::ExposeSecret as _;
 use tonic::Status;
 
+use crate::audit::{Event, Kind};
 use crate::enrolment::RegistrationOrder;
 use crate::grpc::admin::{Service, name, page};
 use crate::grpc::status::{self, Reason};
@@ -78,6 +79,7 @@ impl Service {
         let change = change(request.policy.unwrap_or_default())?;
         let changed = self.registry.set_client_policy(&request.client, &change).await;
         let id = changed.map_err(|error| status::client_policy(&error))?;
+        self.audit.note(Event::new(Kind::ClientPolicyChanged).client(&id));
         let snapshot = self.registry.snapshot();
         let found = snapshot.client_named(id.as_str()).map_err(|error| status::client_policy(&error))?;
         Ok(v1::SetClientPolicyResponse { client: Some(client(found)) })

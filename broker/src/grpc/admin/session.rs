@@ -5,6 +5,7 @@ use homeward_proto::v1;
 use homeward_proto::v1::end_sessions_request::Which;
 use tonic::Status;
 
+use crate::audit::{Event, Kind};
 use crate::grpc::admin::{MAX_PAGE, Service, page, page_size};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_time;
@@ -87,7 +88,9 @@ impl Service {
     pub(super) async fn retry(&self, text: &str) -> Result<v1::Logout, Status> {
         let id = logout_id(text)?;
         let again = self.users.sessions.outbox().retry(&id, self.clock.now()).await;
-        Ok(logout(&id, &again.map_err(|error| status::outbox(&error))?))
+        let again = again.map_err(|error| status::outbox(&error))?;
+        self.audit.note(Event::new(Kind::LogoutRetried).object(id.as_str()).instance(&again.target));
+        Ok(logout(&id, &again))
     }
 
     async fn user_named(&self, text: &str) -> Result<UserId, Status> {

@@ -3,6 +3,7 @@
 use homeward_proto::v1;
 use tonic::Status;
 
+use crate::audit::{Event, Kind};
 use crate::grpc::admin::{Service, name, page};
 use crate::grpc::status;
 use crate::grpc::wire_time;
@@ -29,13 +30,17 @@ impl Service {
             ..TrustEdge::new(id, self.clock.now()).map_err(|error| status::internal(&error))?
         };
         let edge = self.registry.allow_trust(edge).await.map_err(|error| status::trust(&error))?;
+        let allowed = Event::new(Kind::TrustAllowed).relying_party(&edge.id.relying_party);
+        self.audit.note(allowed.home(&edge.id.home));
         Ok(trust_edge(&edge))
     }
 
     /// What rests on the edge ends with it: tokens ask for it, and the sessions follow.
     pub(super) async fn deny(&self, request: &v1::DenyTrustRequest) -> Result<(), Status> {
         let id = TrustEdgeId { relying_party: name(&request.relying_party)?, home: name(&request.home)? };
-        self.registry.deny_trust(&id).await.map_err(|error| status::trust(&error))
+        self.registry.deny_trust(&id).await.map_err(|error| status::trust(&error))?;
+        self.audit.note(Event::new(Kind::TrustDenied).relying_party(&id.relying_party).home(&id.home));
+        Ok(())
     }
 
     pub(super) fn trust_edges(&self, request: &v1::ListTrustEdgesRequest) -> v1::ListTrustEdgesResponse {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::oidc::Provider;
 use crate::oidc::error::BrowserError;
@@ -42,6 +43,10 @@ impl Provider {
             self.grants.end(id).await?;
         }
         self.store.commit(vec![self.consents.revoke(user, &client)]).await?;
+        // The form has named it: only one that there is goes into the audit.
+        let known = self.registry.snapshot().client(client.as_str()).is_some();
+        let withdrawn = Event::new(Kind::ConsentWithdrawn).user(user);
+        self.audit.note(if known { withdrawn.client(&client) } else { withdrawn });
         Ok(())
     }
 }

@@ -3,9 +3,10 @@
 use homeward_certs::identity::InstanceName;
 use secrecy::ExposeSecret as _;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::grants::{CodeBinding, Grant};
-use crate::login::{AuthorizationRequest, LoginError, Refusal, Reply, ResponseMode};
+use crate::login::{AuthorizationRequest, LoginError, Refusal, Reply, ResponseMode, Transaction};
 use crate::oidc::Provider;
 use crate::oidc::authorization::{Next, Onward};
 use crate::oidc::error::{self, BrowserError, OAuthError};
@@ -59,16 +60,23 @@ impl Provider {
     /// When something changed meanwhile, or failed.
     pub(super) async fn give(
         &self,
-        request: &AuthorizationRequest,
+        transaction: &Transaction,
         person: Person<'_>,
         mut writes: Vec<Write>,
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
+        let request = &transaction.request;
+        let decided = decided(transaction).home(&person.home.0).subject(&person.subject).session(&person.session);
+        let decided = decided.user(&person.user);
         let grant = grant(request, person);
         writes.extend(self.pushed.use_up(request).await?);
         let (redirect_uri, mode, state) = match &request.reply {
             Reply::Callback { redirect_uri, mode, state } => (redirect_uri, *mode, state.as_deref()),
-            Reply::Device { id } => return self.approve_device(id, grant, writes, now).await,
+            Reply::Device { id } => {
+                let next = self.approve_device(id, grant, writes, now).await?;
+                self.audit.note(decided);
+                return Ok(next);
+            }
         };
         let binding = CodeBinding {
             redirect_uri: redirect_uri.clone(),
@@ -77,6 +85,7 @@ impl Provider {
         };
         let code = self.grants.issue_code(grant, binding, now)?;
         self.commit(writes).await?;
+        self.audit.note(decided);
         Ok(self.reply(redirect_uri, mode, &[("code", code.expose_secret())], state).into())
     }
 
@@ -86,16 +95,23 @@ impl Provider {
     /// When something changed meanwhile, or failed.
     pub(super) async fn refuse(
         &self,
-        request: &AuthorizationRequest,
+        transaction: &Transaction,
         refusal: Refusal,
         mut writes: Vec<Write>,
     ) -> Result<Next, BrowserError> {
+        let request = &transaction.request;
+        let refused = decided(transaction).refused(error::of_refusal(refusal).code).detail(format!("{refusal}"));
         writes.extend(self.pushed.use_up(request).await?);
         let (redirect_uri, mode, state) = match &request.reply {
             Reply::Callback { redirect_uri, mode, state } => (redirect_uri, *mode, state.as_deref()),
-            Reply::Device { id } => return self.refuse_device(id, refusal, writes).await,
+            Reply::Device { id } => {
+                let next = self.refuse_device(id, refusal, writes).await?;
+                self.audit.note(refused);
+                return Ok(next);
+            }
         };
         self.commit(writes).await?;
+        self.audit.note(refused);
         Ok(self.error_reply(redirect_uri, mode, error::of_refusal(refusal), state).into())
     }
 
@@ -126,6 +142,17 @@ impl Provider {
         }
         Ok(())
     }
+}
+
+/// What is noted of the end of a login.
+fn decided(transaction: &Transaction) -> Event {
+    let request = &transaction.request;
+    let kind = match &request.reply {
+        Reply::Callback { .. } => Kind::LoginDecided,
+        Reply::Device { .. } => Kind::DeviceDecided,
+    };
+    let decided = Event::new(kind).transaction(transaction.id).client(&request.client_id);
+    decided.relying_party(&request.relying_party)
 }
 
 /// What the relying party holds from now on. Whether the user agrees, or ops have answered for it, is settled.

@@ -12,6 +12,7 @@ use axum::response::Response;
 use http::HeaderMap;
 use tracing::info;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::login::{FoundConsent, LoginError, Question, Refusal, Reply, meets_demands};
 use crate::oidc::authorization::answer::{Person, opened};
@@ -126,8 +127,8 @@ impl Provider {
                 (Some((_, edge)), Ok(())) => Ok(ReleaseTerms { edge, policy: &client.relying_party.policy }),
             };
             let ended = match (judged, answer) {
-                (Err(refusal), _) => self.refuse(request, refusal, Vec::new()).await,
-                (Ok(_), Answer::Refuse) => self.refuse(request, Refusal::ConsentRefused, Vec::new()).await,
+                (Err(refusal), _) => self.refuse(transaction, refusal, Vec::new()).await,
+                (Ok(_), Answer::Refuse) => self.refuse(transaction, Refusal::ConsentRefused, Vec::new()).await,
                 (Ok(_), Answer::Nothing) if !asking.is_answered() => {
                     return Ok(self.consent_page(&asking, client, &snapshot)?.into());
                 }
@@ -181,7 +182,13 @@ impl Provider {
         let home = (&session.home, session.home_id);
         let (identity, user, trust) = (&session.identity, session.user, terms.edge.epoch);
         let person = Person { home, identity, user, session: id, subject, trust };
-        self.give(request, person, writes, now).await
+        let given = Event::new(Kind::ConsentGiven).transaction(transaction.id).client(&request.client_id);
+        let given = given.relying_party(&request.relying_party).user(&person.user);
+        let next = self.give(&transaction, person, writes, now).await?;
+        if !answered {
+            self.audit.note(given);
+        }
+        Ok(next)
     }
 
     /// The question as the user reads it.

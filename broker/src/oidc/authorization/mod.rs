@@ -21,6 +21,7 @@ mod released;
 use homeward_certs::identity::InstanceName;
 use tracing::{info, warn};
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::login::{
     Agreement, AuthorizationRequest, LoginError, PushedId, Question, Refusal, Returned, SignedIn, Step, Transaction,
@@ -133,6 +134,8 @@ impl Provider {
             None => OpaqueSecret::generate().map_err(LoginError::from)?.expose().to_owned(),
         };
         let transaction = self.login.begin(request, SecretHash::of(&browser))?;
+        let begun = Event::new(Kind::LoginBegun).transaction(transaction.id).client(&transaction.request.client_id);
+        self.audit.note(begun.relying_party(&transaction.request.relying_party));
         let mut next = self.next(&transaction, visitor, snapshot, now).await?;
         next.cookies.browser = Some(browser);
         Ok(next)
@@ -158,11 +161,11 @@ impl Provider {
                     return Ok(self.question(transaction.clone(), found.id)?.into());
                 }
                 (Step::IssueCode, Some((found, who))) => {
-                    self.end_with_session(request, (found, who), snapshot, now).await
+                    self.end_with_session(transaction, (found, who), snapshot, now).await
                 }
-                (Step::Refuse(refusal), _) => self.refuse(request, refusal, Vec::new()).await,
+                (Step::Refuse(refusal), _) => self.refuse(transaction, refusal, Vec::new()).await,
                 (Step::IssueCode | Step::AskConsent, None) => {
-                    self.refuse(request, Refusal::LoginRequired, Vec::new()).await
+                    self.refuse(transaction, Refusal::LoginRequired, Vec::new()).await
                 }
             };
             match ended {
@@ -192,7 +195,7 @@ impl Provider {
             info!(transaction = %transaction.id, "the user cancelled");
             let snapshot = self.registry.snapshot();
             self.check_callback(&transaction.request, &snapshot)?;
-            return self.refuse(&transaction.request, Refusal::Cancelled, Vec::new()).await;
+            return self.refuse(&transaction, Refusal::Cancelled, Vec::new()).await;
         }
         let home: InstanceName =
             field("home")?.and_then(|name| name.parse().ok()).ok_or(LoginError::HomeNotAccepted)?;
@@ -250,7 +253,7 @@ impl Provider {
             Ok(judged) => judged,
             Err(refusal) => {
                 info!(transaction = %transaction.id, %refusal, "the home's answer is no login");
-                return self.refuse(request, refusal, writes).await;
+                return self.refuse(&transaction, refusal, writes).await;
             }
         };
         let user = self.subjects.user(id, &identity.home_user_id);
@@ -270,7 +273,7 @@ impl Provider {
             Agreement::Given => {
                 let (home, session, trust) = ((&home, id), begun.id, edge.epoch);
                 let person = Person { home, identity: &identity, user, session, subject, trust };
-                self.give(request, person, writes, now).await?
+                self.give(&transaction, person, writes, now).await?
             }
             Agreement::Wanted => {
                 self.store.commit(writes).await?;
@@ -310,11 +313,12 @@ impl Provider {
 
     async fn end_with_session(
         &self,
-        request: &AuthorizationRequest,
+        transaction: &Transaction,
         (found, SignedIn { subject, .. }): (FoundSession, SignedIn),
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
+        let request = &transaction.request;
         let session = found.session.clone();
         let vouching = snapshot.vouching(&request.relying_party, &session.home, session.home_id);
         let (_, edge) = vouching.ok_or(LoginError::HomeNotAccepted)?;
@@ -331,7 +335,7 @@ impl Provider {
             trust: edge.epoch,
         };
         let writes = self.sessions.enter(found, entered, now)?;
-        self.give(request, person, writes.into_iter().collect(), now).await
+        self.give(transaction, person, writes.into_iter().collect(), now).await
     }
 
     /// Whether the user has to be asked. What he agreed to before is read only where it matters.

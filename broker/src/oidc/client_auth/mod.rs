@@ -23,6 +23,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use secrecy::{ExposeSecret, SecretString};
 use tracing::info;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::oidc::Provider;
 use crate::oidc::error::TokenRequestError;
@@ -223,6 +224,12 @@ impl Provider {
                 self.throttle.note(client_id, caller.address, now);
                 let client_id = excerpt(&credentials.client_id);
                 info!(?client_id, address = %caller.address, %error, "a client has not shown who it is");
+                let refused = Event::new(Kind::ClientRefused).refused("invalid_client").detail(error.to_string());
+                // What a stranger calls itself is not noted; whom it has named, if there is such a client, is.
+                self.audit.note(match party {
+                    Some(party) => refused.client(&party.client_id),
+                    None => refused,
+                });
                 Err(error.into())
             }
             (judged, _) => judged,

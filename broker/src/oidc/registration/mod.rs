@@ -29,6 +29,7 @@ use serde_json::{Map, Value};
 use tracing::info;
 use url::Url;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::oidc::Provider;
 use crate::oidc::error::RegistrationRequestError;
@@ -88,6 +89,7 @@ pub(super) async fn delete(
 ) -> Result<Response, RegistrationRequestError> {
     let client = provider.registry.managed_client(&id, bearer(&headers, REGISTRATION_TOKEN_PREFIX)?).await?;
     provider.registry.remove_client(&client).await?;
+    provider.audit.note(of_client(Kind::ClientRemoved, &client.record));
     provider.client_keys.forget(&client.record.relying_party.client_id);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
@@ -118,6 +120,7 @@ impl Provider {
             relying_party: self.relying_party(client_id, metadata)?,
         };
         self.registry.add_client(&client, initial_token, now).await?;
+        self.audit.note(of_client(Kind::ClientRegistered, &client));
         Ok((client, registration_token))
     }
 
@@ -142,6 +145,7 @@ impl Provider {
         })?;
         stored.record = client.clone();
         self.registry.replace_client(stored).await?;
+        self.audit.note(of_client(Kind::ClientChanged, &client));
         self.client_keys.forget(&client.relying_party.client_id);
         Ok(client)
     }
@@ -207,6 +211,11 @@ impl ClientMetadata {
         let origins = addresses.filter_map(|uri| Url::parse(uri).ok()).map(|url| url.origin());
         origins.filter(url::Origin::is_tuple).map(|origin| origin.ascii_serialization()).next().unwrap_or_default()
     }
+}
+
+/// What is noted of a client.
+fn of_client(kind: Kind, client: &RegisteredClient) -> Event {
+    Event::new(kind).relying_party(&client.name).client(&client.relying_party.client_id)
 }
 
 /// The token that a client shows: in one Authorization header, and of the kind that is asked for here.

@@ -19,6 +19,8 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 use url::Url;
 
+use crate::audit::Audit;
+use crate::audit::tests::Heard;
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::config::{Issuer, Lifetimes, TrustedProxies};
 use crate::grants::{GrantFoundations, Grants};
@@ -72,6 +74,7 @@ pub(super) struct World {
     issuer: Issuer,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
     pub(super) sessions: Sessions,
+    pub(super) heard: Heard,
     secrets: BTreeMap<String, (String, ClientSecret)>,
     /// Deleted with the last broker.
     folder: Arc<tempfile::TempDir>,
@@ -128,11 +131,17 @@ impl World {
         tokio::spawn(keep_fresh);
         let liveness = Liveness::default();
         let issuer = Issuer::parse(issuer).unwrap();
-        let terms = LoginTerms { subjects: subjects.clone(), issuer: issuer.clone(), lifetime: LIFETIMES.login };
+        let (audit, heard) = Audit::heard();
+        let terms = LoginTerms {
+            subjects: subjects.clone(),
+            issuer: issuer.clone(),
+            lifetime: LIFETIMES.login,
+            audit: audit.clone(),
+        };
         let login = Login::new(store.clone(), sealing.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
-        let sessions = Sessions::new(store.clone(), LIFETIMES);
+        let sessions = Sessions::new(store.clone(), LIFETIMES, audit.clone());
         let outbound = Outbound::new(outbound, registry.clone(), time.clone()).unwrap();
         let foundations = Foundations {
             store,
@@ -146,6 +155,7 @@ impl World {
             publication: Publication { max_age: Duration::from_secs(300).into(), next_change },
             subjects: subjects.clone(),
             sessions: sessions.clone(),
+            audit: audit.clone(),
             clock: time.clone(),
         };
         let of_grants = GrantFoundations {
@@ -158,8 +168,9 @@ impl World {
         let grants = Grants::new(of_grants.clone(), issuer.clone(), LIFETIMES.into());
         let provider = Provider::new(foundations, login.clone(), issuer.clone(), LIFETIMES);
         let provider = Arc::new(provider);
-        let app = router(provider.clone(), boundary.clone())
-            .merge(crate::web::router(Readiness::new(sled.clone(), None.into()), boundary));
+        let readiness = Readiness::new(sled.clone(), audit.clone(), None.into());
+        let app = router(provider.clone(), boundary.clone().audited(audit.clone()))
+            .merge(crate::web::router(readiness, boundary));
         let secrets = BTreeMap::new();
         Self {
             app,
@@ -177,6 +188,7 @@ impl World {
             issuer,
             key_set_plan,
             sessions,
+            heard,
             secrets,
             folder,
         }

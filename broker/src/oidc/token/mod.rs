@@ -19,6 +19,7 @@ use secrecy::ExposeSecret as _;
 use serde::Serialize;
 use tracing::info;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::grants::{
     Binding, DeviceError, ProbeCode, ProbeError, ProbeOutcome, Redemption, Refreshment, Terms, Thumbprint, TokenError,
@@ -140,6 +141,10 @@ impl Provider {
             self.throttle.note(None, caller.address, now);
         }
         info!(relying_party = %client.name, grant_type = grant_type.as_str(), issued = tokens.is_ok(), "token request");
+        if let Some(event) = event_of(&tokens) {
+            let event = event.relying_party(client.name).client(&client.relying_party.client_id);
+            self.audit.note(event.detail(grant_type.as_str()));
+        }
         tokens
     }
 
@@ -207,6 +212,26 @@ impl Provider {
                 info!(relying_party = %instance, %error, "a probe code was presented in vain");
                 Ok(())
             }
+        }
+    }
+}
+
+/// What is noted of a request for tokens: that a device still waits for its user is not.
+fn event_of(tokens: &Result<Tokens, TokenRequestError>) -> Option<Event> {
+    match tokens {
+        Ok(Tokens { of: Some((subject, session)), .. }) => {
+            Some(Event::new(Kind::TokensIssued).subject(subject).session(session))
+        }
+        Ok(Tokens { of: None, .. }) => Some(Event::new(Kind::TokensIssued)),
+        Err(TokenRequestError::Device(DeviceError::Pending | DeviceError::TooFast)) => None,
+        Err(error) => {
+            let replayed = matches!(
+                error,
+                TokenRequestError::Token(TokenError::CodeReplayed | TokenError::RefreshTokenReplayed)
+                    | TokenRequestError::Device(DeviceError::Redeemed)
+            );
+            let kind = if replayed { Kind::TokenReplayed } else { Kind::TokensRefused };
+            Some(Event::new(kind).refused(error.code()))
         }
     }
 }

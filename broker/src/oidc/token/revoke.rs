@@ -9,6 +9,7 @@ use http::StatusCode;
 use http::header::CACHE_CONTROL;
 use tracing::info;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::oidc::Provider;
 use crate::oidc::client_auth::Caller;
@@ -37,6 +38,8 @@ impl Provider {
         if let Some(token) = self.grants.open_presented(token) {
             self.grants.revoke(&token, &client.relying_party.client_id, now).await?;
             info!(relying_party = %client.name, "a token was revoked");
+            let revoked = Event::new(Kind::TokenRevoked).client(&client.relying_party.client_id);
+            self.audit.note(revoked.relying_party(client.name));
         }
         Ok(())
     }

@@ -205,7 +205,8 @@ async fn with_two_brokers_a_token_is_posted_once_and_orders_reach_the_agent_wher
     world.takes_tokens("beta", &beta.address).await;
     let duty = [watch::Sender::new(true), watch::Sender::new(false)];
     let first = world.deliver_when(duty[0].subscribe());
-    let here = std::mem::replace(&mut world.sessions, Sessions::new(world.registry.store.clone(), LIFETIMES));
+    let other = Sessions::new(world.registry.store.clone(), LIFETIMES, crate::audit::Audit::unheard());
+    let here = std::mem::replace(&mut world.sessions, other);
     // Off duty, at another broker, whose agent gamma's is.
     let second = world.deliver_when(duty[1].subscribe());
     let there = std::mem::replace(&mut world.sessions, here);

@@ -62,7 +62,8 @@ impl World {
             registry.enrol(party).await;
         }
         let (clock, hands) = Clock::manual(NOW);
-        Self { sessions: Sessions::new(store, LIFETIMES), registry, keys, clock, hands, subjects }
+        let sessions = Sessions::new(store, LIFETIMES, crate::audit::Audit::unheard());
+        Self { sessions, registry, keys, clock, hands, subjects }
     }
 
     /// Starts to deliver. Ends with the answer.

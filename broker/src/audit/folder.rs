@@ -1,0 +1,114 @@
+//! The folder: `<dir>/<chain>/<day>.jsonl`, one folder a chain, one file a day, for nobody but the broker's own user.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+use crate::audit::AuditError;
+use crate::audit::anchor::Day;
+use crate::audit::chain::ChainId;
+
+/// What the names of files end with.
+const SUFFIX: &str = ".jsonl";
+
+/// Taken by whoever writes.
+const LOCK: &str = "lock";
+
+/// The files of one broker, of as many chains as it has begun.
+#[derive(Clone, Debug)]
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// Here; it need not exist.
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes sure that it is there, and that nobody else writes to it while the answer lives.
+    ///
+    /// # Errors
+    /// When it cannot be made, or somebody writes to it.
+    pub(super) fn lock(&self) -> Result<File, AuditError> {
+        let failed = |error| AuditError::Folder(self.0.clone(), error);
+        make(&self.0).map_err(failed)?;
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(self.0.join(LOCK));
+        let lock = lock.map_err(failed)?;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(lock),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(AuditError::InUse(self.0.clone())),
+            Err(error) => Err(failed(error.into())),
+        }
+    }
+
+    /// The chains that have a folder, in the order of their names.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn chains(&self) -> io::Result<Vec<ChainId>> {
+        let mut chains: Vec<ChainId> = names(&self.0)?
+            .iter()
+            .filter_map(|name| name.parse().ok().filter(|id: &ChainId| id.to_string() == *name))
+            .collect();
+        chains.sort();
+        Ok(chains)
+    }
+
+    /// The days of a chain that have a file, the oldest first.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn days(&self, chain: ChainId) -> io::Result<Vec<Day>> {
+        let names = names(&self.0.join(chain.to_string()))?;
+        let mut days: Vec<Day> = names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
+        days.sort();
+        Ok(days)
+    }
+
+    /// The file of a day.
+    pub(super) fn file(&self, chain: ChainId, day: &Day) -> PathBuf {
+        self.0.join(chain.to_string()).join(format!("{day}{SUFFIX}"))
+    }
+
+    /// Opens the file of a day for writing: a new one is there for certain, although nothing is in it.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub(super) fn open(&self, chain: ChainId, day: &Day) -> io::Result<File> {
+        let path = self.file(chain, day);
+        let folder = self.0.join(chain.to_string());
+        make(&folder)?;
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        File::open(&folder)?.sync_all()?;
+        File::open(&self.0)?.sync_all()?;
+        Ok(file)
+    }
+
+    /// Deletes the file of a day.
+    ///
+    /// # Errors
+    /// When it cannot be deleted.
+    pub(super) fn delete(&self, chain: ChainId, day: &Day) -> io::Result<()> {
+        std::fs::remove_file(self.file(chain, day))
+    }
+}
+
+fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Of what is in a folder: nothing, if there is none.
+fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries?,
+    };
+    entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect()
+}

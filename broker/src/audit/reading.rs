@@ -1,0 +1,98 @@
+//! Records as they are read again, for `audit list` and `audit export`.
+
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read as _};
+
+use serde_json::Value;
+
+use crate::audit::anchor::Day;
+use crate::audit::folder::Folder;
+use crate::audit::journal::LONGEST;
+use crate::clock::Timestamp;
+
+/// Most records that are looked for from the end.
+pub const MOST_NEWEST: usize = 10_000;
+
+/// Which records are wanted: all that fit to everything that is said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this moment or later.
+    pub since: Option<Timestamp>,
+    /// Before this moment.
+    pub until: Option<Timestamp>,
+    /// Of this kind.
+    pub kind: Option<String>,
+    /// Of this user: a subject, or the broker's own id of him.
+    pub subject: Option<String>,
+    /// That this instance has to do with: as itself, as home or as relying party.
+    pub instance: Option<String>,
+    /// Only so many, the newest.
+    pub newest: Option<usize>,
+}
+
+impl Filter {
+    fn wants(&self, line: &[u8]) -> bool {
+        let Ok(record) = serde_json::from_slice::<Value>(line) else {
+            // What is no record is shown to who asks for everything: `audit verify` says what is wrong.
+            return *self == Self { newest: self.newest, ..Self::default() };
+        };
+        let text = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default();
+        let is = |wanted: &Option<String>, names: &[&str]| {
+            wanted.as_ref().is_none_or(|wanted| names.iter().any(|name| text(name) == wanted))
+        };
+        // All times are written alike: as texts they have the order of the moments.
+        let time = text("time");
+        let actor = self.instance.as_ref().is_some_and(|name| text("actor").strip_prefix("agent:") == Some(name));
+        self.since.is_none_or(|since| time >= since.to_string().as_str())
+            && self.until.is_none_or(|until| time < until.to_string().as_str())
+            && is(&self.kind, &["event"])
+            && is(&self.subject, &["subject", "user"])
+            && (actor || is(&self.instance, &["instance", "home", "relying_party"]))
+    }
+}
+
+/// Gives each wanted line, without its newline, the oldest first, until `take` wants no more.
+///
+/// # Errors
+/// When a file cannot be read.
+pub fn read(folder: &Folder, filter: &Filter, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<()> {
+    let newest = filter.newest.map(|newest| newest.min(MOST_NEWEST));
+    let mut kept: VecDeque<Vec<u8>> = VecDeque::new();
+    let mut give = |line: Vec<u8>| match newest {
+        None => take(line),
+        Some(newest) => {
+            kept.push_back(line);
+            if kept.len() > newest {
+                kept.pop_front();
+            }
+            true
+        }
+    };
+    'all: for chain in folder.chains()? {
+        for day in folder.days(chain)? {
+            let before = filter.since.is_some_and(|since| day < Day::of(since));
+            // Records of a clock that was set back are in files of later days: those are all looked at.
+            if before {
+                continue;
+            }
+            let mut lines = BufReader::new(File::open(folder.file(chain, &day))?);
+            loop {
+                let mut line = Vec::new();
+                if lines.by_ref().take(LONGEST as u64).read_until(b'\n', &mut line)? == 0 {
+                    break;
+                }
+                // The last one may be half written.
+                if line.pop() == Some(b'\n') && filter.wants(&line) && !give(line) {
+                    break 'all;
+                }
+            }
+        }
+    }
+    for line in kept {
+        if !take(line) {
+            break;
+        }
+    }
+    Ok(())
+}
