@@ -1,6 +1,7 @@
 //! Who keeps which files: each broker those of its own chains.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::audit::anchor::{Day, StoredDay};
@@ -53,7 +54,7 @@ impl Keeper {
                 true => Some(self.chain(&tables, chain).await?),
                 false if lost => {
                     let path = self.folder.path().join(&id);
-                    Some(alarm(path.display(), format!("is missing, with {} records", head.link.seq)))
+                    Some(alarm(&path, format!("is missing, with {} records", head.link.seq)))
                 }
                 false => None,
             };
@@ -63,7 +64,7 @@ impl Keeper {
             if !verdicts.iter().any(|known| known.chain == chain.to_string()) {
                 let path = self.folder.path().join(chain.to_string());
                 let report = alarm(
-                    path.display(),
+                    &path,
                     "is not known to the store: it is of another federation, or the store was put back from a copy",
                 );
                 verdicts.push(Verdict { chain: chain.to_string(), host: None, report: Some(report) });
@@ -102,7 +103,7 @@ async fn anchors(tables: &Tables, chain: ChainId) -> Result<Option<Anchors>, Aud
     Ok(head.map(|stored| Anchors { head: stored.record, days }))
 }
 
-fn alarm(place: impl ToString, sentence: impl Into<String>) -> Report {
-    let finding = Finding { place: place.to_string(), sentence: sentence.into() };
+fn alarm(place: &Path, sentence: impl Into<String>) -> Report {
+    let finding = Finding { place: place.display().to_string(), sentence: sentence.into() };
     Report { findings: vec![finding], ..Report::default() }
 }

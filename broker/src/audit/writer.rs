@@ -135,7 +135,7 @@ impl Writer {
             let left = left.clone();
             let written =
                 self.on_disk(move |journal| journal.take(&mut left.lock().unwrap_or_else(PoisonError::into_inner)));
-            if self.judge(written.await) {
+            if self.judge(&written.await) {
                 break;
             }
             tokio::time::sleep(PAUSE).await;
@@ -155,7 +155,7 @@ impl Writer {
     async fn settle(&mut self) -> bool {
         self.expire().await;
         let synced = self.on_disk(Journal::sync).await;
-        if !self.judge(synced) {
+        if !self.judge(&synced) {
             return false;
         }
         if let Err(error) = self.anchor().await {
@@ -249,9 +249,9 @@ impl Writer {
     }
 
     /// Whether the disk did it. Ops hear of it once, and /readyz says it for as long as it lasts.
-    fn judge(&self, done: io::Result<()>) -> bool {
+    fn judge(&self, done: &io::Result<()>) -> bool {
         let news = self.shared.tell(DISK, done.is_err());
-        if let (true, Err(error)) = (news, &done) {
+        if let (true, Err(error)) = (news, done) {
             let folder = self.shared.folder.path().display();
             error!(
                 %error,

@@ -45,7 +45,7 @@ impl Enrolment {
         let write = self.tokens.put(&token.id.to_string(), &stored, Expect::Absent)?;
         self.tokens.commit(vec![write]).await?;
         info!(join_token = %token.id, instance = %stored.instance, creator = stored.creator, "join token created");
-        self.audit.note(Event::new(Kind::JoinTokenCreated).instance(&stored.instance).object(&token.id));
+        self.audit.note(Event::new(Kind::JoinTokenCreated).instance(&stored.instance).object(token.id));
         Ok((token.to_text()?, ListedJoinToken { id: token.id, token: stored }))
     }
 
@@ -76,7 +76,7 @@ impl Enrolment {
         let write = self.tokens.put(&id.to_string(), &record, Expect::Version(version))?;
         self.tokens.commit(vec![write]).await?;
         info!(join_token = %id, "join token revoked");
-        self.audit.note(Event::new(Kind::JoinTokenRevoked).instance(&record.instance).object(&id));
+        self.audit.note(Event::new(Kind::JoinTokenRevoked).instance(&record.instance).object(id));
         Ok(ListedJoinToken { id, token: record })
     }
 }

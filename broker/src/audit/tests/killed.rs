@@ -23,14 +23,13 @@ async fn writes_until_it_is_killed() {
     for number in 0.. {
         audit.admit().await;
         audit.note(event(number));
-        if number % 100 == 99 {
-            if audit.settled().await {
-                println!("settled {}", number + 1);
-            }
+        if number % 100 == 99 && audit.settled().await {
+            println!("settled {}", number + 1);
         }
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "this very program, to be killed by this test")]
 fn child(folder: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "audit::tests::killed::writes_until_it_is_killed", "--nocapture"])

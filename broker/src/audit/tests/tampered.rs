@@ -1,5 +1,7 @@
 //! Whoever can write the files, and not the store, changes nothing unseen.
 
+#![expect(clippy::disallowed_methods, reason = "who tampers writes as he likes")]
+
 use proptest::prelude::*;
 
 use super::*;

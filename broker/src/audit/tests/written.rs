@@ -180,7 +180,7 @@ fn every_kind_is_on_the_page() {
 async fn what_a_record_costs() {
     let world = World::new();
     let audit = world.open().await;
-    let (began, cpu) = (std::time::Instant::now(), cpu());
+    let (began, cpu) = (tokio::time::Instant::now(), cpu());
     const RECORDS: u32 = 50_000;
     for number in 0..RECORDS {
         audit.admit().await;

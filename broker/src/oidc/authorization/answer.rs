@@ -66,7 +66,7 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
         let request = &transaction.request;
-        let decided = decided(transaction).home(&person.home.0).subject(&person.subject).session(&person.session);
+        let decided = decided(transaction).home(person.home.0).subject(&person.subject).session(&person.session);
         let decided = decided.user(&person.user);
         let grant = grant(request, person);
         writes.extend(self.pushed.use_up(request).await?);

@@ -20,7 +20,6 @@ use tower::ServiceExt as _;
 use url::Url;
 
 use crate::audit::Audit;
-use crate::audit::tests::Heard;
 use crate::clock::{Clock, ManualClock, Timestamp};
 use crate::config::{Issuer, Lifetimes, TrustedProxies};
 use crate::grants::{GrantFoundations, Grants};
@@ -74,7 +73,6 @@ pub(super) struct World {
     issuer: Issuer,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
     pub(super) sessions: Sessions,
-    pub(super) heard: Heard,
     secrets: BTreeMap<String, (String, ClientSecret)>,
     /// Deleted with the last broker.
     folder: Arc<tempfile::TempDir>,
@@ -131,7 +129,7 @@ impl World {
         tokio::spawn(keep_fresh);
         let liveness = Liveness::default();
         let issuer = Issuer::parse(issuer).unwrap();
-        let (audit, heard) = Audit::heard();
+        let audit = Audit::unheard();
         let terms = LoginTerms {
             subjects: subjects.clone(),
             issuer: issuer.clone(),
@@ -188,7 +186,6 @@ impl World {
             issuer,
             key_set_plan,
             sessions,
-            heard,
             secrets,
             folder,
         }
