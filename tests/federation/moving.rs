@@ -121,7 +121,7 @@ async fn a_broker_needs_the_store_and_the_key_and_nothing_else() {
     federation.serve().await.unwrap();
     federation.stop_broker().await.unwrap();
     let log = std::fs::read_to_string(&federation.log).unwrap();
-    assert!(log.contains(&format!("public_url was \"{issuer}\"")), "{log}");
+    assert!(log.contains(&format!("public_url \"{issuer}\" -> \"{other}\"")), "{log}");
     bare(&federation);
     federation.serve().await.unwrap();
     assert_eq!(discovery(&issuer).await, other);
