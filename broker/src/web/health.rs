@@ -15,11 +15,10 @@ use crate::audit::Audit;
 use crate::config::Current;
 use crate::storage::{Expect, Key, Store, StoreError, Write};
 
-/// A commit that worked says so much about the next ones; one that failed is tried again sooner.
-const WORKED_FOR: Duration = Duration::from_secs(5);
-const FAILED_FOR: Duration = Duration::from_secs(1);
+/// For so long a commit says what the next one will do.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// Whether logins can work: what is decided can be written down, and the store is read, and commits. Whoever asks often costs a commit in five seconds.
+/// Whether logins can work: what is decided can be written down, and the store is read, and commits. Whoever asks often costs a commit a second.
 #[derive(Debug)]
 pub struct Readiness {
     store: Arc<dyn Store>,
@@ -67,7 +66,7 @@ impl Readiness {
     async fn commits(&self) -> Result<(), Unready> {
         // Held until it is known: who asks meanwhile waits for the same commit.
         let mut tried = self.tried.lock().await;
-        let known = tried.filter(|(at, worked)| at.elapsed() < if *worked { WORKED_FOR } else { FAILED_FOR });
+        let known = tried.filter(|(at, _)| at.elapsed() < KNOWN_FOR);
         let worked = match known {
             Some((_, worked)) => worked,
             None => {
@@ -128,7 +127,7 @@ mod tests {
         full.store(false, Ordering::Relaxed);
         // Not at once, so that who asks often does not make it worse.
         assert!(readiness.look().await.is_err());
-        tokio::time::sleep(FAILED_FOR).await;
+        tokio::time::sleep(KNOWN_FOR).await;
         assert!(readiness.look().await.is_ok());
         let flushes = sled.flushes();
         for _ in 0..100 {
