@@ -15,7 +15,11 @@ fn analysed(unit: &std::path::Path, arguments: &[&str]) -> Output {
     let text = std::fs::read_to_string(unit).expect("a unit");
     let program = text.lines().find_map(|line| line.strip_prefix("ExecStart=")?.split(' ').next()).expect("a program");
     std::fs::write(&copy, text.replace(program, "/bin/true")).expect("a copy");
-    Command::new("systemd-analyze").args(arguments).arg(&copy).output().expect("systemd-analyze, which Debian has in systemd")
+    Command::new("systemd-analyze")
+        .args(arguments)
+        .arg(&copy)
+        .output()
+        .expect("systemd-analyze, which Debian has in systemd")
 }
 
 #[test]
