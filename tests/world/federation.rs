@@ -177,7 +177,7 @@ impl Federation {
     /// When it does not start; when `faketime` is not there.
     pub async fn serve_off_by(&mut self, offset: &str) -> anyhow::Result<()> {
         let (program, config) = (self.world.programs.broker.to_string_lossy(), self.config.to_string_lossy());
-        let arguments = [offset, &program, "--config", &config, "serve"];
+        let arguments = [&off_by(offset), &[&*program, "--config", &config, "serve"][..]].concat();
         self.broker = Some(Running::start(Path::new("faketime"), &arguments, Log::everything(&self.log)).await?);
         Ok(())
     }
@@ -396,7 +396,7 @@ impl Instance {
     pub async fn run_off_by(&mut self, offset: &str) -> anyhow::Result<()> {
         let (program, config) = (self.program.to_string_lossy(), self.config.to_string_lossy());
         let log = self.folder.join("agent.log");
-        let arguments = [offset, &program, "--config", &config, "run"];
+        let arguments = [&off_by(offset), &[&*program, "--config", &config, "run"][..]].concat();
         self.agent = Some(Running::start(Path::new("faketime"), &arguments, Log::everything(&log)).await?);
         Ok(())
     }
@@ -443,7 +443,7 @@ impl Instance {
         input: Option<&str>,
     ) -> anyhow::Result<String> {
         let (program, config) = (self.program.to_string_lossy(), self.config.to_string_lossy());
-        let arguments = [&[offset, &program, "--config", &config], arguments].concat();
+        let arguments = [&off_by(offset), &[&*program, "--config", &config][..], arguments].concat();
         printed(run(Path::new("faketime"), &arguments, input).await?)
     }
 }
@@ -468,6 +468,11 @@ impl Clone {
 }
 
 /// What a command printed, or what it said when it refused.
+/// What comes after `faketime`. It runs the program as its child: without this, who kills the one leaves the other alive.
+fn off_by(offset: &str) -> [&str; 4] {
+    [offset, "setpriv", "--pdeathsig", "KILL"]
+}
+
 fn printed(output: Output) -> anyhow::Result<String> {
     if !output.status.success() {
         bail!("{}", String::from_utf8_lossy(&output.stderr).trim());
