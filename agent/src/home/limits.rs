@@ -245,6 +245,7 @@ fn network(source: IpAddr) -> IpAddr {
 
 /// The same in every run: two names of a test that share a bucket would do so always, and not once in some hundred runs.
 #[cfg(test)]
+#[expect(clippy::disallowed_types, reason = "nothing that is stored or sent rests on it")]
 type Hashing = std::hash::BuildHasherDefault<std::hash::DefaultHasher>;
 
 #[cfg(test)]
