@@ -175,10 +175,10 @@ def _is_ready(town: Town, line: Line) -> bool:
 
 
 def _fills(disk: Path) -> None:
-    with (disk / "filler").open("wb") as filler, contextlib.suppress(OSError):
+    # Unbuffered: what did not fit would be written again, and fail again, as the file is closed.
+    with (disk / "filler").open("wb", buffering=0) as filler, contextlib.suppress(OSError):
         while True:
             filler.write(bytes(65536))
-            filler.flush()
 
 
 def foundings(folder: Path, board: Board, count: int) -> None:
