@@ -134,10 +134,10 @@ pub async fn run(
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
     let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone(), &brokers::host_name()).await?;
     // Whoever cannot open the store changes nothing in it, and is nobody's company.
-    let (settings, changed, follow_settings) =
-        config::agree(&store, &config.named, &brokers::host_name(), clock.clone()).await?;
     let audit = Audit::open(&store, &config.audit, &brokers::host_name(), clock.clone()).await?;
     audit.note(Event::new(Kind::BrokerStarted).object(env!("CARGO_PKG_VERSION")));
+    let (settings, changed, follow_settings) =
+        config::agree(&store, &config.named, &brokers::host_name(), clock.clone()).await?;
     if let Some(changes) = changed {
         audit.note(Event::new(Kind::SettingsChanged).detail(changes));
     }

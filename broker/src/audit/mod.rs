@@ -132,8 +132,13 @@ impl Audit {
             tokio::spawn(deliver);
             syslog
         });
-        let anchored =
-            Anchored { version: stored.version, head: stored.record, begun: Vec::new(), tried: None, expired_at: None };
+        let anchored = Anchored {
+            version: stored.version,
+            head: stored.record,
+            begun: Vec::new(),
+            tried: Vec::new(),
+            expired_at: None,
+        };
         let journal = Arc::new(Mutex::new(journal));
         let (shared, keep_days) = (audit.0.clone(), settings.keep_days);
         let writer = Writer { shared, orders, journal, tables, keep_days, syslog, anchored };
@@ -229,7 +234,9 @@ impl Audit {
 
     /// Why the audit cannot be written at the moment, if it cannot.
     pub fn problem(&self) -> Option<&'static str> {
-        *self.0.problem.borrow()
+        let full =
+            || (self.0.waiting.load(Ordering::Relaxed) >= WAITING).then_some("more is noted than the disk takes");
+        self.0.problem.borrow().or_else(full)
     }
 
     /// Where the files are.

@@ -8,15 +8,21 @@ use crate::audit::chain::ChainId;
 use crate::audit::folder::Folder;
 use crate::storage::{Expect, MAX_WRITES, StoreError};
 
-/// Deletes the days before `oldest`, and chains of which nothing else is left. Says how many files are gone.
+/// Deletes the days before `oldest`, and the chains of other brokers that ended before the second day. Says how many files are
+/// gone.
 ///
 /// # Errors
 /// When the store or the folder does not do it: the next time goes on with it.
-pub(super) async fn expire(tables: &Tables, folder: &Folder, own: ChainId, oldest: &Day) -> Result<usize, ExpiryError> {
+pub(super) async fn expire(
+    tables: &Tables,
+    folder: &Folder,
+    own: ChainId,
+    (oldest, ended_before): (&Day, &Day),
+) -> Result<usize, ExpiryError> {
     let mut writes = Vec::new();
     for (id, stored) in tables.heads.all().await? {
         let Ok(chain) = id.parse::<ChainId>() else { continue };
-        let over = chain != own && stored.record.day < *oldest;
+        let over = chain != own && stored.record.day < *ended_before;
         // The files of other machines are theirs to delete, while they live.
         if chain != own && !over {
             continue;

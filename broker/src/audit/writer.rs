@@ -35,6 +35,9 @@ const DISK: &str = "the audit cannot be written";
 /// What it says when two have the same files: one of them is a copy.
 const TWO: &str = "another broker writes to the audit of this one";
 
+/// A chain of another broker has ended when nothing was written to it for so long, and for as long as days are kept.
+const ENDED: Duration = Duration::from_secs(30 * 86_400);
+
 /// Records that are taken at once.
 const BATCH: usize = 1024;
 
@@ -68,8 +71,8 @@ pub(super) struct Anchored {
     pub(super) head: StoredHead,
     /// Days that it does not know of.
     pub(super) begun: Vec<(Day, StoredDay)>,
-    /// What was written last, and may have arrived without an answer.
-    pub(super) tried: Option<StoredHead>,
+    /// What was written since the store last answered: any one of it may have arrived.
+    pub(super) tried: Vec<StoredHead>,
     /// What is kept begins with this day, as far as was looked.
     pub(super) expired_at: Option<Day>,
 }
@@ -190,12 +193,13 @@ impl Writer {
         for (day, stored) in &self.anchored.begun[..begun] {
             writes.push(self.tables.days.put(&StoredDay::key(chain, day), stored, Expect::Any)?);
         }
-        self.anchored.tried = Some(head.clone());
+        self.anchored.tried.push(head.clone());
         match self.tables.heads.commit(writes).await {
             Ok(revision) => {
                 self.shared.tell(TWO, false);
                 self.anchored.version = revision.version();
                 self.anchored.head = head;
+                self.anchored.tried.clear();
                 self.anchored.begun.drain(..begun);
                 Ok(())
             }
@@ -207,8 +211,10 @@ impl Writer {
     /// Somebody has moved the end of this chain: this broker, whose commit was not answered, or nobody who may.
     async fn look_again(&mut self) -> Result<(), StoreError> {
         let stored = self.tables.heads.get(&self.chain().to_string()).await?;
-        if let Some(stored) = stored.filter(|stored| Some(&stored.record) == self.anchored.tried.as_ref()) {
+        if let Some(stored) = stored.filter(|stored| self.anchored.tried.contains(&stored.record)) {
             self.anchored.version = stored.version;
+            self.anchored.head = stored.record;
+            self.anchored.tried.clear();
             // What was committed with it is written once more.
             return Err(StoreError::Conflict);
         }
@@ -225,9 +231,11 @@ impl Writer {
         if self.anchored.expired_at.replace(today.clone()) == Some(today) {
             return;
         }
-        let oldest = Day::of(self.shared.clock.now() - Duration::from_secs(u64::from(keep) * 86_400));
+        let kept_since = self.shared.clock.now() - Duration::from_secs(u64::from(keep) * 86_400);
+        let oldest = Day::of(kept_since);
+        let ended_before = Day::of(kept_since - ENDED);
         let (chain, folder) = (self.chain(), self.shared.folder.clone());
-        match retention::expire(&self.tables, &folder, chain, &oldest).await {
+        match retention::expire(&self.tables, &folder, chain, (&oldest, &ended_before)).await {
             Ok(0) => {}
             Ok(days) => {
                 info!(days, %oldest, "days of the audit that were kept for long enough are deleted");

@@ -231,13 +231,16 @@ impl Rotations {
                 let longer = KeyState::Retired { gone_at: now + longest * 2 + super::TICK * 60 };
                 self.keys.put(&kid, &key.moved(longer, since), Expect::Version(version))?
             } else if now >= gone_at {
-                tracing::info!(kid, "a retired signing key is gone");
-                self.audit.note(Event::new(Kind::SigningKeyGone).object(&kid));
                 self.keys.delete(&kid, Expect::Version(version))
             } else {
                 continue;
             };
+            let deletes = write.value.is_none();
             match self.keys.commit(vec![write]).await {
+                Ok(_) if deletes => {
+                    tracing::info!(kid, "a retired signing key is gone");
+                    self.audit.note(Event::new(Kind::SigningKeyGone).object(&kid));
+                }
                 Ok(_) | Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }

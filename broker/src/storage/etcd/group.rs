@@ -54,9 +54,9 @@ impl Part {
         Self { compares: vec![], then, otherwise: vec![], keys: vec![], held: vec![], bytes: 0, patience }
     }
 
-    /// What etcd counts: the longest of its lists.
+    /// What etcd counts: the longest of its lists, and one more for a transaction within.
     fn length(&self) -> usize {
-        self.compares.len().max(self.then.len())
+        self.compares.len().max(self.then.len()) + usize::from(self.otherwise.len() > 1)
     }
 
     /// In a transaction with others. A transaction within one is no read to etcd, whatever is in it.
