@@ -168,8 +168,7 @@ pub async fn run(
     };
     let enrolment = Enrolment::new(foundations.clone(), of_enrolment);
     let (policy, of_tokens) = (settings.rotation(), settings.clone());
-    let key_set_max_age = policy.clone();
-    let key_set_max_age = Current::of(move || key_set_max_age.now().key_set_max_age);
+    let key_set_max_age = settings.key_set_max_age();
     let of_rotations = move || rotation::Settings { policy: policy.now(), longest_token: of_tokens.longest_token() };
     let (rotations, next_change) = Rotations::new(foundations, Current::of(of_rotations));
     let window = rotations.clone();

@@ -87,12 +87,13 @@ impl Before {
     /// And what these settings have let out, which end now.
     fn and(self, old: &Federation, now: Timestamp) -> Self {
         let age = old.rotation.key_set_max_age;
-        let kept = self.key_set.filter(|(secs, until)| *until > now && *secs > age.as_secs());
+        // A new key is published twice as long as that before it signs.
+        let own = (age.as_secs(), now + age * 2);
+        let kept = self.key_set.filter(|(_, until)| *until > now).unwrap_or(own);
         Self {
             tokens_until: self.tokens_until.max(Some(now + old.lifetimes.longest_token())),
             sealed_until: self.sealed_until.max(Some(now + old.lifetimes.longest_sealed())),
-            // A new key is published twice as long as that before it signs.
-            key_set: kept.or(Some((age.as_secs(), now + age * 2))),
+            key_set: Some((kept.0.max(own.0), kept.1.max(own.1))),
         }
     }
 

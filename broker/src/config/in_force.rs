@@ -62,6 +62,12 @@ impl InForce {
         Current::of(move || known.0.now.borrow().1.lifetimes)
     }
 
+    /// For how long caches are allowed to keep the key set from now on.
+    pub fn key_set_max_age(&self) -> Current<Duration> {
+        let known = self.clone();
+        Current::of(move || known.0.now.borrow().1.rotation.key_set_max_age)
+    }
+
     /// When things turn. Caches that were allowed to keep the key set for longer do so for a while.
     pub fn rotation(&self) -> Current<RotationPolicy> {
         let known = self.clone();
@@ -105,9 +111,15 @@ impl InForce {
     /// Every setting, for ops.
     pub fn all(&self) -> Vec<Setting> {
         let now = self.0.now.borrow().clone();
+        // In the words of the store, which spells addresses its own way.
+        let named = self.0.named.over(&now.0.settings).map(|named| NamedSettings::all_of(&(&named).into()));
+        let in_the_file = |name: &str| {
+            let said = self.0.named.0.get(name)?;
+            Some(named.as_ref().ok().and_then(|named| named.0.get(name)).unwrap_or(said).clone())
+        };
         let settings = NamedSettings::all_of(&now.0.settings).0.into_iter().map(|(name, value)| Setting {
             named_by: now.0.named_by.get(&name).cloned(),
-            file: self.0.named.0.get(&name).cloned(),
+            file: in_the_file(&name),
             until_restart: self.0.started.0.get(&name).filter(|old| **old != value && !is_followed(&name)).cloned(),
             name,
             value,
@@ -144,9 +156,6 @@ impl InForce {
     fn adopt(&self, next: StoredSettings) {
         let before = self.0.now.borrow().clone();
         let changed = changes(&before.0, &next);
-        if changed.is_empty() {
-            return;
-        }
         let federation = match Federation::try_from(next.settings.clone()) {
             Ok(federation) => federation,
             Err(error) => {
@@ -154,7 +163,15 @@ impl InForce {
                 return;
             }
         };
-        self.0.now.send_replace(Arc::new((next, federation)));
+        let next = Arc::new((next, federation));
+        // What was given out meanwhile counts, also where everything is again as it was.
+        self.0.now.send_if_modified(|now| {
+            *now = next;
+            !changed.is_empty()
+        });
+        if changed.is_empty() {
+            return;
+        }
         warn!("another broker's file changed the federation's settings: {changed}");
         if let Some(sentence) = self.restart_needed() {
             warn!("{sentence}");

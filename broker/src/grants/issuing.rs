@@ -162,7 +162,9 @@ impl Grants {
     /// The refresh tokens that a grant begins with: none, unless it outlives its session and the client may have them.
     pub(super) fn family(&self, grant: &Grant, terms: &Terms<'_>, now: Timestamp) -> Option<Family> {
         let allowed = terms.client.relying_party.policy.grant_types.contains(&GrantType::RefreshToken);
-        let family = Family { generation: 0, began_at: now, used_at: now, binding: terms.binding_of_family() };
+        let ends_by = Some(now + self.lifetimes.now().refresh_token);
+        let binding = terms.binding_of_family();
+        let family = Family { generation: 0, began_at: now, ends_by, used_at: now, binding };
         (allowed && grant.offline.is_some()).then_some(family)
     }
 

@@ -122,6 +122,10 @@ pub(super) struct Family {
     pub(super) generation: u32,
     /// When the first was issued.
     pub(super) began_at: Timestamp,
+    /// When the last one ends, whatever happens: by the lifetime of when it began. One that is made longer is for families
+    /// that begin later, because what else knows of this one is kept until then. Unset by earlier releases.
+    #[serde(default)]
+    pub(super) ends_by: Option<Timestamp>,
     /// When one was last used, as far as that was written.
     pub(super) used_at: Timestamp,
     /// Who may use them. A client that authenticates is bound by that; a public one is by its key (RFC 9449 5).
@@ -132,7 +136,8 @@ impl Family {
     /// When its refresh tokens end, unless one is used before. Judged by the lifetimes of today: they may have been made
     /// shorter since.
     pub(super) fn end(&self, lifetimes: &Lifetimes) -> Timestamp {
-        (self.began_at + lifetimes.refresh_token).min(self.used_at + lifetimes.refresh_token_idle)
+        let end = (self.began_at + lifetimes.refresh_token).min(self.used_at + lifetimes.refresh_token_idle);
+        self.ends_by.map_or(end, |by| end.min(by))
     }
 }
 

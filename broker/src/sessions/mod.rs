@@ -124,6 +124,7 @@ impl Sessions {
                 writes.extend(other.map(|other| self.detach(other)).transpose()?);
                 let opened = BTreeMap::new();
                 let (began_at, expires_at) = (now, now);
+                let ends_by = Some(now + self.lifetimes.now().session);
                 let (last_login_at, kept_until) = (now, now);
                 let secret = None;
                 let session = Session {
@@ -133,6 +134,7 @@ impl Sessions {
                     identity,
                     secret,
                     began_at,
+                    ends_by,
                     last_login_at,
                     expires_at,
                     kept_until,
@@ -242,7 +244,8 @@ impl Sessions {
 
     fn end_of(&self, session: &Session) -> Timestamp {
         let lifetimes = self.lifetimes.now();
-        (session.began_at + lifetimes.session).min(session.last_login_at + lifetimes.session_idle)
+        let end = (session.began_at + lifetimes.session).min(session.last_login_at + lifetimes.session_idle);
+        session.ends_by.map_or(end, |by| end.min(by))
     }
 
     /// How long a token may outlive its session's last use.

@@ -25,6 +25,10 @@ pub struct Session {
     pub(super) secret: Option<SecretHash>,
     /// When it began.
     pub began_at: Timestamp,
+    /// When it ends, whatever happens: by the lifetime of when it began. One that is made longer is for sessions that begin
+    /// later, because what else knows of this one is kept until then. Unset by earlier releases.
+    #[serde(default)]
+    pub(super) ends_by: Option<Timestamp>,
     /// The last login that it was used for, as far as that was written.
     pub last_login_at: Timestamp,
     /// When nobody can sign on with it any more.
