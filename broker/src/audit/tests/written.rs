@@ -87,7 +87,11 @@ async fn a_chain_of_which_everything_is_old_is_forgotten() {
     world.fill(1, 3).await;
     assert_eq!(world.findings().await.len(), 1);
     world.settings.keep_days = Some(2);
+    // A broker that is only quiet keeps its chain.
     world.time.advance(DAY * 3);
+    world.fill(1, 3).await;
+    assert_eq!(world.findings().await.len(), 1);
+    world.time.advance(DAY * 31);
     world.fill(1, 3).await;
     assert_eq!(world.findings().await, [""; 0]);
 }
