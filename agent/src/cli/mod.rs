@@ -130,7 +130,10 @@ impl Command {
             Verb::User(verb) => verb.carry_out(&self.config, report),
             Verb::Recipe(verb) => verb.carry_out(&self.config, report).await,
             Verb::Config(verb) => verb.carry_out(&self.config, report),
-            Verb::Completion { shell } => shell::completion(shell).map_err(Failure::refused),
+            Verb::Completion { shell } => {
+                shell::completion(shell);
+                Ok(())
+            }
             Verb::Man { to } => shell::manual(&to).map_err(|error| Failure::in_folder(&to, &error)),
         }
     }

@@ -6,16 +6,13 @@ use std::path::Path;
 use clap::CommandFactory as _;
 use clap_complete::Shell;
 
-use crate::cli::Command;
+use crate::cli::{Command, print};
 
 /// Prints what a shell completes this command line by.
-///
-/// # Errors
-/// When nobody takes it.
-pub(super) fn completion(shell: Shell) -> io::Result<()> {
+pub(super) fn completion(shell: Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Command::command(), "homeward-agent", &mut script);
-    io::Write::write_all(&mut io::stdout(), &script)
+    print(String::from_utf8_lossy(&script));
 }
 
 /// Writes the manual into a folder that is there, one page a command.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use homeward_proto::v1;
+use homeward_proto::v1::admin_service_client::AdminServiceClient;
 use rustix::process::geteuid;
 use serde_json::{Value, json};
-use tokio::net::UnixStream;
+use tonic::transport::Channel;
 
 use crate::audit::{Audit, Event, Filter, Folder, Keeper, MOST_NEWEST, Origin, read};
 use crate::brokers::host_name;
-use crate::cli::admin::{connect, refusal};
+use crate::cli::admin::{NoBroker, connect, refusal};
 use crate::cli::output::{Output, Row, print_line};
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
@@ -75,17 +76,17 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
     }
 }
 
-/// Whether a broker is to be asked: one that may not be asked is one.
-async fn is_running(config: &Config) -> bool {
-    match UnixStream::connect(&config.admin_socket).await {
-        Ok(_) => true,
-        Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+/// The broker that is to be asked, if one runs: one that may not be asked is one.
+async fn running(config: &Config) -> anyhow::Result<Option<AdminServiceClient<Channel>>> {
+    match connect(config).await {
+        Err(error) if error.is::<NoBroker>() => Ok(None),
+        connected => connected.map(Some),
     }
 }
 
 async fn lines(which: Which, newest: u32, config: &Config, take: &mut dyn FnMut(&[u8])) -> anyhow::Result<()> {
     let Which { since, until, kind, subject, instance } = which;
-    if !is_running(config).await {
+    let Some(mut broker) = running(config).await? else {
         let newest = usize::try_from(newest).ok().filter(|newest| *newest > 0);
         let filter = Filter { since, until, kind, subject, instance, newest };
         let folder = Folder::new(&config.audit.dir);
@@ -94,7 +95,7 @@ async fn lines(which: Which, newest: u32, config: &Config, take: &mut dyn FnMut(
             true
         });
         return taken.with_context(|| format!("{} cannot be read", config.audit.dir.display()));
-    }
+    };
     let time = |time: Option<Timestamp>| time.map(|time| prost_types::Timestamp { seconds: time.as_secs(), nanos: 0 });
     let request = v1::ReadAuditRequest {
         since_time: time(since),
@@ -104,7 +105,7 @@ async fn lines(which: Which, newest: u32, config: &Config, take: &mut dyn FnMut(
         instance: instance.unwrap_or_default(),
         newest,
     };
-    let begun = connect(config).await?.read_audit(request).await;
+    let begun = broker.read_audit(request).await;
     let mut answers = begun.map_err(|status| refusal(&status))?.into_inner();
     while let Some(answer) = answers.message().await.map_err(|status| refusal(&status))? {
         answer.lines.iter().for_each(|line| take(line));
@@ -113,7 +114,10 @@ async fn lines(which: Which, newest: u32, config: &Config, take: &mut dyn FnMut(
 }
 
 async fn verify(config: &Config, output: Output) -> anyhow::Result<()> {
-    let found = if is_running(config).await { of_broker(config).await? } else { of_store(config).await? };
+    let found = match running(config).await? {
+        Some(broker) => of_broker(broker).await?,
+        None => of_store(config).await?,
+    };
     output.list(&found);
     let wrong: Vec<&String> = found.iter().flat_map(|chain| &chain.findings).collect();
     if output == Output::Table {
@@ -125,8 +129,8 @@ async fn verify(config: &Config, output: Output) -> anyhow::Result<()> {
     }
 }
 
-async fn of_broker(config: &Config) -> anyhow::Result<Vec<v1::VerifyAuditResponse>> {
-    let begun = connect(config).await?.verify_audit(v1::VerifyAuditRequest {}).await;
+async fn of_broker(mut broker: AdminServiceClient<Channel>) -> anyhow::Result<Vec<v1::VerifyAuditResponse>> {
+    let begun = broker.verify_audit(v1::VerifyAuditRequest {}).await;
     let (mut answers, mut found) = (begun.map_err(|status| refusal(&status))?.into_inner(), Vec::new());
     while let Some(answer) = answers.message().await.map_err(|status| refusal(&status))? {
         found.push(answer);

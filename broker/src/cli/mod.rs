@@ -138,7 +138,10 @@ pub fn main() -> anyhow::Result<()> {
     match arguments.command {
         // These may be run where there is no configuration; the first moves what it is about.
         Command::Store(command) => small_runtime()?.block_on(store::run(command, &arguments.config, arguments.output)),
-        Command::Completion { shell } => Ok(shell::completion(shell)?),
+        Command::Completion { shell } => {
+            shell::completion(shell);
+            Ok(())
+        }
         Command::Man { to } => {
             shell::manual(&to).with_context(|| format!("the manual cannot be written into {}", to.display()))
         }

@@ -7,15 +7,13 @@ use clap::CommandFactory as _;
 use clap_complete::Shell;
 
 use crate::cli::Arguments;
+use crate::cli::output::print_line;
 
 /// Prints what a shell completes this command line by.
-///
-/// # Errors
-/// When nobody takes it.
-pub(super) fn completion(shell: Shell) -> io::Result<()> {
+pub(super) fn completion(shell: Shell) {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Arguments::command(), "homeward-broker", &mut script);
-    io::Write::write_all(&mut io::stdout(), &script)
+    print_line(&String::from_utf8_lossy(&script));
 }
 
 /// Writes the manual into a folder that is there, one page a command.

@@ -198,19 +198,28 @@ impl Gate {
             if let Some(status) = said {
                 self.refused(&path, status::reason(&status));
             }
-            self.audit.settled().await;
+            if !only_looks(&path) {
+                self.audit.settled().await;
+            }
         }
         Ok(response)
     }
 
     fn refused(&self, path: &str, reason: impl Into<Cow<'static, str>>) {
-        // Only what the table names comes here; who only looked has changed nothing.
-        let method = path.rsplit('/').next().unwrap_or_default().to_owned();
-        if ["List", "Get", "Explain", "Read", "Verify"].iter().any(|look| method.starts_with(look)) {
-            return;
+        if !only_looks(path) {
+            self.audit.note(Event::new(Kind::AdminRefused).refused(reason).object(method(path)));
         }
-        self.audit.note(Event::new(Kind::AdminRefused).refused(reason).object(method));
     }
+}
+
+/// Only what the table names comes here.
+fn method(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or_default()
+}
+
+/// Who only looks changes nothing: there is nothing to note, and nothing that has to be on the disk.
+fn only_looks(path: &str) -> bool {
+    ["List", "Get", "Explain", "Read", "Verify"].iter().any(|look| method(path).starts_with(look))
 }
 
 /// The other end of a connection over TLS.

@@ -395,7 +395,7 @@ impl Rotations {
 /// What is noted of a rotation.
 fn record(kind: Kind, rotation: &StoredRotation) -> Event {
     let event =
-        Event::new(kind).object(&rotation.subject).detail(format!("{:?}, {}", rotation.phase, rotation.creator));
+        Event::new(kind).object(&rotation.subject).detail(format!("{}, {}", rotation.phase.as_str(), rotation.creator));
     match &rotation.subject {
         RotationSubject::Secret(instance) => event.instance(instance),
         RotationSubject::Keys(_) | RotationSubject::Authority => event,

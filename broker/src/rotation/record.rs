@@ -143,6 +143,21 @@ impl Phase {
     pub fn is_end(self) -> bool {
         matches!(self, Self::Done | Self::RolledBack)
     }
+
+    /// As ops read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Published => "published",
+            Self::Active => "active",
+            Self::Offered => "offered",
+            Self::Prepared => "prepared",
+            Self::ClientsActivated => "clients activated",
+            Self::ServersActivated => "servers activated",
+            Self::RollingBack => "rolling back",
+            Self::Done => "done",
+            Self::RolledBack => "rolled back",
+        }
+    }
 }
 
 /// How urgent a rotation is.

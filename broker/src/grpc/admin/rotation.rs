@@ -69,8 +69,8 @@ pub(super) fn rotation(shown: &RotationStatus) -> v1::Rotation {
     }
     v1::Rotation {
         subject: subject.to_string(),
-        phase: phase_name(*phase).to_owned(),
-        phases: shown.phases().iter().map(|phase| phase_name(*phase).to_owned()).collect(),
+        phase: phase.as_str().to_owned(),
+        phases: shown.phases().iter().map(|phase| phase.as_str().to_owned()).collect(),
         state: state.into(),
         gate: shown.gate.as_ref().map(|gate| gate.words.to_owned()).unwrap_or_default(),
         acknowledged: count(participants - laggards.len()),
@@ -93,20 +93,6 @@ fn laggard(participant: &Participant, phase_at: Timestamp) -> v1::Laggard {
         last_seen_time: participant.last_seen_at.map(wire_time),
         waiting_since_time: Some(wire_time(waiting_since)),
         reason: condition(participant),
-    }
-}
-
-const fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Published => "published",
-        Phase::Active => "active",
-        Phase::Offered => "offered",
-        Phase::Prepared => "prepared",
-        Phase::ClientsActivated => "clients activated",
-        Phase::ServersActivated => "servers activated",
-        Phase::RollingBack => "rolling back",
-        Phase::Done => "done",
-        Phase::RolledBack => "rolled back",
     }
 }
 
