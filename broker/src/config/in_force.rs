@@ -153,7 +153,8 @@ impl InForce {
         }
     }
 
-    fn adopt(&self, next: StoredSettings) {
+    /// What another broker's file made of them.
+    pub(super) fn adopt(&self, next: StoredSettings) {
         let before = self.0.now.borrow().clone();
         let changed = changes(&before.0, &next);
         let federation = match Federation::try_from(next.settings.clone()) {

@@ -66,14 +66,18 @@ impl Grants {
         for _ in 0..TRIES {
             let stored = self.table.get(id.as_str()).await?;
             let Stored { record, version } = stored.ok_or(TokenError::RefreshTokenUnknown)?;
-            let family = match refreshment.judge(&record, &self.lifetimes.now(), now) {
+            let lifetimes = self.lifetimes.now();
+            let family = match refreshment.judge(&record, &lifetimes, now) {
                 Err(TokenError::RefreshTokenReplayed) => {
                     self.end(id).await?;
                     return Err(TokenError::RefreshTokenReplayed);
                 }
                 judged => judged?,
             };
-            let next = next(family, refreshment.terms.keeps_refresh_token(), &self.lifetimes.now(), now);
+            // What is written knows nothing yet of a lifetime that was made longer.
+            let covered = family.end(&lifetimes) < record.kept_until;
+            let used_lately = covered && now.since(family.used_at) < lifetimes.refresh_token_idle / TOUCH_EVERY;
+            let next = next(family, refreshment.terms.keeps_refresh_token(), used_lately, now);
             let mut tokens = self.renewed(refreshment, &record, snapshot, now)?;
             let family = match next {
                 Next::Stay => return Ok(tokens),
@@ -83,8 +87,7 @@ impl Grants {
                     family
                 }
             };
-            let kept_until =
-                family.end(&self.lifetimes.now()).max(now + self.lifetimes.now().access_token) + KEPT_BEHIND_END;
+            let kept_until = family.end(&lifetimes).max(now + lifetimes.access_token) + KEPT_BEHIND_END;
             let record = StoredGrant { family: Some(family), kept_until, ..record };
             let write = self.table.put(id.as_str(), &record, Expect::Version(version))?;
             match self.table.commit(vec![write]).await {
@@ -176,10 +179,10 @@ enum Keeping {
     Turned,
 }
 
-fn next(family: &Family, keeping: Keeping, lifetimes: &Lifetimes, now: Timestamp) -> Next {
+fn next(family: &Family, keeping: Keeping, used_lately: bool, now: Timestamp) -> Next {
     match keeping {
         Keeping::Turned => Next::Turn(Family { generation: family.generation + 1, used_at: now, ..family.clone() }),
-        Keeping::Kept if now.since(family.used_at) < lifetimes.refresh_token_idle / TOUCH_EVERY => Next::Stay,
+        Keeping::Kept if used_lately => Next::Stay,
         Keeping::Kept => Next::Note(Family { used_at: now, ..family.clone() }),
     }
 }

@@ -216,7 +216,9 @@ impl Sessions {
         let since = session.opened.get(&client).map_or(opened.since, |known| known.since);
         let opened = Opened { since, ..opened };
         let known = session.opened.get(&client) == Some(&opened);
-        if known && now.since(session.last_login_at) < self.lifetimes.now().session_idle / TOUCH_EVERY {
+        // What is written knows nothing yet of a lifetime that was made longer.
+        let covered = self.end_of(&session) <= session.expires_at;
+        if known && covered && now.since(session.last_login_at) < self.lifetimes.now().session_idle / TOUCH_EVERY {
             return Ok(None);
         }
         session.opened.insert(client, opened);

@@ -102,12 +102,48 @@ async fn shorter_lifetimes_do_not_end_the_keys_of_what_was_given_out_before() {
     let two = world.start("two", short).await.unwrap();
     assert_eq!((two.longest_token(), two.longest_sealed()), (tokens, sealed));
     assert_eq!(two.rotation().now().key_set_max_age.as_secs(), 1000);
+    // Caches are told at once, or they would outlive what is kept for their sake.
+    assert_eq!(two.key_set_max_age().now().as_secs(), 10);
     hand.advance(Duration::from_secs(2000));
     assert_eq!(two.longest_token(), tokens - Duration::from_secs(2000));
     assert_eq!(two.rotation().now().key_set_max_age.as_secs(), 10);
     hand.advance(sealed);
     assert_eq!(two.longest_token(), two.lifetimes().now().longest_token());
     assert_eq!(two.longest_sealed(), two.lifetimes().now().longest_sealed());
+}
+
+#[tokio::test]
+async fn what_was_given_out_under_settings_that_came_and_went_counts() {
+    let (world, hand) = World::new();
+    let age = |secs: u64| format!("[rotation]\nkey_set_max_age = {secs}");
+    let kept = |broker: &InForce| broker.rotation().now().key_set_max_age.as_secs();
+    // The longest of all that are in caches, for as long as any of them may be.
+    world.start("one", &format!("{NAMES}\n{}", age(1000))).await.unwrap();
+    hand.advance(Duration::from_secs(10));
+    world.start("two", &age(900)).await.unwrap();
+    hand.advance(Duration::from_secs(1500));
+    let two = world.start("two", &age(1)).await.unwrap();
+    hand.advance(Duration::from_secs(1799));
+    assert_eq!(kept(&two), 1000);
+    hand.advance(Duration::from_secs(1));
+    assert_eq!(kept(&two), 1);
+    // Back to what it was, while this broker looked away: what was allowed in between still counts.
+    let (blind, _, _) = agree(&world.store, &named(""), "three", world.clock.clone()).await.unwrap();
+    world.start("two", &age(5000)).await.unwrap();
+    world.start("two", &age(1)).await.unwrap();
+    assert_eq!(kept(&blind), 1);
+    blind.adopt(Table::<StoredSettings>::new(world.store.clone()).get(ID).await.unwrap().unwrap().record);
+    assert_eq!(kept(&blind), 5000);
+}
+
+#[tokio::test]
+async fn another_spelling_of_an_address_is_no_other_address() {
+    let (world, _) = World::new();
+    let spelt = NAMES.replace("https://login.example.org:8443", "HTTPS://Login.example.org:8443");
+    let one = world.start("one", &spelt).await.unwrap();
+    let all = one.all();
+    let url = all.iter().find(|setting| setting.name == "agent_url").unwrap();
+    assert_eq!(url.file.as_ref(), Some(&url.value));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::config::Lifetimes;
 use crate::grants::{CodeBinding, Grant};
 use crate::oidc::tests::world::{Answer, Browser, CALLBACK, CHALLENGE, World, alice, claims};
 use crate::registry::{ClientAuthMethod, GrantType, GroupMap, SecurityProfile, UserId};
@@ -12,6 +13,7 @@ use crate::registry::{ClientAuthMethod, GrantType, GroupMap, SecurityProfile, Us
 /// As the world has them.
 const IDLE: Duration = Duration::from_secs(30 * 86_400);
 const ABSOLUTE: Duration = Duration::from_secs(90 * 86_400);
+const DAY: Duration = Duration::from_secs(86_400);
 
 impl World {
     /// A code of beta's for a grant of alice's, changed as a test needs it.
@@ -193,6 +195,34 @@ async fn refresh_tokens_end_when_they_are_not_used_and_at_last_in_any_case() {
     used = world.refreshed(&used).await;
     world.pass(1);
     world.refresh(&used, &[]).await.assert_token_error(400, "invalid_grant");
+}
+
+/// What else knows of a grant, and ends it when its user leaves, is kept for as long as it could last when it began.
+#[tokio::test]
+async fn a_lifetime_that_is_made_longer_is_for_what_begins_later() {
+    let world = World::new().await;
+    let mut token = text(&world.offline_tokens().await, "refresh_token");
+    let longer =
+        Lifetimes { refresh_token: ABSOLUTE * 2, session: DAY * 2, session_idle: DAY * 2, ..*world.lifetimes.borrow() };
+    let mut browser = Browser::default();
+    world.sign_in(&mut browser, &[]).await;
+    world.lifetimes.send_replace(longer);
+    let silent = [("prompt", "none")];
+    for _ in 0..6 {
+        world.pass(7199);
+        assert!(world.authorize(&mut browser, &silent).await.parameter("code").is_some());
+    }
+    world.pass(6);
+    world.authorize(&mut browser, &silent).await.assert_redirect("login_required");
+    let mut later = text(&world.offline_tokens().await, "refresh_token");
+    let step = IDLE.as_secs() - 1;
+    for _ in 0..3 {
+        token = world.refreshed(&token).await;
+        later = world.refreshed(&later).await;
+        world.pass(step);
+    }
+    world.refresh(&token, &[]).await.assert_token_error(400, "invalid_grant");
+    world.refreshed(&later).await;
 }
 
 // T10

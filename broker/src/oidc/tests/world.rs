@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::audit::Audit;
 use crate::clock::{Clock, ManualClock, Timestamp};
-use crate::config::{Issuer, Lifetimes, TrustedProxies};
+use crate::config::{Current, Issuer, Lifetimes, TrustedProxies};
 use crate::grants::{GrantFoundations, Grants};
 use crate::keys::{self, KeySet, SigningAlgorithm};
 use crate::login::{Login, LoginFailure, LoginTerms, Outcome};
@@ -73,6 +73,8 @@ pub(super) struct World {
     issuer: Issuer,
     pub(super) key_set_plan: watch::Sender<Option<Timestamp>>,
     pub(super) sessions: Sessions,
+    /// As they are now; those of the login, once and for all.
+    pub(super) lifetimes: watch::Sender<Lifetimes>,
     secrets: BTreeMap<String, (String, ClientSecret)>,
     /// Deleted with the last broker.
     folder: Arc<tempfile::TempDir>,
@@ -129,6 +131,8 @@ impl World {
         tokio::spawn(keep_fresh);
         let liveness = Liveness::default();
         let issuer = Issuer::parse(issuer).unwrap();
+        let (lifetimes, current) = watch::channel(LIFETIMES);
+        let current = Current::of(move || *current.borrow());
         let audit = Audit::unheard();
         let terms = LoginTerms {
             subjects: subjects.clone(),
@@ -139,7 +143,7 @@ impl World {
         let login = Login::new(store.clone(), sealing.clone(), registry.clone(), liveness.clone(), terms);
         let (key_set_plan, next_change) = watch::channel(None);
         let outbound = outbound::Settings { issuer: issuer.clone(), private_networks, roots: RootCertStore::empty() };
-        let sessions = Sessions::new(store.clone(), LIFETIMES, audit.clone());
+        let sessions = Sessions::new(store.clone(), current.clone(), audit.clone());
         let outbound = Outbound::new(outbound, registry.clone(), time.clone()).unwrap();
         let foundations = Foundations {
             store,
@@ -163,8 +167,8 @@ impl World {
             subjects,
         };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
-        let grants = Grants::new(of_grants.clone(), issuer.clone(), LIFETIMES.into());
-        let provider = Provider::new(foundations, login.clone(), issuer.clone(), LIFETIMES);
+        let grants = Grants::new(of_grants.clone(), issuer.clone(), current.clone());
+        let provider = Provider::new(foundations, login.clone(), issuer.clone(), current);
         let provider = Arc::new(provider);
         let readiness = Readiness::new(sled.clone(), audit.clone(), None.into());
         let app = router(provider.clone(), boundary.clone().audited(audit.clone()))
@@ -186,6 +190,7 @@ impl World {
             issuer,
             key_set_plan,
             sessions,
+            lifetimes,
             secrets,
             folder,
         }
