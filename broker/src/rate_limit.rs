@@ -1,9 +1,13 @@
-//! How often somebody may do something of whom nothing is known but where he comes from, in bounded memory.
+//! How often, and how many at a time, somebody may do something of whom nothing is known but where he comes from, in
+//! bounded memory.
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Of so many at most it is remembered what they did.
 pub const REMEMBERED: usize = 10_000;
@@ -43,5 +47,106 @@ impl<K: Clone + Eq + Hash> KeyedLimiter<K> {
     /// Of how many it is remembered what they did.
     pub fn remembered(&self) -> usize {
         self.0.len()
+    }
+}
+
+/// So many of one network are inside at a time and so many wait before it; who comes then is turned away. The networks do not
+/// know of each other: one that sends its thousands keeps nobody else out.
+#[derive(Clone, Debug)]
+pub struct Door {
+    inside: usize,
+    waiting: usize,
+    /// Only those of whom somebody is here.
+    networks: Arc<Mutex<HashMap<IpAddr, Crowd>>>,
+}
+
+#[derive(Debug)]
+struct Crowd {
+    /// Inside and waiting.
+    here: usize,
+    room: Arc<Semaphore>,
+}
+
+impl Door {
+    /// With room for so many of each network.
+    pub fn new(inside: usize, waiting: usize) -> Self {
+        Self { inside, waiting, networks: Arc::default() }
+    }
+
+    /// Lets a peer in as soon as there is room for its network; nobody if too many of it wait already.
+    pub async fn enter(&self, peer: IpAddr) -> Option<Inside> {
+        let (mut visitor, room) = self.come(network(peer))?;
+        // It is never closed.
+        visitor.permit = Some(room.acquire_owned().await.ok()?);
+        Some(visitor)
+    }
+
+    fn come(&self, network: IpAddr) -> Option<(Inside, Arc<Semaphore>)> {
+        let mut networks = self.networks();
+        let new = || Crowd { here: 0, room: Arc::new(Semaphore::new(self.inside)) };
+        let crowd = networks.entry(network).or_insert_with(new);
+        if crowd.here >= self.inside + self.waiting {
+            return None;
+        }
+        crowd.here += 1;
+        Some((Inside { door: self.clone(), network, permit: None }, crowd.room.clone()))
+    }
+
+    fn networks(&self) -> MutexGuard<'_, HashMap<IpAddr, Crowd>> {
+        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who is inside, or waits for that, until this is dropped.
+#[derive(Debug)]
+pub struct Inside {
+    door: Door,
+    network: IpAddr,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        drop(self.permit.take());
+        let mut networks = self.door.networks();
+        if let Some(crowd) = networks.get_mut(&self.network) {
+            crowd.here -= 1;
+            if crowd.here == 0 {
+                networks.remove(&self.network);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_network_waits_for_itself_and_for_nobody_else() {
+        let door = Door::new(2, 1);
+        let peer = |text: &str| text.parse::<IpAddr>().unwrap();
+        let one = door.enter(peer("2001:db8::1")).await.unwrap();
+        let _two = door.enter(peer("2001:db8::2")).await.unwrap();
+        let mut third = Box::pin(door.enter(peer("2001:db8::3")));
+        assert!(tokio::time::timeout(Duration::from_millis(10), &mut third).await.is_err());
+        assert!(door.enter(peer("2001:db8::4")).await.is_none(), "too many wait");
+        assert!(door.enter(peer("2001:db8:0:1::1")).await.is_some(), "of another network");
+        drop(one);
+        assert!(third.await.is_some());
+    }
+
+    #[tokio::test]
+    async fn who_left_or_gave_up_is_not_remembered() {
+        let door = Door::new(1, 1);
+        let peer = IpAddr::from([192, 0, 2, 1]);
+        let inside = door.enter(peer).await.unwrap();
+        let waiting = door.enter(peer);
+        assert!(tokio::time::timeout(Duration::from_millis(10), waiting).await.is_err());
+        assert_eq!(door.networks().get(&peer).unwrap().here, 1);
+        drop(inside);
+        assert!(door.networks().is_empty());
     }
 }

@@ -12,6 +12,7 @@ use homeward_proto::v1::login_service_client::LoginServiceClient;
 use homeward_proto::v1::sync_request::Message as Said;
 use homeward_proto::v1::sync_response::Message as Answer;
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
+use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -340,4 +341,20 @@ async fn an_enrolled_name_is_taken() {
     assert_eq!(reason_of(&early.enrol().await.unwrap_err()), "AlreadyExists/NAME_TAKEN");
     let refused = federation.token("alpha", &[]).await.unwrap_err().to_string();
     assert!(refused.contains("there is an instance alpha already"), "{refused}");
+}
+
+/// Who opens connections to the agents' port and says nothing holds up his own network, and no other one.
+#[tokio::test]
+async fn silent_strangers_keep_no_agent_out() {
+    let federation = Federation::start().await.unwrap();
+    let token = federation.token("alpha", &[]).await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..400 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+        silent.push(socket.connect(federation.listener("grpc").unwrap()).await.unwrap());
+    }
+    let applicant = Applicant::new(&token).unwrap();
+    let enrolled = tokio::time::timeout(Duration::from_secs(5), applicant.enrol()).await;
+    enrolled.expect("the strangers' handshakes are waited for").unwrap();
 }

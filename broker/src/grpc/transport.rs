@@ -1,5 +1,5 @@
 //! Accepts TLS connections. A handshake is work for a stranger: so many at once, so long, and none of them holds up
-//! another.
+//! another, least of all one of another network.
 
 use std::io;
 use std::sync::Arc;
@@ -15,10 +15,17 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-/// Handshakes at once; further connections wait in the kernel's queue.
-const HANDSHAKES: usize = 256;
+use crate::rate_limit::Door;
 
-/// A handshake that is not done in this time is dropped.
+/// Connections whose handshake is not done; further ones wait in the kernel's queue.
+const BEGUN: usize = 4096;
+
+/// Of one network: handshakes at once, and connections that wait for theirs; further ones are closed. Who is silent holds up
+/// those who share his network, for a while.
+const HANDSHAKES: usize = 64;
+const WAITING: usize = 960;
+
+/// A connection whose handshake is not done in this time is dropped.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Pause after `accept` failed: out of file descriptors, most likely.
@@ -40,7 +47,7 @@ pub(super) fn incoming(
 ) -> ReceiverStream<io::Result<TlsStream<TcpStream>>> {
     let (ready, stream) = mpsc::channel(16);
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let slots = Arc::new(Semaphore::new(HANDSHAKES));
+    let (slots, door) = (Arc::new(Semaphore::new(BEGUN)), Door::new(HANDSHAKES, WAITING));
     tokio::spawn(async move {
         // The semaphore is never closed.
         while let Ok(slot) = slots.clone().acquire_owned().await {
@@ -56,13 +63,18 @@ pub(super) fn incoming(
                     continue;
                 }
             };
-            let (acceptor, ready) = (acceptor.clone(), ready.clone());
+            let (acceptor, ready, door) = (acceptor.clone(), ready.clone(), door.clone());
             tokio::spawn(async move {
                 // Fails only on a connection that is gone already.
                 drop(connection.set_nodelay(true));
-                match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(connection)).await {
+                let shaken = async {
+                    let Some(_inside) = door.enter(peer.ip()).await else { return Ok(None) };
+                    acceptor.accept(connection).await.map(Some)
+                };
+                match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaken).await {
                     // The receiver is gone when the broker stops.
-                    Ok(Ok(connection)) => drop(ready.send(Ok(connection)).await),
+                    Ok(Ok(Some(connection))) => drop(ready.send(Ok(connection)).await),
+                    Ok(Ok(None)) => debug!(%peer, "a connection was closed: too many handshakes of its network"),
                     Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
                     Err(_) => debug!(%peer, "TLS handshake took too long"),
                 }
