@@ -11,14 +11,32 @@ use std::path::{Path, PathBuf};
 
 use source::{Source, module_of};
 
+#[path = "tidy/blocks.rs"]
+mod blocks;
+#[path = "tidy/book.rs"]
+mod book;
 #[path = "tidy/conformance.rs"]
 mod conformance;
 #[path = "tidy/docs.rs"]
 mod docs;
+#[path = "tidy/reference.rs"]
+mod made;
+#[path = "tidy/security.rs"]
+mod security;
+#[path = "tidy/sentences.rs"]
+mod sentences;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/units.rs"]
 mod units;
+
+/// What makes pages: `cargo reference` is the same.
+mod reference {
+    pub(crate) mod commands;
+    pub(crate) mod configuration;
+    pub(crate) mod pages;
+    pub(crate) mod protocol;
+}
 
 /// The rings of the broker, outermost first. Arrows point down this list only.
 const RINGS: [&[&str]; 6] = [
