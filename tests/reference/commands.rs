@@ -51,7 +51,8 @@ fn describe(text: &mut String, command: &Command) {
 fn table<'a>(text: &mut String, arguments: impl Iterator<Item = &'a Arg>) {
     text.push_str("| | |\n|---|---|\n");
     for argument in arguments {
-        let _ = writeln!(text, "| `{}` | {} |", spelling(argument), cell(&meaning(argument)));
+        let spelling = spelling(argument).replace('|', "\\|");
+        let _ = writeln!(text, "| `{spelling}` | {} |", cell(&meaning(argument)));
     }
 }
 
