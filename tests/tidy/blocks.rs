@@ -154,6 +154,8 @@ fn without_shell(line: &str) -> Option<Vec<String>> {
 
 /// What is wrong with a configuration: of the broker, of an agent, or a recipe. A piece of one is put into a whole one.
 fn mistake(text: &str) -> Option<String> {
+    // What the reader puts there.
+    let text = &text.replace('…', "example");
     let table: toml::Table = match toml::from_str(text) {
         Ok(table) => table,
         Err(error) => return Some(error.to_string()),
@@ -183,19 +185,15 @@ fn mistake(text: &str) -> Option<String> {
     let folder = tempfile::tempdir().expect("a folder");
     let file = written(folder.path(), &whole);
     if broker {
-        return homeward_broker::config::Config::load(&file).err().map(|error| chain(&error));
+        return homeward_broker::config::Config::load(&file).err().map(|error| error.to_string());
     }
-    homeward_agent::config::Config::load(&file).err().map(|error| chain(&error))
+    homeward_agent::config::Config::load(&file).err().map(|error| error.to_string())
 }
 
 fn written(folder: &Path, text: &str) -> PathBuf {
     let mut file = tempfile::NamedTempFile::new_in(folder).expect("a file");
     file.write_all(text.as_bytes()).expect("room");
     file.keep().expect("a file that stays").1
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    error.to_string()
 }
 
 #[test]
