@@ -73,9 +73,10 @@ fn meaning(argument: &Arg) -> String {
         .then(|| format!(" One of `{}`.", values.join("`, `")))
         .unwrap_or_default();
     let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
+    let default = default.join(" ");
     let default = match default.is_empty() || !argument.get_action().takes_values() {
         true => String::new(),
-        false => format!(" Default: `{}`.", default.join(" ")),
+        false => format!(" Default: `{default}`."),
     };
     let required = if argument.is_required_set() { " Required." } else { "" };
     let stop = if help.is_empty() || help.ends_with('.') { "" } else { "." };

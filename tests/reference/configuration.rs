@@ -5,7 +5,11 @@ use std::path::Path;
 use super::pages::head;
 
 const FILES: [(&str, &str, &str); 2] = [
-    ("The broker", "deploy/broker.toml", "`homeward-broker --config FILE config check` says whether a file can be used."),
+    (
+        "The broker",
+        "deploy/broker.toml",
+        "`homeward-broker --config FILE config check` says whether a file can be used.",
+    ),
     ("The agent", "deploy/agent.toml", "`homeward-agent --config FILE config check` says whether a file can be used."),
 ];
 
@@ -13,7 +17,9 @@ const FILES: [(&str, &str, &str); 2] = [
 pub(crate) fn page(root: &Path) -> String {
     let sections = FILES.map(|(heading, file, check)| {
         let text = std::fs::read_to_string(root.join(file)).expect(file);
-        format!("## {heading}\n\n`{file}`: every option, with its default where it has one. {check}\n\n```toml\n{text}```\n")
+        format!(
+            "## {heading}\n\n`{file}`: every option, with its default where it has one. {check}\n\n```toml\n{text}```\n"
+        )
     });
     head("Configuration", "deploy/*.toml")
         + "One TOML file a program. Unknown keys are refused; secrets are named by the file that they are in. `HOMEWARD_LOG`\n\

@@ -91,8 +91,13 @@ impl<'a> File<'a> {
                 Some(format!("One of `{}`. ", choice.name()))
             });
             let choice = choice.unwrap_or_default();
-            let _ =
-                writeln!(text, "| `{}` | {} | {} | {choice}{comment} |", field.name(), field.number(), kind(field, message));
+            let _ = writeln!(
+                text,
+                "| `{}` | {} | {} | {choice}{comment} |",
+                field.name(),
+                field.number(),
+                kind(field, message)
+            );
         }
         let inner = message.nested_type.iter().enumerate();
         for (index, nested) in inner.filter(|(_, nested)| !is_map_entry(nested)) {
