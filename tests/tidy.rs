@@ -21,6 +21,8 @@ mod conformance;
 mod docs;
 #[path = "tidy/reference.rs"]
 mod made;
+#[path = "reference/pages/mod.rs"]
+mod pages;
 #[path = "tidy/security.rs"]
 mod security;
 #[path = "tidy/sentences.rs"]
@@ -29,14 +31,6 @@ mod sentences;
 mod source;
 #[path = "tidy/units.rs"]
 mod units;
-
-/// What makes pages: `cargo reference` is the same.
-mod reference {
-    pub(crate) mod commands;
-    pub(crate) mod configuration;
-    pub(crate) mod pages;
-    pub(crate) mod protocol;
-}
 
 /// The rings of the broker, outermost first. Arrows point down this list only.
 const RINGS: [&[&str]; 6] = [

@@ -3,10 +3,7 @@
 
 #![expect(clippy::expect_used, reason = "a page that cannot be made is an error of whoever makes it")]
 
-mod commands;
-mod configuration;
 mod pages;
-mod protocol;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -24,7 +24,8 @@ fn commands_on_the_pages_are_those_of_the_programs() {
     let wrong = code().into_iter().flat_map(|code| {
         let found = command_lines(&code);
         commands += found.len();
-        let wrong = found.into_iter().filter_map(|line| Some(format!("{}: {line}: {}", code.place, refusal(&line, &code)?)));
+        let wrong =
+            found.into_iter().filter_map(|line| Some(format!("{}: {line}: {}", code.place, refusal(&line, &code)?)));
         wrong.collect::<Vec<_>>()
     });
     assert_tidy(&wrong.collect::<Vec<_>>());
@@ -76,7 +77,9 @@ fn code_of(page: &Path) -> Vec<Code> {
             }
             Event::End(TagEnd::CodeBlock) => within = false,
             Event::Text(part) if within => found.last_mut().expect("a block").text.push_str(&part),
-            Event::Code(part) => found.push(Code { place: place(), language: "inline".to_owned(), text: part.into_string() }),
+            Event::Code(part) => {
+                found.push(Code { place: place(), language: "inline".to_owned(), text: part.into_string() })
+            }
             _ => {}
         }
     }
@@ -96,7 +99,9 @@ fn command_lines(code: &Code) -> Vec<String> {
     let joined = code.text.replace("\\\n", " ");
     let lines = joined.lines().filter_map(|line| {
         let line = line.trim().trim_start_matches("$ ").trim_start_matches("sudo ");
-        let ours = programs().iter().any(|program| line.strip_prefix(program.get_name()).is_some_and(|rest| rest.starts_with(' ')));
+        let ours = programs()
+            .iter()
+            .any(|program| line.strip_prefix(program.get_name()).is_some_and(|rest| rest.starts_with(' ')));
         let short = code.language == "inline" && programs().iter().any(|program| begins_with_command(program, line));
         (ours || short).then(|| line.to_owned())
     });
@@ -146,7 +151,8 @@ fn without_shell(line: &str) -> Option<Vec<String>> {
     let cut = line.split("  #").next().unwrap_or_default().replace("\\|", "|");
     let words = shlex::split(&cut)?;
     let own = words.into_iter().take_while(|word| {
-        !["|", "&&", "&", ";", ">", ">>", "<", "||", "#", "2>&1"].contains(&word.as_str()) && !word.starts_with(['>', '…'])
+        !["|", "&&", "&", ";", ">", ">>", "<", "||", "#", "2>&1"].contains(&word.as_str())
+            && !word.starts_with(['>', '…'])
     });
     let own: Vec<String> = own.map(|word| word.trim_end_matches([',', ';']).to_owned()).collect();
     (!own.is_empty()).then_some(own)
@@ -164,23 +170,28 @@ fn mistake(text: &str) -> Option<String> {
     if has(&["callback_paths", "title"]) {
         return Recipe::parse(text).err().map(|error| error.to_string());
     }
-    let of_broker = ["store", "trust_domain", "agent_url", "key_encryption_key_file", "previous_key_encryption_key_file"];
+    let of_broker =
+        ["store", "trust_domain", "agent_url", "key_encryption_key_file", "previous_key_encryption_key_file"];
     let sections = ["etcd", "pkcs11", "listen", "lifetimes", "rotation", "audit", "outbound"];
     let broker = has(&of_broker) || has(&sections);
     let lacks = |key: &str, line: &str| if table.contains_key(key) { String::new() } else { format!("{line}\n") };
     let whole = match broker {
-        true => lacks("public_url", "public_url = \"https://login.example.org\"")
-            + &lacks("agent_url", "agent_url = \"https://login.example.org:8443\"")
-            + &lacks("trust_domain", "trust_domain = \"example.org\"")
-            + &lacks("data_dir", "data_dir = \"/var/lib/homeward-broker\"")
-            + text,
-        false => lacks("public_url", "public_url = \"https://alpha.example.org\"")
-            + &lacks("data_dir", "data_dir = \"/var/lib/homeward-agent\"")
-            + &(if has(&["recipe_file"]) { String::new() } else { lacks("recipe", "recipe = \"django-allauth\"") })
-            + text
-            + "\n"
-            + &lacks("app", "[app]\nurl = \"http://127.0.0.1:8000\"")
-            + &(if has(&["home", "relying_party", "gate"]) { String::new() } else { "[home]\n".to_owned() }),
+        true => {
+            lacks("public_url", "public_url = \"https://login.example.org\"")
+                + &lacks("agent_url", "agent_url = \"https://login.example.org:8443\"")
+                + &lacks("trust_domain", "trust_domain = \"example.org\"")
+                + &lacks("data_dir", "data_dir = \"/var/lib/homeward-broker\"")
+                + text
+        }
+        false => {
+            lacks("public_url", "public_url = \"https://alpha.example.org\"")
+                + &lacks("data_dir", "data_dir = \"/var/lib/homeward-agent\"")
+                + &(if has(&["recipe_file"]) { String::new() } else { lacks("recipe", "recipe = \"django-allauth\"") })
+                + text
+                + "\n"
+                + &lacks("app", "[app]\nurl = \"http://127.0.0.1:8000\"")
+                + &(if has(&["home", "relying_party", "gate"]) { String::new() } else { "[home]\n".to_owned() })
+        }
     };
     let folder = tempfile::tempdir().expect("a folder");
     let file = written(folder.path(), &whole);
@@ -198,7 +209,11 @@ fn written(folder: &Path, text: &str) -> PathBuf {
 
 #[test]
 fn a_wrong_command_is_seen() {
-    let code = |language: &str, text: &str| Code { place: String::new(), language: language.to_owned(), text: text.to_owned() };
+    let code = |language: &str, text: &str| Code {
+        place: String::new(),
+        language: language.to_owned(),
+        text: text.to_owned(),
+    };
     let refused = |code: Code| command_lines(&code).iter().filter(|line| refusal(line, &code).is_some()).count();
     assert_eq!(refused(code("sh", "homeward-broker --config b.toml token create --instance beta\n")), 0);
     assert_eq!(refused(code("", "homeward-broker token create --instanze beta   # no such flag\n")), 1);

@@ -21,12 +21,18 @@ fn every_page_is_a_chapter_and_every_chapter_a_page() {
     let pages = pages().into_iter().filter(|page| !page.ends_with("SUMMARY.md"));
     let pages: BTreeSet<String> =
         pages.map(|page| relative(&page).to_string_lossy().trim_start_matches("docs/").to_owned()).collect();
-    wrong.extend(chapters.iter().filter(|chapter| !pages.contains(*chapter)).map(|chapter| {
-        format!("{SUMMARY}:1: {chapter} is no page")
-    }));
-    wrong.extend(pages.iter().filter(|page| !named.contains(page.as_str())).map(|page| {
-        format!("docs/{page}:1: is no chapter: name it in {SUMMARY}")
-    }));
+    wrong.extend(
+        chapters
+            .iter()
+            .filter(|chapter| !pages.contains(*chapter))
+            .map(|chapter| format!("{SUMMARY}:1: {chapter} is no page")),
+    );
+    wrong.extend(
+        pages
+            .iter()
+            .filter(|page| !named.contains(page.as_str()))
+            .map(|page| format!("docs/{page}:1: is no chapter: name it in {SUMMARY}")),
+    );
     assert_tidy(&wrong);
 }
 
@@ -42,7 +48,8 @@ fn no_link_leads_out_of_the_book() {
             !path.is_empty() && !target.contains("://") && there.is_ok_and(|there| !there.starts_with(&docs))
         });
         let page = relative(&page).display().to_string();
-        out.map(move |target| format!("{page}:1: {target} leads out of the book: name the file, or link to a page")).collect::<Vec<_>>()
+        out.map(move |target| format!("{page}:1: {target} leads out of the book: name the file, or link to a page"))
+            .collect::<Vec<_>>()
     });
     assert_tidy(&wrong.collect::<Vec<_>>());
 }

@@ -1,7 +1,6 @@
 //! The pages that are made are as `cargo reference` would make them.
 
-use crate::reference::pages;
-use crate::{assert_tidy, root};
+use crate::{assert_tidy, pages, root};
 
 #[test]
 fn the_reference_is_up_to_date() {
@@ -15,8 +14,11 @@ fn the_reference_is_up_to_date() {
 
 #[test]
 fn the_protocol_is_told_with_its_comments() {
-    let page = crate::reference::protocol::page();
-    assert!(page.contains("| `Enrol` | [EnrolRequest](#enrolrequest) | [EnrolResponse](#enrolresponse) | Exchanges"), "{page}");
+    let page = pages::protocol::page();
+    assert!(
+        page.contains("| `Enrol` | [EnrolRequest](#enrolrequest) | [EnrolResponse](#enrolresponse) | Exchanges"),
+        "{page}"
+    );
     assert!(page.contains("| `applied_revision` | 1 | uint64 | Revision that the instance uses; 0 for none. |"));
     assert!(page.contains("stream of [SyncRequest](#syncrequest)"));
 }

@@ -1,8 +1,10 @@
 //! Which pages are made, and of what.
 
-use std::path::Path;
+mod commands;
+mod configuration;
+pub(crate) mod protocol;
 
-use super::{commands, configuration, protocol};
+use std::path::Path;
 
 /// A page that nobody writes by hand.
 pub(crate) struct Page {

@@ -11,7 +11,7 @@ use prost_types::{
     ServiceDescriptorProto,
 };
 
-use super::pages::head;
+use super::head;
 
 /// Numbers of fields in descriptor.proto, of which a path to a comment is made.
 const MESSAGES: i32 = 4;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::pages::head;
+use super::head;
 
 const FILES: [(&str, &str, &str); 2] = [
     (

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use clap::{Arg, Command};
 
-use super::pages::head;
+use super::head;
 
 /// Every command of a program.
 pub(crate) fn page(mut program: Command) -> String {
