@@ -53,8 +53,8 @@ class Reader:
             elif language == "sh":
                 printed = self._types(self._here(block))
             elif printed is not None:
-                pattern = re.escape(self._here(block).strip()).replace("…", ".*")
-                assert re.fullmatch(pattern, printed.strip()), f"the page shows\n{block}and it is\n{printed}"
+                pattern = re.escape(_words(self._here(block))).replace("…", ".*")
+                assert re.fullmatch(pattern, _words(printed), re.DOTALL), f"the page shows\n{block}and it is\n{printed}"
 
     def stop(self) -> None:
         """Ends the shell and whatever it left running."""
@@ -94,6 +94,11 @@ class Reader:
 
     def _said(self) -> str:
         return "\n".join((artefacts() / "tutorial.log").read_text().splitlines()[-20:])
+
+
+def _words(text: str) -> str:
+    """As it reads, whatever the width of columns."""
+    return "\n".join(" ".join(line.split()) for line in text.strip().splitlines())
 
 
 def _too_late(*_: object) -> None:
