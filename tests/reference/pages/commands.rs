@@ -69,12 +69,14 @@ fn meaning(argument: &Arg) -> String {
     let help = argument.get_long_help().or(argument.get_help()).map(ToString::to_string).unwrap_or_default();
     let values = argument.get_possible_values();
     let values: Vec<&str> = values.iter().filter(|value| !value.is_hide_set()).map(|value| value.get_name()).collect();
-    let values = (!values.is_empty() && argument.get_action().takes_values())
-        .then(|| format!(" One of `{}`.", values.join("`, `")))
-        .unwrap_or_default();
+    let takes_values = argument.get_action().takes_values();
+    let values = match values.is_empty() || !takes_values {
+        true => String::new(),
+        false => format!(" One of `{}`.", values.join("`, `")),
+    };
     let default: Vec<_> = argument.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
     let default = default.join(" ");
-    let default = match default.is_empty() || !argument.get_action().takes_values() {
+    let default = match default.is_empty() || !takes_values {
         true => String::new(),
         false => format!(" Default: `{default}`."),
     };
