@@ -78,7 +78,7 @@ fn code_of(page: &Path) -> Vec<Code> {
             Event::End(TagEnd::CodeBlock) => within = false,
             Event::Text(part) if within => found.last_mut().expect("a block").text.push_str(&part),
             Event::Code(part) => {
-                found.push(Code { place: place(), language: "inline".to_owned(), text: part.into_string() })
+                found.push(Code { place: place(), language: "inline".to_owned(), text: part.into_string() });
             }
             _ => {}
         }
