@@ -11,10 +11,22 @@ use std::path::{Path, PathBuf};
 
 use source::{Source, module_of};
 
+#[path = "tidy/blocks.rs"]
+mod blocks;
+#[path = "tidy/book.rs"]
+mod book;
 #[path = "tidy/conformance.rs"]
 mod conformance;
 #[path = "tidy/docs.rs"]
 mod docs;
+#[path = "tidy/reference.rs"]
+mod made;
+#[path = "reference/pages/mod.rs"]
+mod pages;
+#[path = "tidy/security.rs"]
+mod security;
+#[path = "tidy/sentences.rs"]
+mod sentences;
 #[path = "tidy/source.rs"]
 mod source;
 #[path = "tidy/units.rs"]

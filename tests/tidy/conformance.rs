@@ -60,7 +60,7 @@ fn row(line: usize, text: &str) -> Option<Row> {
 }
 
 /// `path::name`, or `path::name[case]`, of a test in Rust or Python. A case with a slash is a scenario in Node.
-fn exists(test: &str) -> bool {
+pub(crate) fn exists(test: &str) -> bool {
     let (test, case) = test.strip_suffix(']').and_then(|test| test.split_once('[')).unwrap_or((test, ""));
     let Some((path, name)) = test.split_once("::") else { return false };
     let text = std::fs::read_to_string(root().join(path)).unwrap_or_default();

@@ -33,7 +33,7 @@ fn the_index_names_every_page() {
 fn links_of_the_documents_lead_somewhere() {
     let mut documents = files(&root().join("docs"));
     documents.retain(|file| file.extension().is_some_and(|extension| extension == "md"));
-    documents.push(root().join("README.md"));
+    documents.extend(["README.md", "SECURITY.md"].map(|page| root().join(page)));
     assert_tidy(&documents.iter().flat_map(|document| link_violations(document)).collect::<Vec<_>>());
 }
 

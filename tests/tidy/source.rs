@@ -33,6 +33,16 @@ pub(crate) struct Function {
     pub(crate) lines: usize,
 }
 
+/// A text between quotes.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Literal {
+    pub(crate) line: usize,
+    /// What stands before it in code, back to the last semicolon or brace, without spaces and other literals.
+    pub(crate) before: String,
+    /// As the compiler reads it.
+    pub(crate) text: String,
+}
+
 #[derive(Debug, Clone, PartialEq)]
 struct Token {
     line: usize,
@@ -187,6 +197,38 @@ fn blanked(text: &str) -> String {
         at = end;
     }
     out
+}
+
+/// Every text between quotes outside of the `#[cfg(test)]` module at a file's foot.
+pub(crate) fn literals(text: &str) -> Vec<Literal> {
+    let shipped = text.split_once("#[cfg(test)]").map_or(text, |(shipped, _)| shipped);
+    let chars: Vec<char> = shipped.chars().collect();
+    let (mut at, mut line, mut before) = (0, 1, String::new());
+    let mut found = Vec::new();
+    while at < chars.len() {
+        let end = literal_or_comment_end(&chars, at).unwrap_or(at);
+        if chars[at] == '"' && end > at + 1 {
+            let text = unescaped(&chars[at + 1..end - 1].iter().collect::<String>());
+            found.push(Literal { line, before: before.clone(), text });
+        }
+        let passed = &chars[at..end.max(at + 1)];
+        line += passed.iter().filter(|&&c| c == '\n').count();
+        match chars[at] {
+            ';' | '{' | '}' => before.clear(),
+            c if end == at && !c.is_whitespace() => before.push(c),
+            _ => {}
+        }
+        at = end.max(at + 1);
+    }
+    found
+}
+
+/// Lines that go on are one.
+fn unescaped(literal: &str) -> String {
+    let mut lines = literal.split("\\\n");
+    let first = lines.next().unwrap_or_default().to_owned();
+    let joined = lines.fold(first, |text, line| text + line.trim_start());
+    joined.replace("\\\"", "\"").replace("\\n", " ").replace("\\\\", "\\")
 }
 
 fn literal_or_comment_end(chars: &[char], at: usize) -> Option<usize> {
