@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from certificates import ThrowAwayAuthority
 from conftest import DEPLOY, TOOLS, output
 from homeward import BINARIES
 from machine import Machine
+from processes import PATIENCE_S
 
 OURS = ("broker", "broker-init", "agent")
 
@@ -80,6 +82,16 @@ def test_the_broker_does_at_every_start_what_compose_says(machine: Machine, ther
 
 def test_the_agent_takes_its_configuration(there: Path) -> None:
     output(BINARIES / "homeward-agent", "--config", there / "agent.toml", "config", "check")
+    # Nothing runs here, and the agent says so of the socket: it speaks to no database over a network.
+    file = there / "elsewhere.toml"
+    here = {"/run/secrets/database-url": there / "secrets" / "database-url", "/var/lib/homeward-agent": there}
+    text = (there / "agent.toml").read_text()
+    for inside, outside in here.items():
+        text = text.replace(inside, str(outside))
+    file.write_text(text)
+    command = [BINARIES / "homeward-agent", "--config", file, "recipe", "test", "--output", "json"]
+    tested = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert "the database cannot be opened" in tested.stdout and "No such file or directory" in tested.stdout, tested.stdout
 
 
 def test_nginx_takes_its_configuration(machine: Machine, there: Path, authority: ThrowAwayAuthority) -> None:

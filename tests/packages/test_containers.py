@@ -122,7 +122,8 @@ def test_what_is_copied_was_made(folder: Path) -> None:
 def test_enrol_if_needed_enrols_once(folder: Path, front: Front, broker: Broker) -> None:
     """What a pod does at every start, also when the secret with the token is gone."""
     agent = Agent(folder / "pod", front.address("pod"))
-    agent.is_configured(recipe="generic-oidc", app={"url": "http://127.0.0.1:9"})
+    home = {"methods": ["file"], "file": {"users_file": str(folder / "pod-users.toml")}}
+    agent.is_configured(recipe="generic-oidc", app={"url": "http://127.0.0.1:9"}, home=home)
     command = ["enrol", "--if-needed", "--token-file"]
     agent.says(*command, "-", stdin=broker.join_token("pod"))
     _, first = agent.tells("status")
