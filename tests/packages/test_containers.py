@@ -1,63 +1,70 @@
-"""The images. There is no registry to have their bases from here, so nothing is built: they are read, by hadolint and below,
-and what they say is tried on the programs themselves."""
+"""The images of broker and agent: read by hadolint, built by Buildah, and run as their user with nothing else in there."""
 
 from __future__ import annotations
 
-import json
 import re
-import shlex
-import subprocess
+import shutil
+import stat
+import tempfile
 import tomllib
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from conftest import DEPLOY, TOOLS, output
+from engine import DISTROLESS, DOCKERFILE, IN_DISTROLESS, Engine, libraries
 from front import Front
-from homeward import BINARIES, Agent, Broker
-from processes import REPOSITORY
+from homeward import Agent, Broker
+from processes import REPOSITORY, Program
 
-DOCKERFILE = DEPLOY / "Dockerfile"
-
-# What distroless/cc has: the C library, libgcc, and the loader.
-IN_THE_BASE = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2", "ld-linux-aarch64.so.1", "linux-vdso.so.1"}
-
-# Instead of a compiler: what it would have made is there already.
-CARGO = """#!/bin/sh
-if [ "$1" = build ]; then
-    mkdir -p target/release
-    exec cp {binaries}/homeward-broker {binaries}/homeward-agent target/release/
-fi
-exec {cargo} "$@" --offline
-"""
+USER = 65532
 
 
 @dataclass
-class Stage:
+class Image:
+    """One that was built, and a container of it."""
+
+    role: str
+    engine: Engine
     name: str
-    base: str
-    instructions: list[tuple[str, str]] = field(default_factory=list)
+    container: str
 
-    def all(self, name: str) -> list[str]:
-        return [text for instruction, text in self.instructions if instruction == name]
+    @property
+    def configuration(self) -> dict:
+        return self.engine.configuration(self.name)
 
-    def command(self, name: str) -> list[str]:
-        """In its form without a shell: there is none in there."""
-        return json.loads(self.all(name)[-1].removeprefix("--start-period=30s CMD "))
+    @property
+    def files(self) -> Path:
+        return self.engine.files(self.container)
+
+    def command(self, arguments: list[str], *volumes: str) -> list[str | Path]:
+        """What runs the entry point in there, as the image's user."""
+        entry = self.configuration["Entrypoint"]
+        mounted = [f"--volume={volume}" for volume in volumes]
+        return [*self.engine.command, "run", "--isolation=chroot", *mounted, self.container, *entry, *arguments]
 
 
-def stages() -> dict[str, Stage]:
-    found: dict[str, Stage] = {}
-    lines = re.sub(r"^#.*\n", "", DOCKERFILE.read_text(), flags=re.MULTILINE).replace("\\\n", " ").splitlines()
-    for line in filter(None, lines):
-        instruction, text = line.split(maxsplit=1)
-        if instruction == "FROM":
-            base, name = text.split(" AS ")
-            found[name] = stage = Stage(name, base)
-        else:
-            stage.instructions.append((instruction, text))
-    return found
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    """On the disk, as the machine that is spoilt."""
+    folder = Path(tempfile.mkdtemp(prefix="engine-", dir=REPOSITORY / "tests" / ".cache"))
+    engine = Engine(folder)
+    yield engine
+    engine.stop()
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def images(engine: Engine) -> dict[str, Image]:
+    names = {role: engine.builds(role) for role in ("broker", "agent")}
+    return {role: Image(role, engine, name, engine.says("from", name).strip()) for role, name in names.items()}
+
+
+@pytest.fixture(params=["broker", "agent"])
+def image(request: pytest.FixtureRequest, images: dict[str, Image]) -> Image:
+    return images[request.param]
 
 
 def test_hadolint_finds_nothing() -> None:
@@ -66,57 +73,64 @@ def test_hadolint_finds_nothing() -> None:
 
 def test_it_is_built_with_the_compiler_that_the_code_asks_for() -> None:
     wanted = tomllib.loads((REPOSITORY / "Cargo.toml").read_text())["workspace"]["package"]["rust-version"]
-    assert stages()["build"].base.startswith(f"rust:{wanted}-")
+    assert re.search(rf"^FROM rust:{re.escape(wanted)}-bookworm AS build$", DOCKERFILE.read_text(), re.MULTILINE)
 
 
-@pytest.mark.parametrize("role", ["broker", "agent"])
-def test_the_image_is_closed(role: str) -> None:
-    stage = stages()[role]
-    assert stage.base.startswith("gcr.io/distroless/cc-"), "nothing but the C library"
-    assert stage.all("USER") == ["65532:65532"]
-    assert not stage.all("RUN") and not stage.all("ADD"), "there is no shell in there"
+def test_nothing_private_goes_into_the_build() -> None:
+    ignored = Path(f"{DOCKERFILE}.dockerignore").read_text().split()
+    assert {".git", "target", "tests/.cache", "deploy/compose/secrets", "deploy/compose/certs"} <= set(ignored)
 
 
-@pytest.mark.parametrize("role", ["broker", "agent"])
-def test_the_program_takes_the_commands_of_the_image(role: str) -> None:
-    stage, binary = stages()[role], BINARIES / f"homeward-{role}"
-    entry, check = stage.command("ENTRYPOINT"), stage.command("HEALTHCHECK")
-    assert entry == check[:1] == [f"/usr/bin/homeward-{role}"]
-    for arguments in (stage.command("CMD"), check[1:]):
-        assert f"Usage: homeward-{role}" in output(binary, *arguments, "--help")
+def test_the_base_has_the_libraries_that_the_program_needs() -> None:
+    assert DOCKERFILE.read_text().count(f"FROM {DISTROLESS} AS") == 2
+    for program in ("homeward-broker", "homeward-agent"):
+        needed = {library.name for library in libraries(program)}
+        assert needed <= IN_DISTROLESS, needed - IN_DISTROLESS
 
 
-@pytest.mark.parametrize("role", ["broker", "agent"])
-def test_the_program_needs_no_library_that_the_base_has_not(role: str) -> None:
-    needed = {Path(line.split()[0]).name for line in output("ldd", BINARIES / f"homeward-{role}").splitlines()}
-    assert needed <= IN_THE_BASE, needed - IN_THE_BASE
+def test_there_is_the_program_and_what_it_is_licensed_by(image: Image) -> None:
+    name = f"homeward-{image.role}"
+    assert [file.name for file in (image.files / "usr/bin").iterdir()] == [name]
+    licences = (image.files / "usr/share/doc" / name / "licences").read_text()
+    assert "tokio 1." in licences and "Permission is hereby granted" in licences
+    kept = image.files / "var/lib" / name
+    assert kept.stat().st_uid == kept.stat().st_gid == USER and not list(kept.iterdir())
 
 
-def test_what_is_copied_was_made(folder: Path) -> None:
-    """The commands of the build stage, but for Debian's packages and the compiler, and what the other stages take from it."""
-    root = folder / "image"
-    out = root / "out"
-    tools = folder / "tools"
-    tools.mkdir()
-    cargo = output("sh", "-c", "command -v cargo").strip()
-    (tools / "cargo").write_text(CARGO.format(binaries=BINARIES, cargo=cargo))
-    (tools / "cargo").chmod(0o755)
-    source = folder / "source"
-    source.mkdir()
-    for name in ("Cargo.toml", "Cargo.lock", "build.rs", "proto", "certs", "broker", "agent", "tests", "deploy"):
-        (source / name).symlink_to(REPOSITORY / name)
-    build = stages()["build"]
-    assert build.all("COPY") == [". ."]
-    (made,) = [script for script in build.all("RUN") if "apt-get" not in script]
-    script = made.replace("/out/", f"{shlex.quote(str(out))}/")
-    subprocess.run(["sh", "-euc", f'PATH="{tools}:$PATH"; {script}'], cwd=source, check=True)
-    for role in ("broker", "agent"):
-        copies = [text.split()[-2:] for text in stages()[role].all("COPY")]
-        assert len(copies) == 3
-        for taken, _ in copies:
-            assert (root / taken.lstrip("/")).exists(), f"{role} takes {taken}, which nobody makes"
-    licences = (out / "broker-licences").read_text()
-    assert "sled 0.34" in licences and "Permission is hereby granted" in licences
+def test_nobody_in_there_is_root(image: Image) -> None:
+    assert image.configuration["User"] == f"{USER}:{USER}"
+    privileged = [file for file in image.files.rglob("*") if file.is_file() and file.lstat().st_mode & (stat.S_ISUID | stat.S_ISGID)]
+    assert not privileged
+
+
+def test_the_program_takes_the_commands_of_the_image(image: Image) -> None:
+    configuration = image.configuration
+    kind, *check = configuration["Healthcheck"]["Test"]
+    assert kind == "CMD" and check[:1] == configuration["Entrypoint"], "there is no shell in there"
+    for arguments in (configuration["Cmd"], check[1:]):
+        assert f"Usage: homeward-{image.role}" in output(*image.command([*arguments, "--help"]))
+
+
+def test_the_broker_runs_in_there_and_is_healthy(images: dict[str, Image], folder: Path) -> None:
+    """With the configuration and the secret where Compose puts them."""
+    image = images["broker"]
+    secrets, configuration = folder / "secrets", folder / "configuration"
+    secrets.mkdir()
+    configuration.mkdir()
+    (secrets / "kek").write_text(output("openssl", "rand", "-base64", "32"))
+    (secrets / "kek").chmod(0o400)
+    shutil.chown(secrets / "kek", USER, USER)
+    text = (DEPLOY / "compose" / "broker.toml").read_text()
+    (configuration / "broker.toml").write_text(re.sub(r'"0\.0\.0\.0:\d+"', '"127.0.0.1:0"', text))
+    volumes = [f"{configuration}:/etc/homeward-broker:ro", f"{secrets}:/run/secrets:ro"]
+    assert "Made the federation" in output(*image.command(["init", "--if-needed"], *volumes))
+    serving = Program("broker-in-its-image", image.command(image.configuration["Cmd"], *volumes))
+    serving.announced()
+    output(*image.command(image.configuration["Healthcheck"]["Test"][2:], *volumes))
+    serving.stop()
+    assert "trusts no CA" not in serving.log_file.read_text()
+    kept = image.files / "var/lib/homeward-broker/data"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o700 and kept.stat().st_uid == USER
 
 
 def test_enrol_if_needed_enrols_once(folder: Path, front: Front, broker: Broker) -> None:
@@ -131,9 +145,3 @@ def test_enrol_if_needed_enrols_once(folder: Path, front: Front, broker: Broker)
     assert agent.tells("status")[1] == first and first["instance"] == "pod"
     with pytest.raises(AssertionError, match="gone"):
         agent.says("enrol", "--token-file", str(folder / "gone"))
-
-
-def test_nothing_private_goes_into_the_build() -> None:
-    ignored = (DEPLOY / "Dockerfile.dockerignore").read_text().split()
-    assert {".git", "target", "tests/.cache"} <= set(ignored)
-    assert {"deploy/compose/secrets", "deploy/compose/certs"} <= set(ignored)

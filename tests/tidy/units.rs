@@ -36,7 +36,6 @@ fn systemd_takes_the_units() {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "tests/run shows how exposed they are")]
 fn the_units_are_closed() {
     for (unit, most) in MOST_EXPOSED {
         let looked = analysed(&root().join("deploy").join(unit), &["security", "--offline=yes", "--no-pager"]);
