@@ -28,7 +28,8 @@ def output(*command: str | Path, stdin: str = "") -> str:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=PATIENCE_S,
+        # lintian looks at everything, and shares the machine.
+        timeout=10 * PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, f"{' '.join(str(word) for word in command)}: {done.returncode}\n{done.stdout}"

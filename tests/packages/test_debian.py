@@ -138,3 +138,15 @@ def test_purged_it_leaves_the_federation_and_says_so(installed: Machine) -> None
     installed.says("test -f /var/lib/homeward-broker/kek")
     left = installed.says("find /etc /lib /usr/bin /usr/lib /usr/share /var/lib/systemd -xdev -path '*homeward*'")
     assert left == "", left
+
+
+def test_only_what_runs_is_started_again(installed: Machine, packages: dict[str, Path]) -> None:
+    """What systemd is asked for where it runs (and no policy of an image forbids it); here something that notes it."""
+    note = "printf '#!/bin/sh\\necho \"$@\" >>/tmp/asked\\n' >/usr/bin/systemctl; mkdir -p /run/systemd/system; rm -f /usr/sbin/policy-rc.d"
+    asked = "cat /tmp/asked; rm /tmp/asked"
+    install = 'dpkg --force-unsafe-io --install "$1" >/dev/null 2>&1'
+    first = installed.says(f"{note}; {install}; {asked}", packages["homeward-broker"])
+    assert first.split("\n") == ["--system daemon-reload", ""], "not started"
+    upgrade = installed.says(f"{install}; {asked}", packages["homeward-broker"])
+    assert "try-restart homeward-broker.service" in upgrade and "stop" not in upgrade
+    assert "stop homeward-broker.service" in installed.says(f"dpkg --remove homeward-broker >/dev/null; {asked}")
