@@ -42,6 +42,8 @@ async fn an_existing_federation_is_not_touched_by_init() {
     let federation = Federation::start().await.unwrap();
     let refused = federation.ops(&["init"]).await.unwrap_err().to_string();
     assert!(refused.contains("is not empty, and init touches no existing federation"), "{refused}");
+    let refused = federation.ops(&["init", "--if-needed"]).await.unwrap_err().to_string();
+    assert!(refused.contains("is in use by another broker"), "{refused}");
     federation.ops(&["healthcheck"]).await.unwrap();
     let refused = federation.ops(&["serve"]).await.unwrap_err().to_string();
     assert!(refused.contains("is in use by another broker"), "{refused}");

@@ -23,11 +23,11 @@ class Call:
 class ClientSide:
     """A small web server in the test's own process; a path can be given a document or a function."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self._answers: dict[str, Callable[[Call], Answer]] = {}
         self._calls: list[Call] = []
         self._news = threading.Condition(threading.RLock())
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 

@@ -10,7 +10,10 @@ use zeroize::Zeroizing;
 
 use super::{Failure, Report, load};
 use crate::clock;
+use crate::config::Config;
+use crate::disk::PrivateDir;
 use crate::enrolment::{self, Existing};
+use crate::identity::Identity;
 use crate::secret_file::{self, SecretFileError};
 
 /// Longest input that may be a join token.
@@ -24,6 +27,9 @@ pub(super) struct Enrol {
     /// Give up the identity that this agent has already.
     #[arg(long)]
     replace: bool,
+    /// Do nothing where there is an identity already, whatever the token: for containers, which do this at every start.
+    #[arg(long, conflicts_with = "replace")]
+    if_needed: bool,
 }
 
 #[derive(Args)]
@@ -56,6 +62,10 @@ enum TokenError {
 impl Enrol {
     pub(super) async fn carry_out(self, config: &Path, report: Report) -> Result<(), Failure> {
         let config = load(config)?;
+        if self.if_needed && is_enrolled(&config)? {
+            eprintln!("This instance is enrolled already.");
+            return Ok(());
+        }
         let token = self.source.read().map_err(Failure::refused)?;
         let existing = if self.replace { Existing::Replace } else { Existing::Keep };
         let progress = |sentence: &str| eprintln!("{sentence}");
@@ -75,6 +85,11 @@ impl Enrol {
         ]);
         Ok(())
     }
+}
+
+fn is_enrolled(config: &Config) -> Result<bool, Failure> {
+    let data = PrivateDir::open(&config.data_dir).map_err(Failure::refused)?;
+    Ok(Identity::load(data).map_err(Failure::refused)?.is_some())
 }
 
 impl Source {

@@ -5,6 +5,7 @@ use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
+use clap::Args;
 use serde_json::json;
 
 use crate::authority::Authority;
@@ -14,12 +15,41 @@ use crate::config::{Config, ConfigError, first_settings};
 use crate::keys;
 use crate::registry::SubjectKey;
 use crate::secret::{KeyEncryptionKeys, first_key};
+use crate::storage::Expect;
+use crate::storage::address::{self, StoreAddress};
 use crate::storage::schema::{self, Found, SchemaRecord};
-use crate::storage::{Expect, address};
+
+#[derive(Args, Debug)]
+pub(super) struct Options {
+    /// Do nothing where a federation is already: for containers, which do this at every start.
+    #[arg(long)]
+    if_needed: bool,
+}
 
 /// Makes everything a new federation needs. All keys are written by one commit: a run that was cut short leaves no
 /// federation with half of them.
-pub(super) async fn run(config: &Config, config_file: &Path, output: Output) -> anyhow::Result<()> {
+pub(super) async fn run(options: Options, config: &Config, config_file: &Path, output: Output) -> anyhow::Result<()> {
+    if options.if_needed && is_made(config).await? {
+        let done = json!({"made": false, "data_dir": config.data_dir});
+        output.say(&format!("There is a federation in {} already.", config.store), &done);
+        return Ok(());
+    }
+    make(config, config_file, output).await
+}
+
+/// Whether something is kept in the store. What it is, and whether it can be used, is for `serve` to say.
+async fn is_made(config: &Config) -> anyhow::Result<bool> {
+    // To open an embedded store is to make it.
+    if let StoreAddress::Sled(folder) = &config.store
+        && !folder.exists()
+    {
+        return Ok(false);
+    }
+    let store = address::open(&config.store, &config.etcd).await?;
+    Ok(!matches!(schema::look(&store).await?, Found::Fresh))
+}
+
+async fn make(config: &Config, config_file: &Path, output: Output) -> anyhow::Result<()> {
     let federation = match config.named.federation() {
         Err(ConfigError::NoFederation) => bail!(
             "name public_url, agent_url and trust_domain in {}: init writes them to the store",

@@ -58,7 +58,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make data directory, CA and keys of a new federation; refuse to touch an old one.
-    Init,
+    Init(init::Options),
     /// Run the broker until SIGTERM or Ctrl-C.
     Serve,
     /// Join tokens: one-time secrets that let an agent enrol.
@@ -157,7 +157,7 @@ pub fn main() -> anyhow::Result<()> {
 
 async fn run(command: Command, config: &Config, file: &Path, output: Output) -> anyhow::Result<()> {
     match command {
-        Command::Init => init::run(config, file, output).await,
+        Command::Init(options) => init::run(options, config, file, output).await,
         // Not here.
         Command::Serve | Command::Store(_) | Command::Completion { .. } | Command::Man { .. } => Ok(()),
         Command::Backup(options) => backup::run(options, config, output).await,

@@ -1,0 +1,61 @@
+"""What is in deploy/, and the programs that look at it."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from certificates import ThrowAwayAuthority
+from front import Front
+from homeward import Broker
+from machine import Machine
+from processes import PATIENCE_S, REPOSITORY
+
+pytest_plugins = ["foundation"]
+
+DEPLOY = REPOSITORY / "deploy"
+TOOLS = REPOSITORY / "tests" / ".cache" / "venv-packages" / "bin"
+
+
+def output(*command: str | Path, stdin: str = "") -> str:
+    """What a program prints that has to succeed."""
+    done = subprocess.run(
+        [str(word) for word in command],
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        # lintian looks at everything, and shares the machine.
+        timeout=10 * PATIENCE_S,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(str(word) for word in command)}: {done.returncode}\n{done.stdout}"
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def front(folder: Path, authority: ThrowAwayAuthority) -> Iterator[Front]:
+    front = Front(folder, authority, [])
+    yield front
+    front.stop()
+    for address in front.addresses:
+        address.socket.close()
+
+
+@pytest.fixture(scope="session")
+def broker(folder: Path, authority: ThrowAwayAuthority, front: Front) -> Iterator[Broker]:
+    broker = Broker(folder / "broker", front.address("broker"), authority.file)
+    front.start()
+    yield broker
+    broker.stop()
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[Machine]:
+    """On the disk: a layer on another one (a tmpfs with its own idea of attributes) may not be had."""
+    folder = Path(tempfile.mkdtemp(prefix="machine-", dir=REPOSITORY / "tests" / ".cache"))
+    yield Machine(folder)
+    shutil.rmtree(folder)
