@@ -144,11 +144,13 @@ impl Acme {
     /// Why there is no new certificate, and what happens next.
     pub(super) fn problem(&self, now: Timestamp) -> Option<String> {
         let (known, host, ca) = (self.known(), &self.host, &self.settings.directory);
-        let next = self.due_at(&known).max(now);
+        // The same text for as long as it is the same thing: ops are told whenever it is another one.
+        let next = match self.due_at(&known) {
+            next if next > now => format!("the next try is at {next}, or by `tls renew`"),
+            _ => "it is tried again".to_owned(),
+        };
         match &known.failure {
-            Some(failure) => Some(format!(
-                "no certificate could be got from {ca}: {failure}; the next try is at {next}, or by `tls renew`"
-            )),
+            Some(failure) => Some(format!("no certificate could be got from {ca}: {failure}; {next}")),
             None if known.certificate.is_none() => {
                 Some(format!("there is no certificate for {host} yet: {ca} is asked for one"))
             }
