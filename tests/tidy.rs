@@ -38,7 +38,7 @@ const RINGS: [&[&str]; 6] = [
     &["lib"],
     &["oidc", "web", "grpc", "cli"],
     &["enrolment", "login", "grants", "sessions", "fleet", "rotation", "restore", "upstream"],
-    &["brokers", "registry", "keys", "authority", "audit", "foundations", "outbound"],
+    &["brokers", "registry", "keys", "authority", "audit", "foundations", "outbound", "reload", "tls"],
     &["storage", "clock", "secret", "rate_limit", "config"],
 ];
 

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
 //! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`restore`], [`upstream`]: none calls another |
-//! | ground | [`brokers`], [`audit`], [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
+//! | ground | [`brokers`], [`audit`], [`registry`], [`keys`], [`authority`], [`outbound`], [`tls`], [`reload`], and what several flows stand on, as [`foundations`] |
 //! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], and [`config`] |
 //!
 //! [`run`] is the only place where parts are put together.
@@ -28,11 +28,13 @@ pub mod oidc;
 pub mod outbound;
 pub mod rate_limit;
 pub mod registry;
+pub mod reload;
 pub mod restore;
 pub mod rotation;
 pub mod secret;
 pub mod sessions;
 pub mod storage;
+pub mod tls;
 pub mod upstream;
 pub mod web;
 
@@ -59,6 +61,7 @@ use outbound::{CaFileError, Outbound};
 use registry::{
     Instance, KnownName, Liveness, RegisteredClient, Registry, SubjectKey, SubjectKeyError, TokenSigner, Upstream,
 };
+use reload::{Reload, Signals};
 use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKeys, KeyTurn, SealedTable, SealingKeyError, SealingKeys, TurnFoundations};
 use sessions::{Delivery, DeliveryFoundations, Session, SessionOfUser, Sessions, StoredLogout};
@@ -66,7 +69,10 @@ use storage::address::StoreAddress;
 use storage::schema::{SchemaError, Step, StepPage};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry, schema};
+use tls::acme::{AcmeFoundations, StoredAcme, StoredChallenge};
+use tls::{PublicTls, TlsError};
 use upstream::Upstreams;
+use web::listener::PublicListeners;
 use web::{Boundary, Readiness};
 
 /// Tables whose records the sweeper deletes when they have expired.
@@ -88,6 +94,7 @@ const EXPIRING: &[&str] = &[
     InstanceProbes::TABLE,
     UsedAssertion::TABLE,
     StoredQuestion::TABLE,
+    StoredChallenge::TABLE,
 ];
 
 /// Tables whose records hold something sealed: what a turn of the key-encryption key seals again.
@@ -99,20 +106,21 @@ pub const SEALED: &[SealedTable] = &[
     SealedTable::of::<Instance>(),
     SealedTable::of::<RegisteredClient>(),
     SealedTable::of::<Upstream>(),
+    SealedTable::of::<StoredAcme>(),
 ];
 
 /// The sockets of a broker, bound already.
 #[derive(Debug)]
 pub struct Listeners {
     /// Browsers and applications.
-    pub http: TcpListener,
+    pub public: PublicListeners,
     /// Agents.
     pub grpc: TcpListener,
     /// Ops.
     pub admin: UnixListener,
 }
 
-/// Runs a broker until `shutdown`; calls `ready` when it can be used.
+/// Runs a broker until it is to stop; calls `ready` when it can be used.
 ///
 /// # Errors
 /// When it cannot start, or a listener fails as a whole.
@@ -122,8 +130,9 @@ pub async fn run(
     listeners: Listeners,
     clock: Clock,
     ready: impl FnOnce() + Send,
-    shutdown: CancellationToken,
+    signals: impl Into<Signals>,
 ) -> Result<(), RunError> {
+    let Signals { shutdown, reload } = signals.into();
     schema::open(&store, &upgrade()).await?;
     let store = match config.store {
         // Nobody else opens it.
@@ -187,10 +196,25 @@ pub async fn run(
     let login = Login::new(store.clone(), sealing.clone(), registry.clone(), liveness.clone(), terms);
     let outbound = outbound::Settings {
         issuer: federation.issuer.clone(),
-        private_networks: federation.private_networks,
-        roots: outbound::roots(config.outbound_ca_file.as_deref())?,
+        private_networks: federation.private_networks.clone(),
+        roots: outbound::roots("outbound.ca_file", config.outbound_ca_file.as_deref())?,
     };
     let outbound = Outbound::new(outbound, registry.clone(), clock.clone())?;
+    let certificate = config.https.as_ref().map(|https| &https.certificate);
+    let to_ca = outbound::Settings {
+        issuer: federation.issuer.clone(),
+        private_networks: federation.private_networks,
+        roots: tls::roots_of(certificate)?,
+    };
+    let asking = AcmeFoundations {
+        store: store.clone(),
+        sealing: sealing.clone(),
+        outbound: Outbound::new(to_ca, registry.clone(), clock.clone())?,
+        on_duty: brokers.duty(),
+        audit: audit.clone(),
+        clock: clock.clone(),
+    };
+    let (public_tls, follow_certificate) = PublicTls::open(certificate, &federation.issuer, asking).await?;
     let upstreams = Upstreams::new(sealing.clone(), registry.clone(), outbound.clone(), federation.issuer.clone());
     let sessions = Sessions::new(store.clone(), settings.lifetimes(), audit.clone());
     let delivery = DeliveryFoundations {
@@ -226,8 +250,11 @@ pub async fn run(
     let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new())).audited(audit.clone());
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
     let boundary = Boundary::new(&federation.issuer, config.trusted_proxies);
-    let remark = settings.clone();
-    let readiness = Readiness::new(store.clone(), audit.clone(), Current::of(move || remark.restart_needed()));
+    let (of_settings, of_tls) = (settings.clone(), public_tls.clone());
+    let remarks = move || [of_settings.restart_needed(), of_tls.remark()].into_iter().flatten();
+    let remark = Current::of(move || remarks().reduce(|a, b| format!("{a}; {b}")));
+    let readiness = Readiness::new(store.clone(), audit.clone(), remark.clone());
+    let sent_on = web::redirect(&federation.issuer, boundary.clone());
     let health = web::router(readiness, boundary.clone());
     let pages = oidc::router(provider, boundary.audited(audit.clone())).merge(health);
     let services = grpc::Services {
@@ -246,17 +273,28 @@ pub async fn run(
         subjects,
         brokers: brokers.clone(),
         settings: settings.clone(),
+        tls: public_tls.clone(),
         audit: audit.clone(),
         issuer: federation.issuer.clone(),
         clock: clock.clone(),
     };
     let tls = authority.tls()?;
+    let reloading = Reload {
+        store: store.clone(),
+        settings: settings.clone(),
+        tls: public_tls.clone(),
+        audit: audit.clone(),
+        host: brokers::host_name(),
+    };
     // Boxed: many loops make a large future.
     let background = Box::pin(async {
         tokio::join!(
             follow_sealing,
             follow_settings,
-            settings.on_change(|settings| brokers.set_remark(settings.restart_needed())),
+            settings.on_change(|_| brokers.set_remark(remark.now())),
+            public_tls.on_change(|_| brokers.set_remark(remark.now())),
+            follow_certificate,
+            reloading.follow(reload),
             key_turn.forget_retired(clock.clone()),
             keep_registry_fresh,
             keep_reports,
@@ -277,7 +315,7 @@ pub async fn run(
         let agents = grpc::serve_agents(listeners.grpc, tls, endpoints, services.clone(), shutdown.clone());
         let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());
         let browsers = async {
-            web::listener::serve(listeners.http, pages, shutdown.clone()).await;
+            listeners.public.serve(pages, sent_on, public_tls.clone(), shutdown.clone()).await;
             Ok(())
         };
         tokio::try_join!(agents, ops, browsers).map_err(RunError::Grpc)
@@ -320,7 +358,7 @@ async fn meet(
 fn about(listeners: &Listeners, keks: &KeyEncryptionKeys, now: Timestamp) -> StoredBroker {
     let at = |listener: &TcpListener| listener.local_addr().map_or_else(|_| String::new(), |at| at.to_string());
     let mut own = StoredBroker::new(&brokers::host_name(), now);
-    own.addresses = (at(&listeners.http), at(&listeners.grpc));
+    own.addresses = (listeners.public.addresses(), at(&listeners.grpc));
     own.keys = (keks.current.id().to_string(), keks.previous.as_ref().map(|kek| kek.id().to_string()));
     own
 }
@@ -373,4 +411,7 @@ pub enum RunError {
     /// TLS to applications.
     #[error(transparent)]
     Tls(#[from] rustls::Error),
+    /// TLS of the public address.
+    #[error(transparent)]
+    PublicTls(#[from] TlsError),
 }

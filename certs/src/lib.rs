@@ -5,6 +5,7 @@
 //! * [`authority`]: the CA: leaf profiles and issuing.
 //! * [`bundle`], [`pin`]: what to trust once enrolled, and before; how an old bundle leads to the newest.
 //! * [`join_token`], [`proof`]: how an instance shows that it may have an identity, and that it still is who it was.
+//! * [`public`]: certificates of public CAs, by which browsers know the broker.
 //! * [`recovery`]: the key that outlives certificates.
 //! * [`tls`]: rustls configurations whose certificate and trust swap live.
 
@@ -15,5 +16,6 @@ pub mod identity;
 pub mod join_token;
 pub mod pin;
 pub mod proof;
+pub mod public;
 pub mod recovery;
 pub mod tls;

@@ -279,3 +279,37 @@ async fn an_agent_whose_clock_is_wrong_says_so_and_nothing_is_used_up() {
     }
     beta.enrol(&token).await.unwrap();
 }
+
+/// SIGHUP: what was changed is taken up in the same process, and what cannot be used is not.
+#[tokio::test]
+async fn a_reloaded_agent_goes_on_with_what_its_file_says_now() {
+    let federation = Federation::start().await.unwrap();
+    let beta = federation.instance("beta", relying_party()).await.unwrap();
+    let (file, agent) = (beta.folder.join("agent.toml"), beta.agent.as_ref().unwrap());
+    let pid = rustix::process::Pid::from_raw(agent.pid().cast_signed()).unwrap();
+    let plain = std::fs::read_to_string(&file).unwrap();
+    let reload = |text: &str| {
+        #[expect(clippy::disallowed_methods, reason = "a file of a test")]
+        std::fs::write(&file, text).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::HUP).unwrap();
+    };
+    let portal = world::federation::free_port().unwrap();
+    let (head, _) = plain.rsplit_once("listen = ").unwrap();
+    reload(&format!("{head}listen = \"127.0.0.1:{portal}\"\n"));
+    logged(&beta, "the agent begins anew with its configuration", Duration::from_secs(10)).await;
+    let listens = async {
+        while tokio::net::TcpStream::connect(("127.0.0.1", portal)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(30), listens).await.is_ok(), "{}", agent.log());
+    federation.in_sync("beta").await.unwrap();
+    reload("colour = 1");
+    logged(&beta, "nothing is reloaded", Duration::from_secs(10)).await;
+    // It can be read, and there is no identity where it says: the one before is taken again.
+    reload(&plain.replace("/agent\"", "/elsewhere\""));
+    logged(&beta, "it goes on as before", Duration::from_secs(30)).await;
+    reload(&plain);
+    federation.in_sync("beta").await.unwrap();
+    assert!(rustix::process::test_kill_process(pid).is_ok(), "it is another process");
+}

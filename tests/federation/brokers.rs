@@ -14,6 +14,7 @@ use homeward_broker::config::Config;
 use homeward_broker::storage::Store;
 use homeward_broker::storage::address::StoreAddress;
 use homeward_broker::storage::sled::SledStore;
+use homeward_broker::web::listener::PublicListeners;
 use homeward_broker::{Listeners, run};
 use serde_json::Value;
 use tokio::io::copy_bidirectional;
@@ -56,11 +57,12 @@ impl Broker {
         let stop = shutdown.clone();
         runtime.spawn(async move {
             let listeners = Listeners {
-                http: TcpListener::bind("127.0.0.1:0").await.unwrap(),
+                public: PublicListeners::http(TcpListener::bind("127.0.0.1:0").await.unwrap()),
                 grpc: TcpListener::bind("127.0.0.1:0").await.unwrap(),
                 admin: UnixListener::bind(&socket).unwrap(),
             };
-            let at = (listeners.http.local_addr().unwrap(), listeners.grpc.local_addr().unwrap());
+            let at =
+                (listeners.public.http.as_ref().unwrap().local_addr().unwrap(), listeners.grpc.local_addr().unwrap());
             let ready = move || announce.send(at).unwrap();
             Box::pin(run(settings, store, listeners, Clock::system(), ready, stop)).await.unwrap();
             end.send(()).unwrap();
@@ -143,7 +145,8 @@ impl Two {
     async fn start() -> Self {
         let mut federation = Federation::founded("").await.unwrap();
         let settings = Config::load(&federation.config).unwrap();
-        let (browsers, agents) = (Way::open(settings.http.port()).await, Way::open(settings.grpc.port()).await);
+        let (browsers, agents) =
+            (Way::open(settings.http.unwrap().port()).await, Way::open(settings.grpc.port()).await);
         let StoreAddress::Sled(folder) = settings.store else { panic!("an embedded store") };
         let store: Arc<dyn Store> = Arc::new(SledStore::open(&folder).unwrap());
         let one = Broker::start(&federation, store.clone(), "one").await;

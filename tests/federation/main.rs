@@ -2,11 +2,13 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test that meets what it does not expect has failed")]
 
+mod acme;
 mod agents;
 mod audit;
 mod brokers;
 mod certificates;
 mod credentials;
+mod doctor;
 mod enrolment;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -24,4 +26,5 @@ mod rotation;
 mod sealing;
 mod settings;
 mod site;
+mod tls;
 mod town;

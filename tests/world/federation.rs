@@ -482,7 +482,10 @@ fn printed(output: Output) -> anyhow::Result<String> {
 
 /// A port that nobody uses now and that the kernel gives to nobody by itself: the broker's ports must be known before it
 /// runs, because they stand in its issuer and in join tokens, and are used again when it comes back.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
+///
+/// # Errors
+/// When none is free.
+pub fn free_port() -> anyhow::Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Below the range that the kernel takes ports of outgoing connections from; each process begins elsewhere in it.
     let begin = u16::try_from(std::process::id() % 97).unwrap_or(0) * 100;

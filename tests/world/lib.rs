@@ -9,6 +9,8 @@ pub mod browser;
 pub mod etcd;
 #[expect(clippy::disallowed_methods, reason = "throw-away files in a folder of the test")]
 pub mod federation;
+pub mod https;
+pub mod pebble;
 pub mod process;
 pub mod programs;
 pub mod site;
@@ -19,4 +21,6 @@ pub use applicant::Applicant;
 pub use browser::Browser;
 pub use etcd::Etcd;
 pub use federation::{Federation, InstanceOptions, World};
+pub use https::Https;
+pub use pebble::{Manners, Pebble};
 pub use wire::Wire;

@@ -60,7 +60,7 @@ enum Verb {
     /// Enrols this instance with a join token from ops.
     #[command(alias = "enroll")]
     Enrol(enrol::Enrol),
-    /// Runs the agent.
+    /// Runs the agent until SIGTERM or Ctrl-C. SIGHUP has it take up its configuration and its recipe anew.
     Run,
     /// Shows who this instance is and what it uses; exits 1 if its identity is dead.
     Status,

@@ -116,6 +116,10 @@ pub enum Kind {
     StoreMigrated,
     /// What all brokers agree on is another.
     SettingsChanged,
+    /// Ops want a new certificate for the public address before its time.
+    PublicCertificateWanted,
+    /// A CA has given one.
+    PublicCertificateObtained,
     /// A logout that was given up is tried again by order of ops.
     LogoutRetried,
     /// A command of ops is refused, or somebody else's is.
@@ -124,7 +128,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 54] = [
+    pub const ALL: [Self; 56] = [
         Self::BrokerStarted,
         Self::BrokerStopped,
         Self::RecordsMissing,
@@ -177,6 +181,8 @@ impl Kind {
         Self::StoreRestored,
         Self::StoreMigrated,
         Self::SettingsChanged,
+        Self::PublicCertificateWanted,
+        Self::PublicCertificateObtained,
         Self::LogoutRetried,
         Self::AdminRefused,
     ];

@@ -10,6 +10,7 @@ mod broker;
 mod ca;
 mod client;
 mod config;
+mod doctor;
 mod explanation;
 mod healthcheck;
 mod init;
@@ -19,6 +20,7 @@ mod keys;
 mod output;
 mod place;
 mod registration;
+mod reloading;
 mod restore;
 mod rotation;
 mod secret;
@@ -26,6 +28,7 @@ mod serve;
 mod session;
 mod shell;
 mod store;
+mod tls;
 mod token;
 mod trust;
 mod upstream;
@@ -59,7 +62,7 @@ struct Arguments {
 enum Command {
     /// Make data directory, CA and keys of a new federation; refuse to touch an old one.
     Init(init::Options),
-    /// Run the broker until SIGTERM or Ctrl-C.
+    /// Run the broker until SIGTERM or Ctrl-C. SIGHUP has it take up what was changed in its files.
     Serve,
     /// Join tokens: one-time secrets that let an agent enrol.
     #[command(subcommand)]
@@ -104,6 +107,9 @@ enum Command {
     Backup(backup::Options),
     /// Put a backup into an empty store. Nothing that was revoked, cut off or turned since comes back.
     Restore(restore::Options),
+    /// The certificate of the public address, where the broker itself speaks TLS.
+    #[command(subcommand)]
+    Tls(tls::Command),
     /// What was decided and changed, by whom, and whether nobody has changed that.
     #[command(subcommand)]
     Audit(audit::Command),
@@ -112,6 +118,8 @@ enum Command {
     Store(store::Command),
     /// Ask whether the broker answers; for service supervisors.
     Healthcheck,
+    /// Look for what would go wrong for users and agents, and say what mends it; exit 1 if there is an error. Changes nothing.
+    Doctor,
     /// The configuration: whether it can be used, and what is in force.
     #[command(subcommand)]
     Config(config::Command),
@@ -150,7 +158,7 @@ pub fn main() -> anyhow::Result<()> {
         Command::Man { to } => {
             shell::manual(&to).with_context(|| format!("the manual cannot be written into {}", to.display()))
         }
-        Command::Serve => serve::run(config()?),
+        Command::Serve => serve::run(config()?, &arguments.config),
         command => small_runtime()?.block_on(run(command, &config()?, &arguments.config, arguments.output)),
     }
 }
@@ -176,6 +184,8 @@ async fn run(command: Command, config: &Config, file: &Path, output: Output) -> 
         Command::Session(command) => session::run(command, config, output).await,
         Command::Audit(command) => audit::run(command, config, output).await,
         Command::Rotation(command) => rotation::run(command, config, output).await,
+        Command::Tls(command) => tls::run(command, config, output).await,
+        Command::Doctor => Box::pin(doctor::run(config, output)).await,
         Command::Healthcheck => healthcheck::run(config).await,
         Command::Config(command) => config::run(command, config, file, output).await,
     }

@@ -2,6 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -17,10 +18,13 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
+use crate::cli::reloading;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::reload::Signals;
 use crate::storage::Store;
 use crate::storage::address::{self, StoreAddress};
+use crate::web::listener::PublicListeners;
 use crate::{Listeners, run as run_broker};
 
 /// How long an etcd may be away when a broker starts, and the pause between two looks.
@@ -30,7 +34,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 /// Threads that wait for the store's files; more would only hold more memory.
 const BLOCKING_THREADS: usize = 16;
 
-pub(super) fn run(config: Config) -> anyhow::Result<()> {
+pub(super) fn run(config: Config, file: &Path) -> anyhow::Result<()> {
     start_log();
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -38,7 +42,7 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(config))
+    runtime.block_on(serve(config, file))
 }
 
 /// The log goes to standard error, coloured on a terminal. `HOMEWARD_LOG` is its filter. Libraries that carry cookies,
@@ -65,21 +69,31 @@ fn raise_file_limit() {
     }
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, file: &Path) -> anyhow::Result<()> {
+    // Begun at once: a signal that nobody waits for ends the process.
+    let reload = reloading::begin(&config, file)?;
     if let StoreAddress::Sled(folder) = &config.store
         && !folder.exists()
     {
         bail!("{} holds no federation yet: run `homeward-broker init` first", config.store);
     }
     let store = open_store(&config).await?;
-    let listeners = Listeners {
-        http: TcpListener::bind(config.http).await.with_context(|| format!("{} cannot be listened on", config.http))?,
-        grpc: TcpListener::bind(config.grpc).await.with_context(|| format!("{} cannot be listened on", config.grpc))?,
-        admin: bind_socket(&config.admin_socket).await?,
+    let public = PublicListeners {
+        http: bind_some(config.http).await?,
+        https: bind_some(config.https.as_ref().map(|https| https.listen)).await?,
+        redirect: bind_some(config.redirect).await?,
     };
+    let listeners =
+        Listeners { public, grpc: bind(config.grpc).await?, admin: bind_socket(&config.admin_socket).await? };
+    if let Some(remark) = unproxied(&config) {
+        warn!("{remark}");
+    }
+    let at = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
     let announcement = json!({
         "event": "listening",
-        "http": listeners.http.local_addr()?,
+        "http": at(&listeners.public.http)?,
+        "https": at(&listeners.public.https)?,
+        "redirect": at(&listeners.public.redirect)?,
         "grpc": listeners.grpc.local_addr()?,
         "admin_socket": config.admin_socket,
     });
@@ -98,7 +112,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Whoever started it may not listen: that is no reason not to run.
     let ready = move || drop(writeln!(std::io::stdout(), "{announcement}"));
     // Boxed: everything that a broker does at once is in this one future.
-    let result = Box::pin(run_broker(config, store, listeners, Clock::system(), ready, shutdown)).await;
+    let signals = Signals { shutdown, reload };
+    let result = Box::pin(run_broker(config, store, listeners, Clock::system(), ready, signals)).await;
     // A socket that is left behind would be cleared by the next start.
     drop(std::fs::remove_file(socket));
     Ok(result?)
@@ -123,6 +138,29 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+async fn bind_some(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    match address {
+        Some(address) => bind(address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| match address.port() {
+        1..1024 => format!("{address} cannot be listened on: ports below 1024 take CAP_NET_BIND_SERVICE"),
+        _ => format!("{address} cannot be listened on"),
+    })
+}
+
+/// What ops are to do about plain HTTP that others than a proxy of theirs can reach.
+pub(super) fn unproxied(config: &Config) -> Option<String> {
+    let http = config.http.filter(|http| !http.ip().is_loopback())?;
+    let proxied = config.trusted_proxies.addresses().iter().any(|proxy| !proxy.is_loopback());
+    let advice = "everybody who reaches it is taken by the address of the connection, and speaks without TLS: name your \
+                  reverse proxy in trusted_proxies, or listen on 127.0.0.1, or let the broker speak TLS by [listen] https";
+    (!proxied).then(|| format!("plain HTTP is served on {http}, and no proxy beyond this machine is trusted; {advice}"))
 }
 
 /// Binds the Admin socket for the broker's own user. One that a dead broker left behind is replaced, a live one is not.

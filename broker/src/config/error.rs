@@ -56,6 +56,21 @@ pub enum ConfigError {
     /// One without the other.
     #[error("etcd.user and etcd.password_file belong together")]
     EtcdUser,
+    /// One without the other.
+    #[error("listen.https and [tls] belong together: an address to listen on, and the certificate to show there")]
+    HttpsWithoutTls,
+    /// Neither, half of one, or both.
+    #[error("[tls] takes either certificate_file and private_key_file, or [tls.acme]")]
+    Certificate,
+    /// The CA wants it (RFC 8555 7.3).
+    #[error("tls.acme.accept_terms must be true: read the terms of service of that CA, its directory names them")]
+    AcmeTerms,
+    /// The account's key signs what is sent there.
+    #[error("tls.acme.directory must be the https URL of the CA's directory")]
+    AcmeDirectory,
+    /// RFC 8555 7.3.
+    #[error("tls.acme.contact: {0:?} is no contact: write it like mailto:ops@example.org")]
+    AcmeContact(String),
     /// Neither of the two.
     #[error("audit.syslog must be unix:/dev/log, or an address and port like udp://192.0.2.1:514")]
     Syslog,

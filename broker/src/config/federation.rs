@@ -1,5 +1,5 @@
 //! What all brokers of a federation agree on, in the store. `init` writes it. A broker that starts changes what its file
-//! names otherwise, and leaves the rest as it is; the brokers that run follow.
+//! names otherwise, and leaves the rest as it is; so does one that is told to reload its file. The brokers that run follow.
 //!
 //! **Two files that disagree:** the broker that started last has its way, and says whose word it overrules; every broker
 //! whose file now names something else than what is in force says so, too. Nothing is changed but by a start.
@@ -133,8 +133,36 @@ pub async fn agree(
     // Begun before the record is read, so that no change falls between.
     let changes = table.watch().await?;
     let by = NamedBy { broker: broker.to_owned(), at: clock.now() };
+    let (next, federation, change) = say(&table, named, &by).await?;
+    let in_force = InForce::new(next, federation, named.clone(), clock);
+    Ok((in_force.clone(), change, in_force.follow(table, changes)))
+}
+
+/// The same while the broker runs, whose file was changed; what that changed for all, if it did.
+///
+/// # Errors
+/// As [`agree`]; everything stays as it was then.
+pub async fn agree_again(
+    store: &Arc<dyn Store>,
+    in_force: &InForce,
+    named: NamedSettings,
+    broker: &str,
+) -> Result<Option<String>, SettingsError> {
+    let table = Table::<StoredSettings>::new(store.clone());
+    let by = NamedBy { broker: broker.to_owned(), at: in_force.now() };
+    let (next, federation, change) = say(&table, &named, &by).await?;
+    in_force.name(named, next, federation);
+    Ok(change)
+}
+
+/// Has the store say what this file names.
+async fn say(
+    table: &Table<StoredSettings>,
+    named: &NamedSettings,
+    by: &NamedBy,
+) -> Result<(StoredSettings, Federation, Option<String>), SettingsError> {
     for _ in 0..TRIES {
-        let Step { next, federation, write } = step(table.get(ID).await?, named, &by)?;
+        let Step { next, federation, write } = step(table.get(ID).await?, named, by)?;
         let committed = match write {
             None => Ok(None),
             Some((expect, change)) => table.commit(vec![table.put(ID, &next, expect)?]).await.map(|_| change),
@@ -144,10 +172,9 @@ pub async fn agree(
                 if let Some(change) = &change {
                     warn!("the file of this broker changes the federation's settings for all brokers: {change}");
                 }
-                let in_force = InForce::new(next, federation, named.clone(), clock);
-                return Ok((in_force.clone(), change, in_force.follow(table, changes)));
+                return Ok((next, federation, change));
             }
-            // Another broker starts, too.
+            // Another broker says something, too.
             Err(StoreError::Conflict) => {}
             Err(error) => return Err(error.into()),
         }

@@ -4,11 +4,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use serde_json::Value;
 use tokio::sync::watch;
 use tracing::{error, warn};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::federation::{ID, NamedBy, StoredSettings, changes};
 use crate::config::{Current, Federation, Lifetimes, NamedSettings, RotationPolicy};
 use crate::storage::table::Table;
@@ -24,8 +25,8 @@ pub struct InForce(Arc<Known>);
 struct Known {
     /// As this broker started.
     started: NamedSettings,
-    /// Of its file.
-    named: NamedSettings,
+    /// Of its file, as it was read last.
+    named: ArcSwap<NamedSettings>,
     now: watch::Sender<Arc<(StoredSettings, Federation)>>,
     clock: Clock,
 }
@@ -48,7 +49,24 @@ pub struct Setting {
 impl InForce {
     pub(super) fn new(stored: StoredSettings, federation: Federation, named: NamedSettings, clock: Clock) -> Self {
         let started = NamedSettings::all_of(&stored.settings);
+        let named = ArcSwap::from_pointee(named);
         Self(Arc::new(Known { started, named, now: watch::Sender::new(Arc::new((stored, federation))), clock }))
+    }
+
+    /// The moment, for what changes now.
+    pub(super) fn now(&self) -> Timestamp {
+        self.0.clock.now()
+    }
+
+    /// The file of this broker names this from now on, and the store says the rest.
+    pub(super) fn name(&self, named: NamedSettings, stored: StoredSettings, federation: Federation) {
+        self.0.named.store(Arc::new(named));
+        // Whoever follows the store hears of it, too, and finds nothing new then.
+        self.0.now.send_if_modified(|now| {
+            let changed = !changes(&now.0, &stored).is_empty();
+            *now = Arc::new((stored, federation));
+            changed
+        });
     }
 
     /// All of it, as it is now.
@@ -112,9 +130,10 @@ impl InForce {
     pub fn all(&self) -> Vec<Setting> {
         let now = self.0.now.borrow().clone();
         // In the words of the store, which spells addresses its own way.
-        let named = self.0.named.over(&now.0.settings).map(|named| NamedSettings::all_of(&(&named).into()));
+        let file = self.0.named.load();
+        let named = file.over(&now.0.settings).map(|named| NamedSettings::all_of(&(&named).into()));
         let in_the_file = |name: &str| {
-            let said = self.0.named.0.get(name)?;
+            let said = file.0.get(name)?;
             Some(named.as_ref().ok().and_then(|named| named.0.get(name)).unwrap_or(said).clone())
         };
         let settings = NamedSettings::all_of(&now.0.settings).0.into_iter().map(|(name, value)| Setting {
@@ -173,7 +192,7 @@ impl InForce {
         if changed.is_empty() {
             return;
         }
-        warn!("another broker's file changed the federation's settings: {changed}");
+        warn!("the federation's settings were changed: {changed}");
         if let Some(sentence) = self.restart_needed() {
             warn!("{sentence}");
         }

@@ -9,6 +9,7 @@ mod federation;
 mod in_force;
 mod named;
 mod raw;
+mod tls;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -27,10 +28,11 @@ use crate::storage::address::{EtcdAccess, StoreAddress};
 pub use audit::{AuditSettings, SyslogAddress};
 pub use current::Current;
 pub use error::ConfigError;
-pub use federation::{NamedBy, SettingsError, agree, first_settings, trust_domain_of};
+pub use federation::{NamedBy, SettingsError, agree, agree_again, first_settings, trust_domain_of};
 pub use in_force::{InForce, Setting};
 pub use named::NamedSettings;
 use raw::RawConfig;
+pub use tls::{AcmeSettings, CertificateSource, Https};
 
 /// How far an application's clock may be off.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
@@ -53,7 +55,11 @@ pub struct Config {
     /// Whose X-Forwarded-For is believed.
     pub trusted_proxies: TrustedProxies,
     /// Plain HTTP.
-    pub http: SocketAddr,
+    pub http: Option<SocketAddr>,
+    /// HTTPS.
+    pub https: Option<Https>,
+    /// Plain HTTP, where everybody is sent on to the public address.
+    pub redirect: Option<SocketAddr>,
     /// mTLS gRPC.
     pub grpc: SocketAddr,
     /// CAs of applications beside those of the machine, as PEM.
@@ -189,6 +195,12 @@ impl Issuer {
         }
     }
 
+    /// The name, or address, of the host.
+    pub fn host(&self) -> String {
+        let host = Url::parse(&self.0).ok().and_then(|url| url.host_str().map(str::to_owned));
+        host.map_or_else(String::new, |host| host.trim_matches(['[', ']']).to_owned())
+    }
+
     /// The identifier as text.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -219,6 +231,11 @@ impl TrustedProxies {
     /// Their addresses, for ops.
     pub fn addresses(&self) -> &[IpAddr] {
         &self.0
+    }
+
+    /// Whether it is one of them.
+    pub fn contains(&self, peer: IpAddr) -> bool {
+        self.0.contains(&peer.to_canonical())
     }
 
     /// The client's address: the last one in `X-Forwarded-For` that is not a trusted proxy, if the peer is one; else

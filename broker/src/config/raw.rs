@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::config::tls::{RawTls, https};
 use crate::config::{
     AuditSettings, Config, ConfigError, Federation, Issuer, Lifetimes, NamedSettings, RotationPolicy, TrustedProxies,
 };
@@ -43,6 +44,7 @@ pub(super) struct RawConfig {
     etcd: RawEtcd,
     #[serde(default)]
     listen: RawListen,
+    tls: Option<RawTls>,
     #[serde(default)]
     pub(super) lifetimes: RawLifetimes,
     #[serde(default)]
@@ -90,6 +92,8 @@ struct RawEtcd {
 #[serde(deny_unknown_fields)]
 struct RawListen {
     http: Option<SocketAddr>,
+    https: Option<SocketAddr>,
+    redirect: Option<SocketAddr>,
     grpc: Option<SocketAddr>,
 }
 
@@ -182,7 +186,10 @@ impl TryFrom<RawConfig> for Config {
             store,
             etcd: raw.etcd.try_into()?,
             trusted_proxies: TrustedProxies::new(raw.trusted_proxies.unwrap_or(loopback)),
-            http: raw.listen.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
+            // Whoever has HTTPS need not have the other.
+            http: raw.listen.http.or(raw.listen.https.is_none().then_some(SocketAddr::from(([127, 0, 0, 1], 8080)))),
+            https: https(raw.listen.https, raw.tls)?,
+            redirect: raw.listen.redirect,
             grpc: raw.listen.grpc.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
             outbound_ca_file: raw.outbound.ca_file,
         })

@@ -41,7 +41,7 @@ enum Role {
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 54] = [
+const ROLES: [(&str, Role); 56] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
@@ -93,6 +93,8 @@ const ROLES: [(&str, Role); 54] = [
     ("/homeward.v1.AdminService/SetClientPolicy", Role::Ops),
     ("/homeward.v1.AdminService/ListBrokers", Role::Ops),
     ("/homeward.v1.AdminService/ListSettings", Role::Ops),
+    ("/homeward.v1.AdminService/GetPublicCertificate", Role::Ops),
+    ("/homeward.v1.AdminService/RenewPublicCertificate", Role::Ops),
     ("/homeward.v1.AdminService/BackUp", Role::Ops),
     ("/homeward.v1.AdminService/ReadAudit", Role::Ops),
     ("/homeward.v1.AdminService/VerifyAudit", Role::Ops),

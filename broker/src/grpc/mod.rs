@@ -50,6 +50,7 @@ use crate::rotation::Rotations;
 use crate::secret::KeyTurn;
 use crate::sessions::Sessions;
 use crate::storage::Store;
+use crate::tls::PublicTls;
 use crate::upstream::Upstreams;
 
 use applications::ApplicationsLayer;
@@ -100,6 +101,8 @@ pub struct Services {
     pub brokers: Brokers,
     /// What the brokers agree on.
     pub settings: InForce,
+    /// The certificate of the public address.
+    pub tls: PublicTls,
     /// Where decisions are noted.
     pub audit: Audit,
     /// What the agents' applications are told.

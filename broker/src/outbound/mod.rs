@@ -52,7 +52,7 @@ pub use client_keys::ClientKeySets;
 /// Until there is a connection: name, address and TLS.
 const CONNECT: Duration = Duration::from_secs(3);
 
-/// Until the answer has been read.
+/// Until the answer has been read, as a rule.
 const TOTAL: Duration = Duration::from_secs(5);
 
 /// How many names are looked up at once. The system's resolver blocks a thread, for half a minute if a name server plays
@@ -72,6 +72,8 @@ pub struct Outbound {
     client: Arc<Client>,
     /// Origins that ops have named beside those of instances.
     admitted: Arc<[String]>,
+    /// Until an answer has been read.
+    total: Duration,
 }
 
 /// What the client goes by.
@@ -113,12 +115,17 @@ impl Outbound {
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, lookups) = (TlsConnector::from(Arc::new(tls)), Arc::new(Semaphore::new(LOOKUPS)));
         let client = Client { settings, registry, tls, lookups, names: std::sync::Mutex::default() };
-        Ok(Self { client: Arc::new(client), admitted: Arc::default() })
+        Ok(Self { client: Arc::new(client), admitted: Arc::default(), total: TOTAL })
     }
 
     /// The same, that also speaks to these origins where they are not public: ops have named them one by one.
     pub fn admitting(&self, origins: Vec<String>) -> Self {
-        Self { client: self.client.clone(), admitted: origins.into() }
+        Self { admitted: origins.into(), ..self.clone() }
+    }
+
+    /// The same, that waits for an answer until this.
+    pub fn within(&self, total: Duration) -> Self {
+        Self { total, ..self.clone() }
     }
 
     /// Sends a request as it is, and gives the answer whatever its status, if that is at most so many bytes.
@@ -139,7 +146,7 @@ impl Outbound {
             drop(connection);
             Ok(Response::from_parts(head, body.to_vec()))
         };
-        tokio::time::timeout(TOTAL, answered).await.map_err(|_| OutboundError::TimedOut)?
+        tokio::time::timeout(self.total, answered).await.map_err(|_| OutboundError::TimedOut)?
     }
 
     /// What is at an address, if that is at most so many bytes.
@@ -158,7 +165,7 @@ impl Outbound {
             drop(connection);
             Ok(body)
         };
-        tokio::time::timeout(TOTAL, fetched).await.map_err(|_| OutboundError::TimedOut)?
+        tokio::time::timeout(self.total, fetched).await.map_err(|_| OutboundError::TimedOut)?
     }
 
     /// The JSON that is at an address.
@@ -178,7 +185,7 @@ impl Outbound {
         let url = self.client.checked(address)?;
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(target(&url)).header(CONTENT_TYPE, "application/x-www-form-urlencoded");
-        let answered = tokio::time::timeout(TOTAL, self.send(&url, request, form.into())).await;
+        let answered = tokio::time::timeout(self.total, self.send(&url, request, form.into())).await;
         Ok(answered.map_err(|_| OutboundError::TimedOut)??.response.status())
     }
 
@@ -308,20 +315,20 @@ fn unread(error: Box<dyn Error + Send + Sync>) -> OutboundError {
     if error.is::<LengthLimitError>() { OutboundError::TooLarge } else { OutboundError::Unread(error) }
 }
 
-/// The CAs that this machine trusts, as OpenSSL would find them, and those of a file.
+/// The CAs that this machine trusts, as OpenSSL would find them, and those of the file that an option names.
 ///
 /// # Errors
 /// When the file cannot be read or holds something else. A machine that trusts nobody is only warned about: a broker
 /// need not fetch anything.
-pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, CaFileError> {
+pub fn roots(option: &'static str, ca_file: Option<&Path>) -> Result<RootCertStore, CaFileError> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(native.certs);
     if roots.is_empty() && ca_file.is_none() {
-        warn!("this machine trusts no CA: nothing can be fetched from applications until [outbound] ca_file names one");
+        warn!("this machine trusts no CA: nothing can be fetched until {option} names one");
     }
     let Some(path) = ca_file else { return Ok(roots) };
-    let refused = || CaFileError(path.to_owned());
+    let refused = || CaFileError(option, path.to_owned());
     for certificate in CertificateDer::pem_file_iter(path).map_err(|_| refused())? {
         roots.add(certificate.map_err(|_| refused())?).map_err(|_| refused())?;
     }
@@ -330,8 +337,8 @@ pub fn roots(ca_file: Option<&Path>) -> Result<RootCertStore, CaFileError> {
 
 /// A file of CA certificates that is none.
 #[derive(Debug, thiserror::Error)]
-#[error("outbound.ca_file: {0} must hold CA certificates as PEM")]
-pub struct CaFileError(PathBuf);
+#[error("{0}: {path} must hold CA certificates as PEM", path = .1.display())]
+pub struct CaFileError(&'static str, PathBuf);
 
 /// Why something was not fetched or posted.
 #[derive(Debug, thiserror::Error)]

@@ -12,6 +12,7 @@
 //!   machines have that key, whoever comes back second shows it: see `enrolment::renewal`;
 //! * a relying party or a home without agent has nobody who could bring it anything new: unless ops name it, it is left
 //!   behind;
+//! * the certificate of the public address and the account at its CA are left behind: others are ordered;
 //! * where the audit ends stays known: what brokers wrote since follows from it;
 //! * the CA stays, because agents have nothing else to know the broker by; so do the key of the subjects and the names that
 //!   users have, because accounts hang on them.

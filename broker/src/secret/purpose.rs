@@ -35,11 +35,15 @@ pub enum Purpose {
     UpstreamLogin,
     /// What an agent of another broker is asked, and answers.
     Question,
+    /// The broker's account at the CA of its public address.
+    AcmeAccount,
+    /// The private key of the certificate of the public address.
+    ServerKey,
 }
 
 impl Purpose {
     /// All of them, in their order.
-    pub(super) const ALL: [Self; 16] = [
+    pub(super) const ALL: [Self; 18] = [
         Self::AuthorityKey,
         Self::SigningKey,
         Self::SubjectKey,
@@ -56,6 +60,8 @@ impl Purpose {
         Self::UpstreamSecret,
         Self::UpstreamLogin,
         Self::Question,
+        Self::AcmeAccount,
+        Self::ServerKey,
     ];
 
     pub(super) const fn text(self) -> &'static str {
@@ -76,6 +82,8 @@ impl Purpose {
             Self::UpstreamSecret => "homeward upstream secret 1",
             Self::UpstreamLogin => "homeward upstream login 1",
             Self::Question => "homeward question 1",
+            Self::AcmeAccount => "homeward acme account 1",
+            Self::ServerKey => "homeward server key 1",
         }
     }
 }

@@ -37,6 +37,7 @@ const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const CROSS_ORIGIN_OPENER_POLICY: HeaderName = HeaderName::from_static("cross-origin-opener-policy");
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
+const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
 
 /// For everything but the home picker, which must let its form go on to the homes.
 const POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
@@ -70,6 +71,11 @@ impl Boundary {
         router.layer(DefaultBodyLimit::max(MAX_BODY)).layer(middleware::from_fn_with_state(self, pass))
     }
 
+    /// The same, where no request comes by TLS.
+    pub fn over_plain_http(self) -> Self {
+        Self { https: false, ..self }
+    }
+
     /// The same, where nothing is decided.
     pub fn unaudited(self) -> Self {
         Self { audit: None, ..self }
@@ -87,6 +93,17 @@ impl Boundary {
             response
         };
         Origin::Web(source).of(answered).await
+    }
+
+    /// Whether browsers may be told to come by https only (RFC 6797 7.2: never in an answer over plain HTTP). What is public
+    /// is https if the issuer is; only a trusted proxy knows better, of one request.
+    fn is_secure(&self, request: &Request) -> bool {
+        let peer = request.extensions().get::<ConnectInfo<SocketAddr>>();
+        let proxied = peer.is_some_and(|ConnectInfo(peer)| self.proxies.contains(peer.ip()));
+        // The last one is what the proxy nearest to us says.
+        let said = request.headers().get_all(X_FORWARDED_PROTO).iter().next_back();
+        let said = said.and_then(|said| said.to_str().ok()?.rsplit(',').next());
+        self.https && said.is_none_or(|said| !proxied || said.trim().eq_ignore_ascii_case("https"))
     }
 
     fn client_address(&self, request: &Request) -> ClientAddress {
@@ -107,7 +124,7 @@ pub fn note_peer<B>(request: &mut http::Request<B>, peer: SocketAddr) {
 
 async fn pass(State(boundary): State<Boundary>, mut request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().simple().to_string();
-    let address = boundary.client_address(&request);
+    let (address, secure) = (boundary.client_address(&request), boundary.is_secure(&request));
     let span = info_span!("http", request = %id, method = %request.method(), path = request.uri().path());
     request.extensions_mut().insert(address);
     let mut response = match excess(&request) {
@@ -126,7 +143,7 @@ async fn pass(State(boundary): State<Boundary>, mut request: Request, next: Next
         response.headers_mut().extend(opener.map(|opener| (CROSS_ORIGIN_OPENER_POLICY, opener)));
     }
     span.in_scope(|| tracing::debug!(address = %address.0, status = response.status().as_u16(), "answered"));
-    protect(response.headers_mut(), boundary.https);
+    protect(response.headers_mut(), secure);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, id);
     }
@@ -166,5 +183,60 @@ fn protect(headers: &mut HeaderMap, https: bool) {
     headers.entry(CROSS_ORIGIN_OPENER_POLICY).or_insert(fixed("same-origin"));
     if https {
         headers.insert(STRICT_TRANSPORT_SECURITY, fixed("max-age=31536000"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+
+    use super::*;
+
+    /// What this boundary makes of headers that this peer sends.
+    fn request(peer: &str, headers: &[(&str, &str)]) -> Request {
+        let mut request = Request::new(Body::empty());
+        note_peer(&mut request, format!("{peer}:1").parse().unwrap());
+        for (name, value) in headers {
+            request.headers_mut().append(name.parse::<HeaderName>().unwrap(), value.parse().unwrap());
+        }
+        request
+    }
+
+    fn boundary(issuer: &str) -> Boundary {
+        let proxies = vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+        Boundary::new(&Issuer::parse(issuer).unwrap(), TrustedProxies::new(proxies))
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_says_who_comes() {
+        let client = |peer: &str, headers: &[(&str, &str)]| {
+            boundary("https://a.example").client_address(&request(peer, headers)).0.to_string()
+        };
+        let (of, forwarded) = ("x-forwarded-for", "forwarded");
+        assert_eq!(client("192.0.2.1", &[(of, "198.51.100.7")]), "198.51.100.7");
+        assert_eq!(client("198.51.100.1", &[(of, "198.51.100.7")]), "198.51.100.1", "a stranger says so");
+        assert_eq!(
+            client("192.0.2.1", &[(of, "127.0.0.1, 198.51.100.7")]),
+            "198.51.100.7",
+            "a client has made it longer"
+        );
+        assert_eq!(client("192.0.2.1", &[(of, "198.51.100.7"), (of, "192.0.2.2")]), "198.51.100.7", "two proxies");
+        assert_eq!(client("192.0.2.1", &[(of, "198.51.100.7, x")]), "192.0.2.1", "rubbish ends the search");
+        assert_eq!(client("192.0.2.1", &[(of, "198.51.100.7:4711")]), "192.0.2.1", "a port is no part of an address");
+        // Nobody takes RFC 7239 and this header both away: what comes by the one that is not looked at is the client's own.
+        assert_eq!(client("192.0.2.1", &[(forwarded, "for=198.51.100.7")]), "192.0.2.1");
+    }
+
+    #[test]
+    fn browsers_are_told_to_stay_with_https_unless_they_came_without() {
+        let secure =
+            |issuer: &str, peer: &str, headers: &[(&str, &str)]| boundary(issuer).is_secure(&request(peer, headers));
+        let (https, proto) = ("https://a.example", "x-forwarded-proto");
+        assert!(secure(https, "192.0.2.1", &[]) && secure(https, "192.0.2.1", &[(proto, "HTTPS")]));
+        assert!(!secure(https, "192.0.2.1", &[(proto, "http")]));
+        assert!(!secure(https, "192.0.2.1", &[(proto, "https, http")]), "a client has made it longer");
+        assert!(secure(https, "198.51.100.1", &[(proto, "http")]), "a stranger says so");
+        assert!(!secure("http://localhost", "192.0.2.1", &[(proto, "https")]));
+        assert!(!boundary(https).over_plain_http().is_secure(&request("192.0.2.1", &[(proto, "https")])));
     }
 }

@@ -10,6 +10,7 @@ mod health;
 mod icon;
 pub mod listener;
 mod pages;
+mod redirect;
 mod stylesheet;
 
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use pages::{
     PermissionRow, PickerPage, Problem, ReleasedLine, SessionRow, SetupLink, SetupPage, SignOutPage, SignedOutPage,
     StrangerPage, ToldRow, ago,
 };
+pub use redirect::redirect;
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.
 pub fn router(readiness: Arc<Readiness>, boundary: Boundary) -> Router {

@@ -11,10 +11,13 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 
 use crate::cli::output::{Output, print_line};
+use crate::cli::serve;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::outbound;
 use crate::secret::{KekSource, KeyEncryptionKey, is_open_to_others};
 use crate::storage::address::StoreAddress;
+use crate::tls;
 
 /// What was found.
 #[derive(Default)]
@@ -31,9 +34,17 @@ pub(super) async fn run(config: &Config, file: &Path, output: Output) -> anyhow:
     found.keys(config).await;
     found.etcd(config);
     found.folders(config, file);
-    if let Err(error) = outbound::roots(config.outbound_ca_file.as_deref()) {
+    if let Err(error) = outbound::roots("outbound.ca_file", config.outbound_ca_file.as_deref()) {
         found.refused.push(error.to_string());
     }
+    if let Some(https) = &config.https {
+        let host = config.named.federation().map(|federation| federation.issuer.host()).ok();
+        match tls::check(&https.certificate, host.as_deref(), Clock::system().now()).await {
+            Ok(remark) => found.remarks.extend(remark),
+            Err(refused) => found.refused.push(refused.to_string()),
+        }
+    }
+    found.remarks.extend(serve::unproxied(config));
     if config.named.federation().is_err() {
         let sentence = "public_url, agent_url and trust_domain are not all named: the store has to say the others";
         found.remarks.push(sentence.to_owned());

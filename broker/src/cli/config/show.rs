@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::cli::admin::{connect, refusal};
 use crate::cli::output::{Output, Row, time};
-use crate::config::Config;
+use crate::config::{CertificateSource, Config};
 
 /// A setting and where it comes from.
 struct Shown {
@@ -60,6 +60,12 @@ fn own(config: &Config, file: &toml::Table) -> Vec<Shown> {
     let (certificate, key) = config.etcd.certificate_and_key_files.clone().unzip();
     let (user, password) = config.etcd.user_and_password_file.clone().unzip();
     let proxies: Vec<_> = config.trusted_proxies.addresses().iter().map(ToString::to_string).collect();
+    let (files, acme) = match config.https.as_ref().map(|https| &https.certificate) {
+        Some(CertificateSource::Files { certificate, private_key }) => (Some((certificate, private_key)), None),
+        Some(CertificateSource::Acme(acme)) => (None, Some(acme)),
+        None => (None, None),
+    };
+    let (public_certificate, public_key) = files.map(|(chain, key)| (path(chain), path(key))).unzip();
     let rows = [
         shown("data_dir", &["data_dir"], config.data_dir.as_deref().map(path)),
         shown("store", &["store"], Some(config.store.to_string())),
@@ -75,13 +81,20 @@ fn own(config: &Config, file: &toml::Table) -> Vec<Shown> {
         ),
         shown("admin_socket", &["admin_socket"], Some(path(&config.admin_socket))),
         shown("trusted_proxies", &["trusted_proxies"], Some(proxies.join(", "))),
-        shown("listen.http", &["listen.http"], Some(config.http.to_string())),
+        shown("listen.http", &["listen.http"], config.http.map(|at| at.to_string())),
+        shown("listen.https", &["listen.https"], config.https.as_ref().map(|https| https.listen.to_string())),
+        shown("listen.redirect", &["listen.redirect"], config.redirect.map(|at| at.to_string())),
         shown("listen.grpc", &["listen.grpc"], Some(config.grpc.to_string())),
         shown("etcd.ca_file", &["etcd.ca_file"], config.etcd.ca_file.as_deref().map(path)),
         shown("etcd.certificate_file", &["etcd.certificate_file"], certificate.as_deref().map(path)),
         shown("etcd.private_key_file", &["etcd.private_key_file"], key.as_deref().map(path)),
         shown("etcd.user", &["etcd.user"], user),
         shown("etcd.password_file", &["etcd.password_file"], password.as_deref().map(path)),
+        shown("tls.certificate_file", &["tls.certificate_file"], public_certificate),
+        shown("tls.private_key_file", &["tls.private_key_file"], public_key),
+        shown("tls.acme.directory", &["tls.acme"], acme.map(|acme| acme.directory.to_string())),
+        shown("tls.acme.contact", &["tls.acme"], acme.map(|acme| acme.contact.join(", "))),
+        shown("tls.acme.ca_file", &["tls.acme"], acme.and_then(|acme| acme.ca_file.as_deref()).map(path)),
         shown("outbound.ca_file", &["outbound.ca_file"], config.outbound_ca_file.as_deref().map(path)),
     ];
     rows.into_iter().flatten().collect()

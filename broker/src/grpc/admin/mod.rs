@@ -1,6 +1,6 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
 //! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
-//! edges, in `trust` and `explain`; the keys that seal, in `kek`; backups, in `backup`; the audit, in `audit`.
+//! edges, in `trust` and `explain`; the keys that seal, in `kek`; the certificate of the public address, in `tls`; backups, in `backup`; the audit, in `audit`.
 
 mod audit;
 mod backup;
@@ -9,6 +9,7 @@ mod kek;
 mod registration;
 mod rotation;
 mod session;
+mod tls;
 mod trust;
 mod upstream;
 mod wire;
@@ -41,6 +42,7 @@ use crate::registry::{Instance, RecoveryPolicyError, Registry, SigningKeyChoice}
 use crate::rotation::{Rotations, StoredRotation};
 use crate::secret::KeyTurn;
 use crate::storage::Store;
+use crate::tls::PublicTls;
 use crate::upstream::Upstreams;
 use rotation::Order;
 
@@ -65,6 +67,7 @@ pub(super) struct Service {
     upstreams: Upstreams,
     brokers: Brokers,
     settings: InForce,
+    tls: PublicTls,
     audit: Audit,
     /// Whether no other broker can be at this store.
     alone: bool,
@@ -87,6 +90,7 @@ impl Service {
             upstreams: services.upstreams.clone(),
             brokers: services.brokers.clone(),
             settings: services.settings.clone(),
+            tls: services.tls.clone(),
             audit: services.audit.clone(),
             alone: services.brokers.are_alone(),
             issuer: services.issuer.clone(),
@@ -523,6 +527,23 @@ impl AdminService for Service {
         let v1::ListSettingsRequest {} = request.into_inner();
         let settings = self.settings.all().into_iter().map(wire::setting).collect();
         Ok(Response::new(v1::ListSettingsResponse { settings }))
+    }
+
+    async fn get_public_certificate(
+        &self,
+        request: Request<v1::GetPublicCertificateRequest>,
+    ) -> Result<Response<v1::GetPublicCertificateResponse>, Status> {
+        let v1::GetPublicCertificateRequest {} = request.into_inner();
+        Ok(Response::new(self.public_certificate()))
+    }
+
+    async fn renew_public_certificate(
+        &self,
+        request: Request<v1::RenewPublicCertificateRequest>,
+    ) -> Result<Response<v1::RenewPublicCertificateResponse>, Status> {
+        let v1::RenewPublicCertificateRequest {} = request.into_inner();
+        self.tls.renew().await.map_err(|error| status::store(&error))?;
+        Ok(Response::new(v1::RenewPublicCertificateResponse {}))
     }
 }
 

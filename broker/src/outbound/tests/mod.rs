@@ -211,14 +211,14 @@ async fn a_name_that_is_never_found_holds_up_nobody_else() {
 async fn a_file_of_cas_is_read_or_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("ca.pem");
-    assert!(roots(Some(&path)).is_err());
+    assert!(roots("outbound.ca_file", Some(&path)).is_err());
     std::fs::File::create_new(&path).unwrap();
     let (_, ca) = Server::with_tls("rp.localhost", "").await;
     let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", {
         use base64::Engine as _;
         base64::engine::general_purpose::STANDARD.encode(&ca)
     });
-    let before = roots(None).unwrap().len();
+    let before = roots("outbound.ca_file", None).unwrap().len();
     io::Write::write_all(&mut std::fs::File::options().write(true).open(&path).unwrap(), pem.as_bytes()).unwrap();
-    assert_eq!(roots(Some(&path)).unwrap().len(), before + 1);
+    assert_eq!(roots("outbound.ca_file", Some(&path)).unwrap().len(), before + 1);
 }

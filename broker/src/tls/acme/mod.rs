@@ -1,0 +1,347 @@
+//! Certificates from a CA that is asked by ACME (RFC 8555).
+//!
+//! What is known is one record in the store ([`StoredAcme`]): the account and the certificate, sealed, and when the CA is
+//! asked next. The broker on duty orders; all brokers follow the record, and show what is in it. A try is written down
+//! before it begins, so that neither a broker that dies in it nor a second one that takes over makes the pause after it
+//! shorter. The CA's question is answered by whichever broker it meets ([`Challenges`]).
+
+mod challenge;
+mod order;
+mod record;
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use instant_acme::{Account, AccountCredentials};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use tokio::sync::watch;
+use tracing::{info, warn};
+use zeroize::Zeroizing;
+
+use crate::audit::{Audit, Event, Kind};
+use crate::clock::{Clock, Timestamp};
+use crate::config::AcmeSettings;
+use crate::outbound::Outbound;
+use crate::secret::{Purpose, SealingKeys, SecretError};
+use crate::storage::table::Table;
+use crate::storage::{Store, StoreError};
+use crate::tls::Served;
+use crate::tls::shown::Shown;
+
+pub(super) use challenge::{Challenges, is_challenge};
+use order::OrderError;
+use record::StoredCertificate;
+pub use record::{StoredAcme, StoredChallenge};
+
+/// Between two looks at whether it is time.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// An order takes no longer than this.
+const ORDER: Duration = Duration::from_secs(300);
+
+/// How long one answer of the CA may take.
+const ANSWER: Duration = Duration::from_secs(30);
+
+/// Longest reason that is kept, in characters.
+const REASON: usize = 500;
+
+/// What it stands on.
+#[derive(Clone, Debug)]
+pub struct AcmeFoundations {
+    /// Account, certificate and challenges.
+    pub store: Arc<dyn Store>,
+    /// Seals keys.
+    pub sealing: Arc<SealingKeys>,
+    /// The way to the CA.
+    pub outbound: Outbound,
+    /// Whether this broker does what one does for all.
+    pub on_duty: watch::Receiver<bool>,
+    /// Where it is noted what was got.
+    pub audit: Audit,
+    /// The time.
+    pub clock: Clock,
+}
+
+/// The CA and what is known of it.
+pub struct Acme {
+    settings: AcmeSettings,
+    host: String,
+    table: Table<StoredAcme>,
+    known: Mutex<StoredAcme>,
+    shown: Arc<Shown>,
+    challenges: Challenges,
+    foundations: AcmeFoundations,
+}
+
+/// How it is, for ops.
+#[derive(Clone, Debug)]
+pub struct AcmeStatus {
+    /// Of the CA.
+    pub directory: String,
+    /// When it is asked next.
+    pub next_at: Timestamp,
+    /// Tries since it worked last.
+    pub tries: u32,
+    /// Why the last one failed.
+    pub failure: Option<String>,
+}
+
+impl Acme {
+    /// As it is in the store. What was got before is shown at once.
+    ///
+    /// # Errors
+    /// When the public address has no name, or the store does not answer.
+    pub(super) async fn open(
+        settings: AcmeSettings,
+        host: &str,
+        shown: Arc<Shown>,
+        mut foundations: AcmeFoundations,
+    ) -> Result<Self, AcmeError> {
+        if is_address(host) {
+            return Err(AcmeError::NoName);
+        }
+        // Ops named the CA: it may be inside.
+        let ca = settings.directory.origin().ascii_serialization();
+        foundations.outbound = foundations.outbound.admitting(vec![ca]).within(ANSWER);
+        let (store, clock) = (foundations.store.clone(), foundations.clock.clone());
+        let acme = Self {
+            settings,
+            host: host.to_owned(),
+            table: Table::new(store.clone()),
+            known: Mutex::default(),
+            shown,
+            challenges: Challenges::new(store, host.to_owned(), clock),
+            foundations,
+        };
+        acme.read().await?;
+        Ok(acme)
+    }
+
+    /// How it is.
+    pub fn status(&self) -> AcmeStatus {
+        let known = self.known();
+        AcmeStatus {
+            directory: self.settings.directory.to_string(),
+            next_at: self.due_at(&known),
+            tries: known.tries,
+            failure: known.failure.clone(),
+        }
+    }
+
+    /// Has the CA asked as soon as possible.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn renew(&self) -> Result<(), StoreError> {
+        self.table.update(StoredAcme::ID, |known| Ok::<_, StoreError>(known.unwrap_or_default().wanted())).await?;
+        self.foundations.audit.note(Event::new(Kind::PublicCertificateWanted).object(self.host.clone()));
+        self.read().await
+    }
+
+    /// Why there is no new certificate, and what happens next.
+    pub(super) fn problem(&self, now: Timestamp) -> Option<String> {
+        let (known, host, ca) = (self.known(), &self.host, &self.settings.directory);
+        // The same text for as long as it is the same thing: ops are told whenever it is another one.
+        let next = match self.due_at(&known) {
+            next if next > now => format!("the next try is at {next}, or by `tls renew`"),
+            _ => "it is tried again".to_owned(),
+        };
+        match &known.failure {
+            Some(failure) => Some(format!("no certificate could be got from {ca}: {failure}; {next}")),
+            None if known.certificate.is_none() => {
+                Some(format!("there is no certificate for {host} yet: {ca} is asked for one"))
+            }
+            None => None,
+        }
+    }
+
+    fn due_at(&self, known: &StoredAcme) -> Timestamp {
+        known.due_at(&self.host, self.settings.directory.as_str())
+    }
+
+    fn known(&self) -> MutexGuard<'_, StoredAcme> {
+        // Nothing panics while it is held.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the record, and orders when it is time and this broker has the duty.
+    pub(super) async fn run(&self) {
+        loop {
+            match self.follow().await {
+                Ok(()) => {}
+                Err(error) => warn!(%error, "what is known of the certificate cannot be read; trying again"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    async fn follow(&self) -> Result<(), StoreError> {
+        // Begun before the record is read, so that no change falls between.
+        let mut changes = self.table.watch().await?;
+        self.read().await?;
+        loop {
+            tokio::select! {
+                event = changes.next() => match event {
+                    Some(_) => self.read().await?,
+                    None => return Ok(()),
+                },
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+            let due = self.due_at(&self.known()) <= self.foundations.clock.now();
+            if due && *self.foundations.on_duty.borrow() {
+                self.order().await?;
+            }
+        }
+    }
+
+    async fn read(&self) -> Result<(), StoreError> {
+        let stored = self.table.get(StoredAcme::ID).await?.map(|stored| stored.record).unwrap_or_default();
+        let shown = self.shown.served().map(|served| served.not_before());
+        if let Some(held) = stored.certificate.as_ref().filter(|held| shown != Some(held.not_before)) {
+            match self.open_certificate(held) {
+                Ok(served) => {
+                    info!(host = held.host, until = %held.not_after, "the certificate of the CA is shown from now on");
+                    self.shown.show(Some(served));
+                }
+                Err(error) => warn!(%error, "the certificate in the store cannot be used"),
+            }
+        }
+        *self.known() = stored;
+        Ok(())
+    }
+
+    fn open_certificate(&self, held: &StoredCertificate) -> Result<Served, OrderError> {
+        let key = self.foundations.sealing.open(Purpose::ServerKey, &held.private_key)?;
+        served(&held.chain, &key)
+    }
+
+    /// One try. Whatever comes of it is in the record afterwards; only the store's own failure comes back.
+    async fn order(&self) -> Result<(), StoreError> {
+        if !self.begin().await? {
+            return Ok(());
+        }
+        info!(host = self.host, ca = %self.settings.directory, "a certificate is ordered");
+        let ordered = tokio::time::timeout(ORDER, self.attempt()).await.unwrap_or(Err(OrderError::TimedOut));
+        let cleared = self.challenges.clear().await;
+        match ordered {
+            Ok(got) => {
+                let put = |known: Option<StoredAcme>| Ok(known.unwrap_or_default().got(got.clone()));
+                self.table.update::<StoreError>(StoredAcme::ID, put).await?;
+                let obtained = Event::new(Kind::PublicCertificateObtained).object(got.host);
+                self.foundations.audit.note(obtained.detail(got.not_after.to_string()));
+            }
+            Err(error) => {
+                let (unknown, reason) = (error.is_unknown_account(), chain(&error));
+                let put = |known: Option<StoredAcme>| {
+                    let mut known = known.unwrap_or_default();
+                    known.failure = Some(reason.clone());
+                    known.account = known.account.filter(|_| !unknown);
+                    Ok(known)
+                };
+                self.table.update::<StoreError>(StoredAcme::ID, put).await?;
+            }
+        }
+        self.read().await?;
+        cleared
+    }
+
+    /// Writes down that a try begins, unless it is not time any more: another broker was faster.
+    async fn begin(&self) -> Result<bool, StoreError> {
+        let (now, directory) = (self.foundations.clock.now(), self.settings.directory.as_str());
+        let tried = |known: Option<StoredAcme>| {
+            let known = known.unwrap_or_default();
+            if self.due_at(&known) > now { Err(NotNow::Later) } else { Ok(known.tried(directory, now)) }
+        };
+        match self.table.update(StoredAcme::ID, tried).await {
+            Ok(_) => self.read().await.map(|()| true),
+            Err(NotNow::Later) => self.read().await.map(|()| false),
+            Err(NotNow::Store(error)) => Err(error),
+        }
+    }
+
+    async fn attempt(&self) -> Result<StoredCertificate, OrderError> {
+        let account = self.account().await?;
+        let ordered = order::order(&account, &self.host, &self.challenges).await?;
+        let got = served(&ordered.chain, &ordered.private_key)?;
+        Ok(StoredCertificate {
+            host: self.host.clone(),
+            private_key: self.foundations.sealing.seal(Purpose::ServerKey, &ordered.private_key)?,
+            chain: ordered.chain,
+            not_before: got.not_before(),
+            not_after: got.not_after(),
+        })
+    }
+
+    /// The account at the CA: a new one is kept before anything is done with it.
+    async fn account(&self) -> Result<Account, OrderError> {
+        let (sealed, sealing) = (self.known().account.clone(), &self.foundations.sealing);
+        if let Some(sealed) = sealed {
+            let credentials = sealing.open(Purpose::AcmeAccount, &sealed)?;
+            let credentials = serde_json::from_slice::<AccountCredentials>(&credentials);
+            let credentials = credentials.map_err(|_| SecretError::NotSealedForThis)?;
+            return order::known(&self.foundations.outbound, credentials).await;
+        }
+        let (account, credentials) = order::register(&self.foundations.outbound, &self.settings).await?;
+        let text = Zeroizing::new(serde_json::to_vec(&credentials).map_err(instant_acme::Error::from)?);
+        let sealed = sealing.seal(Purpose::AcmeAccount, &text)?;
+        let put = |known: Option<StoredAcme>| {
+            Ok::<_, StoreError>(StoredAcme { account: Some(sealed.clone()), ..known.unwrap_or_default() })
+        };
+        self.table.update(StoredAcme::ID, put).await?;
+        info!(account = account.id(), "there is an account at the CA now");
+        Ok(account)
+    }
+}
+
+impl fmt::Debug for Acme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acme").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// Whether a host has no name.
+pub(super) fn is_address(host: &str) -> bool {
+    host.parse::<IpAddr>().is_ok()
+}
+
+fn served(chain: &str, private_key: &[u8]) -> Result<Served, OrderError> {
+    let chain = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<Vec<_>, _>>();
+    let chain = chain.map_err(|_| crate::tls::Unusable::NoCertificate)?;
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(private_key.to_vec()));
+    Ok(Served::new(chain, key)?)
+}
+
+/// An error with its causes, in one line that is not too long.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut lines: Vec<String> =
+        std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect();
+    lines.dedup();
+    let line = lines.join(": ");
+    line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect()
+}
+
+/// Why a try does not begin.
+enum NotNow {
+    Later,
+    Store(StoreError),
+}
+
+impl From<StoreError> for NotNow {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+/// Why no CA can be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AcmeError {
+    /// Public CAs know addresses by other means.
+    #[error("[tls.acme] orders certificates for names only: public_url must have one, not an address")]
+    NoName,
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
