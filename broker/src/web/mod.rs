@@ -10,6 +10,7 @@ mod health;
 mod icon;
 pub mod listener;
 mod pages;
+pub mod picture;
 mod stylesheet;
 
 use std::sync::Arc;
