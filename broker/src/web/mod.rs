@@ -25,7 +25,7 @@ pub use health::Readiness;
 pub use pages::{
     ANY_HTTPS, AccountPage, ApplicationRow, ConsentPage, DeviceEndPage, DevicePage, FormPostPage, HomeButton,
     PermissionRow, PickerPage, Problem, ReleasedLine, SessionRow, SetupLink, SetupPage, SignOutPage, SignedOutPage,
-    StrangerPage, ToldRow, ago,
+    StrangerPage, ToldRow, ago, ahead,
 };
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.
