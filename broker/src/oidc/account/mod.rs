@@ -197,7 +197,7 @@ fn learned(opened: &Opened) -> Option<String> {
     let labels = released::labels(opened.released.as_ref()?);
     Some(match labels.is_empty() {
         true => "that you are the same person each time".to_owned(),
-        false => labels.join(", ").to_lowercase(),
+        false => format!("your {}", labels.join(", ").to_lowercase()),
     })
 }
 

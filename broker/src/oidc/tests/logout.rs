@@ -335,13 +335,13 @@ async fn what_each_application_was_told_is_shown_by_name_and_stays_though_less_i
     world.sign_in(&mut browser, &[("scope", "openid email")]).await;
     let shown = async |browser: &mut Browser| browser.get(&world, "/account").await.text().to_owned();
     let text = shown(&mut browser).await;
-    assert!(text.contains("It was told email address."), "{text}");
+    assert!(text.contains("It was told your email address."), "{text}");
     assert!(text.contains("Ends in ") && !text.contains("alice@alpha.example"), "names, and no values: {text}");
     // By the session, and by another login at home.
     world.authorize(&mut browser, &[("scope", "openid groups")]).await.parameter("code").unwrap();
-    assert!(shown(&mut browser).await.contains("It was told email address, groups."));
+    assert!(shown(&mut browser).await.contains("It was told your email address, groups."));
     world.sign_in(&mut browser, &[("scope", "openid"), ("prompt", "login")]).await;
-    assert!(shown(&mut browser).await.contains("It was told email address, groups."));
+    assert!(shown(&mut browser).await.contains("It was told your email address, groups."));
 
     let mut another = Browser::default();
     world.sign_in(&mut another, &[("scope", "openid")]).await;
