@@ -45,7 +45,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use audit::{Audit, AuditError, Event, Kind};
+use audit::{Audit, AuditError, Event, Kind, StoredCounts};
 use authority::{Authority, CaError};
 use brokers::{Brokers, StoredBroker};
 use clock::{Clock, Timestamp};
@@ -95,6 +95,7 @@ const EXPIRING: &[&str] = &[
     UsedAssertion::TABLE,
     StoredQuestion::TABLE,
     StoredChallenge::TABLE,
+    StoredCounts::TABLE,
 ];
 
 /// Tables whose records hold something sealed: what a turn of the key-encryption key seals again.

@@ -158,6 +158,9 @@ async fn ops_end_all_sessions_of_a_user_and_see_who_confirms() {
     let listed = town.federation.ops_json(&["session", "list", "--user", "alice@alpha"]).await.unwrap();
     assert_eq!(listed.as_array().unwrap().len(), 2, "{listed}");
     assert_eq!(listed, sorted(&town.federation.ops_json(&["session", "list"]).await.unwrap(), &listed));
+    let stats = town.federation.ops_json(&["session", "stats"]).await.unwrap();
+    let logins: Vec<u64> = stats.as_array().unwrap().iter().filter_map(|line| line["logins"].as_u64()).collect();
+    assert_eq!((logins.len(), logins.iter().sum()), (24, 3), "{stats}");
     let ended = town.federation.ops_json(&["session", "end", "--user", "alice@alpha"]).await.unwrap();
     assert_eq!((&ended["sessions_ended"], &ended["grants_ended"]), (&2.into(), &0.into()), "{ended}");
     let told = ended["logouts"].as_array().unwrap();

@@ -15,11 +15,16 @@
 //!   replaced are found, also when old days were deleted (`retention`).
 //! * **No secrets, and few personal data**: an [`Event`] has fields for names and ids of our own making only.
 //!
+//! * **Counted**: how many logins came to their end and how many did not is known for two days ([`LoginCounts`]), of all
+//!   brokers on the store.
+//!
 //! A record is written when what it tells of has happened. Who kills the broker between the two, within milliseconds, loses
 //! the record; what ops order is answered when its record is on the disk ([`Audit::settled`]).
 
 mod anchor;
 mod chain;
+mod counting;
+mod counts;
 mod event;
 mod folder;
 mod journal;
@@ -54,6 +59,8 @@ use crate::storage::{Expect, Store, StoreError};
 
 use anchor::{Day, StoredDay, StoredHead};
 use chain::{ChainId, Link};
+use counting::{Counting, Schedule};
+pub use counts::{LoginCount, LoginCounts, StoredCounts};
 pub use event::{Event, Kind, Outcome};
 pub use folder::Folder;
 use journal::{Journal, Noted};
@@ -82,6 +89,7 @@ struct Shared {
     clock: Clock,
     folder: Folder,
     queue: mpsc::UnboundedSender<Order>,
+    counting: Counting,
     waiting: AtomicUsize,
     room: Notify,
     problem: watch::Sender<Option<&'static str>>,
@@ -100,11 +108,12 @@ impl fmt::Debug for Audit {
 struct Tables {
     heads: Table<StoredHead>,
     days: Table<StoredDay>,
+    counts: Table<StoredCounts>,
 }
 
 impl Tables {
     fn of(store: &Arc<dyn Store>) -> Self {
-        Self { heads: Table::new(store.clone()), days: Table::new(store.clone()) }
+        Self { heads: Table::new(store.clone()), days: Table::new(store.clone()), counts: Table::new(store.clone()) }
     }
 }
 
@@ -127,7 +136,8 @@ impl Audit {
         let head = StoredHead { host: host.to_owned(), ..stored.record.clone() };
         let (journal, found) = Journal::open(&folder, chain, &head).map_err(failed)?;
         let (queue, orders) = mpsc::unbounded_channel();
-        let (audit, syslog) = (Self::with(clock, folder, queue), settings.syslog.clone().map(Syslog::new));
+        let counting = Counting::load(&tables.counts, chain).await?;
+        let (audit, syslog) = (Self::with(clock, folder, queue, counting), settings.syslog.clone().map(Syslog::new));
         let syslog = syslog.map(|(syslog, deliver)| {
             tokio::spawn(deliver);
             syslog
@@ -141,7 +151,8 @@ impl Audit {
         };
         let journal = Arc::new(Mutex::new(journal));
         let (shared, keep_days) = (audit.0.clone(), settings.keep_days);
-        let writer = Writer { shared, orders, journal, tables, keep_days, syslog, anchored };
+        let schedule = Schedule::new(tables.counts.clone());
+        let writer = Writer { shared, orders, journal, tables, keep_days, syslog, anchored, schedule };
         tokio::spawn(async move {
             writer.run().await;
             // Another broker may have the folder from here on.
@@ -151,7 +162,7 @@ impl Audit {
         Ok(audit)
     }
 
-    fn with(clock: Clock, folder: Folder, queue: mpsc::UnboundedSender<Order>) -> Self {
+    fn with(clock: Clock, folder: Folder, queue: mpsc::UnboundedSender<Order>, counting: Counting) -> Self {
         let (of_strangers, burst) = (NonZeroU32::new(OF_STRANGERS.0), NonZeroU32::new(OF_STRANGERS.1));
         let quota =
             Quota::per_second(of_strangers.unwrap_or(NonZeroU32::MIN)).allow_burst(burst.unwrap_or(NonZeroU32::MIN));
@@ -159,6 +170,7 @@ impl Audit {
             clock,
             folder,
             queue,
+            counting,
             waiting: AtomicUsize::new(0),
             room: Notify::new(),
             problem: watch::Sender::new(None),
@@ -177,7 +189,9 @@ impl Audit {
     /// Whose records a test reads.
     pub(crate) fn heard() -> (Self, tests::Heard) {
         let (queue, orders) = mpsc::unbounded_channel();
-        (Self::with(Clock::system(), Folder::new(std::path::Path::new("/nowhere")), queue), tests::Heard(orders))
+        let counting = Counting::new(ChainId::generate(), LoginCounts::default());
+        let folder = Folder::new(std::path::Path::new("/nowhere"));
+        (Self::with(Clock::system(), folder, queue, counting), tests::Heard(orders))
     }
 
     fn resumed(&self, chain: ChainId, found: journal::Found) {
@@ -239,6 +253,15 @@ impl Audit {
         self.0.problem.borrow().or_else(full)
     }
 
+    /// How many logins came to their end, and how many did not, at all brokers on this store: of this one as it knows them
+    /// now, and of the others as of a minute ago at the most.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn login_counts(&self, store: &Arc<dyn Store>) -> Result<LoginCounts, StoreError> {
+        self.0.counting.of_all(&Tables::of(store).counts).await
+    }
+
     /// Where the files are.
     pub fn folder(&self) -> &Folder {
         &self.0.folder
@@ -247,6 +270,8 @@ impl Audit {
 
 impl Shared {
     fn note(&self, event: Event) {
+        // What is left out below is counted all the same.
+        self.counting.note(&event, self.clock.now());
         let origin = Origin::current();
         if let (true, Some(source)) = (event.kind.is_of_strangers(), origin.source())
             && (!self.strangers.admits(&source) || self.strangers.is_flooded())

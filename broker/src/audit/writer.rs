@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use crate::audit::anchor::{Day, StoredDay, StoredHead};
+use crate::audit::counting::Schedule;
 use crate::audit::event::{Event, Kind};
 use crate::audit::journal::{Journal, Noted};
 use crate::audit::origin::Origin;
@@ -61,6 +62,7 @@ pub(super) struct Writer {
     pub(super) keep_days: Option<u32>,
     pub(super) syslog: Option<Syslog>,
     pub(super) anchored: Anchored,
+    pub(super) schedule: Schedule,
 }
 
 /// What the store knows, and what it is to hear.
@@ -88,14 +90,18 @@ impl Writer {
                 // First what is due: a queue that is never empty keeps nothing from the disk.
                 biased;
                 () = tokio::time::sleep_until(due), if sync_at.is_some() => {
-                    sync_at = (!self.settle().await).then(|| Instant::now() + PAUSE);
+                    sync_at = match self.settle().await {
+                        true => self.schedule.next_at(&self.shared.counting),
+                        false => Some(Instant::now() + PAUSE),
+                    };
                 }
                 taken = self.orders.recv_many(&mut batch, BATCH) => {
                     if taken == 0 {
                         return self.last_words().await;
                     }
                     let close = self.obey(&mut batch).await;
-                    sync_at = sync_at.or(Some(Instant::now() + SYNC_WITHIN));
+                    let soon = Instant::now() + SYNC_WITHIN;
+                    sync_at = Some(sync_at.map_or(soon, |at| at.min(soon)));
                     if let Some(closed) = close {
                         self.last_words().await;
                         // Whoever waits may have left.
@@ -170,6 +176,7 @@ impl Writer {
 
     /// The last try: who stops waits for no disk that is full.
     async fn last_words(&mut self) {
+        self.schedule.hurry();
         for _ in 0..LAST_TRIES {
             if self.settle().await {
                 return;
@@ -183,16 +190,21 @@ impl Writer {
         let now = self.shared.clock.now();
         let (head, begun) = self.journal.lock().unwrap_or_else(PoisonError::into_inner).head(now);
         self.anchored.begun.extend(begun);
-        if head.link == self.anchored.head.link && self.anchored.begun.is_empty() {
+        let counts = self.schedule.due(&self.shared.counting, now)?;
+        if head.link == self.anchored.head.link && self.anchored.begun.is_empty() && counts.is_none() {
             return Ok(());
         }
         let chain = self.chain();
-        let begun = self.anchored.begun.len().min(MAX_WRITES - 1);
+        let begun = self.anchored.begun.len().min(MAX_WRITES - 2);
         let mut writes =
             vec![self.tables.heads.put(&chain.to_string(), &head, Expect::Version(self.anchored.version))?];
         for (day, stored) in &self.anchored.begun[..begun] {
             writes.push(self.tables.days.put(&StoredDay::key(chain, day), stored, Expect::Any)?);
         }
+        let counted = counts.map(|counts| {
+            writes.push(counts.write);
+            counts.noted
+        });
         self.anchored.tried.push(head.clone());
         match self.tables.heads.commit(writes).await {
             Ok(revision) => {
@@ -201,6 +213,7 @@ impl Writer {
                 self.anchored.head = head;
                 self.anchored.tried.clear();
                 self.anchored.begun.drain(..begun);
+                counted.inspect(|noted| self.schedule.done(&self.shared.counting, *noted));
                 Ok(())
             }
             Err(StoreError::Conflict) => self.look_again().await,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::bail;
-use clap::{ArgGroup, Subcommand};
+use clap::{ArgGroup, Subcommand, ValueEnum};
 use homeward_proto::v1;
 use homeward_proto::v1::admin_service_client::AdminServiceClient;
 use homeward_proto::v1::end_sessions_request::Which;
@@ -39,6 +39,15 @@ pub(super) enum Command {
         #[arg(long, default_value_t = 10, value_name = "SECONDS")]
         wait: u64,
     },
+    /// How many logins came to their end and how many did not, at all brokers: for the last two days at the most.
+    Stats {
+        /// How many hours back.
+        #[arg(long, default_value_t = 24, value_name = "HOURS", value_parser = clap::value_parser!(u32).range(1..=48))]
+        hours: u32,
+        /// What one line is of.
+        #[arg(long, value_enum, default_value_t = Per::Hour)]
+        per: Per,
+    },
     /// List logouts on their way to applications, the newest first.
     Logouts {
         /// Only those that were given up.
@@ -50,6 +59,16 @@ pub(super) enum Command {
         /// Its id.
         id: String,
     },
+}
+
+/// What one line of the statistics is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Per {
+    /// An hour by the clock, in UTC.
+    Hour,
+    /// Five minutes.
+    #[value(name = "5m")]
+    FiveMinutes,
 }
 
 /// Which home is meant is never guessed.
@@ -74,6 +93,11 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             let which = user.map(Which::User).or(session.map(Which::SessionId));
             end(&mut admin, which, Duration::from_secs(wait), output).await?;
         }
+        Command::Stats { hours, per } => {
+            let counted = admin.get_login_counts(v1::GetLoginCountsRequest {}).await;
+            let counted = counted.map_err(|status| refusal(&status))?.into_inner();
+            output.list(&within(counted.counts, hours, per));
+        }
         Command::Logouts { dead } => {
             let all = all_pages(async |page_token| {
                 let request = v1::ListLogoutsRequest { ids: Vec::new(), dead, page_size: 0, page_token };
@@ -90,6 +114,30 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
         }
     }
     Ok(())
+}
+
+/// So many hours of the counts, which end with those of now, summed up to lines.
+fn within(counts: Vec<v1::LoginCount>, hours: u32, per: Per) -> Vec<v1::LoginCount> {
+    let secs = |count: &v1::LoginCount| count.begin_time.map_or(0, |time| time.seconds);
+    let length = if per == Per::Hour { 3600 } else { 1 };
+    let newest = counts.last().map_or(0, secs);
+    // The hour that is not over counts as one of them.
+    let from = (newest.div_euclid(3600) - i64::from(hours) + 1) * 3600;
+    let mut lines: Vec<v1::LoginCount> = Vec::new();
+    for count in counts.into_iter().filter(|count| secs(count) >= from) {
+        let begin = secs(&count) - secs(&count).rem_euclid(length);
+        match lines.last_mut().filter(|line| secs(line) == begin) {
+            Some(line) => {
+                line.logins = line.logins.saturating_add(count.logins);
+                line.failures = line.failures.saturating_add(count.failures);
+            }
+            None => {
+                let begin_time = Some(prost_types::Timestamp { seconds: begin, nanos: 0 });
+                lines.push(v1::LoginCount { begin_time, ..count });
+            }
+        }
+    }
+    lines
 }
 
 async fn end(
@@ -180,6 +228,22 @@ impl Row for v1::Session {
     }
 }
 
+impl Row for v1::LoginCount {
+    const COLUMNS: &'static [&'static str] = &["FROM", "LOGINS", "FAILURES"];
+
+    fn cells(&self) -> Vec<String> {
+        vec![time(self.begin_time.as_ref()), self.logins.to_string(), self.failures.to_string()]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "begin_time": time(self.begin_time.as_ref()),
+            "logins": self.logins,
+            "failures": self.failures,
+        })
+    }
+}
+
 impl Row for v1::Logout {
     const COLUMNS: &'static [&'static str] = &["ID", "TOLD", "USER", "CHANNEL", "STATE", "SINCE", "TRIES", "DETAIL"];
 
@@ -222,4 +286,29 @@ fn channel(logout: &v1::Logout) -> &'static str {
 
 fn state(logout: &v1::Logout) -> String {
     logout.state().as_str_name().trim_start_matches("LOGOUT_STATE_").to_lowercase().replace('_', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_hours_by_the_clock_and_sum_up_to_what_was_counted() {
+        let count = |seconds| v1::LoginCount {
+            begin_time: Some(prost_types::Timestamp { seconds, nanos: 0 }),
+            logins: 2,
+            failures: 1,
+        };
+        // It is 8:05, and two days are known.
+        let all: Vec<v1::LoginCount> = (0..576).map(|nth| count(1_800_000_300 + nth * 300)).collect();
+        let newest = 1_800_000_300 + 575 * 300;
+        let lines = within(all.clone(), 3, Per::Hour);
+        let begins: Vec<i64> = lines.iter().map(|line| line.begin_time.unwrap().seconds).collect();
+        let hour = newest / 3600 * 3600;
+        assert_eq!(begins, [hour - 7200, hour - 3600, hour]);
+        assert_eq!((lines[0].logins, lines[0].failures), (24, 12));
+        assert_eq!(within(all.clone(), 1, Per::FiveMinutes).len() as i64, (newest - hour) / 300 + 1);
+        let sum: u32 = within(all, 48, Per::Hour).iter().map(|line| line.logins).sum();
+        assert!((1128..=1152).contains(&sum), "{sum}");
+    }
 }

@@ -41,7 +41,7 @@ enum Role {
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 56] = [
+const ROLES: [(&str, Role); 57] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
@@ -86,6 +86,7 @@ const ROLES: [(&str, Role); 56] = [
     ("/homeward.v1.AdminService/EndSessions", Role::Ops),
     ("/homeward.v1.AdminService/ListLogouts", Role::Ops),
     ("/homeward.v1.AdminService/RetryLogout", Role::Ops),
+    ("/homeward.v1.AdminService/GetLoginCounts", Role::Ops),
     ("/homeward.v1.AdminService/OpenRegistration", Role::Ops),
     ("/homeward.v1.AdminService/ListRegistrations", Role::Ops),
     ("/homeward.v1.AdminService/CloseRegistration", Role::Ops),

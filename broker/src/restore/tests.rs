@@ -10,7 +10,7 @@ const MADE: Timestamp = Timestamp::from_secs(1_800_000_000);
 const NOW: Timestamp = Timestamp::from_secs(1_800_086_400);
 
 /// Left behind, each for the reason that the module tells; and what is nobody's beyond its own broker.
-const LEFT_BEHIND: [&str; 23] = [
+const LEFT_BEHIND: [&str; 24] = [
     "acme",
     "acme_challenge",
     "agent_report",
@@ -23,6 +23,7 @@ const LEFT_BEHIND: [&str; 23] = [
     "grant",
     "join_token",
     "login",
+    "login_count",
     "logout",
     "logout_due",
     "probe",

@@ -144,6 +144,10 @@ impl Sessions {
             }
         };
         session.secret = Some(secret.hash());
+        let entered = entered.map(|(client, opened)| {
+            let opened = opened.behind(session.opened.get(&client));
+            (client, opened)
+        });
         session.opened.extend(entered);
         self.use_at(&mut session, now);
         let kept_until = session.began_at + self.lifetimes.now().session + self.behind();
@@ -214,7 +218,7 @@ impl Sessions {
     ) -> Result<Option<Write>, SessionError> {
         let FoundSession { id, mut session, version } = found;
         let since = session.opened.get(&client).map_or(opened.since, |known| known.since);
-        let opened = Opened { since, ..opened };
+        let opened = Opened { since, ..opened.behind(session.opened.get(&client)) };
         let known = session.opened.get(&client) == Some(&opened);
         // What is written knows nothing yet of a lifetime that was made longer.
         let covered = self.end_of(&session) <= session.expires_at;

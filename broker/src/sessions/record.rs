@@ -1,6 +1,6 @@
 //! What the store keeps of sessions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
@@ -62,9 +62,23 @@ pub struct Opened {
     pub trust: TrustEpoch,
     /// When it was entered first.
     pub since: Timestamp,
+    /// The claims that it has been told of the user in this session, by name; unset if a broker of an earlier release wrote
+    /// this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released: Option<BTreeSet<String>>,
 }
 
 impl Opened {
+    /// The same, when this was there before: what was told once stays told, however little is asked for later.
+    pub(super) fn behind(self, earlier: Option<&Self>) -> Self {
+        let known = earlier.and_then(|earlier| earlier.released.as_ref());
+        let released = match (self.released, known) {
+            (Some(released), Some(known)) => Some(&released | known),
+            (released, known) => released.or_else(|| known.cloned()),
+        };
+        Self { released, ..self }
+    }
+
     /// Whether the relying party accepts this home's users no more, or does so anew.
     pub(super) fn is_closed(&self, home: &InstanceName, snapshot: &Snapshot) -> bool {
         snapshot.edge(&self.relying_party, home).is_none_or(|edge| edge.epoch != self.trust)

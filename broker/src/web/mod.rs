@@ -10,6 +10,7 @@ mod health;
 mod icon;
 pub mod listener;
 mod pages;
+pub mod picture;
 mod redirect;
 mod stylesheet;
 
@@ -25,7 +26,7 @@ pub use health::Readiness;
 pub use pages::{
     ANY_HTTPS, AccountPage, ApplicationRow, ConsentPage, DeviceEndPage, DevicePage, FormPostPage, HomeButton,
     PermissionRow, PickerPage, Problem, ReleasedLine, SessionRow, SetupLink, SetupPage, SignOutPage, SignedOutPage,
-    StrangerPage, ToldRow, ago,
+    StrangerPage, ToldRow, ago, ahead,
 };
 pub use redirect::redirect;
 

@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
-const STYLESHEET: &str = include_str!("templates/homeward.css");
+const STYLESHEET: &str = concat!(include_str!("templates/homeward.css"), include_str!("templates/picture.css"));
 
 static PATH: LazyLock<String> = LazyLock::new(|| {
     let hash = URL_SAFE_NO_PAD.encode(digest(&SHA256, STYLESHEET.as_bytes()));

@@ -1,5 +1,6 @@
 //! What the audit promises: nothing that is changed goes unseen, nothing that is well raises an alarm, nothing is lost.
 
+mod counted;
 mod killed;
 mod tampered;
 mod written;

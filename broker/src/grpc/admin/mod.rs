@@ -477,6 +477,14 @@ impl AdminService for Service {
         Ok(Response::new(v1::RetryLogoutResponse { logout: Some(logout) }))
     }
 
+    async fn get_login_counts(
+        &self,
+        request: Request<v1::GetLoginCountsRequest>,
+    ) -> Result<Response<v1::GetLoginCountsResponse>, Status> {
+        let v1::GetLoginCountsRequest {} = request.into_inner();
+        Ok(Response::new(self.login_counts().await?))
+    }
+
     async fn open_registration(
         &self,
         request: Request<v1::OpenRegistrationRequest>,

@@ -5,7 +5,7 @@ use homeward_proto::v1;
 use homeward_proto::v1::end_sessions_request::Which;
 use tonic::Status;
 
-use crate::audit::{Event, Kind};
+use crate::audit::{Event, Kind, LoginCount, LoginCounts};
 use crate::grpc::admin::{MAX_PAGE, Service, page, page_size};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_time;
@@ -91,6 +91,17 @@ impl Service {
         let again = again.map_err(|error| status::outbox(&error))?;
         self.audit.note(Event::new(Kind::LogoutRetried).object(id.as_str()).instance(&again.target));
         Ok(logout(&id, &again))
+    }
+
+    /// Two days of logins and failures, at all brokers.
+    pub(super) async fn login_counts(&self) -> Result<v1::GetLoginCountsResponse, Status> {
+        let counts = self.audit.login_counts(&self.store).await.map_err(|error| status::store(&error))?;
+        let wire =
+            |LoginCount { at, logins, failures }| v1::LoginCount { begin_time: Some(wire_time(at)), logins, failures };
+        Ok(v1::GetLoginCountsResponse {
+            counts: counts.up_to(self.clock.now()).into_iter().map(wire).collect(),
+            period: prost_types::Duration::try_from(LoginCounts::PERIOD).ok(),
+        })
     }
 
     async fn user_named(&self, text: &str) -> Result<UserId, Status> {

@@ -2,6 +2,14 @@
 //!
 //! GET shows, POST does one thing and sends the browser back to look (303), so that nothing is done twice. Whoever ends
 //! the session of this very browser gets the page of who has left.
+//!
+//! What an application was told is shown by name, as it was noted in the session when it happened: what an edge would release
+//! today says nothing of that.
+//!
+//! A user has one home here. Two that are linked would be one person with two subjects, or one subject with two homes. By the
+//! first, nothing would be linked where it matters, at the relying parties. By the second, one of the two accounts would
+//! become somebody else at every relying party that knows it, and a home could sign its users in as another one's: a
+//! subject is made of one home's id of a user, so that nobody but that home can speak for it.
 
 mod permissions;
 
@@ -16,14 +24,15 @@ use tracing::info;
 
 use crate::clock::Timestamp;
 use crate::oidc::authorization::choice::host;
+use crate::oidc::authorization::released;
 use crate::oidc::error::BrowserError;
 use crate::oidc::logout::Departure;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
 use crate::registry::{Client, SessionId, Snapshot};
-use crate::sessions::{LogoutId, LogoutState, Message, Session, StoredLogout, TellHome};
-use crate::web::{AccountPage, ApplicationRow, FormToken, SessionRow, StrangerPage, ToldRow, Visitor, ago};
+use crate::sessions::{LogoutId, LogoutState, Message, Opened, Session, StoredLogout, TellHome};
+use crate::web::{AccountPage, ApplicationRow, FormToken, SessionRow, StrangerPage, ToldRow, Visitor, ago, ahead};
 
 /// Logouts whose state is shown, at the most: their ids stand in the address.
 const MAX_TOLD: usize = 40;
@@ -170,6 +179,7 @@ fn session_row(
             name: client.map_or_else(|| opened.relying_party.to_string(), |client| client.display_name.to_owned()),
             host: client.map(|client| host(client.public_url)).unwrap_or_default(),
             since: ago(now, opened.since),
+            learned: learned(opened),
         }
     });
     SessionRow {
@@ -177,8 +187,18 @@ fn session_row(
         own: id == own,
         began: ago(now, session.began_at),
         used: ago(now, session.last_login_at),
+        ends: ahead(now, session.expires_at),
         applications: applications.collect(),
     }
+}
+
+/// What an application was told of the user, in words; nothing if nobody has written it down.
+fn learned(opened: &Opened) -> Option<String> {
+    let labels = released::labels(opened.released.as_ref()?);
+    Some(match labels.is_empty() {
+        true => "that you are the same person each time".to_owned(),
+        false => format!("your {}", labels.join(", ").to_lowercase()),
+    })
 }
 
 fn told_row(logout: &StoredLogout, snapshot: &Snapshot) -> ToldRow {

@@ -15,7 +15,8 @@ use crate::web::{PermissionRow, ago};
 #[derive(Default)]
 struct Permission {
     agreed: Option<(Scopes, Timestamp)>,
-    lasting: bool,
+    /// What lasts, whoever has agreed to it.
+    lasting: Vec<Scopes>,
 }
 
 impl Provider {
@@ -31,7 +32,7 @@ impl Provider {
             permissions.entry(consent.client_id).or_default().agreed = Some((consent.scopes, consent.at));
         }
         for (_, grant) in self.grants.of_user(user).await? {
-            permissions.entry(grant.client_id).or_default().lasting = true;
+            permissions.entry(grant.client_id).or_default().lasting.push(grant.scopes);
         }
         Ok(permissions.iter().map(|(client, permission)| row(client, permission, snapshot, now)).collect())
     }
@@ -53,18 +54,14 @@ impl Provider {
 
 fn row(client_id: &ClientId, permission: &Permission, snapshot: &Snapshot, now: Timestamp) -> PermissionRow {
     let name = snapshot.client(client_id.as_str()).map(|client| client.display_name.to_owned());
-    let mut may: Vec<&'static str> = Vec::new();
-    let mut since = String::new();
-    if let Some((scopes, at)) = &permission.agreed {
-        may.extend(NAMED.iter().filter(|(scope, _)| scopes.has(*scope)).map(|(_, words)| *words));
-        since = ago(now, *at);
-    }
+    let scopes = || permission.lasting.iter().chain(permission.agreed.iter().map(|(scopes, _)| scopes));
+    let may = NAMED.iter().filter(|(scope, _)| scopes().any(|scopes| scopes.has(*scope))).map(|(_, words)| *words);
     PermissionRow {
         client_id: client_id.to_string(),
         name: name.unwrap_or_else(|| client_id.to_string()),
-        may: may.join(", "),
-        since,
-        lasting: permission.lasting,
+        may: may.collect::<Vec<_>>().join(", "),
+        since: permission.agreed.as_ref().map(|(_, at)| ago(now, *at)).unwrap_or_default(),
+        lasting: !permission.lasting.is_empty(),
     }
 }
 

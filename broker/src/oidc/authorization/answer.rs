@@ -13,8 +13,8 @@ use crate::oidc::error::{self, BrowserError, OAuthError};
 use crate::oidc::request::{self, Callback};
 use crate::oidc::response;
 use crate::registry::{
-    Claims, Client, ClientId, InstanceId, Person as Described, ReleaseTerms, SessionId, Snapshot, Subject, TrustEpoch,
-    UserId, VerifiedIdentity,
+    Asked, Claims, Client, ClientId, InstanceId, Person as Described, ReleaseTerms, SessionId, Snapshot, Subject,
+    TrustEpoch, UserId, VerifiedIdentity,
 };
 use crate::sessions::Opened;
 use crate::storage::Write;
@@ -37,9 +37,17 @@ pub(super) fn opened(
     terms: ReleaseTerms<'_>,
     now: Timestamp,
 ) -> (ClientId, Opened) {
-    let username = Claims::username(who, terms);
-    let (relying_party, subject) = (request.relying_party.clone(), who.subject.clone());
-    (request.client_id.clone(), Opened { relying_party, subject, username, trust: terms.edge.epoch, since: now })
+    let asked = Asked { scopes: &request.scopes, claims: &request.claims };
+    let released = Claims::in_all(who, terms, asked);
+    let opened = Opened {
+        relying_party: request.relying_party.clone(),
+        subject: who.subject.clone(),
+        username: Claims::username(who, terms),
+        trust: terms.edge.epoch,
+        since: now,
+        released: Some(released.released().map(|(name, _)| name.to_owned()).collect()),
+    };
+    (request.client_id.clone(), opened)
 }
 
 /// The client of a request, if it still has the callback that the answer goes to.

@@ -16,7 +16,7 @@ pub(super) mod consent;
 mod device;
 pub(super) mod par;
 pub(super) mod provider;
-mod released;
+pub(super) mod released;
 
 use homeward_certs::identity::InstanceName;
 use tracing::{info, warn};

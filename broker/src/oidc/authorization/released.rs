@@ -1,5 +1,7 @@
 //! What is released of a user, in words for that user.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use time::OffsetDateTime;
 use url::Url;
@@ -26,6 +28,11 @@ pub(super) fn lines(claims: &Claims) -> Vec<ReleasedLine> {
     claims.released().filter_map(line).collect()
 }
 
+/// What these claims are called, for people who are not shown what is in them.
+pub(in crate::oidc) fn labels(names: &BTreeSet<String>) -> Vec<&'static str> {
+    LABELS.into_iter().filter(|(claim, _)| names.contains(*claim)).map(|(_, label)| label).collect()
+}
+
 /// The API behind a resource, as people know it.
 pub(super) fn api(resource: &str, snapshot: &Snapshot) -> String {
     let origin = Url::parse(resource).ok().map(|url| url.origin());
@@ -34,30 +41,31 @@ pub(super) fn api(resource: &str, snapshot: &Snapshot) -> String {
     instance.map_or(resource.to_owned(), |instance| instance.display_name.clone())
 }
 
-/// What a claim is called; nothing for those that stand in another one's line.
+/// What claims are called, in an order for people. Those that stand in another one's line have no name.
+const LABELS: [(&str, &str); 19] = [
+    ("name", "Name"),
+    ("given_name", "Given name"),
+    ("family_name", "Family name"),
+    ("middle_name", "Middle name"),
+    ("nickname", "Nickname"),
+    ("preferred_username", "User name"),
+    ("homeward_name", "Name in the federation"),
+    ("email", "Email address"),
+    ("groups", "Groups"),
+    ("phone_number", "Phone number"),
+    ("address", "Postal address"),
+    ("gender", "Gender"),
+    ("birthdate", "Date of birth"),
+    ("zoneinfo", "Time zone"),
+    ("locale", "Language"),
+    ("profile", "Profile page"),
+    ("picture", "Picture"),
+    ("website", "Website"),
+    ("updated_at", "Profile changed on"),
+];
+
 fn label(name: &str) -> Option<&'static str> {
-    Some(match name {
-        "name" => "Name",
-        "given_name" => "Given name",
-        "family_name" => "Family name",
-        "middle_name" => "Middle name",
-        "nickname" => "Nickname",
-        "preferred_username" => "User name",
-        "homeward_name" => "Name in the federation",
-        "email" => "Email address",
-        "groups" => "Groups",
-        "phone_number" => "Phone number",
-        "address" => "Postal address",
-        "gender" => "Gender",
-        "birthdate" => "Date of birth",
-        "zoneinfo" => "Time zone",
-        "locale" => "Language",
-        "profile" => "Profile page",
-        "picture" => "Picture",
-        "website" => "Website",
-        "updated_at" => "Profile changed on",
-        _ => return None,
-    })
+    LABELS.into_iter().find(|(claim, _)| *claim == name).map(|(_, label)| label)
 }
 
 fn text(name: &str, value: &Value) -> Option<String> {

@@ -329,6 +329,26 @@ async fn the_account_page_shows_and_ends_the_users_own_sessions_alone() {
 }
 
 #[tokio::test]
+async fn what_each_application_was_told_is_shown_by_name_and_stays_though_less_is_asked_for_later() {
+    let world = World::new().await;
+    let mut browser = Browser::default();
+    world.sign_in(&mut browser, &[("scope", "openid email")]).await;
+    let shown = async |browser: &mut Browser| browser.get(&world, "/account").await.text().to_owned();
+    let text = shown(&mut browser).await;
+    assert!(text.contains("It was told your email address."), "{text}");
+    assert!(text.contains("Ends in ") && !text.contains("alice@alpha.example"), "names, and no values: {text}");
+    // By the session, and by another login at home.
+    world.authorize(&mut browser, &[("scope", "openid groups")]).await.parameter("code").unwrap();
+    assert!(shown(&mut browser).await.contains("It was told your email address, groups."));
+    world.sign_in(&mut browser, &[("scope", "openid"), ("prompt", "login")]).await;
+    assert!(shown(&mut browser).await.contains("It was told your email address, groups."));
+
+    let mut another = Browser::default();
+    world.sign_in(&mut another, &[("scope", "openid")]).await;
+    assert!(shown(&mut another).await.contains("It was told that you are the same person each time."));
+}
+
+#[tokio::test]
 async fn what_an_application_was_allowed_is_shown_and_can_be_taken_back() {
     let world = World::new().await;
     world.allow_with("beta", "alpha", |edge| edge.consent = ConsentPolicy::FirstTime).await;

@@ -129,6 +129,7 @@ impl World {
             username: Some(format!("{user}@alpha")),
             trust,
             since: self.clock.now(),
+            released: None,
         }
     }
 

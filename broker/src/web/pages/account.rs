@@ -43,6 +43,8 @@ pub struct SessionRow {
     pub began: String,
     /// When it was used last, in words.
     pub used: String,
+    /// When it ends if nobody uses it, in words.
+    pub ends: String,
     /// What was entered with it.
     pub applications: Vec<ApplicationRow>,
 }
@@ -55,6 +57,8 @@ pub struct ApplicationRow {
     pub host: String,
     /// When it was entered first, in words.
     pub since: String,
+    /// What it was told of the user, in words; unset if nobody knows.
+    pub learned: Option<String>,
 }
 
 /// What an application was allowed.
@@ -63,9 +67,9 @@ pub struct PermissionRow {
     pub client_id: String,
     /// The name people read.
     pub name: String,
-    /// What it may know, in words; nothing if nobody was asked.
+    /// What it may know, in words; nothing if it may know no more than that it is the same user each time.
     pub may: String,
-    /// When the user agreed to that, in words.
+    /// When the user agreed to that, in words; nothing if nobody was asked.
     pub since: String,
     /// Whether it keeps access when nobody is signed in.
     pub lasting: bool,
@@ -98,15 +102,23 @@ impl IntoResponse for StrangerPage {
 
 /// How long ago, as people say it.
 pub fn ago(now: Timestamp, then: Timestamp) -> String {
+    distance(now, then).map_or_else(|| "just now".to_owned(), |distance| format!("{distance} ago"))
+}
+
+/// In how long, as people say it.
+pub fn ahead(now: Timestamp, then: Timestamp) -> String {
+    distance(then, now).map_or_else(|| "in a moment".to_owned(), |distance| format!("in {distance}"))
+}
+
+/// Whole minutes, hours or days; nothing if it is less than one.
+fn distance(later: Timestamp, earlier: Timestamp) -> Option<String> {
     const UNITS: [(u64, &str); 3] = [(86_400, "day"), (3600, "hour"), (60, "minute")];
-    let secs = now.since(then).as_secs();
-    let Some((length, unit)) = UNITS.into_iter().find(|(length, _)| secs >= *length) else {
-        return "just now".to_owned();
-    };
-    match secs / length {
-        1 => format!("1 {unit} ago"),
-        many => format!("{many} {unit}s ago"),
-    }
+    let secs = later.since(earlier).as_secs();
+    let (length, unit) = UNITS.into_iter().find(|(length, _)| secs >= *length)?;
+    Some(match secs / length {
+        1 => format!("1 {unit}"),
+        many => format!("{many} {unit}s"),
+    })
 }
 
 #[cfg(test)]
@@ -130,5 +142,7 @@ mod tests {
             assert_eq!(ago(now, now - Duration::from_secs(secs)), words);
         }
         assert_eq!(ago(now, now + Duration::from_secs(5)), "just now");
+        assert_eq!(ahead(now, now + Duration::from_secs(7200)), "in 2 hours");
+        assert_eq!(ahead(now, now), "in a moment");
     }
 }

@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::web::stylesheet;
 
-pub use account::{AccountPage, ApplicationRow, PermissionRow, SessionRow, StrangerPage, ToldRow, ago};
+pub use account::{AccountPage, ApplicationRow, PermissionRow, SessionRow, StrangerPage, ToldRow, ago, ahead};
 pub use consent::{ConsentPage, ReleasedLine};
 pub use device::{DeviceEndPage, DevicePage};
 pub use form_post::FormPostPage;
