@@ -25,7 +25,7 @@ const RINGS: [&[&str]; 6] = [
     &["main"],
     &["lib"],
     &["oidc", "web", "grpc", "cli"],
-    &["enrolment", "login", "grants", "sessions", "fleet", "rotation", "restore", "upstream"],
+    &["enrolment", "login", "grants", "sessions", "fleet", "rotation", "restore", "upstream", "console"],
     &["brokers", "registry", "keys", "authority", "audit", "foundations", "outbound"],
     &["storage", "clock", "secret", "rate_limit", "config"],
 ];

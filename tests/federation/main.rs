@@ -6,6 +6,7 @@ mod agents;
 mod audit;
 mod brokers;
 mod certificates;
+mod console;
 mod credentials;
 mod enrolment;
 #[cfg(feature = "etcd")]

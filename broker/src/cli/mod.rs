@@ -10,6 +10,7 @@ mod broker;
 mod ca;
 mod client;
 mod config;
+mod console;
 mod explanation;
 mod healthcheck;
 mod init;
@@ -107,6 +108,9 @@ enum Command {
     /// What was decided and changed, by whom, and whether nobody has changed that.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// The web console: the way in, and who is in.
+    #[command(subcommand)]
+    Console(console::Command),
     /// The store itself.
     #[command(subcommand)]
     Store(store::Command),
@@ -170,6 +174,7 @@ async fn run(command: Command, config: &Config, file: &Path, output: Output) -> 
         Command::Secret(command) => secret::run(command, config, output).await,
         Command::Session(command) => session::run(command, config, output).await,
         Command::Audit(command) => audit::run(command, config, output).await,
+        Command::Console(command) => console::run(command, config, output).await,
         Command::Rotation(command) => rotation::run(command, config, output).await,
         Command::Healthcheck => healthcheck::run(config).await,
         Command::Config(command) => config::run(command, config, file, output).await,

@@ -1,9 +1,11 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
 //! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
-//! edges, in `trust` and `explain`; the keys that seal, in `kek`; backups, in `backup`; the audit, in `audit`.
+//! edges, in `trust` and `explain`; the keys that seal, in `kek`; backups, in `backup`; the audit, in `audit`; the way into
+//! the web console, in `console`.
 
 mod audit;
 mod backup;
+mod console;
 mod explain;
 mod kek;
 mod registration;
@@ -30,10 +32,11 @@ use crate::authority::{Authority, CaState};
 use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{InForce, Issuer};
+use crate::console::Console;
 use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
 use crate::fleet::Fleet;
 use crate::grpc::Services;
-use crate::grpc::authorization::OpsUser;
+use crate::grpc::authorization::{ConsoleUser, OpsUser};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::users::Users;
 use crate::login::Login;
@@ -66,6 +69,7 @@ pub(super) struct Service {
     brokers: Brokers,
     settings: InForce,
     audit: Audit,
+    console: Console,
     /// Whether no other broker can be at this store.
     alone: bool,
     issuer: Issuer,
@@ -88,6 +92,7 @@ impl Service {
             brokers: services.brokers.clone(),
             settings: services.settings.clone(),
             audit: services.audit.clone(),
+            console: services.console.clone(),
             alone: services.brokers.are_alone(),
             issuer: services.issuer.clone(),
             clock: services.clock.clone(),
@@ -524,11 +529,36 @@ impl AdminService for Service {
         let settings = self.settings.all().into_iter().map(wire::setting).collect();
         Ok(Response::new(v1::ListSettingsResponse { settings }))
     }
+
+    async fn create_console_code(
+        &self,
+        request: Request<v1::CreateConsoleCodeRequest>,
+    ) -> Result<Response<v1::CreateConsoleCodeResponse>, Status> {
+        Ok(Response::new(self.console_code(&creator(&request)).await?))
+    }
+
+    async fn list_console_sessions(
+        &self,
+        request: Request<v1::ListConsoleSessionsRequest>,
+    ) -> Result<Response<v1::ListConsoleSessionsResponse>, Status> {
+        let v1::ListConsoleSessionsRequest {} = request.into_inner();
+        Ok(Response::new(v1::ListConsoleSessionsResponse { console_sessions: self.console_sessions().await? }))
+    }
+
+    async fn end_console_session(
+        &self,
+        request: Request<v1::EndConsoleSessionRequest>,
+    ) -> Result<Response<v1::EndConsoleSessionResponse>, Status> {
+        self.end_console_session(&request.into_inner().id).await?;
+        Ok(Response::new(v1::EndConsoleSessionResponse {}))
+    }
 }
 
 /// Who of ops asks.
 fn creator<T>(request: &Request<T>) -> String {
-    request.extensions().get::<OpsUser>().map_or_else(String::new, |ops| format!("uid={}", ops.0))
+    let at_console = || request.extensions().get::<ConsoleUser>().map(|user| format!("console:{}", user.0));
+    let on_machine = request.extensions().get::<OpsUser>().map(|ops| format!("uid={}", ops.0));
+    on_machine.or_else(at_console).unwrap_or_default()
 }
 
 fn name(text: &str) -> Result<InstanceName, Status> {
