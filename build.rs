@@ -12,10 +12,11 @@ const PROTOS: [&str; 4] = [
 ];
 
 /// Messages that carry a secret.
-const SECRET: [&str; 9] = [
+const SECRET: [&str; 10] = [
     "ClientCredentials",
     "CompleteTicketRequest",
     "CompleteTicketResponse",
+    "CreateConsoleCodeResponse",
     "CreateJoinTokenResponse",
     "CreateProbeResponse",
     "GetProbeRequest",

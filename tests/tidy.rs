@@ -37,7 +37,7 @@ const RINGS: [&[&str]; 6] = [
     &["main"],
     &["lib"],
     &["oidc", "web", "grpc", "cli"],
-    &["enrolment", "login", "grants", "sessions", "fleet", "rotation", "restore", "upstream"],
+    &["enrolment", "login", "grants", "sessions", "fleet", "rotation", "restore", "upstream", "console"],
     &["brokers", "registry", "keys", "authority", "audit", "foundations", "outbound", "reload", "tls"],
     &["storage", "clock", "secret", "rate_limit", "config"],
 ];

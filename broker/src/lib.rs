@@ -5,7 +5,7 @@
 //! | ring | modules |
 //! |---|---|
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
-//! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`restore`], [`upstream`]: none calls another |
+//! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`restore`], [`upstream`], [`console`]: none calls another |
 //! | ground | [`brokers`], [`audit`], [`registry`], [`keys`], [`authority`], [`outbound`], [`tls`], [`reload`], and what several flows stand on, as [`foundations`] |
 //! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], and [`config`] |
 //!
@@ -17,6 +17,7 @@ pub mod brokers;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod console;
 pub mod enrolment;
 pub mod fleet;
 pub mod foundations;
@@ -50,6 +51,7 @@ use authority::{Authority, CaError};
 use brokers::{Brokers, StoredBroker};
 use clock::{Clock, Timestamp};
 use config::{Config, Current, SettingsError, TrustedProxies};
+use console::{Console, ConsoleCode, ConsoleSession};
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, StoredQuestion, Terms};
 use foundations::Foundations;
@@ -96,6 +98,8 @@ const EXPIRING: &[&str] = &[
     StoredQuestion::TABLE,
     StoredChallenge::TABLE,
     StoredCounts::TABLE,
+    ConsoleCode::TABLE,
+    ConsoleSession::TABLE,
 ];
 
 /// Tables whose records hold something sealed: what a turn of the key-encryption key seals again.
@@ -160,7 +164,7 @@ pub async fn run(
     let (authority, follow_authority) =
         Authority::open(&store, &sealing, &federation.trust_domain, federation.agent_host(), clock.clone()).await?;
     let subjects = SubjectKey::load(&store, &sealing).await?;
-    let (registry, keep_registry_fresh) = Registry::open(store.clone()).await?;
+    let (registry, keep_registry_fresh) = Registry::open_with_console(store.clone(), &federation.issuer).await?;
     let (brokers, stay) = meet(&config, &store, about(&listeners, &keks, clock.now())).await?;
     let (liveness, keep_reports) = Liveness::open(store.clone(), brokers.clone()).await?;
     let lifetimes = settings.lifetimes();
@@ -247,6 +251,7 @@ pub async fn run(
     let provider = Provider::new(answering, login.clone(), federation.issuer.clone(), settings.lifetimes());
     let provider = Arc::new(provider);
     let grants = provider.grants().clone();
+    let console = Console::new(store.clone(), audit.clone());
     // Nobody stands before the agents' port: whoever names another address there is not believed.
     let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new())).audited(audit.clone());
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
@@ -257,7 +262,6 @@ pub async fn run(
     let readiness = Readiness::new(store.clone(), audit.clone(), remark.clone());
     let sent_on = web::redirect(&federation.issuer, boundary.clone());
     let health = web::router(readiness, boundary.clone());
-    let pages = oidc::router(provider, boundary.audited(audit.clone())).merge(health);
     let services = grpc::Services {
         store: store.clone(),
         enrolment: Arc::new(enrolment),
@@ -265,10 +269,10 @@ pub async fn run(
         fleet,
         login,
         probes: Probes::new(store.clone()),
-        registry,
+        registry: registry.clone(),
         rotations: rotations.clone(),
         key_turn: key_turn.clone(),
-        sessions,
+        sessions: sessions.clone(),
         grants,
         upstreams: upstreams.clone(),
         subjects,
@@ -276,9 +280,20 @@ pub async fn run(
         settings: settings.clone(),
         tls: public_tls.clone(),
         audit: audit.clone(),
+        console: console.clone(),
         issuer: federation.issuer.clone(),
         clock: clock.clone(),
     };
+    let pages = oidc::router(provider.clone(), boundary.clone().audited(audit.clone())).merge(health);
+    let way_in = web::console::Foundations {
+        console,
+        sessions: sessions.clone(),
+        grants: provider.grants().clone(),
+        registry: registry.clone(),
+        issuer: federation.issuer.clone(),
+        clock: clock.clone(),
+    };
+    let pages = pages.merge(web::console::router(way_in, grpc::Desk::new(&services), boundary.audited(audit.clone())));
     let tls = authority.tls()?;
     let reloading = Reload {
         store: store.clone(),

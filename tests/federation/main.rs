@@ -7,6 +7,7 @@ mod agents;
 mod audit;
 mod brokers;
 mod certificates;
+mod console;
 mod credentials;
 mod doctor;
 mod enrolment;

@@ -71,14 +71,22 @@ impl Browser {
     /// # Errors
     /// When the page has no form, or something does not answer.
     pub async fn submit(&mut self, page: &Page, fields: &[(&str, &str)]) -> anyhow::Result<Page> {
+        let answer = self.send(page, fields).await?;
+        self.follow(answer).await
+    }
+
+    /// The same, without following redirects.
+    ///
+    /// # Errors
+    /// As [`Browser::submit`].
+    pub async fn send(&mut self, page: &Page, fields: &[(&str, &str)]) -> anyhow::Result<Page> {
         let (action, mut form) =
             form_of(&page.body).with_context(|| format!("no form on {}:\n{}", page.url, page.body))?;
         for (name, value) in fields {
             form.retain(|(known, _)| known != name);
             form.push(((*name).to_owned(), (*value).to_owned()));
         }
-        let answer = self.request(Method::POST, page.url.join(&action)?, Some(&form)).await?;
-        self.follow(answer).await
+        self.request(Method::POST, page.url.join(&action)?, Some(&form)).await
     }
 
     /// Follows redirects from an answer.

@@ -124,11 +124,19 @@ pub enum Kind {
     LogoutRetried,
     /// A command of ops is refused, or somebody else's is.
     AdminRefused,
+    /// A code that lets a browser into the web console is made.
+    ConsoleCodeCreated,
+    /// A browser is signed in to the web console.
+    ConsoleEntered,
+    /// A browser is not let into the web console.
+    ConsoleRefused,
+    /// A session of the web console is over.
+    ConsoleLeft,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 56] = [
+    pub const ALL: [Self; 60] = [
         Self::BrokerStarted,
         Self::BrokerStopped,
         Self::RecordsMissing,
@@ -185,13 +193,22 @@ impl Kind {
         Self::PublicCertificateObtained,
         Self::LogoutRetried,
         Self::AdminRefused,
+        Self::ConsoleCodeCreated,
+        Self::ConsoleEntered,
+        Self::ConsoleRefused,
+        Self::ConsoleLeft,
     ];
 
     /// Whether anybody who reaches a port can have any number of it written.
     pub(super) const fn is_of_strangers(self) -> bool {
         matches!(
             self,
-            Self::LoginBegun | Self::LoginRefused | Self::ClientRefused | Self::TokensRefused | Self::EnrolmentRefused
+            Self::LoginBegun
+                | Self::LoginRefused
+                | Self::ClientRefused
+                | Self::TokensRefused
+                | Self::EnrolmentRefused
+                | Self::ConsoleRefused
         )
     }
 }

@@ -23,6 +23,8 @@ pub enum Origin {
     Agent(InstanceName, IpAddr),
     /// Who of ops, by the user id of the other end of the socket.
     Ops(u32),
+    /// Who of ops, at the web console: as its session names him, and no user's name.
+    Console(String, IpAddr),
 }
 
 tokio::task_local! {
@@ -43,7 +45,9 @@ impl Origin {
     /// Where it comes from, as far as anybody may know: one IPv6 address would be one machine.
     pub(super) fn source(&self) -> Option<IpAddr> {
         match self {
-            Self::Web(address) | Self::Stranger(address) | Self::Agent(_, address) => Some(network(*address)),
+            Self::Web(address) | Self::Stranger(address) | Self::Agent(_, address) | Self::Console(_, address) => {
+                Some(network(*address))
+            }
             Self::Broker | Self::Ops(_) => None,
         }
     }
@@ -57,6 +61,7 @@ impl fmt::Display for Origin {
             Self::Stranger(_) => f.write_str("stranger"),
             Self::Agent(name, _) => write!(f, "agent:{name}"),
             Self::Ops(uid) => write!(f, "uid:{uid}"),
+            Self::Console(who, _) => write!(f, "console:{who}"),
         }
     }
 }

@@ -27,6 +27,10 @@ pub struct Filter {
     pub subject: Option<String>,
     /// That this instance has to do with: as itself, as home or as relying party.
     pub instance: Option<String>,
+    /// That this one made happen.
+    pub actor: Option<String>,
+    /// About this, where it is none of the above.
+    pub object: Option<String>,
     /// Only so many, the newest.
     pub newest: Option<usize>,
 }
@@ -48,6 +52,8 @@ impl Filter {
             && self.until.is_none_or(|until| time < until.to_string().as_str())
             && is(&self.kind, &["event"])
             && is(&self.subject, &["subject", "user"])
+            && is(&self.actor, &["actor"])
+            && is(&self.object, &["object"])
             && (actor || is(&self.instance, &["instance", "home", "relying_party"]))
     }
 }

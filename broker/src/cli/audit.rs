@@ -56,6 +56,12 @@ pub(super) struct Which {
     /// An instance, as itself, as home or as relying party.
     #[arg(long, value_name = "NAME")]
     instance: Option<String>,
+    /// Who made it happen: the member `actor`, for example uid:0, web or agent:beta.
+    #[arg(long, value_name = "ACTOR")]
+    actor: Option<String>,
+    /// What else it is about: the member `object`.
+    #[arg(long, value_name = "ID")]
+    object: Option<String>,
 }
 
 pub(super) async fn run(command: Command, config: &Config, output: Output) -> anyhow::Result<()> {
@@ -85,10 +91,10 @@ async fn running(config: &Config) -> anyhow::Result<Option<AdminServiceClient<Ch
 }
 
 async fn lines(which: Which, newest: u32, config: &Config, take: &mut dyn FnMut(&[u8])) -> anyhow::Result<()> {
-    let Which { since, until, kind, subject, instance } = which;
+    let Which { since, until, kind, subject, instance, actor, object } = which;
     let Some(mut broker) = running(config).await? else {
         let newest = usize::try_from(newest).ok().filter(|newest| *newest > 0);
-        let filter = Filter { since, until, kind, subject, instance, newest };
+        let filter = Filter { since, until, kind, subject, instance, actor, object, newest };
         let folder = Folder::new(&config.audit.dir);
         let taken = read(&folder, &filter, |line| {
             take(&line);
@@ -104,6 +110,8 @@ async fn lines(which: Which, newest: u32, config: &Config, take: &mut dyn FnMut(
         subject: subject.unwrap_or_default(),
         instance: instance.unwrap_or_default(),
         newest,
+        actor: actor.unwrap_or_default(),
+        object: object.unwrap_or_default(),
     };
     let begun = broker.read_audit(request).await;
     let mut answers = begun.map_err(|status| refusal(&status))?.into_inner();

@@ -10,6 +10,7 @@ mod broker;
 mod ca;
 mod client;
 mod config;
+mod console;
 mod doctor;
 mod explanation;
 mod healthcheck;
@@ -113,6 +114,9 @@ enum Command {
     /// What was decided and changed, by whom, and whether nobody has changed that.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// The web console: the way in, and who is in.
+    #[command(subcommand)]
+    Console(console::Command),
     /// The store itself.
     #[command(subcommand)]
     Store(store::Command),
@@ -183,6 +187,7 @@ async fn run(command: Command, config: &Config, file: &Path, output: Output) -> 
         Command::Secret(command) => secret::run(command, config, output).await,
         Command::Session(command) => session::run(command, config, output).await,
         Command::Audit(command) => audit::run(command, config, output).await,
+        Command::Console(command) => console::run(command, config, output).await,
         Command::Rotation(command) => rotation::run(command, config, output).await,
         Command::Tls(command) => tls::run(command, config, output).await,
         Command::Doctor => Box::pin(doctor::run(config, output)).await,

@@ -52,6 +52,9 @@ pub enum EnrolmentError {
         "{0} is a relying party without agent: `homeward-broker registration close {0}` first, or take another name"
     )]
     NameRegistered(InstanceName),
+    /// The name is the web console's.
+    #[error("{0} is the broker's own web console: take another name")]
+    NameReserved(InstanceName),
     /// The name belongs to an instance, and is wanted for a relying party without agent.
     #[error("{0} is an instance, whose agent registers its client: take another name")]
     NameEnrolled(InstanceName),

@@ -53,8 +53,8 @@ use crate::clock::Timestamp;
 use crate::config::Current;
 use crate::foundations::Foundations;
 use crate::registry::{
-    Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientSecret, Instance, InstanceId, InstanceState,
-    Liveness, Portal, Profile, Registry, RelyingParty,
+    CONSOLE, Certificate, ClientCredential, ClientId, ClientKey, ClientPages, ClientSecret, Instance, InstanceId,
+    InstanceState, Liveness, Portal, Profile, Registry, RelyingParty,
 };
 use crate::secret::SealingKeys;
 use crate::storage::table::{Stored, Table};
@@ -212,6 +212,9 @@ impl Enrolment {
 
     fn check_name(&self, name: &InstanceName, replace: bool) -> Result<(), EnrolmentError> {
         let snapshot = self.registry.snapshot();
+        if name.as_str() == CONSOLE && snapshot.instance(name).is_none() {
+            return Err(EnrolmentError::NameReserved(name.clone()));
+        }
         if snapshot.registration(name).is_some() {
             return Err(EnrolmentError::NameRegistered(name.clone()));
         }

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::enrolment::{Enrolment, EnrolmentError, JoinTokenState, unhindered};
-use crate::registry::{INITIAL_TOKEN_PREFIX, Registration};
+use crate::registry::{CONSOLE, INITIAL_TOKEN_PREFIX, Registration};
 use crate::secret::{OpaqueSecret, SecretHash};
 use crate::storage::{Expect, Write};
 
@@ -66,6 +66,10 @@ impl Enrolment {
         now: Timestamp,
     ) -> Result<Registration, EnrolmentError> {
         let name = &order.name;
+        // One that had the name before there was a console keeps it, and keeps the console from having it.
+        if name.as_str() == CONSOLE && self.registry.snapshot().registration(name).is_none() {
+            return Err(EnrolmentError::NameReserved(name.clone()));
+        }
         if self.registry.instances.get(name.as_str()).await?.is_some() {
             return Err(EnrolmentError::NameEnrolled(name.clone()));
         }

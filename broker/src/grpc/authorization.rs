@@ -36,12 +36,12 @@ enum Role {
     Anyone,
     /// An instance's agent, by its certificate.
     Agent,
-    /// Root or the broker's own user, over the Unix socket.
+    /// Root or the broker's own user, over the Unix socket; whoever is signed in to the web console, within the broker.
     Ops,
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 57] = [
+const ROLES: [(&str, Role); 58] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
@@ -99,6 +99,9 @@ const ROLES: [(&str, Role); 57] = [
     ("/homeward.v1.AdminService/BackUp", Role::Ops),
     ("/homeward.v1.AdminService/ReadAudit", Role::Ops),
     ("/homeward.v1.AdminService/VerifyAudit", Role::Ops),
+    ("/homeward.v1.AdminService/CreateConsoleCode", Role::Ops),
+    ("/homeward.v1.AdminService/ListConsoleSessions", Role::Ops),
+    ("/homeward.v1.AdminService/EndConsoleSession", Role::Ops),
     ("/grpc.health.v1.Health/Check", Role::Anyone),
     ("/grpc.health.v1.Health/Watch", Role::Anyone),
 ];
@@ -115,6 +118,11 @@ pub(super) struct Peer(pub(super) IpAddr);
 #[derive(Clone, Copy, Debug)]
 pub(super) struct OpsUser(pub(super) u32);
 
+/// Who is signed in to the web console and calls: in the extensions of every request from there. Whoever puts it there has
+/// found out that it is so; over a socket no extension travels.
+#[derive(Clone, Debug)]
+pub(super) struct ConsoleUser(pub(super) String);
+
 /// Judges calls on one listener.
 #[derive(Clone, Debug)]
 pub(super) struct Gate {
@@ -126,6 +134,7 @@ pub(super) struct Gate {
 enum Door {
     Agents { enrolment: Arc<Enrolment>, clock: Clock },
     Ops,
+    Console,
 }
 
 impl Gate {
@@ -138,6 +147,11 @@ impl Gate {
     /// For the Unix socket.
     pub(super) fn ops(services: &Services) -> Self {
         Self { door: Arc::new(Door::Ops), audit: services.audit.clone() }
+    }
+
+    /// For the web console, in the same process.
+    pub(super) fn console(services: &Services) -> Self {
+        Self { door: Arc::new(Door::Console), audit: services.audit.clone() }
     }
 
     /// Says who calls, if he may.
@@ -162,6 +176,15 @@ impl Gate {
                         Ok(origin)
                     }
                 }
+            }
+            Door::Console => {
+                let user = request.extensions().get::<ConsoleUser>().filter(|_| role == Role::Ops);
+                let ConsoleUser(who) = user.ok_or_else(|| status::refused(Reason::RoleMissing))?;
+                let address = match Origin::current() {
+                    Origin::Web(address) => address,
+                    _ => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+                };
+                Ok(Origin::Console(who.clone(), address))
             }
             Door::Ops => {
                 let connection = request.extensions().get::<UdsConnectInfo>();
@@ -196,7 +219,7 @@ impl Gate {
     {
         let path = request.uri().path().to_owned();
         let response = inner.call(request).await?;
-        if let Origin::Ops(_) = origin {
+        if let Origin::Ops(_) | Origin::Console(..) = origin {
             let said = Status::from_header_map(response.headers()).filter(|status| status.code() != Code::Ok);
             if let Some(status) = said {
                 self.refused(&path, status::reason(&status));

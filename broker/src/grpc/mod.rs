@@ -7,6 +7,7 @@
 mod admin;
 mod applications;
 mod authorization;
+mod desk;
 mod enrolment;
 mod login;
 mod status;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use homeward_certs::bundle::TrustBundle;
 use homeward_proto::v1;
+use homeward_proto::v1::admin_service_client::AdminServiceClient;
 use homeward_proto::v1::admin_service_server::AdminServiceServer;
 use homeward_proto::v1::enrolment_service_server::EnrolmentServiceServer;
 use homeward_proto::v1::login_service_server::LoginServiceServer;
@@ -33,7 +35,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::transport::Server;
 use tonic_health::server::health_reporter;
-use tower::Service;
+use tower::{Layer as _, Service};
 use tracing::warn;
 
 use crate::audit::Audit;
@@ -41,6 +43,7 @@ use crate::authority::Authority;
 use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{InForce, Issuer};
+use crate::console::Console;
 use crate::enrolment::Enrolment;
 use crate::fleet::Fleet;
 use crate::grants::{Grants, Probes};
@@ -52,6 +55,8 @@ use crate::sessions::Sessions;
 use crate::storage::Store;
 use crate::tls::PublicTls;
 use crate::upstream::Upstreams;
+
+pub use desk::{Desk, Seat};
 
 use applications::ApplicationsLayer;
 use authorization::{AuthorizationLayer, Gate};
@@ -105,6 +110,8 @@ pub struct Services {
     pub tls: PublicTls,
     /// Where decisions are noted.
     pub audit: Audit,
+    /// Who is signed in to the web console.
+    pub console: Console,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.
@@ -171,6 +178,13 @@ pub async fn serve_admin(
         .add_service(health)
         .serve_with_incoming_shutdown(UnixListenerStream::new(listener), shutdown.cancelled_owned())
         .await
+}
+
+/// The Admin service for the web console, in the same process: behind the same gate, and with the same methods.
+fn console_client(services: &Services) -> desk::Client {
+    let service = AdminServiceServer::new(admin::Service::new(services));
+    AdminServiceClient::new(AuthorizationLayer::new(Gate::console(services)).layer(service))
+        .max_decoding_message_size(usize::MAX)
 }
 
 /// A moment as the contract writes it.

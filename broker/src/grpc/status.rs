@@ -11,6 +11,7 @@ use tonic_types::{ErrorDetails, StatusExt};
 use tracing::error;
 
 use crate::authority::CaError;
+use crate::console::ConsoleError;
 use crate::enrolment::EnrolmentError;
 use crate::grants::{ProbeError, TokenError};
 use crate::login::LoginError;
@@ -45,6 +46,8 @@ pub(super) enum Reason {
     UserUnknown,
     /// There is no such session.
     SessionUnknown,
+    /// There is no such session of the web console.
+    ConsoleSessionUnknown,
     /// The instance is no relying party.
     RelyingPartyMissing,
     /// The agent opened another stream.
@@ -74,6 +77,9 @@ pub(super) fn refused(reason: Reason) -> Status {
         ),
         Reason::SessionUnknown => {
             status(Code::NotFound, "SESSION_UNKNOWN", "there is no such session: see `session list`")
+        }
+        Reason::ConsoleSessionUnknown => {
+            status(Code::NotFound, "SESSION_UNKNOWN", "there is no such session: see `console session list`")
         }
         Reason::RelyingPartyMissing => {
             status(Code::FailedPrecondition, "NO_RELYING_PARTY", "the instance is no relying party")
@@ -119,7 +125,7 @@ pub(super) fn enrolment(refusal: &EnrolmentError) -> Status {
         E::RecoverySignature => (Code::InvalidArgument, "RECOVERY_SIGNATURE_INVALID"),
         E::Csr(_) => (Code::InvalidArgument, "CSR_INVALID"),
         E::Profile(_) => (Code::InvalidArgument, "PROFILE_INVALID"),
-        E::NameTaken(_) | E::NameRegistered(_) | E::NameEnrolled(_) | E::NameOfUpstream(_) => {
+        E::NameTaken(_) | E::NameRegistered(_) | E::NameEnrolled(_) | E::NameOfUpstream(_) | E::NameReserved(_) => {
             (Code::AlreadyExists, "NAME_TAKEN")
         }
         E::NameLooksAlike(_) => (Code::AlreadyExists, "NAME_LOOKS_ALIKE"),
@@ -285,6 +291,14 @@ pub(super) fn session(refusal: &SessionError) -> Status {
     match refusal {
         SessionError::Internal(_) => internal(refusal),
         SessionError::Store(error) => store(error),
+    }
+}
+
+/// The status for the way into the web console. That a code is not good is said to browsers only.
+pub(super) fn console(refusal: &ConsoleError) -> Status {
+    match refusal {
+        ConsoleError::CodeUnknown | ConsoleError::Internal(_) => internal(refusal),
+        ConsoleError::Store(error) => store(error),
     }
 }
 

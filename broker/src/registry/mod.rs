@@ -12,6 +12,7 @@ mod client;
 mod client_jwks;
 mod client_key;
 mod client_policy;
+mod console;
 mod held_name;
 mod home;
 mod home_user;
@@ -41,6 +42,7 @@ use homeward_certs::identity::InstanceName;
 use tokio::sync::{broadcast, watch};
 use tracing::{error, info};
 
+use crate::config::Issuer;
 use crate::storage::table::Table;
 use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
 
@@ -56,6 +58,7 @@ pub use client::{
 pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError, alg_name};
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use client_policy::{ClientPolicyChange, ClientPolicyError, PolicyConflict, sector};
+pub use console::{CONSOLE, CONSOLE_RETURN};
 pub use held_name::{HeldName, HeldNames, KnownName};
 pub use home::{Home, Reachability, Way};
 pub use home_user::{CutOffs, Departure, HomeUser, HomeUsers, Standing};
@@ -109,6 +112,8 @@ pub struct Registry {
     /// For who completes logins, and for homes that take back their word.
     pub home_users: HomeUsers,
     look_ups: LookUps,
+    /// The broker's own client.
+    console: Option<Arc<RegisteredClient>>,
     snapshot: watch::Receiver<Arc<Snapshot>>,
     touched: broadcast::Sender<Arc<Touched>>,
 }
@@ -119,6 +124,24 @@ impl Registry {
     /// # Errors
     /// When the store does not answer.
     pub async fn open(store: Arc<dyn Store>) -> Result<(Self, impl Future<Output = ()> + Send), StoreError> {
+        Self::open_with(store, None).await
+    }
+
+    /// The same of a broker that has a web console below this issuer.
+    ///
+    /// # Errors
+    /// As [`Registry::open`].
+    pub async fn open_with_console(
+        store: Arc<dyn Store>,
+        issuer: &Issuer,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), StoreError> {
+        Self::open_with(store, console::client_below(issuer).map(Arc::new)).await
+    }
+
+    async fn open_with(
+        store: Arc<dyn Store>,
+        console: Option<Arc<RegisteredClient>>,
+    ) -> Result<(Self, impl Future<Output = ()> + Send), StoreError> {
         let instances = Table::new(store.clone());
         let edges = Table::new(store.clone());
         let (registrations, clients) = (Table::new(store.clone()), Table::new(store.clone()));
@@ -137,6 +160,7 @@ impl Registry {
             reachability,
             home_users,
             look_ups: LookUps::new(),
+            console,
             snapshot,
             touched,
         };
@@ -210,7 +234,8 @@ impl Registry {
         let find = |name: &InstanceName| {
             snapshot.instance(name).cloned().ok_or_else(|| TrustError::UnknownInstance(name.clone()))
         };
-        let registered = snapshot.registration(&edge.id.relying_party).is_some();
+        let is_console = snapshot.console().is_some_and(|console| *console.name == edge.id.relying_party);
+        let registered = is_console || snapshot.registration(&edge.id.relying_party).is_some();
         if !registered && find(&edge.id.relying_party)?.relying_party.is_none() {
             return Err(TrustError::NoRelyingParty(edge.id.relying_party));
         }

@@ -33,6 +33,8 @@ pub struct Snapshot {
     /// By home, then by relying party: whom a change of the home concerns.
     released: HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, ()>>,
     denials: u64,
+    /// The broker's own client.
+    console: Option<Arc<RegisteredClient>>,
 }
 
 /// An instance, and when what its agent is told last changed.
@@ -54,9 +56,10 @@ pub enum Touched {
 impl Snapshot {
     /// Reads the whole registry.
     pub(super) async fn load(registry: &Registry) -> Result<Self, StoreError> {
-        let Registry { instances, edges, registrations, clients, upstreams, .. } = registry;
+        let Registry { instances, edges, registrations, clients, upstreams, console, .. } = registry;
         // An empty commit changes nothing and tells where the store is.
-        let mut snapshot = Self { revision: Some(instances.commit(Vec::new()).await?), ..Self::default() };
+        let revision = Some(instances.commit(Vec::new()).await?);
+        let mut snapshot = Self { revision, console: console.clone(), ..Self::default() };
         // Nobody has been told anything yet.
         let mut touched = HashSet::new();
         for (_, stored) in instances.all().await? {
@@ -113,7 +116,10 @@ impl Snapshot {
             Some(name) => {
                 self.instance(name).filter(|instance| instance.is_active()).and_then(|i| Client::of_instance(i))
             }
-            None => self.registered.get(id).map(|client| Client::of_registered(client)),
+            None => {
+                let console = || self.console().filter(|console| console.relying_party.client_id.as_str() == id);
+                self.registered.get(id).map(|client| Client::of_registered(client)).or_else(console)
+            }
         }
     }
 
@@ -152,7 +158,13 @@ impl Snapshot {
     /// All clients, in no order, whether they may log anybody in or not.
     pub fn clients(&self) -> impl Iterator<Item = Client<'_>> {
         let of_instances = self.instances().filter_map(|instance| Client::of_instance(instance));
-        of_instances.chain(self.registered.values().map(|client| Client::of_registered(client)))
+        let registered = self.registered.values().map(|client| Client::of_registered(client));
+        of_instances.chain(registered).chain(self.console())
+    }
+
+    /// The broker's own client, whoever has its name.
+    pub(super) fn own_client(&self) -> Option<&Arc<RegisteredClient>> {
+        self.console.as_ref()
     }
 
     /// A client of a relying party without agent.

@@ -58,6 +58,11 @@ impl SecretHash {
         Self(URL_SAFE_NO_PAD.encode(digest(&SHA256, text.as_bytes())))
     }
 
+    /// What no text has.
+    pub const fn of_nothing() -> Self {
+        Self(String::new())
+    }
+
     /// 43 characters of base64url: a key of the store.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! The three cookies, and one for each login that is at an identity provider. All are `__Host-` cookies: set by this host
+//! The cookies of users and of ops, and one for each login that is at an identity provider. All are `__Host-` cookies: set by this host
 //! for itself, over TLS, out of reach of scripts and of neighbouring sub-domains. (Browsers accept `Secure` from
 //! http://localhost too.)
 
@@ -30,6 +30,10 @@ pub enum CookieName {
     Session,
     /// The home that was chosen last: a convenience, no authority.
     Home,
+    /// Says who of ops is signed in to the web console.
+    Console,
+    /// Binds a login at the web console to this browser.
+    ConsoleWay,
 }
 
 impl CookieName {
@@ -39,6 +43,8 @@ impl CookieName {
             Self::Browser => "__Host-homeward-browser",
             Self::Session => "__Host-homeward-session",
             Self::Home => "__Host-homeward-home",
+            Self::Console => "__Host-homeward-console",
+            Self::ConsoleWay => "__Host-homeward-console-way",
         }
     }
 }
@@ -52,6 +58,10 @@ pub struct Visitor {
     pub session: Option<String>,
     /// The home that was chosen last.
     pub home: Option<InstanceName>,
+    /// The console session's name and secret.
+    pub console: Option<String>,
+    /// What binds a login at the console.
+    pub console_way: Option<String>,
     /// Logins that are at identity providers.
     pub upstreams: Vec<UpstreamCookie>,
 }
@@ -93,6 +103,8 @@ impl Visitor {
             browser: known(CookieName::Browser, is_secret),
             session: known(CookieName::Session, is_session),
             home: value(CookieName::Home).and_then(|value| value.parse().ok()),
+            console: known(CookieName::Console, is_session),
+            console_way: known(CookieName::ConsoleWay, is_secret),
             upstreams: upstreams.take(MAX_UPSTREAMS).collect(),
         }
     }

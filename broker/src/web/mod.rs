@@ -4,6 +4,7 @@
 //! request its id, its limits and its security headers, and turns a problem into a page that shows the id.
 
 mod boundary;
+pub mod console;
 mod cookies;
 mod form_token;
 mod health;

@@ -81,6 +81,8 @@ fn filter(request: v1::ReadAuditRequest) -> Filter {
         kind: some(request.event),
         subject: some(request.subject),
         instance: some(request.instance),
+        actor: some(request.actor),
+        object: some(request.object),
         newest: usize::try_from(request.newest).ok().filter(|newest| *newest > 0),
     }
 }

@@ -1,9 +1,11 @@
 //! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
 //! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
-//! edges, in `trust` and `explain`; the keys that seal, in `kek`; the certificate of the public address, in `tls`; backups, in `backup`; the audit, in `audit`.
+//! edges, in `trust` and `explain`; the keys that seal, in `kek`; the certificate of the public address, in `tls`; backups, in
+//! `backup`; the audit, in `audit`; the way into the web console, in `console`.
 
 mod audit;
 mod backup;
+mod console;
 mod explain;
 mod kek;
 mod registration;
@@ -31,10 +33,11 @@ use crate::authority::{Authority, CaState};
 use crate::brokers::Brokers;
 use crate::clock::{Clock, Timestamp};
 use crate::config::{InForce, Issuer};
+use crate::console::Console;
 use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
 use crate::fleet::Fleet;
 use crate::grpc::Services;
-use crate::grpc::authorization::OpsUser;
+use crate::grpc::authorization::{ConsoleUser, OpsUser};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::users::Users;
 use crate::login::Login;
@@ -69,6 +72,7 @@ pub(super) struct Service {
     settings: InForce,
     tls: PublicTls,
     audit: Audit,
+    console: Console,
     /// Whether no other broker can be at this store.
     alone: bool,
     issuer: Issuer,
@@ -92,6 +96,7 @@ impl Service {
             settings: services.settings.clone(),
             tls: services.tls.clone(),
             audit: services.audit.clone(),
+            console: services.console.clone(),
             alone: services.brokers.are_alone(),
             issuer: services.issuer.clone(),
             clock: services.clock.clone(),
@@ -553,11 +558,36 @@ impl AdminService for Service {
         self.tls.renew().await.map_err(|error| status::store(&error))?;
         Ok(Response::new(v1::RenewPublicCertificateResponse {}))
     }
+
+    async fn create_console_code(
+        &self,
+        request: Request<v1::CreateConsoleCodeRequest>,
+    ) -> Result<Response<v1::CreateConsoleCodeResponse>, Status> {
+        Ok(Response::new(self.console_code(&creator(&request)).await?))
+    }
+
+    async fn list_console_sessions(
+        &self,
+        request: Request<v1::ListConsoleSessionsRequest>,
+    ) -> Result<Response<v1::ListConsoleSessionsResponse>, Status> {
+        let v1::ListConsoleSessionsRequest {} = request.into_inner();
+        Ok(Response::new(v1::ListConsoleSessionsResponse { console_sessions: self.console_sessions().await? }))
+    }
+
+    async fn end_console_session(
+        &self,
+        request: Request<v1::EndConsoleSessionRequest>,
+    ) -> Result<Response<v1::EndConsoleSessionResponse>, Status> {
+        self.end_console_session(&request.into_inner().id).await?;
+        Ok(Response::new(v1::EndConsoleSessionResponse {}))
+    }
 }
 
 /// Who of ops asks.
 fn creator<T>(request: &Request<T>) -> String {
-    request.extensions().get::<OpsUser>().map_or_else(String::new, |ops| format!("uid={}", ops.0))
+    let at_console = || request.extensions().get::<ConsoleUser>().map(|user| format!("console:{}", user.0));
+    let on_machine = request.extensions().get::<OpsUser>().map(|ops| format!("uid={}", ops.0));
+    on_machine.or_else(at_console).unwrap_or_default()
 }
 
 fn name(text: &str) -> Result<InstanceName, Status> {

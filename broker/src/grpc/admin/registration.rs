@@ -65,7 +65,10 @@ impl Service {
 
     pub(super) fn clients(&self, request: &v1::ListClientsRequest) -> v1::ListClientsResponse {
         let snapshot = self.registry.snapshot();
-        let shown = snapshot.clients().map(client);
+        // The console's is the broker's own: nobody manages it.
+        let own = snapshot.console().map(|console| &console.relying_party.client_id);
+        let managed = snapshot.clients().filter(|client| Some(&client.relying_party.client_id) != own);
+        let shown = managed.map(client);
         let mut all: Vec<_> = shown.map(|client| (client.client_id.clone(), client)).collect();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         let (clients, next_page_token) = page(all, request.page_size, &request.page_token);

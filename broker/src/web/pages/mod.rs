@@ -181,7 +181,7 @@ fn source(address: &str) -> Option<String> {
     (harmless && source.bytes().all(plain)).then_some(source)
 }
 
-fn render(page: &impl Template) -> Response {
+pub(in crate::web) fn render(page: &impl Template) -> Response {
     match page.render() {
         Ok(html) => Html(html).into_response(),
         Err(error) => {
