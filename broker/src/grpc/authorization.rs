@@ -41,7 +41,7 @@ enum Role {
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 58] = [
+const ROLES: [(&str, Role); 60] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
