@@ -122,7 +122,7 @@ async fn a_code_lets_one_browser_in_and_everything_else_is_shut() {
     let page = browser.get(&at(&federation, "/console/")).await.unwrap();
     let token = form_token(&page);
     let held = browser.cookie_header(HOST).unwrap();
-    post(&mut browser, &at(&federation, "/console/sign-out"), &[("form_token", &token)]).await;
+    post(&mut browser, &at(&federation, "/console/sign-out"), &[("form_token", token.as_str())]).await;
     let (name, value) = held.split_once('=').unwrap();
     browser.set_cookie(HOST, name, value);
     assert!(!is_in(&mut browser, &federation).await, "a copy of the cookie is worth nothing either");
@@ -145,13 +145,13 @@ async fn a_form_counts_only_from_a_page_of_this_session_and_says_who_sent_it() {
     assert!(confirm.body.contains("homeward-broker token create --instance beta --lifetime 30m"), "{}", confirm.body);
     let token = form_token(&confirm);
     let others = form_token(&other.get(&format!("{tokens}?instance=beta")).await.unwrap());
-    for wrong in ["", &others, "x"] {
+    for wrong in ["", others.as_str(), "x"] {
         let fields = [("instance", "beta"), ("minutes", "30"), ("form_token", wrong)];
         assert_eq!(post(&mut ops, &tokens, &fields).await.status, 403, "{wrong}");
     }
     let cookie = ops.cookie_header(HOST).unwrap();
     let send = async |name: &str, value: &str| {
-        let form = [("instance", "beta"), ("minutes", "30"), ("form_token", &token)];
+        let form = [("instance", "beta"), ("minutes", "30"), ("form_token", token.as_str())];
         let request = reqwest::Client::new().post(&tokens).header("cookie", &cookie).header(name, value);
         request.form(&form).send().await.unwrap().status().as_u16()
     };
@@ -165,7 +165,7 @@ async fn a_form_counts_only_from_a_page_of_this_session_and_says_who_sent_it() {
     assert_eq!(events(&federation, "join_token_created").await[0]["actor"], "console:uid=0");
     // What the broker refuses is said as the command line says it, and noted.
     let evict = at(&federation, "/console/do/evict");
-    let refused = post(&mut ops, &evict, &[("name", "nobody"), ("form_token", &token)]).await;
+    let refused = post(&mut ops, &evict, &[("name", "nobody"), ("form_token", token.as_str())]).await;
     assert_eq!(refused.status, 404);
     assert!(refused.body.contains("There is no such instance"), "{}", refused.body);
     assert_eq!(events(&federation, "admin_refused").await[0]["actor"], "console:uid=0");

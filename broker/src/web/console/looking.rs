@@ -18,6 +18,7 @@ use crate::web::console::pages::{
     TokensPage, TrustPage, TurningPage, refused, shown,
 };
 use crate::web::console::view::{AuditSearch, EdgeRow, Refusal};
+use crate::web::console::words;
 
 impl Reception {
     pub(super) fn seat(&self, ops: &Ops) -> Seat {
@@ -109,7 +110,8 @@ pub(super) async fn explain(State(reception): State<Arc<Reception>>, ops: Ops, R
         _ => None,
     };
     let sheet = seat.trust().await;
-    page(Frame::of(&ops, "trust"), sheet, |frame, sheet| ExplainPage { frame, asked, sheet, found })
+    let command = words::explain(&asked);
+    page(Frame::of(&ops, "trust"), sheet, |frame, sheet| ExplainPage { frame, asked, command, sheet, found })
 }
 
 pub(super) async fn turning(State(reception): State<Arc<Reception>>, ops: Ops, RawQuery(query): RawQuery) -> Response {

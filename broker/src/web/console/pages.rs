@@ -129,7 +129,9 @@ pub(super) struct EdgePage {
 #[template(path = "console/explain.html")]
 pub(super) struct ExplainPage {
     pub(super) frame: Frame,
+    /// Relying party, home, login name.
     pub(super) asked: [String; 3],
+    pub(super) command: String,
     pub(super) sheet: TrustSheet,
     pub(super) found: Option<Result<Explained, Refusal>>,
 }

@@ -62,14 +62,16 @@ impl Words {
                 format!("Quarantine {name}?"),
                 &[
                     "Nobody logs in there, and none of its users logs in anywhere else.",
-                    "Its agent is cut off within a second. Sessions that it vouched for end everywhere.",
+                    "Its agent is cut off within a second, and stops. Sessions that it vouched for end everywhere.",
                     "It stays enrolled: a release takes this back. Ended sessions stay ended.",
                 ],
                 "Quarantine",
             ),
             Deed::Release { name } => Self::new(
                 format!("Release {name} from quarantine?"),
-                &["Its agent may connect again, and logins from and to it work as before. Users sign in anew."],
+                &[
+                    "Logins from and to it work as before when its agent runs: start it, if it has stopped. Users sign in anew.",
+                ],
                 "Release",
             ),
             Deed::Evict { name } => Self::new(
@@ -233,6 +235,12 @@ fn flag(name: &'static str, is: bool) -> &'static str {
     }
 }
 
+/// The command that explains a login: relying party, home, login name.
+pub(super) fn explain([relying_party, home, username]: &[String; 3]) -> String {
+    let user = format!("{username}@{home}");
+    format!("homeward-broker trust explain --user {} --rp {}", quoted(&user), quoted(relying_party))
+}
+
 /// What turns, for people.
 fn thing(subject: &str) -> String {
     match subject.split_once('/') {
@@ -246,7 +254,7 @@ fn thing(subject: &str) -> String {
 
 /// One word of a shell, whatever is in it.
 fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+,-".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_./:@%+,=-".contains(c);
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
     }
@@ -278,6 +286,8 @@ mod tests {
         let expected =
             "homeward-broker instance quarantine beta --reason 'it'\\''s stolen; $(reboot) `reboot`\nreboot'";
         assert_eq!(command, expected);
+        let asked = ["beta", "alpha", "x; reboot"].map(str::to_owned);
+        assert_eq!(explain(&asked), "homeward-broker trust explain --user 'x; reboot@alpha' --rp beta");
         let deed = Deed::EndSession { id: "$(reboot)".into() };
         assert_eq!(deed.command(), "homeward-broker session end --session='$(reboot)'");
     }
