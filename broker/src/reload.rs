@@ -61,6 +61,6 @@ impl Reload {
             }
         }
         // Nobody can ask.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

@@ -127,7 +127,7 @@ async fn a_ca_that_is_away_is_named_and_not_hammered_and_ops_need_not_wait() {
     // Killed while the CA thinks: the account is kept, and the next order is another one.
     federation.ops(&["tls", "renew"]).await.unwrap();
     let ordered = async {
-        while !pebble.log().contains("to VA for validation") {
+        while !pebble.log().contains("Pulled a task from the Tasks queue") {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
