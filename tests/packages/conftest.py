@@ -1,5 +1,6 @@
 """What is in deploy/, and the programs that look at it."""
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -10,7 +11,7 @@ import pytest
 
 from certificates import ThrowAwayAuthority
 from front import Front
-from homeward import Broker
+from homeward import BINARIES, Broker
 from machine import Machine
 from processes import PATIENCE_S, REPOSITORY
 
@@ -34,6 +35,18 @@ def output(*command: str | Path, stdin: str = "") -> str:
     )
     assert done.returncode == 0, f"{' '.join(str(word) for word in command)}: {done.returncode}\n{done.stdout}"
     return done.stdout
+
+
+def build(to: Path) -> dict[str, Path]:
+    """What is to be quick here is the compression."""
+    quick = {"DPKG_DEB_COMPRESSOR_TYPE": "gzip", "DPKG_DEB_COMPRESSOR_LEVEL": "1"}
+    subprocess.run([DEPLOY / "debian" / "build", "--binaries", BINARIES, "--to", to], env=os.environ | quick, check=True)
+    return {package.name.split("_")[0]: package for package in to.iterdir()}
+
+
+@pytest.fixture(scope="session")
+def packages(folder: Path) -> dict[str, Path]:
+    return build(folder / "debian")
 
 
 @pytest.fixture(scope="session")

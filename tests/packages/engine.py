@@ -21,7 +21,7 @@ IN_DISTROLESS = {"libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.
 
 _CARGO = """#!/bin/sh
 case $1 in
-build) mkdir -p target/release && cp /made/homeward-broker /made/homeward-agent target/release/ ;;
+build) mkdir -p target/release && ln -s /made/homeward-broker /made/homeward-agent target/release/ ;;
 metadata) cat /tools/metadata ;;
 esac
 """

@@ -20,6 +20,38 @@ exec chroot "$root" "$@"
 """
 
 
+# As its first process, which makes users and folders apart for its services: so it takes a root, and not a chroot.
+_BOOT = """
+mount -t overlay -o "lowerdir=/,upperdir=$1/changes,workdir=$1/work" overlay "$1/root"
+cd "$1/root"
+mount -t proc proc proc
+mount --rbind /dev dev
+mount -t sysfs sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t tmpfs tmpfs run
+ip link set lo up
+# Of all that this machine starts, nothing.
+rm -rf etc/systemd/system/*.wants lib/systemd/system/sysinit.target.wants lib/systemd/system/network-online.target.wants
+mkdir -p former
+pivot_root . former
+umount -l former
+exec env -i container=other PATH="$PATH" /lib/systemd/systemd --unit=said.service --log-target=console --show-status=no
+"""
+
+_SAID = """
+[Unit]
+DefaultDependencies=no
+Wants={units}
+After={units}
+
+[Service]
+Type=oneshot
+StandardOutput=file:/said
+StandardError=file:/said
+ExecStart=/bin/sh -c 'sh -eu /script; echo $?; systemctl exit'
+"""
+
+
 class Machine:
     """What is on it is what was on this one, and what was done there since."""
 
@@ -35,12 +67,26 @@ class Machine:
         assert done.returncode == 0, f"{script}\n{done.returncode}\n{done.stdout}"
         return done.stdout
 
+    def boots(self, script: str, *units: str) -> str:
+        """Starts systemd there with these units, and returns what a script says when they are up. It has to succeed."""
+        files = {"script": script, "said": "", "etc/systemd/system/said.service": _SAID.format(units=" ".join(units))}
+        for name, text in files.items():
+            file = self.changes / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(text)
+        done = self._apart(["--uts", "--ipc", "--cgroup"], _BOOT)
+        said, _, code = (self.changes / "said").read_text().rstrip().rpartition("\n")
+        assert code == "0", f"{script}\n{said}\n{code}\n{done.stdout}"
+        return said
+
     def tries(self, script: str, *arguments: str | Path) -> subprocess.CompletedProcess:
         """The same, whether it succeeds or not. What it complains of is among what it says."""
-        apart = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child"]
-        there = ["sh", "-euc", script, "sh", *map(str, arguments)]
+        return self._apart([], _ENTER, "sh", "-euc", script, "sh", *map(str, arguments))
+
+    def _apart(self, more: list[str], enter: str, *there: str) -> subprocess.CompletedProcess:
+        apart = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", *more]
         return subprocess.run(
-            [*apart, "sh", "-euc", _ENTER, "sh", str(self._folder), *there],
+            [*apart, "sh", "-euc", enter, "sh", str(self._folder), *there],
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

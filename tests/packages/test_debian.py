@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from conftest import DEPLOY, output
-from homeward import BINARIES
+from conftest import build, output
 from machine import Machine
 
 # Packages for Debian itself answer to a bug; these are nobody's intent to package.
@@ -28,18 +25,6 @@ timeout 20 sh -c 'until grep -q listening /tmp/said; do sleep 0.1; done' || { ca
 homeward-broker healthcheck
 homeward-broker token create --instance beta
 """
-
-
-def build(to: Path) -> dict[str, Path]:
-    """What is to be quick here is the compression."""
-    quick = {"DPKG_DEB_COMPRESSOR_TYPE": "gzip", "DPKG_DEB_COMPRESSOR_LEVEL": "1"}
-    subprocess.run([DEPLOY / "debian" / "build", "--binaries", BINARIES, "--to", to], env=os.environ | quick, check=True)
-    return {package.name.split("_")[0]: package for package in to.iterdir()}
-
-
-@pytest.fixture(scope="module")
-def packages(folder: Path) -> dict[str, Path]:
-    return build(folder / "debian")
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 //! the new one.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -68,8 +68,13 @@ impl FileSet {
     /// Makes the folder, if there is none. Others may enter it, but each version in it is closed to everyone but its
     /// owner.
     pub(super) fn make(&self) -> Result<(), FilesError> {
-        let made = DirBuilder::new().recursive(true).mode(0o755).create(&self.folder);
-        made.map_err(failed("create", &self.folder))
+        if self.folder.is_dir() {
+            return Ok(());
+        }
+        let made = DirBuilder::new().recursive(true).create(&self.folder);
+        // Also under the umask of the systemd unit, with which the application's user could not enter.
+        let opened = made.and_then(|()| std::fs::set_permissions(&self.folder, Permissions::from_mode(0o755)));
+        opened.map_err(failed("create", &self.folder))
     }
 
     /// Whether `current` has exactly these files, with nothing open to others.
