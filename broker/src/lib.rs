@@ -4,10 +4,10 @@
 //!
 //! | ring | modules |
 //! |---|---|
-//! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
+//! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`metrics`] for whoever watches, [`cli`] |
 //! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`restore`], [`upstream`]: none calls another |
 //! | ground | [`brokers`], [`audit`], [`registry`], [`keys`], [`authority`], [`outbound`], and what several flows stand on, as [`foundations`] |
-//! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], and [`config`] |
+//! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], [`telemetry`], and [`config`] |
 //!
 //! [`run`] is the only place where parts are put together.
 
@@ -24,6 +24,7 @@ pub mod grants;
 pub mod grpc;
 pub mod keys;
 pub mod login;
+pub mod metrics;
 pub mod oidc;
 pub mod outbound;
 pub mod rate_limit;
@@ -33,12 +34,14 @@ pub mod rotation;
 pub mod secret;
 pub mod sessions;
 pub mod storage;
+pub mod telemetry;
 pub mod upstream;
 pub mod web;
 
 use std::pin::Pin;
 use std::sync::Arc;
 
+use homeward_telemetry::metrics::MetricError;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -54,6 +57,7 @@ use foundations::Foundations;
 use grants::{DeviceRequest, EnteredCode, GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
 use keys::{KeyError, KeySet, StoredKey};
 use login::{ClaimedTicket, Login, LoginRecord, LoginTerms, PushedRequest};
+use metrics::Sources;
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
 use registry::{
@@ -63,9 +67,11 @@ use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKeys, KeyTurn, SealedTable, SealingKeyError, SealingKeys, TurnFoundations};
 use sessions::{Delivery, DeliveryFoundations, Session, SessionOfUser, Sessions, StoredLogout};
 use storage::address::StoreAddress;
+use storage::measured::Measured;
 use storage::schema::{SchemaError, Step, StepPage};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry, schema};
+use telemetry::Telemetry;
 use upstream::Upstreams;
 use web::{Boundary, Readiness};
 
@@ -110,6 +116,8 @@ pub struct Listeners {
     pub grpc: TcpListener,
     /// Ops.
     pub admin: UnixListener,
+    /// Whoever watches.
+    pub metrics: Option<TcpListener>,
 }
 
 /// Runs a broker until `shutdown`; calls `ready` when it can be used.
@@ -130,6 +138,8 @@ pub async fn run(
         StoreAddress::Sled(_) => store,
         StoreAddress::Etcd { .. } => schema::hold(store).await?,
     };
+    let telemetry = Telemetry::new()?;
+    let store = Measured::new(store, telemetry.clone());
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
     let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone(), &brokers::host_name()).await?;
@@ -210,7 +220,7 @@ pub async fn run(
         outbound,
         registry: registry.clone(),
         liveness: liveness.clone(),
-        keys,
+        keys: keys.clone(),
         agent_url: federation.agent_url.clone(),
         publication: Publication { max_age: key_set_max_age, next_change },
         subjects: subjects.clone(),
@@ -224,11 +234,12 @@ pub async fn run(
     let grants = provider.grants().clone();
     // Nobody stands before the agents' port: whoever names another address there is not believed.
     let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new())).audited(audit.clone());
+    let unproxied = unproxied.measured(telemetry.clone());
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
-    let boundary = Boundary::new(&federation.issuer, config.trusted_proxies);
+    let boundary = Boundary::new(&federation.issuer, config.trusted_proxies).measured(telemetry.clone());
     let remark = settings.clone();
     let readiness = Readiness::new(store.clone(), audit.clone(), Current::of(move || remark.restart_needed()));
-    let health = web::router(readiness, boundary.clone());
+    let health = web::router(readiness.clone(), boundary.clone());
     let pages = oidc::router(provider, boundary.audited(audit.clone())).merge(health);
     let services = grpc::Services {
         store: store.clone(),
@@ -247,9 +258,11 @@ pub async fn run(
         brokers: brokers.clone(),
         settings: settings.clone(),
         audit: audit.clone(),
+        telemetry,
         issuer: federation.issuer.clone(),
         clock: clock.clone(),
     };
+    let sources = Sources { stand_on: services.clone(), keys, readiness };
     let tls = authority.tls()?;
     // Boxed: many loops make a large future.
     let background = Box::pin(async {
@@ -277,7 +290,8 @@ pub async fn run(
         let agents = grpc::serve_agents(listeners.grpc, tls, endpoints, services.clone(), shutdown.clone());
         let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());
         let browsers = async {
-            web::listener::serve(listeners.http, pages, shutdown.clone()).await;
+            let watched = metrics::serve(listeners.metrics, sources, shutdown.clone());
+            tokio::join!(web::listener::serve(listeners.http, pages, shutdown.clone()), watched);
             Ok(())
         };
         tokio::try_join!(agents, ops, browsers).map_err(RunError::Grpc)
@@ -346,6 +360,9 @@ pub enum RunError {
     /// The brokers do not agree on what the federation is.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// A metric.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
     /// The keys that seal, or the key-encryption key.
     #[error(transparent)]
     Sealing(#[from] SealingKeyError),

@@ -59,6 +59,7 @@ impl Broker {
                 http: TcpListener::bind("127.0.0.1:0").await.unwrap(),
                 grpc: TcpListener::bind("127.0.0.1:0").await.unwrap(),
                 admin: UnixListener::bind(&socket).unwrap(),
+                metrics: None,
             };
             let at = (listeners.http.local_addr().unwrap(), listeners.grpc.local_addr().unwrap());
             let ready = move || announce.send(at).unwrap();

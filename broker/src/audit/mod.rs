@@ -28,6 +28,7 @@ mod origin;
 mod reading;
 mod retention;
 mod syslog;
+mod tally;
 mod verify;
 mod writer;
 
@@ -61,6 +62,7 @@ pub use keeper::{Keeper, Verdict};
 pub use origin::Origin;
 pub use reading::{Filter, MOST_NEWEST, read};
 use syslog::Syslog;
+pub use tally::{Counts, Tally};
 pub use verify::{Finding, Report};
 use writer::{Anchored, Order, Writer};
 
@@ -87,6 +89,7 @@ struct Shared {
     problem: watch::Sender<Option<&'static str>>,
     strangers: KeyedLimiter<std::net::IpAddr>,
     left_out: AtomicU64,
+    tally: Tally,
 }
 
 impl fmt::Debug for Audit {
@@ -164,6 +167,7 @@ impl Audit {
             problem: watch::Sender::new(None),
             strangers: KeyedLimiter::new(quota),
             left_out: AtomicU64::new(0),
+            tally: Tally::default(),
         }))
     }
 
@@ -239,6 +243,16 @@ impl Audit {
         self.0.problem.borrow().or_else(full)
     }
 
+    /// How many records wait for the disk.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How often what was noted.
+    pub fn tally(&self) -> &Tally {
+        &self.0.tally
+    }
+
     /// Where the files are.
     pub fn folder(&self) -> &Folder {
         &self.0.folder
@@ -247,6 +261,7 @@ impl Audit {
 
 impl Shared {
     fn note(&self, event: Event) {
+        self.tally.count(&event);
         let origin = Origin::current();
         if let (true, Some(source)) = (event.kind.is_of_strangers(), origin.source())
             && (!self.strangers.admits(&source) || self.strangers.is_flooded())

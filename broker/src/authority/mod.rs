@@ -134,6 +134,11 @@ impl Authority {
         &self.vault.trust_domain
     }
 
+    /// End of the certificate that this broker shows.
+    pub fn leaf_expires_at(&self) -> Timestamp {
+        self.leaf.expires_at()
+    }
+
     /// Keys of the leaves that the other end of a live connection may have been shown, newest first.
     pub fn leaf_pins(&self) -> [SpkiPin; 2] {
         self.leaf.pins()

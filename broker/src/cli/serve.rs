@@ -1,13 +1,15 @@
 //! `homeward-broker serve`.
 
 use std::fs::DirBuilder;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use homeward_telemetry::logs::{self, Format};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -31,7 +33,7 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 const BLOCKING_THREADS: usize = 16;
 
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
-    start_log();
+    start_log(config.telemetry.log)?;
     raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -41,18 +43,13 @@ pub(super) fn run(config: Config) -> anyhow::Result<()> {
     runtime.block_on(serve(config))
 }
 
-/// The log goes to standard error, coloured on a terminal. `HOMEWARD_LOG` is its filter. Libraries that carry cookies,
-/// codes and secrets stay quiet under a general `trace`: whoever wants to see their frames has to name them.
-fn start_log() {
+/// The log goes to standard error. `HOMEWARD_LOG` is its filter. Libraries that carry cookies, codes and secrets stay quiet
+/// under a general `trace`: whoever wants to see their frames has to name them.
+fn start_log(format: Format) -> anyhow::Result<()> {
     #[expect(clippy::disallowed_methods, reason = "the one variable there is")]
     let wanted = std::env::var("HOMEWARD_LOG").unwrap_or_default();
     let usual = "info,h2=info,hyper=info,hyper_util=info,rustls=info,sled=info,tonic=info,tower=info";
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().parse_lossy(format!("{usual},{wanted}")))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    logs::start(format, EnvFilter::builder().parse_lossy(format!("{usual},{wanted}"))).context("there is no log")
 }
 
 /// Every agent and every browser is an open file, and the soft limit of most systems is 1024. The hard limit is what ops
@@ -76,13 +73,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         http: TcpListener::bind(config.http).await.with_context(|| format!("{} cannot be listened on", config.http))?,
         grpc: TcpListener::bind(config.grpc).await.with_context(|| format!("{} cannot be listened on", config.grpc))?,
         admin: bind_socket(&config.admin_socket).await?,
+        metrics: bind_metrics(config.telemetry.metrics).await?,
     };
-    let announcement = json!({
+    let mut announcement = json!({
         "event": "listening",
         "http": listeners.http.local_addr()?,
         "grpc": listeners.grpc.local_addr()?,
         "admin_socket": config.admin_socket,
     });
+    if let Some(metrics) = &listeners.metrics {
+        announcement["metrics"] = json!(metrics.local_addr()?);
+    }
     let shutdown = CancellationToken::new();
     let ended = shutdown.clone();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -123,6 +124,13 @@ async fn open_store(config: &Config) -> anyhow::Result<Arc<dyn Store>> {
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+/// Binds what /metrics is served on, if somebody watches.
+async fn bind_metrics(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    Ok(Some(listener.with_context(|| format!("{address} cannot be listened on ([telemetry] metrics)"))?))
 }
 
 /// Binds the Admin socket for the broker's own user. One that a dead broker left behind is replaced, a live one is not.

@@ -9,6 +9,7 @@ mod federation;
 mod in_force;
 mod named;
 mod raw;
+mod telemetry;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -31,6 +32,7 @@ pub use federation::{NamedBy, SettingsError, agree, first_settings, trust_domain
 pub use in_force::{InForce, Setting};
 pub use named::NamedSettings;
 use raw::RawConfig;
+pub use telemetry::TelemetrySettings;
 
 /// How far an application's clock may be off.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
@@ -60,6 +62,8 @@ pub struct Config {
     pub outbound_ca_file: Option<PathBuf>,
     /// What was decided and changed.
     pub audit: AuditSettings,
+    /// Who may watch, and what the log looks like.
+    pub telemetry: TelemetrySettings,
 }
 
 /// What all brokers of a federation agree on.
@@ -284,6 +288,7 @@ mod tests {
         let twice = "key_encryption_key_file = \"/a\"\nkey_encryption_key_credential = \"kek\"";
         assert!(refusal(twice).contains("keep one of them"));
         assert!(refusal("[audit]\nsyslog = \"tcp://a\"").contains("udp://192.0.2.1:514"));
+        assert!(refusal("[telemetry]\nlog = \"xml\"").contains("expected `human` or `json`"));
         assert!(refusal("[audit]\nkeep_days = 40000").contains("0 for ever"));
         assert!(refusal("previous_key_encryption_key_credential = \"../kek\"").contains("without slash"));
     }

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::config::{
-    AuditSettings, Config, ConfigError, Federation, Issuer, Lifetimes, NamedSettings, RotationPolicy, TrustedProxies,
+    AuditSettings, Config, ConfigError, Federation, Issuer, Lifetimes, NamedSettings, RotationPolicy, TelemetrySettings,
+    TrustedProxies,
 };
 use crate::secret::{KekSource, KekSources, TokenSource};
 use crate::storage::address::{EtcdAccess, StoreAddress};
@@ -51,6 +52,8 @@ pub(super) struct RawConfig {
     pub(super) outbound: RawOutbound,
     #[serde(default)]
     audit: RawAudit,
+    #[serde(default)]
+    telemetry: TelemetrySettings,
 }
 
 #[derive(Debug, Deserialize)]
@@ -185,6 +188,7 @@ impl TryFrom<RawConfig> for Config {
             http: raw.listen.http.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080))),
             grpc: raw.listen.grpc.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
             outbound_ca_file: raw.outbound.ca_file,
+            telemetry: raw.telemetry,
         })
     }
 }

@@ -50,6 +50,7 @@ use crate::rotation::Rotations;
 use crate::secret::KeyTurn;
 use crate::sessions::Sessions;
 use crate::storage::Store;
+use crate::telemetry::Telemetry;
 use crate::upstream::Upstreams;
 
 use applications::ApplicationsLayer;
@@ -102,6 +103,8 @@ pub struct Services {
     pub settings: InForce,
     /// Where decisions are noted.
     pub audit: Audit,
+    /// Where it is counted who calls what.
+    pub telemetry: Telemetry,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.

@@ -46,6 +46,11 @@ impl Readiness {
         Arc::new(Self { store, audit, remark, tried: Mutex::default(), told: AtomicBool::new(false) })
     }
 
+    /// Whether it is so now.
+    pub async fn is_ready(&self) -> bool {
+        self.look().await.is_ok()
+    }
+
     async fn look(&self) -> Result<(), Unready> {
         // Which told ops itself.
         if let Some(problem) = self.audit.problem() {
