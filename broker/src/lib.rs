@@ -238,7 +238,8 @@ pub async fn run(
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
     let boundary = Boundary::new(&federation.issuer, config.trusted_proxies).measured(telemetry.clone());
     let remark = settings.clone();
-    let readiness = Readiness::new(store.clone(), audit.clone(), Current::of(move || remark.restart_needed()));
+    let remark = Current::of(move || remark.restart_needed());
+    let readiness = Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &keys, &clock), remark);
     let health = web::router(readiness.clone(), boundary.clone());
     let pages = oidc::router(provider, boundary.audited(audit.clone())).merge(health);
     let services = grpc::Services {

@@ -3,10 +3,14 @@
 use std::io::IsTerminal as _;
 
 use serde::Deserialize;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer as _, registry};
+
+use crate::settings::Settings;
+use crate::traces::{TARGET, Traces};
 
 /// What a line of the log looks like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -29,15 +33,39 @@ impl Format {
     }
 }
 
-/// Begins to log what the filter lets through.
+/// Begins to log what `filter` lets through, and to send traces, if somebody takes them. Within the runtime. What comes back
+/// is to be [ended](Traces::end).
 ///
 /// # Errors
 /// When somebody else has begun already.
-pub fn start(format: Format, filter: EnvFilter) -> Result<(), TryInitError> {
+pub fn start(settings: &Settings, program: &'static str, filter: &str) -> Result<Option<Traces>, LogError> {
+    // Nobody pays for spans that nobody takes; in the log, the id of a login stands in each line already.
+    let filter = EnvFilter::builder().parse_lossy(format!("{filter},{TARGET}=off"));
     let lines = layer().with_writer(std::io::stderr).with_target(false);
-    let lines = match format {
+    let lines = match settings.log {
         Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
-    registry().with(filter).with(lines).try_init()
+    let Some(collector) = &settings.otlp else {
+        registry().with(filter).with(lines).try_init()?;
+        return Ok(None);
+    };
+    let traces = Traces::to(collector, program)?;
+    // Where in the code it was, and by which thread, is nobody's business.
+    let told = tracing_opentelemetry::layer().with_tracer(traces.tracer());
+    let told = told.with_location(false).with_threads(false).with_tracked_inactivity(false);
+    let told = told.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET));
+    registry().with(told).with(lines.with_filter(filter)).try_init()?;
+    Ok(Some(traces))
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// There is one.
+    #[error(transparent)]
+    Begun(#[from] TryInitError),
+    /// The collector's address.
+    #[error("telemetry.otlp cannot be used")]
+    Collector(#[from] opentelemetry_otlp::ExporterBuildError),
 }

@@ -25,3 +25,5 @@ mod sealing;
 mod settings;
 mod site;
 mod town;
+mod traces;
+mod watched;

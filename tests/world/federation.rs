@@ -266,7 +266,8 @@ impl Federation {
         let party = format!("[relying_party]\ncredentials_dir = {credentials:?}\n");
         let text = format!(
             "public_url = \"{}\"\ndisplay_name = \"{name} site\"\ndata_dir = {:?}\nrecipe_file = {:?}\n\
-             [app]\nurl = \"http://{}\"\n{}{home}[portal]\nlisten = \"127.0.0.1:{portal}\"\n",
+             [app]\nurl = \"http://{}\"\n{}{home}[portal]\nlisten = \"127.0.0.1:{portal}\"\n\
+             [telemetry]\nmetrics = \"127.0.0.1:0\"\n",
             site.public_url(),
             folder.join("agent"),
             folder.join("site.toml"),
@@ -482,7 +483,10 @@ fn printed(output: Output) -> anyhow::Result<String> {
 
 /// A port that nobody uses now and that the kernel gives to nobody by itself: the broker's ports must be known before it
 /// runs, because they stand in its issuer and in join tokens, and are used again when it comes back.
-pub(crate) fn free_port() -> anyhow::Result<u16> {
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> anyhow::Result<u16> {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Below the range that the kernel takes ports of outgoing connections from; each process begins elsewhere in it.
     let begin = u16::try_from(std::process::id() % 97).unwrap_or(0) * 100;

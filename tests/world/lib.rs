@@ -6,10 +6,12 @@
 
 pub mod applicant;
 pub mod browser;
+pub mod collector;
 pub mod etcd;
 #[expect(clippy::disallowed_methods, reason = "throw-away files in a folder of the test")]
 pub mod federation;
 pub mod process;
+pub mod prometheus;
 pub mod programs;
 pub mod site;
 pub mod usage;
@@ -17,6 +19,8 @@ pub mod wire;
 
 pub use applicant::Applicant;
 pub use browser::Browser;
+pub use collector::Collector;
 pub use etcd::Etcd;
 pub use federation::{Federation, InstanceOptions, World};
+pub use prometheus::Prometheus;
 pub use wire::Wire;

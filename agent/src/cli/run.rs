@@ -7,11 +7,14 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, load, print};
+use crate::Listeners;
 
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("cannot listen on {address} ([portal] listen): {source}")]
     Listen { address: std::net::SocketAddr, source: std::io::Error },
+    #[error("cannot listen on {address} ([telemetry] metrics): {source}")]
+    Watch { address: std::net::SocketAddr, source: std::io::Error },
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -22,6 +25,14 @@ pub(super) async fn carry_out(config: &Path) -> Result<(), Failure> {
     let listener = TcpListener::bind(address).await;
     let listener = listener.map_err(|source| Failure::refused(StartError::Listen { address, source }))?;
     let address = listener.local_addr().map_err(|source| Failure::refused(StartError::Listen { address, source }))?;
+    let metrics = match config.telemetry.metrics {
+        None => None,
+        Some(address) => {
+            let failed = |source| Failure::refused(StartError::Watch { address, source });
+            Some(TcpListener::bind(address).await.map_err(failed)?)
+        }
+    };
+    let watched_at = metrics.as_ref().and_then(|listener| listener.local_addr().ok());
     let mut terminate = signal(SignalKind::terminate()).map_err(StartError::Signals).map_err(Failure::refused)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(StartError::Signals).map_err(Failure::refused)?;
     let shutdown = async move {
@@ -30,6 +41,10 @@ pub(super) async fn carry_out(config: &Path) -> Result<(), Failure> {
             _ = interrupt.recv() => {}
         }
     };
-    let usable = || print(json!({"event": "listening", "portal": address.to_string()}));
-    Ok(crate::run(&config, listener, shutdown, usable).await?)
+    let mut announcement = json!({"event": "listening", "portal": address.to_string()});
+    if let Some(at) = watched_at {
+        announcement["metrics"] = json!(at.to_string());
+    }
+    let listeners = Listeners { portal: listener, metrics };
+    Ok(crate::run(&config, listeners, shutdown, || print(announcement)).await?)
 }

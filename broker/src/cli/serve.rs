@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use homeward_telemetry::logs::{self, Format};
+use homeward_telemetry::logs;
+use homeward_telemetry::settings::Settings;
+use homeward_telemetry::traces::Traces;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -17,7 +19,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -33,23 +34,30 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 const BLOCKING_THREADS: usize = 16;
 
 pub(super) fn run(config: Config) -> anyhow::Result<()> {
-    start_log(config.telemetry.log)?;
-    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(config))
+    let traces = {
+        let _within = runtime.enter();
+        start_log(&config.telemetry)?
+    };
+    raise_file_limit();
+    let served = runtime.block_on(serve(config));
+    if let Some(traces) = traces {
+        runtime.block_on(traces.end());
+    }
+    served
 }
 
 /// The log goes to standard error. `HOMEWARD_LOG` is its filter. Libraries that carry cookies, codes and secrets stay quiet
 /// under a general `trace`: whoever wants to see their frames has to name them.
-fn start_log(format: Format) -> anyhow::Result<()> {
+fn start_log(settings: &Settings) -> anyhow::Result<Option<Traces>> {
     #[expect(clippy::disallowed_methods, reason = "the one variable there is")]
     let wanted = std::env::var("HOMEWARD_LOG").unwrap_or_default();
     let usual = "info,h2=info,hyper=info,hyper_util=info,rustls=info,sled=info,tonic=info,tower=info";
-    logs::start(format, EnvFilter::builder().parse_lossy(format!("{usual},{wanted}"))).context("there is no log")
+    logs::start(settings, "homeward-broker", &format!("{usual},{wanted}")).context("there is no log")
 }
 
 /// Every agent and every browser is an open file, and the soft limit of most systems is 1024. The hard limit is what ops

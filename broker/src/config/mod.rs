@@ -9,7 +9,6 @@ mod federation;
 mod in_force;
 mod named;
 mod raw;
-mod telemetry;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -32,7 +31,6 @@ pub use federation::{NamedBy, SettingsError, agree, first_settings, trust_domain
 pub use in_force::{InForce, Setting};
 pub use named::NamedSettings;
 use raw::RawConfig;
-pub use telemetry::TelemetrySettings;
 
 /// How far an application's clock may be off.
 const CLOCK_SKEW: Duration = Duration::from_secs(300);
@@ -63,7 +61,7 @@ pub struct Config {
     /// What was decided and changed.
     pub audit: AuditSettings,
     /// Who may watch, and what the log looks like.
-    pub telemetry: TelemetrySettings,
+    pub telemetry: homeward_telemetry::settings::Settings,
 }
 
 /// What all brokers of a federation agree on.

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::config::{
-    AuditSettings, Config, ConfigError, Federation, Issuer, Lifetimes, NamedSettings, RotationPolicy, TelemetrySettings,
-    TrustedProxies,
+    AuditSettings, Config, ConfigError, Federation, Issuer, Lifetimes, NamedSettings, RotationPolicy, TrustedProxies,
 };
 use crate::secret::{KekSource, KekSources, TokenSource};
 use crate::storage::address::{EtcdAccess, StoreAddress};
@@ -53,7 +52,7 @@ pub(super) struct RawConfig {
     #[serde(default)]
     audit: RawAudit,
     #[serde(default)]
-    telemetry: TelemetrySettings,
+    telemetry: homeward_telemetry::settings::Settings,
 }
 
 #[derive(Debug, Deserialize)]

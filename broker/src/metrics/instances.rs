@@ -42,6 +42,8 @@ pub(super) fn look(sources: &Sources, picture: &mut Picture) {
         ([home.name.as_str()], so(sources.stand_on.fleet.liveness().home_status(&home.name) == HomeStatus::Ready))
     });
     picture.each(&definitions::INSTANCE_HOME_READY, homes);
+    let begins = active.iter().map(|instance| ([instance.name.as_str()], moment(instance.certificate.issued_at)));
+    picture.each(&definitions::INSTANCE_ISSUED, begins);
     let ends = active.iter().map(|instance| ([instance.name.as_str()], moment(instance.certificate.not_after)));
     picture.each(&definitions::INSTANCE_EXPIRY, ends);
 }

@@ -6,8 +6,10 @@
 mod instances;
 mod turning;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -22,16 +24,18 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
-use crate::audit::Outcome;
+use crate::audit::{Kind, Outcome};
 use crate::clock::Timestamp;
 use crate::grpc::Services;
 use crate::keys::KeySet;
-use crate::storage::StoreError;
 use crate::telemetry::definitions;
 use crate::web::{self, Readiness};
 
 /// So many logouts on their way are counted.
 const MOST_LOGOUTS: usize = 10_000;
+
+/// How long the store is waited for, twice.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What is looked at.
 #[derive(Clone)]
@@ -75,15 +79,20 @@ impl Sources {
         let mut picture = Picture::default();
         process::look(&mut picture);
         picture.each(&definitions::BUILD, [([env!("CARGO_PKG_VERSION")], 1.0)]);
-        // First, because it is the one that a store that is away holds up, and counts.
-        picture.whether(&definitions::READY, self.readiness.is_ready().await);
+        // Whoever watches waits for ten seconds, as a rule: he is to hear of a store that is away, and not to miss it, too.
+        let ready = tokio::time::timeout(PATIENCE, self.readiness.is_ready()).await.unwrap_or(false);
+        picture.whether(&definitions::READY, ready);
         self.stand_on.telemetry.tell(&mut picture);
         self.decided(&mut picture);
         self.of_brokers(&mut picture);
         instances::look(self, &mut picture);
-        turning::look(self, &mut picture).await;
-        if let Err(error) = self.logouts(&mut picture).await {
-            error!(%error, "the logouts on their way cannot be counted");
+        turning::look(self, &mut picture);
+        if ready {
+            let asked = async {
+                turning::ask(self, &mut picture).await;
+                self.logouts(&mut picture).await;
+            };
+            let _ = tokio::time::timeout(PATIENCE, asked).await;
         }
         picture
     }
@@ -96,8 +105,11 @@ impl Sources {
                 || snapshot.upstream(name).is_some()
         };
         let counts = self.stand_on.audit.tally().counts(known);
-        let events = counts.events.into_iter();
-        let events = events.map(|((kind, outcome, reason), count)| {
+        let events = counts.events.clone().into_iter();
+        // What never happened is told as zero: an alert on the first one needs something to compare it with.
+        let never = Kind::ALL.into_iter().filter(|kind| !counts.events.keys().any(|(noted, ..)| noted == kind));
+        let never = never.map(|kind| ((kind, Outcome::Done, Cow::Borrowed("")), 0)).collect::<Vec<_>>();
+        let events = events.chain(never).map(|((kind, outcome, reason), count)| {
             ([kind.to_string(), outcome.to_string(), reason.into_owned()], number(count))
         });
         picture.each(&definitions::EVENTS, events);
@@ -115,12 +127,14 @@ impl Sources {
         picture.whether(&definitions::ON_DUTY, *self.stand_on.brokers.duty().borrow());
     }
 
-    async fn logouts(&self, picture: &mut Picture) -> Result<(), StoreError> {
+    async fn logouts(&self, picture: &mut Picture) {
         let outbox = self.stand_on.sessions.outbox();
         let tries = outbox.tries().counts().into_iter().map(|(outcome, count)| ([outcome], number(count)));
         picture.each(&definitions::LOGOUT_TRIES, tries);
-        picture.one(&definitions::LOGOUTS_WAITING, number(outbox.waiting(MOST_LOGOUTS).await? as u64));
-        Ok(())
+        match outbox.waiting(MOST_LOGOUTS).await {
+            Ok(waiting) => picture.one(&definitions::LOGOUTS_WAITING, number(waiting as u64)),
+            Err(error) => error!(%error, "the logouts on their way cannot be counted"),
+        }
     }
 }
 

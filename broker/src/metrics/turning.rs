@@ -17,7 +17,7 @@ const SUBJECTS: [(&str, &[Phase]); 4] = [
     ("ca", &[Phase::Prepared, Phase::ClientsActivated, Phase::ServersActivated, Phase::RollingBack]),
 ];
 
-pub(super) async fn look(sources: &Sources, picture: &mut Picture) {
+pub(super) fn look(sources: &Sources, picture: &mut Picture) {
     let authorities = sources.stand_on.authority.state().authorities();
     let ends = authorities.iter().flat_map(|ca| {
         let signs = [("instances", ca.signs_instances), ("brokers", ca.signs_brokers)];
@@ -34,6 +34,10 @@ pub(super) async fn look(sources: &Sources, picture: &mut Picture) {
     }
     let keys = keys.into_iter().map(|((algorithm, state), count)| ([algorithm, state], number(count)));
     picture.each(&definitions::SIGNING_KEYS, keys);
+}
+
+/// What the store knows.
+pub(super) async fn ask(sources: &Sources, picture: &mut Picture) {
     if let Err(error) = rotations(sources, picture).await {
         error!(%error, "what turns cannot be told");
     }

@@ -72,30 +72,36 @@ pub const AUDIT_FAILING: Definition = gauge("homeward_audit_failing", "1 while t
 pub const INSTANCES: Definition = gauge("homeward_instances", "Enrolled instances.", &["state"]);
 /// Whether its agent is there.
 pub const INSTANCE_ONLINE: Definition =
-    gauge("homeward_instance_online", "1 if the agent of an active instance is connected to a broker.", &["instance"]);
+    gauge("homeward_instance_online", "1 if the agent of an active instance is connected to a broker.", &["name"]);
 /// Whether it lags.
 pub const INSTANCE_BEHIND: Definition =
-    gauge("homeward_instance_behind", "1 if an active instance does not use the newest revision.", &["instance"]);
+    gauge("homeward_instance_behind", "1 if an active instance does not use the newest revision.", &["name"]);
 /// Whether users can log in there.
 pub const INSTANCE_HOME_READY: Definition =
-    gauge("homeward_instance_home_ready", "1 if logins at this home can work.", &["instance"]);
+    gauge("homeward_instance_home_ready", "1 if logins at this home can work.", &["name"]);
 /// What it could not take.
 pub const INSTANCE_REFUSED: Definition = gauge(
     "homeward_instance_refused_resources",
     "Resources that an active instance could not take, and why stands in `instance show`.",
-    &["instance"],
+    &["name"],
 );
 /// When it was heard.
 pub const INSTANCE_SEEN: Definition = gauge(
     "homeward_instance_last_seen_timestamp_seconds",
     "When an active instance's agent last said anything.",
-    &["instance"],
+    &["name"],
+);
+/// Begin of its certificate.
+pub const INSTANCE_ISSUED: Definition = gauge(
+    "homeward_instance_certificate_issued_timestamp_seconds",
+    "When the certificate that an active instance uses was made.",
+    &["name"],
 );
 /// End of its certificate.
 pub const INSTANCE_EXPIRY: Definition = gauge(
     "homeward_instance_certificate_expiry_timestamp_seconds",
     "When the certificate that an active instance uses ends.",
-    &["instance"],
+    &["name"],
 );
 
 /// End of CAs.

@@ -83,6 +83,7 @@ fn own(config: &Config, file: &toml::Table) -> Vec<Shown> {
         shown("etcd.user", &["etcd.user"], user),
         shown("etcd.password_file", &["etcd.password_file"], password.as_deref().map(path)),
         shown("telemetry.metrics", &["telemetry.metrics"], config.telemetry.metrics.map(|at| at.to_string())),
+        shown("telemetry.otlp", &["telemetry.otlp"], config.telemetry.otlp.as_ref().map(|to| to.as_str().to_owned())),
         shown("telemetry.log", &["telemetry.log"], Some(config.telemetry.log.as_str().to_owned())),
         shown("outbound.ca_file", &["outbound.ca_file"], config.outbound_ca_file.as_deref().map(path)),
     ];
