@@ -139,7 +139,7 @@ pub async fn run(
         StoreAddress::Etcd { .. } => schema::hold(store).await?,
     };
     let telemetry = Telemetry::new()?;
-    let store = Measured::new(store, telemetry.clone());
+    let store: Arc<dyn Store> = Measured::new(store, telemetry.clone());
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
     let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone(), &brokers::host_name()).await?;

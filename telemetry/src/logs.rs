@@ -3,11 +3,13 @@
 use std::io::IsTerminal as _;
 
 use serde::Deserialize;
+use tracing::Subscriber;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer as _, registry};
+use tracing_subscriber::{EnvFilter, Layer, registry};
 
 use crate::settings::Settings;
 use crate::traces::{TARGET, Traces};
@@ -41,13 +43,8 @@ impl Format {
 pub fn start(settings: &Settings, program: &'static str, filter: &str) -> Result<Option<Traces>, LogError> {
     // Nobody pays for spans that nobody takes; in the log, the id of a login stands in each line already.
     let filter = EnvFilter::builder().parse_lossy(format!("{filter},{TARGET}=off"));
-    let lines = layer().with_writer(std::io::stderr).with_target(false);
-    let lines = match settings.log {
-        Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
-    };
     let Some(collector) = &settings.otlp else {
-        registry().with(filter).with(lines).try_init()?;
+        registry().with(filter).with(lines(settings.log)).try_init()?;
         return Ok(None);
     };
     let traces = Traces::to(collector, program)?;
@@ -55,8 +52,19 @@ pub fn start(settings: &Settings, program: &'static str, filter: &str) -> Result
     let told = tracing_opentelemetry::layer().with_tracer(traces.tracer());
     let told = told.with_location(false).with_threads(false).with_tracked_inactivity(false);
     let told = told.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET));
-    registry().with(told).with(lines.with_filter(filter)).try_init()?;
+    registry().with(told).with(lines(settings.log).with_filter(filter)).try_init()?;
     Ok(Some(traces))
+}
+
+fn lines<S>(format: Format) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+{
+    let lines = layer().with_writer(std::io::stderr).with_target(false);
+    match format {
+        Format::Human => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    }
 }
 
 /// Why there is no log.

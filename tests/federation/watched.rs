@@ -102,7 +102,13 @@ async fn what_is_measured_is_what_documents_dashboard_and_alerts_name() {
     ] {
         assert!(home.contains(told), "{told} {home}");
     }
-    assert_eq!(reqwest::get(format!("http://{}/readyz", watched_at(town.alpha.agent.as_ref().unwrap()))).await.unwrap().status(), 200);
+    assert_eq!(
+        reqwest::get(format!("http://{}/readyz", watched_at(town.alpha.agent.as_ref().unwrap())))
+            .await
+            .unwrap()
+            .status(),
+        200
+    );
 
     let measured: BTreeSet<String> = names(&broker).union(&names(&home)).cloned().collect();
     assert_eq!(documented(), measured, "docs/telemetry.md");
@@ -134,7 +140,10 @@ async fn each_alert_is_proved_and_says_what_to_do() {
     assert_eq!(alerts.len(), queries_of_alerts().len());
     for alert in alerts {
         assert!(tests.contains(&format!("  - name: {alert}\n")), "{alert} has no test");
-        assert!(help.contains(&format!("\n### {alert}\n")), "docs/troubleshooting.md does not say what to do about {alert}");
+        assert!(
+            help.contains(&format!("\n### {alert}\n")),
+            "docs/troubleshooting.md does not say what to do about {alert}"
+        );
         assert!(rules.contains(&format!("docs/troubleshooting.md#{}\n", alert.to_lowercase())), "{alert}");
     }
 }

@@ -11,8 +11,8 @@ pub mod etcd;
 #[expect(clippy::disallowed_methods, reason = "throw-away files in a folder of the test")]
 pub mod federation;
 pub mod process;
-pub mod prometheus;
 pub mod programs;
+pub mod prometheus;
 pub mod site;
 pub mod usage;
 pub mod wire;

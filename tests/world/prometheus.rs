@@ -77,9 +77,7 @@ impl Prometheus {
     /// # Errors
     /// When one does not.
     pub async fn fires(&self, alerts: &[&str]) -> anyhow::Result<()> {
-        let fire = async || {
-            self.firing().await.is_ok_and(|firing| alerts.iter().all(|alert| firing.contains(*alert)))
-        };
+        let fire = async || self.firing().await.is_ok_and(|firing| alerts.iter().all(|alert| firing.contains(*alert)));
         self.wait(&format!("{alerts:?} fire"), fire).await
     }
 

@@ -271,11 +271,10 @@ mod tests {
 
     #[test]
     fn a_general_trace_does_not_reach_the_libraries_that_carry_secrets() {
-        let directives =
-            |wanted: &str| -> Vec<String> {
-                let filter = EnvFilter::builder().parse_lossy(log_filter(wanted));
-                filter.to_string().split(',').map(str::to_owned).collect()
-            };
+        let directives = |wanted: &str| -> Vec<String> {
+            let filter = EnvFilter::builder().parse_lossy(log_filter(wanted));
+            filter.to_string().split(',').map(str::to_owned).collect()
+        };
         assert!(directives("").contains(&"info".to_owned()));
         let trace = directives("trace");
         assert!(trace.contains(&"trace".to_owned()) && trace.contains(&"hyper=info".to_owned()), "{trace:?}");

@@ -12,8 +12,7 @@ pub(super) const EXPIRY: Definition =
     gauge("homeward_agent_certificate_expiry_timestamp_seconds", "When the certificate ends.", &[]);
 pub(super) const GENERATION: Definition =
     gauge("homeward_agent_certificate_generation", "Number of the certificate: one more with each renewal.", &[]);
-pub(super) const APPLIED: Definition =
-    gauge("homeward_agent_applied_revision", "The revision that is in effect.", &[]);
+pub(super) const APPLIED: Definition = gauge("homeward_agent_applied_revision", "The revision that is in effect.", &[]);
 pub(super) const WANTED: Definition =
     gauge("homeward_agent_wanted_revision", "The revision that the broker sent last; 0 before it did.", &[]);
 pub(super) const PROVED: Definition = gauge(
@@ -21,11 +20,8 @@ pub(super) const PROVED: Definition = gauge(
     "1 if the application has shown that it uses its client credentials.",
     &[],
 );
-pub(super) const REFUSED: Definition = gauge(
-    "homeward_agent_refused_resources",
-    "Resources that could not be put into effect, and are tried again.",
-    &[],
-);
+pub(super) const REFUSED: Definition =
+    gauge("homeward_agent_refused_resources", "Resources that could not be put into effect, and are tried again.", &[]);
 pub(super) const APPLICATION_UP: Definition =
     gauge("homeward_agent_application_up", "1 if the application answers the agent.", &[]);
 pub(super) const HOME_READY: Definition =
@@ -37,8 +33,11 @@ pub(super) const CHANGES: Definition = counter(
 );
 pub(super) const RELOADS: Definition =
     counter("homeward_agent_reloads_total", "Runs of the command that reloads the application.", &["outcome"]);
-pub(super) const LOGINS: Definition =
-    counter("homeward_agent_home_logins_total", "Logins that this home has ended, by what it told the broker.", &["outcome"]);
+pub(super) const LOGINS: Definition = counter(
+    "homeward_agent_home_logins_total",
+    "Logins that this home has ended, by what it told the broker.",
+    &["outcome"],
+);
 pub(super) const REQUESTS: Definition = counter(
     "homeward_agent_portal_requests_total",
     "Requests of browsers at the portal, by page; none if there is no such page.",

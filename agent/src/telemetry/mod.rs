@@ -119,7 +119,8 @@ pub(crate) fn health(identity: Arc<Identity>, now: fn() -> OffsetDateTime) -> Ro
         false => {
             let ended = clock::rfc3339(identity.expires_at());
             let why = "the certificate of this instance is no longer good: `homeward-agent doctor` says what to do";
-            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "problem": why, "certificate_ends": ended }))).into_response()
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "problem": why, "certificate_ends": ended })))
+                .into_response()
         }
     };
     Router::new().route("/healthz", get(async || "ok\n")).route("/readyz", get(ready))

@@ -186,8 +186,8 @@ async fn a_ca_that_has_ended_is_a_problem_and_so_is_the_brokers_own_certificate(
     let authority = crate::foundations::Foundations::new_in(&folder, &clock).await.authority;
     assert_eq!(authority.problem(clock.now()), None);
     // Nobody keeps the leaf fresh any more: the task that does sleeps by another clock.
-    hand.advance(std::time::Duration::from_secs(8 * 86_400));
+    hand.advance(Duration::from_secs(8 * 86_400));
     assert!(authority.problem(clock.now()).unwrap().contains("own certificate"));
-    hand.advance(std::time::Duration::from_secs(6 * 365 * 86_400));
+    hand.advance(Duration::from_secs(6 * 365 * 86_400));
     assert!(authority.problem(clock.now()).unwrap().contains("CA has ended"));
 }

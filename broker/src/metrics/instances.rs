@@ -32,8 +32,8 @@ pub(super) fn look(sources: &Sources, picture: &mut Picture) {
         ([instance.name.as_str()], so(sighting.applied_revision != sighting.wanted_revision))
     });
     picture.each(&definitions::INSTANCE_BEHIND, behind);
-    let refused = sightings()
-        .map(|(instance, sighting)| ([instance.name.as_str()], number(sighting.refusals.len() as u64)));
+    let refused =
+        sightings().map(|(instance, sighting)| ([instance.name.as_str()], number(sighting.refusals.len() as u64)));
     picture.each(&definitions::INSTANCE_REFUSED, refused);
     let seen = sightings().map(|(instance, sighting)| ([instance.name.as_str()], moment(sighting.last_seen_at)));
     picture.each(&definitions::INSTANCE_SEEN, seen);

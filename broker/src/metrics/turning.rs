@@ -47,7 +47,8 @@ pub(super) async fn ask(sources: &Sources, picture: &mut Picture) {
 async fn rotations(sources: &Sources, picture: &mut Picture) -> Result<(), RotationError> {
     let now = sources.stand_on.clock.now();
     let zero = || SUBJECTS.map(|(subject, _)| (subject, 0_u64)).into_iter().collect::<BTreeMap<_, _>>();
-    let phases = SUBJECTS.iter().flat_map(|(subject, phases)| phases.iter().map(|phase| ((*subject, phase.as_str()), 0)));
+    let phases =
+        SUBJECTS.iter().flat_map(|(subject, phases)| phases.iter().map(|phase| ((*subject, phase.as_str()), 0)));
     let (mut running, mut waiting, mut paused) = (phases.collect::<BTreeMap<_, u64>>(), zero(), zero());
     for status in sources.stand_on.rotations.status(None, now).await? {
         let Some(gate) = &status.gate else { continue };
@@ -57,11 +58,11 @@ async fn rotations(sources: &Sources, picture: &mut Picture) -> Result<(), Rotat
         *paused.entry(subject).or_default() += u64::from(status.rotation.paused.is_some());
     }
     let running = running.into_iter();
-    let running = running.map(|((subject, phase), count)| ([subject.to_owned(), phase.replace(' ', "_")], number(count)));
+    let running =
+        running.map(|((subject, phase), count)| ([subject.to_owned(), phase.replace(' ', "_")], number(count)));
     picture.each(&definitions::ROTATIONS, running);
-    let counted = |counts: BTreeMap<&'static str, u64>| {
-        counts.into_iter().map(|(subject, count)| ([subject], number(count)))
-    };
+    let counted =
+        |counts: BTreeMap<&'static str, u64>| counts.into_iter().map(|(subject, count)| ([subject], number(count)));
     picture.each(&definitions::ROTATION_WAITING, counted(waiting));
     picture.each(&definitions::ROTATION_PAUSED, counted(paused));
     // In order of time: the first of each kind is the next.

@@ -17,7 +17,7 @@ pub struct Measured {
 
 impl Measured {
     /// Measures what this store does.
-    pub fn new(store: Arc<dyn Store>, telemetry: Telemetry) -> Arc<dyn Store> {
+    pub fn new(store: Arc<dyn Store>, telemetry: Telemetry) -> Arc<Self> {
         Arc::new(Self { store, telemetry })
     }
 

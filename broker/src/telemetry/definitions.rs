@@ -63,8 +63,7 @@ pub const LOGINS: Definition = counter(
 pub const ANSWERS: Definition =
     counter("homeward_home_answers_total", "Answers of homes, by home: a user, or why not.", &["home", "outcome"]);
 /// What waits for the disk.
-pub const AUDIT_WAITING: Definition =
-    gauge("homeward_audit_waiting_records", "Records that wait for the disk.", &[]);
+pub const AUDIT_WAITING: Definition = gauge("homeward_audit_waiting_records", "Records that wait for the disk.", &[]);
 /// Whether it works.
 pub const AUDIT_FAILING: Definition = gauge("homeward_audit_failing", "1 while the audit cannot be written.", &[]);
 
@@ -105,11 +104,8 @@ pub const INSTANCE_EXPIRY: Definition = gauge(
 );
 
 /// End of CAs.
-pub const CA_EXPIRY: Definition = gauge(
-    "homeward_ca_expiry_timestamp_seconds",
-    "When the CA ends that signs instances, or brokers.",
-    &["signs"],
-);
+pub const CA_EXPIRY: Definition =
+    gauge("homeward_ca_expiry_timestamp_seconds", "When the CA ends that signs instances, or brokers.", &["signs"]);
 /// End of the broker's own certificate.
 pub const LEAF_EXPIRY: Definition = gauge(
     "homeward_broker_certificate_expiry_timestamp_seconds",
@@ -122,11 +118,8 @@ pub const SIGNING_KEYS: Definition =
 /// What turns.
 pub const ROTATIONS: Definition = gauge("homeward_rotations_running", "What turns.", &["subject", "phase"]);
 /// Who holds it up.
-pub const ROTATION_WAITING: Definition = gauge(
-    "homeward_rotation_waiting_instances",
-    "Instances that running rotations wait for.",
-    &["subject"],
-);
+pub const ROTATION_WAITING: Definition =
+    gauge("homeward_rotation_waiting_instances", "Instances that running rotations wait for.", &["subject"]);
 /// What stands still.
 pub const ROTATION_PAUSED: Definition =
     gauge("homeward_rotations_paused", "Rotations that have paused and wait for ops.", &["subject"]);
@@ -141,8 +134,11 @@ pub const ROTATION_NEXT: Definition = gauge(
 pub const LOGOUTS_WAITING: Definition =
     gauge("homeward_logouts_waiting", "Logouts on their way to applications; 10000 stands for more.", &[]);
 /// How tries went.
-pub const LOGOUT_TRIES: Definition =
-    counter("homeward_logout_tries_total", "Tries to bring a logout to an application, by what came of it.", &["outcome"]);
+pub const LOGOUT_TRIES: Definition = counter(
+    "homeward_logout_tries_total",
+    "Tries to bring a logout to an application, by what came of it.",
+    &["outcome"],
+);
 const fn counter(name: &'static str, help: &'static str, labels: &'static [&'static str]) -> Definition {
     Definition { name, kind: Kind::Counter, help, labels }
 }

@@ -164,7 +164,8 @@ mod tests {
         let (sled, full) = (Arc::new(SledStore::open(folder.path()).unwrap()), Arc::new(AtomicBool::new(true)));
         let is_full = full.clone();
         let fate = move || if is_full.load(Ordering::Relaxed) { Fate::FailsBefore } else { Fate::Passes };
-        let readiness = Readiness::new(FailingStore::new(sled.clone(), fate), Audit::unheard(), None.into(), None.into());
+        let readiness =
+            Readiness::new(FailingStore::new(sled.clone(), fate), Audit::unheard(), None.into(), None.into());
         assert!(matches!(readiness.look().await, Err(Unready::Commits)));
         full.store(false, Ordering::Relaxed);
         // Not at once, so that who asks often does not make it worse.

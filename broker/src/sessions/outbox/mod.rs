@@ -45,7 +45,13 @@ pub struct Outbox {
 
 impl Outbox {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { logouts: Table::new(store.clone()), due: Table::new(store.clone()), store, desks: Arc::default(), tries: Arc::default() }
+        Self {
+            logouts: Table::new(store.clone()),
+            due: Table::new(store.clone()),
+            store,
+            desks: Arc::default(),
+            tries: Arc::default(),
+        }
     }
 
     /// The writes that put a new logout on its way.
