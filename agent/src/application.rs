@@ -16,6 +16,7 @@ use crate::database::DatabaseError;
 use crate::parameters::{ParameterError, Parameters};
 use crate::recipe::AppPath;
 use crate::recipe::path::UnfitSegment;
+use crate::telemetry::Telemetry;
 
 /// Longest answer that is read.
 const LARGEST_ANSWER: usize = 1024 * 1024;
@@ -29,6 +30,7 @@ pub(crate) struct Application {
     url: Url,
     headers: HeaderMap,
     parameters: Parameters,
+    telemetry: Option<Telemetry>,
 }
 
 /// What to ask it.
@@ -172,13 +174,26 @@ impl Application {
             (ORIGIN, value(&origin)?),
             (REFERER, value(&format!("{origin}/"))?),
         ]);
-        Ok(Self { client, url, headers, parameters: Parameters::default() })
+        Ok(Self { client, url, headers, parameters: Parameters::default(), telemetry: None })
     }
 
     /// And what the recipe's requests to it may need to know.
     #[must_use]
     pub(crate) fn with_parameters(self, parameters: Parameters) -> Self {
         Self { parameters, ..self }
+    }
+
+    /// And where it is counted how often it is reloaded.
+    #[must_use]
+    pub(crate) fn counted(self, telemetry: Telemetry) -> Self {
+        Self { telemetry: Some(telemetry), ..self }
+    }
+
+    /// It was reloaded, or was not.
+    pub(crate) fn count_reload(&self, worked: bool) {
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.reloaded(worked);
+        }
     }
 
     /// What the recipe's requests may need to know.

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
+use tokio::sync::watch;
 
 use crate::disk::{DiskError, PrivateDir};
 use crate::refusal::Dismissal;
@@ -15,6 +16,7 @@ const FILE: &str = "contact.json";
 pub(crate) struct Contact {
     data: PrivateDir,
     last: LastContact,
+    connected: watch::Sender<bool>,
 }
 
 /// What was written down.
@@ -45,18 +47,25 @@ impl Contact {
     /// Goes on from what is on disk; what cannot be read is written anew.
     pub(crate) fn open(data: PrivateDir) -> Self {
         let last = LastContact::load(&data).unwrap_or_default();
-        Self { data, last }
+        Self { data, last, connected: watch::Sender::new(false) }
+    }
+
+    /// Whether there is a stream, now and later.
+    pub(crate) fn connected(&self) -> watch::Receiver<bool> {
+        self.connected.subscribe()
     }
 
     /// A stream has begun.
     pub(crate) fn made(&mut self, now: OffsetDateTime) {
         self.last = LastContact { connected_at: Some(now.unix_timestamp()), lost_at: None, dismissed: None };
+        self.connected.send_replace(true);
         self.store();
     }
 
     /// It broke.
     pub(crate) fn lost(&mut self, now: OffsetDateTime) {
         self.last.lost_at = Some(now.unix_timestamp());
+        self.connected.send_replace(false);
         self.store();
     }
 

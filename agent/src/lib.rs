@@ -47,6 +47,7 @@ mod rehearsal;
 mod renewal;
 mod session_end;
 mod sync;
+mod telemetry;
 #[cfg(test)]
 mod test_authority;
 #[cfg(test)]
@@ -57,6 +58,7 @@ mod test_provider;
 use std::sync::Arc;
 use std::time::Duration;
 
+use homeward_telemetry::metrics::MetricError;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -87,6 +89,16 @@ use crate::resources::standing::Standing;
 use crate::resources::wanted::Wanted;
 use crate::session_end::SessionEnder;
 use crate::sync::{Ailing, Settling, Sync};
+use crate::telemetry::{Telemetry, Watched};
+
+/// The sockets of an agent, bound already.
+#[derive(Debug)]
+pub struct Listeners {
+    /// Browsers, by the application's reverse proxy.
+    pub portal: TcpListener,
+    /// Whoever watches.
+    pub metrics: Option<TcpListener>,
+}
 
 /// Reconnects are spread this wide until the broker says how wide.
 const DEFAULT_SPREAD: Duration = Duration::from_secs(5);
@@ -127,6 +139,9 @@ pub enum RunError {
     /// The application's own provider of logins.
     #[error(transparent)]
     Elsewhere(#[from] NotOpened),
+    /// A metric.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
     /// The portal's listener.
     #[error("the portal cannot serve: {0}")]
     Portal(#[source] std::io::Error),
@@ -135,17 +150,18 @@ pub enum RunError {
 /// Runs the agent until `shutdown`. `usable` is called once it can be used.
 pub async fn run(
     config: &Config,
-    portal: TcpListener,
+    listeners: Listeners,
     shutdown: impl Future<Output = ()> + Send + 'static,
     usable: impl FnOnce(),
 ) -> Result<(), RunError> {
+    let telemetry = Telemetry::new()?;
     let data = PrivateDir::open(&config.data_dir)?;
     let _lock = data.lock()?;
     let identity = Arc::new(Identity::load(data.clone())?.ok_or(RunError::NotEnrolled)?);
     let broker = Broker::new(identity.clone())?;
     let application = Application::new(config.app_url.clone(), &config.public_url)?;
-    let application = application.with_parameters(config.parameters.clone());
-    let standing = Arc::new(Standing::open(data.clone())?);
+    let application = application.with_parameters(config.parameters.clone()).counted(telemetry.clone());
+    let standing = Arc::new(Standing::open(data.clone())?.counted(telemetry.clone()));
     let orders = Arc::new(Orders::open(data.clone())?);
     let gate_client = GateClient::open(config, data.clone())?;
     let gate_ended = gate_client.as_ref().map(|_| EndedSessions::open(data.clone())).transpose()?.map(Arc::new);
@@ -163,10 +179,19 @@ pub async fn run(
     tokio::spawn(warn_of(directory.clone()));
     let preview = Preview::new(config, application.clone(), directory.clone());
     let (questions, asked) = preview::queue();
+    let contact = Contact::open(data.clone());
+    let watched = Watched {
+        telemetry: telemetry.clone(),
+        identity: identity.clone(),
+        standing: standing.clone(),
+        wanted: for_credentials.clone(),
+        connected: contact.connected(),
+        health: Health::new(config, application.clone()).into(),
+    };
     let sync = Sync {
         settling: Settling { identity: identity.clone(), orders: orders.clone(), standing: standing.clone() },
         ailing: Ailing { data: data.clone(), identity: identity.clone(), broker: broker.clone() },
-        contact: Contact::open(data.clone()),
+        contact,
         health: Health::new(config, application.clone()),
         identity: identity.clone(),
         broker: broker.clone(),
@@ -180,11 +205,13 @@ pub async fn run(
     let watches = Watches { sessions: at_home.clone(), accounts: accounts.clone() };
     let portal_side = Portal::new(config, &identity, broker.clone(), application, (directory, watches))?;
     let elsewhere = Elsewhere::open(config, &data)?.map(Arc::new);
-    let portal_side = portal_side.map(|portal| portal.with_elsewhere(elsewhere.clone()));
+    let portal_side = portal_side.map(|portal| portal.with_elsewhere(elsewhere.clone()).counted(telemetry.clone()));
     let gate = Gate::open(config, &data, gate_client, gate_ended)?;
     let own_page = reachability::routes(&config.portal, identity.reachability_key());
     let portal_pages = http::router(portal_side, &config.portal.path);
+    let health = telemetry::health(identity.clone(), clock::now);
     let pages = gate.map(gate::http::router).unwrap_or_default().merge(own_page).merge(portal_pages);
+    let pages = telemetry.around(pages.merge(health));
 
     tracing::info!(instance = %identity.instance(), "the agent runs");
     let proving = tokio::spawn(prover.run(for_credentials.clone()));
@@ -200,7 +227,8 @@ pub async fn run(
     usable();
     let ended = tokio::select! {
         dismissal = sync.run() => Err(dismissal.into()),
-        served = http::serve(portal, pages, shutdown) => served.map_err(RunError::Portal),
+        served = http::serve(listeners.portal, pages, shutdown) => served.map_err(RunError::Portal),
+        Err(error) = telemetry::serve(listeners.metrics, watched) => Err(RunError::Portal(error)),
     };
     for task in [renewing, proving, ending, answering, watching, asking] {
         task.abort();

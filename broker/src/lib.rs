@@ -4,10 +4,10 @@
 //!
 //! | ring | modules |
 //! |---|---|
-//! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`cli`] |
+//! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`metrics`] for whoever watches, [`cli`] |
 //! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`restore`], [`upstream`], [`console`]: none calls another |
 //! | ground | [`brokers`], [`audit`], [`registry`], [`keys`], [`authority`], [`outbound`], [`tls`], [`reload`], and what several flows stand on, as [`foundations`] |
-//! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], and [`config`] |
+//! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], [`telemetry`], and [`config`] |
 //!
 //! [`run`] is the only place where parts are put together.
 
@@ -25,6 +25,7 @@ pub mod grants;
 pub mod grpc;
 pub mod keys;
 pub mod login;
+pub mod metrics;
 pub mod oidc;
 pub mod outbound;
 pub mod rate_limit;
@@ -35,6 +36,7 @@ pub mod rotation;
 pub mod secret;
 pub mod sessions;
 pub mod storage;
+pub mod telemetry;
 pub mod tls;
 pub mod upstream;
 pub mod web;
@@ -42,6 +44,7 @@ pub mod web;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use homeward_telemetry::metrics::MetricError;
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
@@ -58,6 +61,7 @@ use foundations::Foundations;
 use grants::{DeviceRequest, EnteredCode, GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
 use keys::{KeyError, KeySet, StoredKey};
 use login::{ClaimedTicket, Login, LoginRecord, LoginTerms, PushedRequest};
+use metrics::Sources;
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
 use registry::{
@@ -68,9 +72,11 @@ use rotation::{Rotations, StoredRotation};
 use secret::{KeyEncryptionKeys, KeyTurn, SealedTable, SealingKeyError, SealingKeys, TurnFoundations};
 use sessions::{Delivery, DeliveryFoundations, Session, SessionOfUser, Sessions, StoredLogout};
 use storage::address::StoreAddress;
+use storage::measured::Measured;
 use storage::schema::{SchemaError, Step, StepPage};
 use storage::table::Record;
 use storage::{Store, StoreError, expiry, schema};
+use telemetry::Telemetry;
 use tls::acme::{AcmeFoundations, StoredAcme, StoredChallenge};
 use tls::{PublicTls, TlsError};
 use upstream::Upstreams;
@@ -123,6 +129,8 @@ pub struct Listeners {
     pub grpc: TcpListener,
     /// Ops.
     pub admin: UnixListener,
+    /// Whoever watches.
+    pub metrics: Option<TcpListener>,
 }
 
 /// Runs a broker until it is to stop; calls `ready` when it can be used.
@@ -144,6 +152,8 @@ pub async fn run(
         StoreAddress::Sled(_) => store,
         StoreAddress::Etcd { .. } => schema::hold(store).await?,
     };
+    let telemetry = Telemetry::new()?;
+    let store: Arc<dyn Store> = Measured::new(store, telemetry.clone());
     let keks = KeyEncryptionKeys::load(config.kek.clone()).await?;
     secret::adopt(&store, &keks, SEALED, clock.now()).await?;
     let (sealing, follow_sealing) = SealingKeys::load(&store, keks.clone(), &brokers::host_name()).await?;
@@ -239,7 +249,7 @@ pub async fn run(
         outbound,
         registry: registry.clone(),
         liveness: liveness.clone(),
-        keys,
+        keys: keys.clone(),
         agent_url: federation.agent_url.clone(),
         publication: Publication { max_age: key_set_max_age, next_change },
         subjects: subjects.clone(),
@@ -254,14 +264,15 @@ pub async fn run(
     let console = Console::new(store.clone(), audit.clone());
     // Nobody stands before the agents' port: whoever names another address there is not believed.
     let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new())).audited(audit.clone());
+    let unproxied = unproxied.measured(telemetry.clone());
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
-    let boundary = Boundary::new(&federation.issuer, config.trusted_proxies);
+    let boundary = Boundary::new(&federation.issuer, config.trusted_proxies).measured(telemetry.clone());
     let (of_settings, of_tls) = (settings.clone(), public_tls.clone());
     let remarks = move || [of_settings.restart_needed(), of_tls.remark()].into_iter().flatten();
     let remark = Current::of(move || remarks().reduce(|a, b| format!("{a}; {b}")));
-    let readiness = Readiness::new(store.clone(), audit.clone(), remark.clone());
+    let readiness = Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &keys, &clock), remark.clone());
     let sent_on = web::redirect(&federation.issuer, boundary.clone());
-    let health = web::router(readiness, boundary.clone());
+    let health = web::router(readiness.clone(), boundary.clone());
     let services = grpc::Services {
         store: store.clone(),
         enrolment: Arc::new(enrolment),
@@ -281,6 +292,7 @@ pub async fn run(
         tls: public_tls.clone(),
         audit: audit.clone(),
         console: console.clone(),
+        telemetry,
         issuer: federation.issuer.clone(),
         clock: clock.clone(),
     };
@@ -294,6 +306,7 @@ pub async fn run(
         clock: clock.clone(),
     };
     let pages = pages.merge(web::console::router(way_in, grpc::Desk::new(&services), boundary.audited(audit.clone())));
+    let sources = Sources { stand_on: services.clone(), keys, readiness };
     let tls = authority.tls()?;
     let reloading = Reload {
         store: store.clone(),
@@ -331,7 +344,9 @@ pub async fn run(
         let agents = grpc::serve_agents(listeners.grpc, tls, endpoints, services.clone(), shutdown.clone());
         let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());
         let browsers = async {
-            listeners.public.serve(pages, sent_on, public_tls.clone(), shutdown.clone()).await;
+            let watched = metrics::serve(listeners.metrics, sources, shutdown.clone());
+            let public = listeners.public.serve(pages, sent_on, public_tls.clone(), shutdown.clone());
+            tokio::join!(public, watched);
             Ok(())
         };
         tokio::try_join!(agents, ops, browsers).map_err(RunError::Grpc)
@@ -400,6 +415,9 @@ pub enum RunError {
     /// The brokers do not agree on what the federation is.
     #[error(transparent)]
     Settings(#[from] SettingsError),
+    /// A metric.
+    #[error(transparent)]
+    Metric(#[from] MetricError),
     /// The keys that seal, or the key-encryption key.
     #[error(transparent)]
     Sealing(#[from] SealingKeyError),

@@ -60,6 +60,7 @@ impl Broker {
                 public: PublicListeners::http(TcpListener::bind("127.0.0.1:0").await.unwrap()),
                 grpc: TcpListener::bind("127.0.0.1:0").await.unwrap(),
                 admin: UnixListener::bind(&socket).unwrap(),
+                metrics: None,
             };
             let at =
                 (listeners.public.http.as_ref().unwrap().local_addr().unwrap(), listeners.grpc.local_addr().unwrap());

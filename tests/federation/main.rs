@@ -29,3 +29,5 @@ mod settings;
 mod site;
 mod tls;
 mod town;
+mod traces;
+mod watched;

@@ -266,7 +266,8 @@ impl Federation {
         let party = format!("[relying_party]\ncredentials_dir = {credentials:?}\n");
         let text = format!(
             "public_url = \"{}\"\ndisplay_name = \"{name} site\"\ndata_dir = {:?}\nrecipe_file = {:?}\n\
-             [app]\nurl = \"http://{}\"\n{}{home}[portal]\nlisten = \"127.0.0.1:{portal}\"\n",
+             [app]\nurl = \"http://{}\"\n{}{home}[portal]\nlisten = \"127.0.0.1:{portal}\"\n\
+             [telemetry]\nmetrics = \"127.0.0.1:0\"\n",
             site.public_url(),
             folder.join("agent"),
             folder.join("site.toml"),

@@ -332,7 +332,7 @@ impl Role {
                 }
                 self.data.remove(WAY_BACK)?;
                 // Once, and whatever comes of it: the first failure is the one to report.
-                if let Err(again) = reload::run(&self.config.reload, credentials).await {
+                if let Err(again) = self.reload(credentials).await {
                     tracing::warn!(error = %again, "the reload after rolling back failed too");
                 }
                 Err(ApplyError::RolledBack(Box::new(error)))
@@ -395,11 +395,19 @@ impl Role {
     }
 
     async fn use_them(&self, credentials: &Credentials) -> Result<(), ApplyError> {
-        reload::run(&self.config.reload, credentials).await?;
+        self.reload(credentials).await?;
         for proof in &self.recipe.proof.0 {
             proof::prove(self.patience, &self.application, proof, credentials).await?;
         }
         self.probe(credentials).await
+    }
+
+    async fn reload(&self, credentials: &Credentials) -> Result<(), ReloadError> {
+        let reloaded = reload::run(&self.config.reload, credentials).await;
+        if !self.config.reload.is_empty() {
+            self.application.count_reload(reloaded.is_ok());
+        }
+        reloaded
     }
 
     async fn probe(&self, credentials: &Credentials) -> Result<(), ApplyError> {

@@ -18,16 +18,18 @@ mod status;
 mod user;
 
 use std::fmt::Display;
-use std::io::{ErrorKind, IsTerminal, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use homeward_telemetry::logs;
+use homeward_telemetry::settings::Settings;
+use homeward_telemetry::traces::Traces;
 use serde_json::Value;
 use tabled::builder::Builder;
 use tabled::settings::Style;
-use tracing_subscriber::EnvFilter;
 
 use crate::RunError;
 use crate::config::Config;
@@ -105,12 +107,23 @@ enum Failure {
 
 /// Does what was asked; the answer is the exit code.
 pub fn run(command: Command) -> ExitCode {
-    start_log();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain(&error, ExitCode::FAILURE),
     };
-    match runtime.block_on(command.carry_out()) {
+    let settings = match command.verb {
+        Verb::Run => Config::telemetry(&command.config),
+        _ => Settings::default(),
+    };
+    let traces = {
+        let _within = runtime.enter();
+        start_log(&settings)
+    };
+    let done = runtime.block_on(command.carry_out());
+    if let Some(traces) = traces {
+        runtime.block_on(traces.end());
+    }
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure @ Failure::Refused(_)) => complain(&failure, ExitCode::FAILURE),
         Err(failure @ Failure::Dismissed(_)) => complain(&failure, ExitCode::from(78)),
@@ -227,31 +240,27 @@ fn complain(error: &dyn std::error::Error, code: ExitCode) -> ExitCode {
     code
 }
 
-/// The log goes to standard error, coloured on a terminal. `HOMEWARD_LOG` is its filter.
-fn start_log() {
+/// The log goes to standard error. `HOMEWARD_LOG` is its filter.
+fn start_log(settings: &Settings) -> Option<Traces> {
     #[expect(clippy::disallowed_methods, reason = "the one variable there is")]
     let wanted = std::env::var("HOMEWARD_LOG").unwrap_or_default();
-    let started = tracing_subscriber::fmt()
-        .with_env_filter(log_filter(&wanted))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .try_init();
-    if let Err(error) = started {
+    logs::start(settings, "homeward-agent", &log_filter(&wanted)).unwrap_or_else(|error| {
         eprintln!("homeward-agent: no log: {error}");
-    }
+        None
+    })
 }
 
 /// Libraries that carry users' cookies and passwords stay quiet under a general `trace`: whoever wants to see their
 /// frames has to name them.
-fn log_filter(wanted: &str) -> EnvFilter {
+fn log_filter(wanted: &str) -> String {
     let usual = "info,h2=info,hyper=info,hyper_util=info,reqwest=info,rustls=info,tonic=info";
-    EnvFilter::builder().parse_lossy(format!("{usual},{wanted}"))
+    format!("{usual},{wanted}")
 }
 
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use tracing_subscriber::EnvFilter;
 
     use super::*;
 
@@ -262,8 +271,10 @@ mod tests {
 
     #[test]
     fn a_general_trace_does_not_reach_the_libraries_that_carry_secrets() {
-        let directives =
-            |wanted: &str| -> Vec<String> { log_filter(wanted).to_string().split(',').map(str::to_owned).collect() };
+        let directives = |wanted: &str| -> Vec<String> {
+            let filter = EnvFilter::builder().parse_lossy(log_filter(wanted));
+            filter.to_string().split(',').map(str::to_owned).collect()
+        };
         assert!(directives("").contains(&"info".to_owned()));
         let trace = directives("trace");
         assert!(trace.contains(&"trace".to_owned()) && trace.contains(&"hyper=info".to_owned()), "{trace:?}");

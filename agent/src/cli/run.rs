@@ -8,20 +8,22 @@ use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener as Bound};
 use std::path::Path;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{Failure, load, print};
-use crate::RunError;
 use crate::config::Config;
+use crate::{Listeners, RunError};
 
 #[derive(Debug, thiserror::Error)]
 enum StartError {
     #[error("cannot listen on {address} ([portal] listen): {source}")]
     Listen { address: SocketAddr, source: std::io::Error },
+    #[error("cannot listen on {address} ([telemetry] metrics): {source}")]
+    Watch { address: SocketAddr, source: std::io::Error },
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -29,13 +31,17 @@ enum StartError {
 pub(super) async fn carry_out(path: &Path) -> Result<(), Failure> {
     let mut signals = Signals::wait().map_err(StartError::Signals).map_err(Failure::refused)?;
     let config = load(path)?;
-    let mut own = Own { portal: listen(&config).await.map_err(Failure::refused)?, config };
+    let mut own = Own::bind(config, None).await.map_err(Failure::refused)?;
     // What it ran with before, until it is usable with what it has now.
     let before = Cell::new(None);
     loop {
         match own.run(path, &mut signals, || drop(before.take())).await {
             Ok(None) => return Ok(()),
-            Ok(Some(next)) => before.set(Some(std::mem::replace(&mut own, next))),
+            Ok(Some(next)) => {
+                let last = std::mem::replace(&mut own, next);
+                // Who was never usable is no way back.
+                before.set(before.take().or(Some(last)));
+            }
             Err(error @ RunError::Dismissed(_)) => return Err(error.into()),
             Err(error) => match before.take() {
                 Some(last) => {
@@ -52,21 +58,39 @@ pub(super) async fn carry_out(path: &Path) -> Result<(), Failure> {
 struct Own {
     config: Config,
     portal: Bound,
+    metrics: Option<Bound>,
 }
 
 impl Own {
+    /// Binds what the configuration names; what the life before has at the same address is taken over.
+    async fn bind(config: Config, before: Option<&Self>) -> Result<Self, StartError> {
+        let address = config.portal.listen;
+        let same = before.filter(|before| before.config.portal.listen == address);
+        let portal = listen(address, same.map(|before| &before.portal)).await;
+        let portal = portal.map_err(|source| StartError::Listen { address, source })?;
+        let metrics = match config.telemetry.metrics {
+            None => None,
+            Some(address) => {
+                let same = before.filter(|before| before.config.telemetry.metrics == Some(address));
+                let metrics = listen(address, same.and_then(|before| before.metrics.as_ref())).await;
+                Some(metrics.map_err(|source| StartError::Watch { address, source })?)
+            }
+        };
+        Ok(Self { config, portal, metrics })
+    }
+
     /// Runs until a signal comes; what comes next, if something does.
     async fn run(&self, path: &Path, signals: &mut Signals, usable: impl Fn()) -> Result<Option<Self>, RunError> {
-        let portal = self.portal.try_clone().and_then(TcpListener::from_std).map_err(RunError::Portal)?;
-        let address = portal.local_addr().map_err(RunError::Portal)?;
+        let listeners = self.listeners().map_err(RunError::Portal)?;
+        let announcement = announcement(&listeners).map_err(RunError::Portal)?;
         let (end, ended) = oneshot::channel::<()>();
         // Nothing is ever sent: it ends with its other half.
         let shutdown = async move { drop(ended.await) };
         let announce = || {
             usable();
-            print(json!({"event": "listening", "portal": address.to_string()}));
+            print(announcement);
         };
-        let mut running = Box::pin(crate::run(&self.config, portal, shutdown, announce));
+        let mut running = Box::pin(crate::run(&self.config, listeners, shutdown, announce));
         let next = loop {
             tokio::select! {
                 ended = &mut running => return ended.map(|()| None),
@@ -83,21 +107,24 @@ impl Own {
         Ok(next)
     }
 
+    fn listeners(&self) -> std::io::Result<Listeners> {
+        let again = |bound: &Bound| bound.try_clone().and_then(TcpListener::from_std);
+        Ok(Listeners { portal: again(&self.portal)?, metrics: self.metrics.as_ref().map(again).transpose()? })
+    }
+
     /// What the file says now, if that can be used.
     async fn reloaded(&self, path: &Path) -> Option<Self> {
-        let config = load(path).map_err(|error| error.to_string());
-        let next = match config {
-            Ok(config) if config.portal.listen == self.config.portal.listen => {
-                self.portal.try_clone().map(|portal| Self { config, portal }).map_err(|error| error.to_string())
-            }
-            Ok(config) => {
-                listen(&config).await.map(|portal| Self { config, portal }).map_err(|error| error.to_string())
-            }
-            Err(error) => Err(error),
+        let next = match load(path) {
+            Ok(config) => Self::bind(config, Some(self)).await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
         };
         match next {
             Ok(next) => {
                 info!(file = %path.display(), "reloading: the agent begins anew with its configuration and its recipe");
+                let (now, then) = (&self.config.telemetry, &next.config.telemetry);
+                if (&now.otlp, now.log) != (&then.otlp, then.log) {
+                    warn!("[telemetry] otlp and log take effect when the agent is started again");
+                }
                 Some(next)
             }
             Err(error) => {
@@ -108,10 +135,19 @@ impl Own {
     }
 }
 
-async fn listen(config: &Config) -> Result<Bound, StartError> {
-    let address = config.portal.listen;
-    let bound = TcpListener::bind(address).await.and_then(TcpListener::into_std);
-    bound.map_err(|source| StartError::Listen { address, source })
+async fn listen(address: SocketAddr, same: Option<&Bound>) -> std::io::Result<Bound> {
+    match same {
+        Some(bound) => bound.try_clone(),
+        None => TcpListener::bind(address).await.and_then(TcpListener::into_std),
+    }
+}
+
+fn announcement(listeners: &Listeners) -> std::io::Result<Value> {
+    let mut announcement = json!({"event": "listening", "portal": listeners.portal.local_addr()?.to_string()});
+    if let Some(metrics) = &listeners.metrics {
+        announcement["metrics"] = json!(metrics.local_addr()?.to_string());
+    }
+    Ok(announcement)
 }
 
 /// What the one who runs the agent wants.

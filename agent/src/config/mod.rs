@@ -10,6 +10,7 @@ pub mod raw;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use homeward_telemetry::settings::Settings;
 use serde::Deserialize;
 use url::{Host, Url};
 
@@ -45,6 +46,8 @@ pub struct Config {
     pub home: Option<HomeConfig>,
     /// The agent's portal.
     pub portal: PortalConfig,
+    /// Who may watch, and what the log looks like.
+    pub telemetry: Settings,
 }
 
 /// Where browsers reach the application: `https`, or `http` on a loopback host; no path.
@@ -76,6 +79,17 @@ pub struct PortalConfig {
 }
 
 impl Config {
+    /// What a file says of the log. Of a file that cannot be read, somebody else complains.
+    pub fn telemetry(path: &Path) -> Settings {
+        #[derive(Deserialize)]
+        struct Log {
+            #[serde(default)]
+            telemetry: Settings,
+        }
+        let log = std::fs::read_to_string(path).ok().and_then(|text| toml::from_str::<Log>(&text).ok());
+        log.map(|log| log.telemetry).unwrap_or_default()
+    }
+
     /// The recipes that a file leads to. The rest of it is looked at by nobody: whoever chooses a recipe has not written
     /// it yet, and without a file there are those that come with the agent.
     pub fn library(path: &Path) -> Library {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use homeward_telemetry::settings::Settings;
 use serde::Deserialize;
 use url::Url;
 
@@ -45,6 +46,9 @@ pub struct RawConfig {
     /// The agent's portal.
     #[serde(default)]
     portal: RawPortal,
+    /// Who watches.
+    #[serde(default)]
+    telemetry: Settings,
 }
 
 #[derive(Debug, Deserialize)]
@@ -113,6 +117,7 @@ impl TryFrom<RawConfig> for Config {
             gate,
             home,
             portal: raw.portal.check()?,
+            telemetry: raw.telemetry,
         })
     }
 }

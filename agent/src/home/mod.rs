@@ -46,9 +46,11 @@ use std::sync::Arc;
 use ::http::HeaderValue;
 use homeward_proto::v1::complete_ticket_request::Outcome;
 use homeward_proto::v1::{LoginFailure, OpenTicketResponse, VerifiedIdentity};
+use homeward_telemetry::traces;
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 use url::form_urlencoded;
 
 use self::accounts::AccountWatch;
@@ -70,6 +72,7 @@ use crate::connection::Broker;
 use crate::identity::Identity;
 use crate::random::NoRandomness;
 use crate::recipe::home::{Home, Page as AppPage};
+use crate::telemetry::Telemetry;
 use crate::{clock, recipe};
 
 /// This instance as home.
@@ -207,9 +210,19 @@ impl Portal {
         Self { elsewhere, ..self }
     }
 
+    /// The same, where it is counted how logins end.
+    pub(crate) fn counted(self, telemetry: Telemetry) -> Self {
+        Self { tickets: self.tickets.counted(telemetry), ..self }
+    }
+
     /// A browser arrives with a ticket.
     pub(crate) async fn begin(&self, visit: &Visit) -> Result<Reply, PortalError> {
         let ticket = self.tickets.open(&visit.ticket).await?;
+        let step = traces::step("the portal recognises the user", &ticket.transaction);
+        self.recognise(visit, ticket).instrument(step).await
+    }
+
+    async fn recognise(&self, visit: &Visit, ticket: OpenTicketResponse) -> Result<Reply, PortalError> {
         if let Some(elsewhere) = &self.elsewhere {
             return self.send_elsewhere(elsewhere, visit, &ticket).await;
         }
@@ -254,12 +267,23 @@ impl Portal {
         form_token: &str,
     ) -> Result<Reply, PortalError> {
         let ticket = self.open_for_form(visit, form_token).await?;
+        let step = traces::step("the portal judges a password", &ticket.transaction);
+        self.judge(visit, typed, ticket).instrument(step).await
+    }
+
+    async fn judge(
+        &self,
+        visit: &Visit,
+        typed: TypedCredentials,
+        ticket: OpenTicketResponse,
+    ) -> Result<Reply, PortalError> {
         if ticket.silent {
             return self.fail(visit, LoginFailure::LoginRequired).await;
         }
         // Before the application hears of it: its own limit may lock the user out, or everybody behind this agent.
         let Some(charged) = self.limits.begin(visit.source, &typed.username, Instant::now()) else {
             tracing::warn!(source = %visit.source, "too many password tries");
+            self.tickets.too_many_tries();
             return Ok(self.form(visit, &ticket, typed.username, Some(Note::TooManyTries)));
         };
         let username = typed.username.clone();
@@ -282,6 +306,7 @@ impl Portal {
         };
         let Some(charged) = self.limits.begin_code(visit.source, sign_in.username(), now) else {
             tracing::warn!(source = %visit.source, "too many tries of codes");
+            self.tickets.too_many_tries();
             let page = self.code(visit, &ticket, &sign_in, Some(Note::TooManyTries));
             self.pending.keep_until((&visit.browser, &visit.ticket), sign_in, until);
             return Ok(page);
@@ -289,8 +314,9 @@ impl Portal {
         let username = sign_in.username().to_owned();
         let code = SecretString::from(code.expose_secret().split_whitespace().collect::<String>());
         let verdict = sign_in.give_code(&code).await?;
+        let step = traces::step("the portal judges a code", &ticket.transaction);
         tracing::info!(transaction = ticket.transaction, relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a code was tried");
-        self.answer(visit, &ticket, (verdict, charged), username).await
+        self.answer(visit, &ticket, (verdict, charged), username).instrument(step).await
     }
 
     /// The user gives up.

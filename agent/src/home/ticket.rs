@@ -8,12 +8,15 @@ use std::time::Duration;
 use homeward_proto::v1::complete_ticket_request::Outcome;
 use homeward_proto::v1::login_service_client::LoginServiceClient;
 use homeward_proto::v1::{CompleteTicketRequest, OpenTicketRequest, OpenTicketResponse};
-use tonic::{Code, Response, Status};
+use homeward_telemetry::traces::{self, TRACEPARENT};
+use tonic::{Code, Request, Response, Status};
+use tracing::Span;
 use url::Url;
 
 use super::PortalError;
 use crate::connection::Broker;
 use crate::refusal;
+use crate::telemetry::Telemetry;
 
 /// Longest ticket that is looked at, in characters. It carries the sealed login transaction, which holds an authorization
 /// request of up to 4 KiB.
@@ -53,11 +56,24 @@ impl fmt::Debug for Ticket {
 #[derive(Debug)]
 pub(crate) struct Tickets {
     broker: Arc<Broker>,
+    telemetry: Option<Telemetry>,
 }
 
 impl Tickets {
     pub(super) fn new(broker: Arc<Broker>) -> Self {
-        Self { broker }
+        Self { broker, telemetry: None }
+    }
+
+    /// The same, where it is counted how logins end.
+    pub(super) fn counted(self, telemetry: Telemetry) -> Self {
+        Self { telemetry: Some(telemetry), ..self }
+    }
+
+    /// Somebody has tried too often.
+    pub(super) fn too_many_tries(&self) {
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.too_many_tries();
+        }
     }
 
     /// What is asked of this login.
@@ -73,8 +89,15 @@ impl Tickets {
 
     /// Uses it up; the answer is where the browser goes.
     pub(super) async fn complete(&self, ticket: &Ticket, outcome: Outcome) -> Result<String, PortalError> {
-        let request = CompleteTicketRequest { ticket: ticket.0.clone(), outcome: Some(outcome) };
+        let request = CompleteTicketRequest { ticket: ticket.0.clone(), outcome: Some(outcome.clone()) };
+        let mut request = Request::new(request);
+        if let Some(within) = traces::traceparent(&Span::current()).and_then(|parent| parent.parse().ok()) {
+            request.metadata_mut().insert(TRACEPARENT, within);
+        }
         let answer = call(self.client()?.complete_ticket(request)).await?;
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.login(&outcome);
+        }
         let address = Url::parse(&answer.return_url).ok();
         let address = address.filter(|url| url.has_host() && matches!(url.scheme(), "https" | "http"));
         address.map(String::from).ok_or(PortalError::NoReturnAddress)

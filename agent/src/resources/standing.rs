@@ -6,14 +6,17 @@ use std::collections::BTreeMap;
 use homeward_proto::v1::Resource;
 use tokio::sync::watch;
 
+use super::RESOURCES;
 use super::applied::Applied;
 use crate::disk::{DiskError, PrivateDir};
+use crate::telemetry::Telemetry;
 
 /// Kept on disk, and watched.
 #[derive(Debug)]
 pub(crate) struct Standing {
     data: PrivateDir,
     state: watch::Sender<State>,
+    telemetry: Option<Telemetry>,
 }
 
 /// At one moment.
@@ -40,7 +43,13 @@ impl Standing {
     /// What is on disk.
     pub(crate) fn open(data: PrivateDir) -> Result<Self, DiskError> {
         let applied = Applied::load(&data)?;
-        Ok(Self { data, state: watch::Sender::new(State { applied, refusals: BTreeMap::new() }) })
+        let state = watch::Sender::new(State { applied, refusals: BTreeMap::new() });
+        Ok(Self { data, state, telemetry: None })
+    }
+
+    /// The same, where it is counted what comes into effect, and what does not.
+    pub(crate) fn counted(self, telemetry: Telemetry) -> Self {
+        Self { telemetry: Some(telemetry), ..self }
     }
 
     /// At this moment.
@@ -61,6 +70,10 @@ impl Standing {
             return Ok(());
         }
         next.store(&self.data)?;
+        let (before, after) = (self.applied().versions, next.versions);
+        for resource in RESOURCES.into_iter().filter(|it| after.of(*it).is_some() && after.of(*it) != before.of(*it)) {
+            self.count(resource, None);
+        }
         self.state.send_modify(|state| {
             let versions = next.versions;
             state.refusals.retain(|resource, refusal| versions.of(*resource) != Some(refusal.version));
@@ -69,8 +82,16 @@ impl Standing {
         Ok(())
     }
 
+    fn count(&self, resource: Resource, refused: Option<&'static str>) {
+        if let Some(telemetry) = &self.telemetry {
+            let name = resource.as_str_name().trim_start_matches("RESOURCE_").to_lowercase();
+            telemetry.changed(&name, refused);
+        }
+    }
+
     /// Something could not be put into effect. The same again is no news.
     pub(crate) fn refuse(&self, resource: Resource, refusal: Refusal) {
+        self.count(resource, Some(refusal.reason));
         self.state.send_if_modified(|state| {
             let news = state.refusals.get(&resource) != Some(&refusal);
             if news {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::registry::{ClientId, SessionId, Subject, UserId};
 
 /// What happened. The names are for programs, and never change; `docs/audit.md` has one line on each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A broker begins to write here.
@@ -221,7 +221,7 @@ impl fmt::Display for Kind {
 }
 
 /// How it went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// It is so.
@@ -229,6 +229,13 @@ pub enum Outcome {
     Done,
     /// A rule says no.
     Refused,
+}
+
+impl fmt::Display for Outcome {
+    /// As it is written.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
 }
 
 /// One decision or change. Its fields are names and ids of our own making: no type that holds a secret, an e-mail address

@@ -33,6 +33,7 @@ mod origin;
 mod reading;
 mod retention;
 mod syslog;
+mod tally;
 mod verify;
 mod writer;
 
@@ -68,6 +69,7 @@ pub use keeper::{Keeper, Verdict};
 pub use origin::Origin;
 pub use reading::{Filter, MOST_NEWEST, read};
 use syslog::Syslog;
+pub use tally::{Counts, Tally};
 pub use verify::{Finding, Report};
 use writer::{Anchored, Order, Writer};
 
@@ -95,6 +97,7 @@ struct Shared {
     problem: watch::Sender<Option<&'static str>>,
     strangers: KeyedLimiter<std::net::IpAddr>,
     left_out: AtomicU64,
+    tally: Tally,
 }
 
 impl fmt::Debug for Audit {
@@ -176,6 +179,7 @@ impl Audit {
             problem: watch::Sender::new(None),
             strangers: KeyedLimiter::new(quota),
             left_out: AtomicU64::new(0),
+            tally: Tally::default(),
         }))
     }
 
@@ -262,6 +266,16 @@ impl Audit {
         self.0.counting.of_all(&Tables::of(store).counts).await
     }
 
+    /// How many records wait for the disk.
+    pub fn waiting(&self) -> usize {
+        self.0.waiting.load(Ordering::Relaxed)
+    }
+
+    /// How often what was noted.
+    pub fn tally(&self) -> &Tally {
+        &self.0.tally
+    }
+
     /// Where the files are.
     pub fn folder(&self) -> &Folder {
         &self.0.folder
@@ -272,6 +286,7 @@ impl Shared {
     fn note(&self, event: Event) {
         // What is left out below is counted all the same.
         self.counting.note(&event, self.clock.now());
+        self.tally.count(&event);
         let origin = Origin::current();
         if let (true, Some(source)) = (event.kind.is_of_strangers(), origin.source())
             && (!self.strangers.admits(&source) || self.strangers.is_flooded())

@@ -62,6 +62,11 @@ impl BrokerLeaf {
         [shown.key, shown.previous_key]
     }
 
+    /// Its end.
+    pub(super) fn expires_at(&self) -> Timestamp {
+        self.lock().renew_at + LIFETIME / 2
+    }
+
     /// How long the leaf is still fresh.
     pub(super) fn fresh_for(&self, now: Timestamp) -> Duration {
         self.lock().renew_at.since(now)

@@ -134,6 +134,20 @@ impl Authority {
         &self.vault.trust_domain
     }
 
+    /// Why nobody can be vouched for any more, if that is so.
+    pub fn problem(&self, now: Timestamp) -> Option<&'static str> {
+        let signs = |ca: &ListedCa| ca.signs_instances && now < ca.expires_at;
+        if !self.state().authorities().iter().any(signs) {
+            return Some("the CA has ended: no agent can renew its certificate");
+        }
+        (self.leaf_expires_at() <= now).then_some("the broker's own certificate has ended: no agent can connect")
+    }
+
+    /// End of the certificate that this broker shows.
+    pub fn leaf_expires_at(&self) -> Timestamp {
+        self.leaf.expires_at()
+    }
+
     /// Keys of the leaves that the other end of a live connection may have been shown, newest first.
     pub fn leaf_pins(&self) -> [SpkiPin; 2] {
         self.leaf.pins()

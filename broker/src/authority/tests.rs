@@ -178,3 +178,16 @@ fn the_brokers_leaf_is_renewed_at_half_of_its_life() {
     leaf.refresh(&made(), NOW + 4 * DAY).unwrap();
     assert_eq!(leaf.pins()[1], second);
 }
+
+#[tokio::test]
+async fn a_ca_that_has_ended_is_a_problem_and_so_is_the_brokers_own_certificate() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clock, hand) = Clock::manual(Timestamp::from_secs(1_800_000_000));
+    let authority = crate::foundations::Foundations::new_in(&folder, &clock).await.authority;
+    assert_eq!(authority.problem(clock.now()), None);
+    // Nobody keeps the leaf fresh any more: the task that does sleeps by another clock.
+    hand.advance(Duration::from_secs(8 * 86_400));
+    assert!(authority.problem(clock.now()).unwrap().contains("own certificate"));
+    hand.advance(Duration::from_secs(6 * 365 * 86_400));
+    assert!(authority.problem(clock.now()).unwrap().contains("CA has ended"));
+}

@@ -1,7 +1,7 @@
 //! `homeward-broker serve`.
 
 use std::fs::DirBuilder;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use homeward_telemetry::logs;
+use homeward_telemetry::settings::Settings;
+use homeward_telemetry::traces::Traces;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 use tokio::net::{TcpListener, UnixListener, UnixStream};
@@ -16,7 +19,6 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
-use tracing_subscriber::EnvFilter;
 
 use crate::cli::reloading;
 use crate::clock::Clock;
@@ -35,28 +37,30 @@ const STORE_PAUSE: Duration = Duration::from_secs(1);
 const BLOCKING_THREADS: usize = 16;
 
 pub(super) fn run(config: Config, file: &Path) -> anyhow::Result<()> {
-    start_log();
-    raise_file_limit();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .build()
         .context("the runtime cannot be started")?;
-    runtime.block_on(serve(config, file))
+    let traces = {
+        let _within = runtime.enter();
+        start_log(&config.telemetry)?
+    };
+    raise_file_limit();
+    let served = runtime.block_on(serve(config, file));
+    if let Some(traces) = traces {
+        runtime.block_on(traces.end());
+    }
+    served
 }
 
-/// The log goes to standard error, coloured on a terminal. `HOMEWARD_LOG` is its filter. Libraries that carry cookies,
-/// codes and secrets stay quiet under a general `trace`: whoever wants to see their frames has to name them.
-fn start_log() {
+/// The log goes to standard error. `HOMEWARD_LOG` is its filter. Libraries that carry cookies, codes and secrets stay quiet
+/// under a general `trace`: whoever wants to see their frames has to name them.
+fn start_log(settings: &Settings) -> anyhow::Result<Option<Traces>> {
     #[expect(clippy::disallowed_methods, reason = "the one variable there is")]
     let wanted = std::env::var("HOMEWARD_LOG").unwrap_or_default();
     let usual = "info,h2=info,hyper=info,hyper_util=info,rustls=info,sled=info,tonic=info,tower=info";
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().parse_lossy(format!("{usual},{wanted}")))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    logs::start(settings, "homeward-broker", &format!("{usual},{wanted}")).context("there is no log")
 }
 
 /// Every agent and every browser is an open file, and the soft limit of most systems is 1024. The hard limit is what ops
@@ -84,12 +88,12 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<()> {
         redirect: bind_some(config.redirect).await?,
     };
     let listeners =
-        Listeners { public, grpc: bind(config.grpc).await?, admin: bind_socket(&config.admin_socket).await? };
+        Listeners { public, grpc: bind(config.grpc).await?, admin: bind_socket(&config.admin_socket).await?, metrics: bind_metrics(config.telemetry.metrics).await? };
     if let Some(remark) = unproxied(&config) {
         warn!("{remark}");
     }
     let at = |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::local_addr).transpose();
-    let announcement = json!({
+    let mut announcement = json!({
         "event": "listening",
         "http": at(&listeners.public.http)?,
         "https": at(&listeners.public.https)?,
@@ -97,6 +101,9 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<()> {
         "grpc": listeners.grpc.local_addr()?,
         "admin_socket": config.admin_socket,
     });
+    if let Some(metrics) = &listeners.metrics {
+        announcement["metrics"] = json!(metrics.local_addr()?);
+    }
     let shutdown = CancellationToken::new();
     let ended = shutdown.clone();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
@@ -161,6 +168,13 @@ pub(super) fn unproxied(config: &Config) -> Option<String> {
     let advice = "everybody who reaches it is taken by the address of the connection, and speaks without TLS: name your \
                   reverse proxy in trusted_proxies, or listen on 127.0.0.1, or let the broker speak TLS by [listen] https";
     (!proxied).then(|| format!("plain HTTP is served on {http}, and no proxy beyond this machine is trusted; {advice}"))
+}
+
+/// Binds what /metrics is served on, if somebody watches.
+async fn bind_metrics(address: Option<SocketAddr>) -> anyhow::Result<Option<TcpListener>> {
+    let Some(address) = address else { return Ok(None) };
+    let listener = TcpListener::bind(address).await;
+    Ok(Some(listener.with_context(|| format!("{address} cannot be listened on ([telemetry] metrics)"))?))
 }
 
 /// Binds the Admin socket for the broker's own user. One that a dead broker left behind is replaced, a live one is not.

@@ -66,6 +66,8 @@ pub struct Config {
     pub outbound_ca_file: Option<PathBuf>,
     /// What was decided and changed.
     pub audit: AuditSettings,
+    /// Who may watch, and what the log looks like.
+    pub telemetry: homeward_telemetry::settings::Settings,
 }
 
 /// What all brokers of a federation agree on.
@@ -301,6 +303,7 @@ mod tests {
         let twice = "key_encryption_key_file = \"/a\"\nkey_encryption_key_credential = \"kek\"";
         assert!(refusal(twice).contains("keep one of them"));
         assert!(refusal("[audit]\nsyslog = \"tcp://a\"").contains("udp://192.0.2.1:514"));
+        assert!(refusal("[telemetry]\nlog = \"xml\"").contains("expected `human` or `json`"));
         assert!(refusal("[audit]\nkeep_days = 40000").contains("0 for ever"));
         assert!(refusal("previous_key_encryption_key_credential = \"../kek\"").contains("without slash"));
     }

@@ -53,6 +53,8 @@ pub(super) struct RawConfig {
     pub(super) outbound: RawOutbound,
     #[serde(default)]
     audit: RawAudit,
+    #[serde(default)]
+    telemetry: homeward_telemetry::settings::Settings,
 }
 
 #[derive(Debug, Deserialize)]
@@ -192,6 +194,7 @@ impl TryFrom<RawConfig> for Config {
             redirect: raw.listen.redirect,
             grpc: raw.listen.grpc.unwrap_or(SocketAddr::from(([0, 0, 0, 0], 8443))),
             outbound_ca_file: raw.outbound.ca_file,
+            telemetry: raw.telemetry,
         })
     }
 }

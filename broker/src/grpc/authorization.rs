@@ -16,6 +16,7 @@ use homeward_certs::authority::Serial;
 use homeward_certs::identity::{InstanceName, PeerIdentity};
 use http::{Request, Response};
 use rustix::process::geteuid;
+use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo};
 use tonic::{Code, Status};
@@ -28,6 +29,7 @@ use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::grpc::Services;
 use crate::grpc::status::{self, Reason};
 use crate::registry::Instance;
+use crate::telemetry::Telemetry;
 
 /// Who may call a method.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -128,6 +130,7 @@ pub(super) struct ConsoleUser(pub(super) String);
 pub(super) struct Gate {
     door: Arc<Door>,
     audit: Audit,
+    telemetry: Telemetry,
 }
 
 #[derive(Debug)]
@@ -141,12 +144,13 @@ impl Gate {
     /// For the mTLS listener.
     pub(super) fn agents(services: &Services) -> Self {
         let (enrolment, clock) = (services.enrolment.clone(), services.clock.clone());
-        Self { door: Arc::new(Door::Agents { enrolment, clock }), audit: services.audit.clone() }
+        let (audit, telemetry) = (services.audit.clone(), services.telemetry.clone());
+        Self { door: Arc::new(Door::Agents { enrolment, clock }), audit, telemetry }
     }
 
     /// For the Unix socket.
     pub(super) fn ops(services: &Services) -> Self {
-        Self { door: Arc::new(Door::Ops), audit: services.audit.clone() }
+        Self { door: Arc::new(Door::Ops), audit: services.audit.clone(), telemetry: services.telemetry.clone() }
     }
 
     /// For the web console, in the same process.
@@ -325,11 +329,19 @@ where
         let mut inner = std::mem::replace(&mut self.inner, fresh);
         let gate = self.gate.clone();
         Box::pin(async move {
+            let began = Instant::now();
+            // Of the table: whoever calls cannot make a name.
+            let method = ROLES.iter().find(|(method, _)| *method == request.uri().path());
             gate.audit.admit().await;
-            match gate.admit(&mut request).await {
-                Ok(origin) => origin.clone().of(gate.answer(request, &mut inner, &origin)).await,
-                Err(status) => Ok(status.into_http()),
-            }
+            let response = match gate.admit(&mut request).await {
+                Ok(origin) => origin.clone().of(gate.answer(request, &mut inner, &origin)).await?,
+                Err(status) => status.into_http(),
+            };
+            let method = method.map_or("unknown", |(method, _)| method.trim_start_matches('/'));
+            // A call that succeeds says so behind its answer, and a stream at its end.
+            let code = Status::from_header_map(response.headers()).map_or(Code::Ok, |status| status.code());
+            gate.telemetry.grpc(method, &format!("{code:?}"), began.elapsed());
+            Ok(response)
         })
     }
 }

@@ -3,8 +3,9 @@
 use homeward_proto::v1;
 use homeward_proto::v1::complete_ticket_request::Outcome as Said;
 use homeward_proto::v1::login_service_server::LoginService;
+use homeward_telemetry::traces::{self, TRACEPARENT};
 use tonic::{Request, Response, Status};
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, warn};
 
 use crate::clock::{Clock, Timestamp};
 use crate::grpc::enrolment::caller;
@@ -42,6 +43,7 @@ impl LoginService for Service {
             warn!(%home, %error, "ticket refused");
             status::login(&error)
         })?;
+        let _step = traces::step("the home opens the ticket", opened.transaction).entered();
         info!(transaction = %opened.transaction, %home, relying_party = %opened.relying_party, "ticket opened");
         Ok(Response::new(v1::OpenTicketResponse {
             relying_party: opened.relying_party.to_string(),
@@ -62,12 +64,15 @@ impl LoginService for Service {
     ) -> Result<Response<v1::CompleteTicketResponse>, Status> {
         let caller = caller(&request)?;
         let home = (&caller.0, caller.1.id);
+        let within = request.metadata().get(TRACEPARENT).and_then(|parent| parent.to_str().ok());
+        let step = traces::continued("the home completes the ticket", within);
         let request = request.into_inner();
         let outcome = match request.outcome.ok_or_else(|| status::refused(Reason::FieldInvalid("outcome")))? {
             Said::Identity(identity) => Outcome::Identity(asserted(identity)),
             Said::Failure(failure) => Outcome::Failure(reason(failure)?),
         };
-        let completed = self.login.complete_ticket(home, &request.ticket, outcome, self.clock.now()).await;
+        let completed = self.login.complete_ticket(home, &request.ticket, outcome, self.clock.now());
+        let completed = completed.instrument(step).await;
         let return_url = completed.map_err(|error| {
             warn!(home = %home.0, %error, "ticket refused");
             status::login(&error)

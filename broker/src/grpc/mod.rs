@@ -53,6 +53,7 @@ use crate::rotation::Rotations;
 use crate::secret::KeyTurn;
 use crate::sessions::Sessions;
 use crate::storage::Store;
+use crate::telemetry::Telemetry;
 use crate::tls::PublicTls;
 use crate::upstream::Upstreams;
 
@@ -112,6 +113,8 @@ pub struct Services {
     pub audit: Audit,
     /// Who is signed in to the web console.
     pub console: Console,
+    /// Where it is counted who calls what.
+    pub telemetry: Telemetry,
     /// What the agents' applications are told.
     pub issuer: Issuer,
     /// The time.

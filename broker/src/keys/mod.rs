@@ -16,6 +16,7 @@ mod signer;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -36,6 +37,8 @@ const RELOAD_PAUSE: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug)]
 pub struct KeySet {
     picture: watch::Receiver<Arc<Keys>>,
+    /// Whether the keys of the store are fit for use; those from before are used while they are not.
+    fit: Arc<AtomicBool>,
 }
 
 impl KeySet {
@@ -49,7 +52,8 @@ impl KeySet {
     ) -> Result<(Self, impl Future<Output = ()> + Send), KeyError> {
         // Begun before the table is read, so that no change falls between.
         let mut changes = store.watch(&Table::<StoredKey>::prefix()).await?;
-        let source = Source { table: Table::new(store), sealing };
+        let fit = Arc::new(AtomicBool::new(true));
+        let source = Source { table: Table::new(store), sealing, fit: fit.clone() };
         let revision = source.newest_revision().await?;
         let (sender, picture) = watch::channel(Arc::new(source.load(revision, None).await?));
         // On the heap: it lives as long as the broker, and would make the caller's own future large.
@@ -63,7 +67,12 @@ impl KeySet {
                 }
             }
         });
-        Ok((Self { picture }, follow))
+        Ok((Self { picture, fit }, follow))
+    }
+
+    /// Whether the keys of the store are fit for use.
+    pub fn is_fit(&self) -> bool {
+        self.fit.load(Ordering::Relaxed)
     }
 
     /// The keys as they are now.
@@ -81,6 +90,7 @@ impl KeySet {
 struct Source {
     table: Table<StoredKey>,
     sealing: Arc<SealingKeys>,
+    fit: Arc<AtomicBool>,
 }
 
 impl Source {
@@ -98,7 +108,10 @@ impl Source {
                 Err(error) => Err(error.into()),
             };
             match loaded {
-                Ok(keys) => return Some(keys),
+                Ok(keys) => {
+                    self.fit.store(true, Ordering::Relaxed);
+                    return Some(keys);
+                }
                 Err(KeyError::Store(error @ (StoreError::Unavailable(_) | StoreError::Conflict))) => {
                     error!(%error, "the signing keys cannot be read; trying again");
                     tokio::time::sleep(RELOAD_PAUSE).await;
@@ -109,6 +122,7 @@ impl Source {
                     tokio::time::sleep(RELOAD_PAUSE).await;
                 }
                 Err(error) => {
+                    self.fit.store(false, Ordering::Relaxed);
                     error!(%error, "the signing keys in the store are not fit for use; the ones from before stay in use");
                     return None;
                 }

@@ -87,6 +87,11 @@ impl Keys {
         self.published.iter().map(|key| key.signer.kid())
     }
 
+    /// Of each published key its algorithm, and where it is.
+    pub fn states(&self) -> impl Iterator<Item = (SigningAlgorithm, &'static str)> {
+        self.published.iter().map(|key| (key.signer.algorithm(), key.state.as_str()))
+    }
+
     /// The key that signs with this algorithm.
     pub fn signer(&self, algorithm: SigningAlgorithm) -> &Signer {
         match algorithm {
@@ -125,12 +130,8 @@ impl fmt::Display for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut separator = "";
         for PublishedKey { signer, state } in &self.published {
-            let state = match state {
-                KeyState::Pending => "pending",
-                KeyState::Active => "active",
-                KeyState::Retired { .. } => "retired",
-            };
-            write!(f, "{separator}{} {} {state}", signer.algorithm().as_str(), signer.kid())?;
+            let (algorithm, state) = (signer.algorithm().as_str(), state.as_str());
+            write!(f, "{separator}{algorithm} {} {state}", signer.kid())?;
             separator = ", ";
         }
         Ok(())

@@ -45,6 +45,17 @@ pub enum KeyState {
     },
 }
 
+impl KeyState {
+    /// As ops read it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Active => "active",
+            Self::Retired { .. } => "retired",
+        }
+    }
+}
+
 impl StoredKey {
     /// A new pending key and its `kid`.
     ///

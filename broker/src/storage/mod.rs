@@ -2,7 +2,7 @@
 //!
 //! [`Store`] is the whole interface. [`Table`](table::Table) puts types on it, [`sled`] and `etcd` (with the cargo feature
 //! of that name) implement it, [`expiry`] throws away what is too old, [`address`] says where a store is. [`schema`] says
-//! what its records are like and who may open it, and [`held`] keeps away whoever may not any more; [`copy`] takes a
+//! what its records are like and who may open it, [`held`] keeps away whoever may not any more, and [`measured`] knows how long it all takes; [`copy`] takes a
 //! consistent copy, of which [`migration`] makes another store, by an [`arrival`], and [`archive`] a file. Expiry is a field judged by the caller's clock, never a backend's lease, so that every
 //! backend behaves alike.
 
@@ -16,6 +16,7 @@ pub mod expiry;
 #[cfg(test)]
 pub(crate) mod failing;
 pub mod held;
+pub mod measured;
 pub mod migration;
 pub mod schema;
 pub mod sled;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{ConnectInfo, DefaultBodyLimit, Request, State};
+use axum::extract::{ConnectInfo, DefaultBodyLimit, MatchedPath, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use http::header::{
@@ -15,11 +15,13 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
 use tracing::{Instrument as _, info_span};
 use uuid::Uuid;
 
 use crate::audit::{Audit, Event, Origin};
 use crate::config::{Issuer, TrustedProxies};
+use crate::telemetry::Telemetry;
 use crate::web::pages::{ErrorPage, Problem};
 
 /// Largest body, in bytes.
@@ -49,6 +51,7 @@ pub struct Boundary {
     proxies: TrustedProxies,
     https: bool,
     audit: Option<Audit>,
+    telemetry: Option<Telemetry>,
 }
 
 /// Where a request comes from: an extension of every request.
@@ -58,7 +61,12 @@ pub struct ClientAddress(pub IpAddr);
 impl Boundary {
     /// For pages below this issuer, behind these proxies.
     pub fn new(issuer: &Issuer, proxies: TrustedProxies) -> Self {
-        Self { proxies, https: issuer.as_str().starts_with("https:"), audit: None }
+        Self { proxies, https: issuer.as_str().starts_with("https:"), audit: None, telemetry: None }
+    }
+
+    /// Where it is counted who asks for what.
+    pub fn measured(self, telemetry: Telemetry) -> Self {
+        Self { telemetry: Some(telemetry), ..self }
     }
 
     /// Where things are decided: who comes waits while nothing could be noted, and who is refused is.
@@ -123,6 +131,9 @@ pub fn note_peer<B>(request: &mut http::Request<B>, peer: SocketAddr) {
 }
 
 async fn pass(State(boundary): State<Boundary>, mut request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    // Of our own making; an address that is none has none.
+    let asked = (request.extensions().get::<MatchedPath>().cloned(), request.method().clone());
     let id = Uuid::new_v4().simple().to_string();
     let (address, secure) = (boundary.client_address(&request), boundary.is_secure(&request));
     let span = info_span!("http", request = %id, method = %request.method(), path = request.uri().path());
@@ -143,6 +154,11 @@ async fn pass(State(boundary): State<Boundary>, mut request: Request, next: Next
         response.headers_mut().extend(opener.map(|opener| (CROSS_ORIGIN_OPENER_POLICY, opener)));
     }
     span.in_scope(|| tracing::debug!(address = %address.0, status = response.status().as_u16(), "answered"));
+    if let Some(telemetry) = &boundary.telemetry {
+        let (route, method) = &asked;
+        let route = route.as_ref().map_or("none", MatchedPath::as_str);
+        telemetry.http((route, method.as_str()), response.status().as_u16(), began.elapsed());
+    }
     protect(response.headers_mut(), secure);
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(X_REQUEST_ID, id);

@@ -12,17 +12,22 @@ use tokio::time::Instant;
 use tracing::{error, info};
 
 use crate::audit::Audit;
+use crate::authority::Authority;
+use crate::clock::Clock;
 use crate::config::Current;
+use crate::keys::KeySet;
 use crate::storage::{Expect, Key, Store, StoreError, Write};
 
 /// For so long a commit says what the next one will do.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 
-/// Whether logins can work: what is decided can be written down, and the store is read, and commits. Whoever asks often costs a commit a second.
+/// Whether logins can work: there is somebody to vouch, what is decided can be written down, and the store is read, and commits. Whoever asks often costs a commit a second.
 #[derive(Debug)]
 pub struct Readiness {
     store: Arc<dyn Store>,
     audit: Audit,
+    /// Why nobody can be vouched for, if that is so.
+    identity: Current<Option<&'static str>>,
     /// What ops are to do although it works.
     remark: Current<Option<String>>,
     /// When a commit was tried last, and whether it worked.
@@ -34,22 +39,39 @@ pub struct Readiness {
 /// What of it does not work.
 #[derive(Clone, Copy)]
 enum Unready {
-    /// As it says itself.
-    Audit(&'static str),
+    /// As they say themselves.
+    Said(&'static str),
     Reads,
     Commits,
 }
 
 impl Readiness {
     /// Of a broker on this store, about which this is to be said.
-    pub fn new(store: Arc<dyn Store>, audit: Audit, remark: Current<Option<String>>) -> Arc<Self> {
-        Arc::new(Self { store, audit, remark, tried: Mutex::default(), told: AtomicBool::new(false) })
+    pub fn new(
+        store: Arc<dyn Store>,
+        audit: Audit,
+        identity: Current<Option<&'static str>>,
+        remark: Current<Option<String>>,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, audit, identity, remark, tried: Mutex::default(), told: AtomicBool::new(false) })
+    }
+
+    /// Whether it is so now.
+    pub async fn is_ready(&self) -> bool {
+        self.look().await.is_ok()
     }
 
     async fn look(&self) -> Result<(), Unready> {
         // Which told ops itself.
         if let Some(problem) = self.audit.problem() {
-            return Err(Unready::Audit(problem));
+            return Err(Unready::Said(problem));
+        }
+        // A process that runs without an identity is of no use, however well it runs.
+        if let Some(problem) = self.identity.now() {
+            if !self.told.swap(true, Ordering::Relaxed) {
+                error!("not ready: {problem}");
+            }
+            return Err(Unready::Said(problem));
         }
         if let Err(error) = self.store.get(&Key::new("ready", "")).await {
             self.tell(&error, "not ready: the store does not answer");
@@ -92,19 +114,26 @@ impl Readiness {
     }
 }
 
+/// Why nobody can be vouched for, if that is so.
+pub fn identity(authority: &Arc<Authority>, keys: &KeySet, clock: &Clock) -> Current<Option<&'static str>> {
+    let (authority, keys, clock) = (authority.clone(), keys.clone(), clock.clone());
+    let unfit = "the signing keys in the store are not fit for use: restore it from a backup";
+    Current::of(move || authority.problem(clock.now()).or((!keys.is_fit()).then_some(unfit)))
+}
+
 /// GET /healthz: the process answers.
 pub(super) async fn alive() -> impl IntoResponse {
     "ok\n"
 }
 
-/// GET /readyz: logins can work, because the store answers and takes commits, and the audit is written. Says, too, when ops should start the broker
+/// GET /readyz: logins can work, because CA and signing keys are good, the store answers and takes commits, and the audit is written. Says, too, when ops should start the broker
 /// again.
 pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoResponse {
     match readiness.look().await {
         Ok(()) => {
             (StatusCode::OK, readiness.remark.now().map_or("ok\n".to_owned(), |remark| format!("ok\n{remark}\n")))
         }
-        Err(Unready::Audit(problem)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")),
+        Err(Unready::Said(problem)) => (StatusCode::SERVICE_UNAVAILABLE, format!("{problem}\n")),
         Err(Unready::Reads) => (StatusCode::SERVICE_UNAVAILABLE, "the store does not answer\n".to_owned()),
         Err(Unready::Commits) => (StatusCode::SERVICE_UNAVAILABLE, "the store takes no commits\n".to_owned()),
     }
@@ -117,12 +146,26 @@ mod tests {
     use crate::storage::sled::SledStore;
 
     #[tokio::test]
+    async fn who_cannot_vouch_for_anybody_is_not_ready_and_is_again_when_he_can() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Arc::new(SledStore::open(folder.path()).unwrap());
+        let dead = Arc::new(AtomicBool::new(true));
+        let is_dead = dead.clone();
+        let identity = Current::of(move || is_dead.load(Ordering::Relaxed).then_some("the CA has ended"));
+        let readiness = Readiness::new(store, Audit::unheard(), identity, None.into());
+        assert!(matches!(readiness.look().await, Err(Unready::Said("the CA has ended"))));
+        dead.store(false, Ordering::Relaxed);
+        assert!(readiness.is_ready().await);
+    }
+
+    #[tokio::test]
     async fn a_full_disk_is_seen_before_anybody_logs_in_and_so_is_its_end() {
         let folder = tempfile::tempdir().unwrap();
         let (sled, full) = (Arc::new(SledStore::open(folder.path()).unwrap()), Arc::new(AtomicBool::new(true)));
         let is_full = full.clone();
         let fate = move || if is_full.load(Ordering::Relaxed) { Fate::FailsBefore } else { Fate::Passes };
-        let readiness = Readiness::new(FailingStore::new(sled.clone(), fate), Audit::unheard(), None.into());
+        let readiness =
+            Readiness::new(FailingStore::new(sled.clone(), fate), Audit::unheard(), None.into(), None.into());
         assert!(matches!(readiness.look().await, Err(Unready::Commits)));
         full.store(false, Ordering::Relaxed);
         // Not at once, so that who asks often does not make it worse.

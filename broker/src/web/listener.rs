@@ -90,7 +90,7 @@ impl PublicListeners {
 }
 
 /// Serves plain HTTP until `shutdown`, then lets answers finish.
-async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
     accept(listener, router, shutdown, async |stream| Ok(Some(stream))).await;
 }
 

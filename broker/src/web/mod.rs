@@ -23,7 +23,7 @@ use axum::routing::get;
 pub use boundary::{Boundary, ClientAddress, in_any_window, note_peer};
 pub use cookies::{CookieName, UpstreamCookie, Visitor, set_cookie};
 pub use form_token::FormToken;
-pub use health::Readiness;
+pub use health::{Readiness, identity};
 pub use pages::{
     ANY_HTTPS, AccountPage, ApplicationRow, ConsentPage, DeviceEndPage, DevicePage, FormPostPage, HomeButton,
     PermissionRow, PickerPage, Problem, ReleasedLine, SessionRow, SetupLink, SetupPage, SignOutPage, SignedOutPage,

@@ -95,6 +95,9 @@ fn own(config: &Config, file: &toml::Table) -> Vec<Shown> {
         shown("tls.acme.directory", &["tls.acme"], acme.map(|acme| acme.directory.to_string())),
         shown("tls.acme.contact", &["tls.acme"], acme.map(|acme| acme.contact.join(", "))),
         shown("tls.acme.ca_file", &["tls.acme"], acme.and_then(|acme| acme.ca_file.as_deref()).map(path)),
+        shown("telemetry.metrics", &["telemetry.metrics"], config.telemetry.metrics.map(|at| at.to_string())),
+        shown("telemetry.otlp", &["telemetry.otlp"], config.telemetry.otlp.as_ref().map(|to| to.as_str().to_owned())),
+        shown("telemetry.log", &["telemetry.log"], Some(config.telemetry.log.as_str().to_owned())),
         shown("outbound.ca_file", &["outbound.ca_file"], config.outbound_ca_file.as_deref().map(path)),
     ];
     rows.into_iter().flatten().collect()

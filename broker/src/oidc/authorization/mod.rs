@@ -19,7 +19,8 @@ pub(super) mod provider;
 pub(super) mod released;
 
 use homeward_certs::identity::InstanceName;
-use tracing::{info, warn};
+use homeward_telemetry::traces;
+use tracing::{Instrument as _, info, warn};
 
 use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
@@ -136,7 +137,8 @@ impl Provider {
         let transaction = self.login.begin(request, SecretHash::of(&browser))?;
         let begun = Event::new(Kind::LoginBegun).transaction(transaction.id).client(&transaction.request.client_id);
         self.audit.note(begun.relying_party(&transaction.request.relying_party));
-        let mut next = self.next(&transaction, visitor, snapshot, now).await?;
+        let step = traces::step("the broker decides", transaction.id);
+        let mut next = self.next(&transaction, visitor, snapshot, now).instrument(step).await?;
         next.cookies.browser = Some(browser);
         Ok(next)
     }
@@ -201,7 +203,8 @@ impl Provider {
             field("home")?.and_then(|name| name.parse().ok()).ok_or(LoginError::HomeNotAccepted)?;
         info!(transaction = %transaction.id, %home, "the user chose a home");
         // If it went away while the user was reading, the picker says so.
-        let mut next = self.go_home(&transaction, &home, visitor, now).await?;
+        let step = traces::step("the user has chosen a home", transaction.id);
+        let mut next = self.go_home(&transaction, &home, visitor, now).instrument(step).await?;
         if matches!(next.onward, Onward::Address(_)) {
             next.cookies.home = Some(home);
         }
@@ -222,7 +225,8 @@ impl Provider {
         for _ in 0..SESSION_TRIES {
             let returned = self.login.read_return(handle, browser, now).await?;
             let transaction = returned.transaction.id;
-            match self.end_with_home(returned, visitor, now).await {
+            let step = traces::step("back from the home", transaction);
+            match self.end_with_home(returned, visitor, now).instrument(step).await {
                 // The session changed under this login, or the handle was used: looking again tells which.
                 Err(BrowserError::Login(LoginError::Store(StoreError::Conflict))) => {}
                 Err(error) => return Err(error),

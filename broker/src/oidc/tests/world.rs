@@ -170,7 +170,7 @@ impl World {
         let grants = Grants::new(of_grants.clone(), issuer.clone(), current.clone());
         let provider = Provider::new(foundations, login.clone(), issuer.clone(), current);
         let provider = Arc::new(provider);
-        let readiness = Readiness::new(sled.clone(), audit.clone(), None.into());
+        let readiness = Readiness::new(sled.clone(), audit.clone(), None.into(), None.into());
         let app = router(provider.clone(), boundary.clone().audited(audit.clone()))
             .merge(crate::web::router(readiness, boundary));
         let secrets = BTreeMap::new();

@@ -13,6 +13,7 @@ mod agents;
 mod delivery;
 mod logout_token;
 mod record;
+mod tries;
 
 use std::sync::Arc;
 
@@ -26,6 +27,7 @@ use crate::storage::{Expect, Key, Page, Store, StoreError, Write};
 pub use agents::{AgentOrders, SessionOrder};
 pub use delivery::{Delivery, DeliveryFoundations};
 pub use record::{DueLogout, Entered, LogoutId, LogoutIdError, LogoutState, Message, Outcome, StoredLogout};
+use tries::Tries;
 
 use agents::Desks;
 pub(super) use record::TRIED;
@@ -38,11 +40,18 @@ pub struct Outbox {
     logouts: Table<StoredLogout>,
     due: Table<DueLogout>,
     desks: Arc<Desks>,
+    tries: Arc<Tries>,
 }
 
 impl Outbox {
     pub(super) fn new(store: Arc<dyn Store>) -> Self {
-        Self { logouts: Table::new(store.clone()), due: Table::new(store.clone()), store, desks: Arc::default() }
+        Self {
+            logouts: Table::new(store.clone()),
+            due: Table::new(store.clone()),
+            store,
+            desks: Arc::default(),
+            tries: Arc::default(),
+        }
     }
 
     /// The writes that put a new logout on its way.
@@ -78,6 +87,20 @@ impl Outbox {
         Ok(page.filter_map(|(id, stored)| Some((id.parse().ok()?, stored.record))).collect())
     }
 
+    /// How many are on their way, as far as `most`.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn waiting(&self, most: usize) -> Result<usize, StoreError> {
+        let page = Page { prefix: Table::<DueLogout>::prefix(), after: None, limit: most };
+        Ok(self.store.list(page).await?.len())
+    }
+
+    /// How tries went.
+    pub fn tries(&self) -> &Tries {
+        &self.tries
+    }
+
     /// Puts a logout that was given up on its way again.
     ///
     /// # Errors
@@ -103,6 +126,7 @@ impl Outbox {
         }
         let next = found.record.clone().after(outcome, now, u16::from_be_bytes(random()?));
         tell(id, &next);
+        self.tries.count(next.state);
         match self.replace(id, found, &next).await {
             Err(OutboxError::Store(StoreError::Conflict)) => Ok(()),
             done => done,

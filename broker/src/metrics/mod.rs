@@ -1,0 +1,149 @@
+//! GET /metrics: what was counted, and what is so at this moment, in the text format of Prometheus.
+//!
+//! It has a listener of its own, for whoever watches: it names instances, and asks nobody who he is. What is only looked at
+//! is looked at here, so that nobody pays for it who is not watched. One picture at a time: whoever asks meanwhile waits.
+
+mod instances;
+mod turning;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use homeward_certs::identity::InstanceName;
+use homeward_telemetry::metrics::{CONTENT_TYPE, Picture};
+use homeward_telemetry::process;
+use http::{StatusCode, header};
+use tokio::net::TcpListener;
+use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
+use tracing::error;
+
+use crate::audit::{Kind, Outcome};
+use crate::clock::Timestamp;
+use crate::grpc::Services;
+use crate::keys::KeySet;
+use crate::telemetry::definitions;
+use crate::web::{self, Readiness};
+
+/// So many logouts on their way are counted.
+const MOST_LOGOUTS: usize = 10_000;
+
+/// How long the store is waited for, twice.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is looked at.
+#[derive(Clone)]
+pub struct Sources {
+    /// As for agents and ops.
+    pub stand_on: Services,
+    /// The signing keys.
+    pub keys: KeySet,
+    /// Whether logins can work.
+    pub readiness: Arc<Readiness>,
+}
+
+/// One look at a time.
+struct Watched {
+    sources: Sources,
+    turn: Mutex<()>,
+}
+
+/// Serves until `shutdown`, if there is a listener; else there is nothing to do.
+pub async fn serve(listener: Option<TcpListener>, sources: Sources, shutdown: CancellationToken) {
+    let Some(listener) = listener else { return };
+    let watched = Arc::new(Watched { sources, turn: Mutex::default() });
+    let router = Router::new().route("/metrics", get(metrics)).with_state(watched);
+    web::listener::serve(listener, router, shutdown).await;
+}
+
+async fn metrics(State(watched): State<Arc<Watched>>) -> Response {
+    let _turn = watched.turn.lock().await;
+    match watched.sources.picture().await.text() {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(error) => {
+            error!(%error, "no metrics");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+impl Sources {
+    /// What the store does not tell now is left out; that it does not is told.
+    async fn picture(&self) -> Picture {
+        let mut picture = Picture::default();
+        process::look(&mut picture);
+        picture.each(&definitions::BUILD, [([env!("CARGO_PKG_VERSION")], 1.0)]);
+        // Whoever watches waits for ten seconds, as a rule: he is to hear of a store that is away, and not to miss it, too.
+        let ready = tokio::time::timeout(PATIENCE, self.readiness.is_ready()).await.unwrap_or(false);
+        picture.whether(&definitions::READY, ready);
+        self.stand_on.telemetry.tell(&mut picture);
+        self.decided(&mut picture);
+        self.of_brokers(&mut picture);
+        instances::look(self, &mut picture);
+        turning::look(self, &mut picture);
+        if ready {
+            let asked = async {
+                turning::ask(self, &mut picture).await;
+                self.logouts(&mut picture).await;
+            };
+            let _ = tokio::time::timeout(PATIENCE, asked).await;
+        }
+        picture
+    }
+
+    fn decided(&self, picture: &mut Picture) {
+        let snapshot = self.stand_on.registry.snapshot();
+        let known = |name: &_| {
+            snapshot.instance(name).is_some()
+                || snapshot.registration(name).is_some()
+                || snapshot.upstream(name).is_some()
+        };
+        let counts = self.stand_on.audit.tally().counts(known);
+        let events = counts.events.clone().into_iter();
+        // What never happened is told as zero: an alert on the first one needs something to compare it with.
+        let never = Kind::ALL.into_iter().filter(|kind| !counts.events.keys().any(|(noted, ..)| noted == kind));
+        let never = never.map(|kind| ((kind, Outcome::Done, Cow::Borrowed("")), 0)).collect::<Vec<_>>();
+        let events = events.chain(never).map(|((kind, outcome, reason), count)| {
+            ([kind.to_string(), outcome.to_string(), reason.into_owned()], number(count))
+        });
+        picture.each(&definitions::EVENTS, events);
+        let named = |counts: HashMap<(InstanceName, Outcome), u64>| {
+            counts.into_iter().map(|((name, outcome), count)| ([name.to_string(), outcome.to_string()], number(count)))
+        };
+        picture.each(&definitions::LOGINS, named(counts.logins));
+        picture.each(&definitions::ANSWERS, named(counts.answers));
+        picture.one(&definitions::AUDIT_WAITING, number(self.stand_on.audit.waiting() as u64));
+        picture.whether(&definitions::AUDIT_FAILING, self.stand_on.audit.problem().is_some());
+    }
+
+    fn of_brokers(&self, picture: &mut Picture) {
+        picture.one(&definitions::BROKERS, number(self.stand_on.brokers.all().len() as u64));
+        picture.whether(&definitions::ON_DUTY, *self.stand_on.brokers.duty().borrow());
+    }
+
+    async fn logouts(&self, picture: &mut Picture) {
+        let outbox = self.stand_on.sessions.outbox();
+        let tries = outbox.tries().counts().into_iter().map(|(outcome, count)| ([outcome], number(count)));
+        picture.each(&definitions::LOGOUT_TRIES, tries);
+        match outbox.waiting(MOST_LOGOUTS).await {
+            Ok(waiting) => picture.one(&definitions::LOGOUTS_WAITING, number(waiting as u64)),
+            Err(error) => error!(%error, "the logouts on their way cannot be counted"),
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers; exact up to 2^53")]
+fn number(count: u64) -> f64 {
+    count as f64
+}
+
+#[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact for 285 million years")]
+fn moment(at: Timestamp) -> f64 {
+    at.as_secs() as f64
+}
