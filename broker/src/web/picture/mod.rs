@@ -14,6 +14,7 @@
 //! All text may be anybody's: it is escaped, cut to the room that it has, and freed of what XML forbids and of what turns the
 //! direction of writing around. The whole text stands in the `<title>` beside it.
 
+mod federation;
 mod plot;
 #[cfg(test)]
 mod tests;
@@ -21,6 +22,7 @@ mod timeline;
 mod trust_map;
 mod words;
 
+pub use federation::{Consent, Edge, Party, Roles, Standing};
 pub use plot::{Count, Plot};
 pub use timeline::{Lane, Mark, Span, SpanState, Timeline};
-pub use trust_map::{Consent, Edge, Party, Roles, Standing, TrustMap};
+pub use trust_map::TrustMap;
