@@ -87,8 +87,12 @@ async fn serve(config: Config, file: &Path) -> anyhow::Result<()> {
         https: bind_some(config.https.as_ref().map(|https| https.listen)).await?,
         redirect: bind_some(config.redirect).await?,
     };
-    let listeners =
-        Listeners { public, grpc: bind(config.grpc).await?, admin: bind_socket(&config.admin_socket).await?, metrics: bind_metrics(config.telemetry.metrics).await? };
+    let listeners = Listeners {
+        public,
+        grpc: bind(config.grpc).await?,
+        admin: bind_socket(&config.admin_socket).await?,
+        metrics: bind_metrics(config.telemetry.metrics).await?,
+    };
     if let Some(remark) = unproxied(&config) {
         warn!("{remark}");
     }

@@ -155,7 +155,7 @@ impl Gate {
 
     /// For the web console, in the same process.
     pub(super) fn console(services: &Services) -> Self {
-        Self { door: Arc::new(Door::Console), audit: services.audit.clone() }
+        Self { door: Arc::new(Door::Console), audit: services.audit.clone(), telemetry: services.telemetry.clone() }
     }
 
     /// Says who calls, if he may.
