@@ -87,7 +87,7 @@ async fn a_certificate_is_ordered_kept_and_renewed_from_a_ca_with_bad_manners() 
     let mut federation = founded(&pebble, https, None).await;
     assert_eq!(federation.ops_json(&["config", "check"]).await.unwrap()["ok"], true);
     federation.serve().await.unwrap();
-    let first = despite_bad_nonces(&federation, served(&pebble, https, &[])).await;
+    let first = Box::pin(despite_bad_nonces(&federation, served(&pebble, https, &[]))).await;
     let listed = shown(&federation).await;
     assert_eq!((&listed["source"], &listed["host"], &listed["failure"]), (&"acme".into(), &HOST.into(), &"".into()));
     // What was got is there at once after a start.
@@ -96,7 +96,7 @@ async fn a_certificate_is_ordered_kept_and_renewed_from_a_ca_with_bad_manners() 
     let again = Https::to(HOST, &pebble.root().await.unwrap()).get(at(https), "/healthz").await.unwrap();
     assert_eq!(again.leaf, first);
     // After two thirds of 24 seconds there is another one, and connections are shown it.
-    let second = despite_bad_nonces(&federation, served(&pebble, https, &first)).await;
+    let second = Box::pin(despite_bad_nonces(&federation, served(&pebble, https, &first))).await;
     assert_ne!(first, second);
     let audit = federation.ops(&["audit", "list", "--kind", "public_certificate_obtained"]).await.unwrap();
     assert!(audit.matches(HOST).count() >= 2, "{audit}");
