@@ -185,7 +185,7 @@ impl Console {
     pub async fn end(&self, id: &SessionId, why: &'static str) -> Result<bool, ConsoleError> {
         let Some(stored) = self.sessions.get(id.as_str()).await? else { return Ok(false) };
         self.sessions.commit(vec![self.sessions.delete(id.as_str(), Expect::Any)]).await?;
-        self.audit.note(stored.record.way.note(Event::new(Kind::ConsoleLeft).object(id).detail(why)));
+        self.audit.note(stored.record.way.note(Event::new(Kind::ConsoleLeft).object(id)).detail(why));
         Ok(true)
     }
 

@@ -21,7 +21,7 @@ impl Seat {
         let brokers = self.brokers().await?;
         let rotations = self.rotations().await?;
         let plan = self.plan().await?;
-        let mut attention: Vec<Attention> = instances.iter().filter_map(|row| of_instance(row)).collect();
+        let mut attention: Vec<Attention> = instances.iter().filter_map(of_instance).collect();
         let paused = rotations.iter().filter(|rotation| rotation.state() == v1::RotationState::Paused);
         attention.extend(paused.map(|rotation| Attention {
             sentence: format!("The rotation {} has paused: {}", rotation.subject, sentence(&rotation.reason)),
