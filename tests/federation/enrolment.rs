@@ -1,7 +1,7 @@
 //! Enrolment and the channel behind it, with a good applicant and with bad ones. The ids in comments are those of the
 //! threat notes: E steps of the protocol, M lines of the agent channel.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use homeward_certs::csr::{CsrPublicKey, InstanceKey};
 use homeward_certs::identity::PeerIdentity;
@@ -12,6 +12,7 @@ use homeward_proto::v1::login_service_client::LoginServiceClient;
 use homeward_proto::v1::sync_request::Message as Said;
 use homeward_proto::v1::sync_response::Message as Answer;
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
+use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -276,6 +277,29 @@ async fn an_oversized_message_is_refused_and_the_connection_lives_on() {
     let refused = client.enrol(v1::EnrolRequest { profile: Some(many), ..good.clone() }).await.unwrap_err();
     assert_eq!(reason(&refused), "InvalidArgument/PROFILE_INVALID");
     client.enrol(good).await.unwrap();
+}
+
+/// M19: who never finishes what he asks is answered by the broker's own clock: a stream that does not begin, and a call.
+#[tokio::test]
+async fn a_call_without_deadline_ends_all_the_same() {
+    let federation = Federation::start().await.unwrap();
+    let (applicant, answer) = enrol(&federation, "alpha").await;
+    let channel = applicant.connect_enrolled(&answer).await.unwrap();
+    let begun = Instant::now();
+    let mut stream = SyncServiceClient::new(channel.clone());
+    let mut call = tonic::client::Grpc::new(channel.clone());
+    call.ready().await.unwrap();
+    let unfinished = tokio_stream::pending::<v1::ConfirmRequest>();
+    let path = PathAndQuery::from_static("/homeward.v1.EnrolmentService/Confirm");
+    let codec = tonic_prost::ProstCodec::<v1::ConfirmRequest, v1::ConfirmResponse>::default();
+    let unfinished = tonic::Request::new(unfinished);
+    let (no_hello, no_end) = tokio::join!(
+        async { (stream.sync(tokio_stream::pending()).await.map(drop), begun.elapsed().as_secs()) },
+        async { (call.client_streaming(unfinished, path, codec).await.map(drop), begun.elapsed().as_secs()) },
+    );
+    assert_eq!((reason(&no_hello.0.unwrap_err()).as_str(), no_hello.1), ("InvalidArgument/HELLO_MISSING", 10));
+    assert!(no_end.0.is_err() && (30..35).contains(&no_end.1), "{no_end:?}");
+    assert_eq!(confirm(channel).await.unwrap(), "alpha", "the connection lives on");
 }
 
 /// A stream begins with Hello, and a newer stream of the same agent ends the older.
