@@ -17,6 +17,7 @@ use homeward_certs::tls::{
 };
 use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::ServerSessionMemoryCache;
 use rustls::time_provider::TimeProvider;
 use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, HandshakeKind, ServerConfig, ServerConnection};
 
@@ -155,6 +156,7 @@ fn no_session_is_resumed() {
     let (mut keen_agent, mut keen_broker) = (agent.clone(), broker.clone());
     keen_agent.resumption = Resumption::default();
     keen_broker.send_tls13_tickets = 2;
+    keen_broker.session_storage = ServerSessionMemoryCache::new(16);
     let second = |agent: &ClientConfig, broker: &ServerConfig| {
         assert!(handshake(agent.clone(), broker.clone()).succeeded());
         let outcome = handshake(agent.clone(), broker.clone());

@@ -259,7 +259,7 @@ fn a_wrong_command_is_seen() {
     // Wherever in the line it stands.
     assert_eq!(refused(code("sh", "until homeward-broker helthcheck 2> /dev/null; do sleep 1; done")), 1);
     assert_eq!(refused(code("sh", "for n in a b; do homeward-broker instance lst | grep -q x; done")), 1);
-    assert_eq!(refused(code("sh", "echo token | homeward-agent enroll --token-file -")), 1);
+    assert_eq!(refused(code("sh", "echo token | homeward-agent enrol --tokn-file -")), 1);
     assert_eq!(refused(code("", "runuser -u homeward-broker -- homeward-broker inti")), 1);
     assert_eq!(refused(code("", "systemd-run --pipe -p User=homeward-broker homeward-broker kek roll > out")), 1);
     assert_eq!(refused(code("", "sudo sh -c 'cd /srv && homeward-agent rnu'")), 1);

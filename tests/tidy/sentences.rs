@@ -107,7 +107,7 @@ fn sentences(text: &str, told: Told) -> Vec<(usize, String)> {
     let found = literals(text).into_iter().filter(|literal| {
         let logged = ["error!(", "warn!(", "info!("].iter().any(|name| literal.before.contains(name));
         let ends = ["bail!(", "anyhow!("].iter().any(|name| literal.before.ends_with(name));
-        let is_error = literal.before.ends_with("error(") || ends || literal.before.contains("ensure!(");
+        let is_error = literal.before.ends_with("[error(") || ends || literal.before.contains("ensure!(");
         let whole = literal.text.starts_with(char::is_uppercase) || literal.text.ends_with('.');
         let meant = match told {
             Told::Sentences => whole && !is_error && !literal.text.contains("realm="),
