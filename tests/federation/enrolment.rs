@@ -297,8 +297,9 @@ async fn a_call_without_deadline_ends_all_the_same() {
         async { (stream.sync(tokio_stream::pending()).await.map(drop), begun.elapsed().as_secs()) },
         async { (call.client_streaming(unfinished, path, codec).await.map(drop), begun.elapsed().as_secs()) },
     );
-    assert_eq!((reason(&no_hello.0.unwrap_err()).as_str(), no_hello.1), ("InvalidArgument/HELLO_MISSING", 10));
-    assert!(no_end.0.is_err() && (30..35).contains(&no_end.1), "{no_end:?}");
+    assert!((10..14).contains(&no_hello.1) && (30..34).contains(&no_end.1), "{no_hello:?} {no_end:?}");
+    assert_eq!(reason(&no_hello.0.unwrap_err()), "InvalidArgument/HELLO_MISSING");
+    assert_eq!(no_end.0.unwrap_err().message(), "Timeout expired");
     assert_eq!(confirm(channel).await.unwrap(), "alpha", "the connection lives on");
 }
 
