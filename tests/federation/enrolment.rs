@@ -1,7 +1,7 @@
 //! Enrolment and the channel behind it, with a good applicant and with bad ones. The ids in comments are those of the
 //! threat notes: E steps of the protocol, M lines of the agent channel.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use homeward_certs::csr::{CsrPublicKey, InstanceKey};
 use homeward_certs::identity::PeerIdentity;
@@ -14,6 +14,7 @@ use homeward_proto::v1::sync_response::Message as Answer;
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
 use http::uri::PathAndQuery;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};

@@ -1,7 +1,7 @@
 //! The portal over HTTP, between a browser, the application and a broker that knows a few tickets.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::http::StatusCode;
 use ::http::header::{CONTENT_SECURITY_POLICY, LOCATION, SET_COOKIE};
@@ -14,6 +14,7 @@ use reqwest::Response as Page;
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::Alpha;
