@@ -15,9 +15,11 @@ use homeward_certs::tls::{
     LiveBundle, LiveIdentity, PeerError, broker_config, enrolment_config, instance_config, recovery_config,
     unverified_config_for_bundle_statements,
 };
+use rustls::client::Resumption;
 use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::ServerSessionMemoryCache;
 use rustls::time_provider::TimeProvider;
-use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection};
+use rustls::{AlertDescription, ClientConfig, ClientConnection, Error, HandshakeKind, ServerConfig, ServerConnection};
 
 const NOW: Duration = Duration::from_secs(1_800_000_000);
 const HOUR: Duration = Duration::from_secs(3600);
@@ -95,6 +97,7 @@ struct Outcome {
     client: Result<(), Error>,
     server: Result<(), Error>,
     client_leaf: Option<Vec<u8>>,
+    resumed: bool,
 }
 
 impl Outcome {
@@ -133,7 +136,8 @@ fn handshake(client: ClientConfig, server: ServerConfig) -> Outcome {
         client_result = client_result.and(Err(Error::HandshakeNotComplete));
     }
     let client_leaf = server.peer_certificates().map(|chain| chain[0].to_vec());
-    Outcome { client: client_result, server: server_result, client_leaf }
+    let resumed = server.handshake_kind() == Some(HandshakeKind::Resumed);
+    Outcome { client: client_result, server: server_result, client_leaf, resumed }
 }
 
 #[test]
@@ -142,6 +146,26 @@ fn an_enrolled_agent_and_its_broker_find_each_other() {
     let outcome = handshake(realm.agent(realm.instance_identity(), NOW), realm.broker(NOW));
     assert!(outcome.succeeded(), "{outcome:?}");
     assert!(outcome.client_leaf.is_some());
+}
+
+/// M14: a second connection is judged as the first was. Neither side needs the other for that.
+#[test]
+fn no_session_is_resumed() {
+    let realm = Realm::new();
+    let (agent, broker) = (realm.agent(realm.instance_identity(), NOW), realm.broker(NOW));
+    let (mut keen_agent, mut keen_broker) = (agent.clone(), broker.clone());
+    keen_agent.resumption = Resumption::default();
+    keen_broker.send_tls13_tickets = 2;
+    keen_broker.session_storage = ServerSessionMemoryCache::new(16);
+    let second = |agent: &ClientConfig, broker: &ServerConfig| {
+        assert!(handshake(agent.clone(), broker.clone()).succeeded());
+        let outcome = handshake(agent.clone(), broker.clone());
+        assert!(outcome.succeeded(), "{outcome:?}");
+        outcome
+    };
+    assert!(!second(&keen_agent, &broker).resumed, "the broker lets nobody resume");
+    assert!(!second(&agent, &keen_broker).resumed, "an agent resumes nothing");
+    assert!(second(&keen_agent, &keen_broker).resumed, "or this test would see nothing");
 }
 
 /// M23: HTTP/2 for agents, HTTP/1.1 for applications, TLS 1.3 for both, and nothing else.

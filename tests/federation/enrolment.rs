@@ -12,8 +12,10 @@ use homeward_proto::v1::login_service_client::LoginServiceClient;
 use homeward_proto::v1::sync_request::Message as Said;
 use homeward_proto::v1::sync_response::Message as Answer;
 use homeward_proto::v1::sync_service_client::SyncServiceClient;
+use http::uri::PathAndQuery;
 use tokio::net::TcpSocket;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Code, Status, Streaming};
@@ -277,6 +279,30 @@ async fn an_oversized_message_is_refused_and_the_connection_lives_on() {
     let refused = client.enrol(v1::EnrolRequest { profile: Some(many), ..good.clone() }).await.unwrap_err();
     assert_eq!(reason(&refused), "InvalidArgument/PROFILE_INVALID");
     client.enrol(good).await.unwrap();
+}
+
+/// M19: who never finishes what he asks is answered by the broker's own clock: a stream that does not begin, and a call.
+#[tokio::test]
+async fn a_call_without_deadline_ends_all_the_same() {
+    let federation = Federation::start().await.unwrap();
+    let (applicant, answer) = enrol(&federation, "alpha").await;
+    let channel = applicant.connect_enrolled(&answer).await.unwrap();
+    let begun = Instant::now();
+    let mut stream = SyncServiceClient::new(channel.clone());
+    let mut call = tonic::client::Grpc::new(channel.clone());
+    call.ready().await.unwrap();
+    let unfinished = tokio_stream::pending::<v1::ConfirmRequest>();
+    let path = PathAndQuery::from_static("/homeward.v1.EnrolmentService/Confirm");
+    let codec = tonic_prost::ProstCodec::<v1::ConfirmRequest, v1::ConfirmResponse>::default();
+    let unfinished = tonic::Request::new(unfinished);
+    let (no_hello, no_end) = tokio::join!(
+        async { (stream.sync(tokio_stream::pending()).await.map(drop), begun.elapsed().as_secs()) },
+        async { (call.client_streaming(unfinished, path, codec).await.map(drop), begun.elapsed().as_secs()) },
+    );
+    assert!((10..14).contains(&no_hello.1) && (30..34).contains(&no_end.1), "{no_hello:?} {no_end:?}");
+    assert_eq!(reason(&no_hello.0.unwrap_err()), "InvalidArgument/HELLO_MISSING");
+    assert_eq!(no_end.0.unwrap_err().message(), "Timeout expired");
+    assert_eq!(confirm(channel).await.unwrap(), "alpha", "the connection lives on");
 }
 
 /// A stream begins with Hello, and a newer stream of the same agent ends the older.

@@ -1,5 +1,5 @@
 //! What stands in code on a page is typed by readers: commands are known to the programs, configurations are accepted by them,
-//! JSON is JSON. What the tutorial says is done from its first block to its last by tests/interop/test_tutorial.py.
+//! JSON is JSON. What the tutorial says is done from its first block to its last by tests/tutorial/test_tutorial.py.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -22,10 +22,12 @@ struct Code {
 fn commands_on_the_pages_are_those_of_the_programs() {
     let mut commands = 0;
     let wrong = code().into_iter().flat_map(|code| {
-        let found = command_lines(&code);
+        let found = found_commands(&code);
         commands += found.len();
-        let wrong =
-            found.into_iter().filter_map(|line| Some(format!("{}: {line}: {}", code.place, refusal(&line, &code)?)));
+        let wrong = found.into_iter().filter_map(|command| match command {
+            Ok(words) => Some(format!("{}: {}: {}", code.place, words.join(" "), refusal(&words, &code)?)),
+            Err(line) => Some(format!("{}: {line}: no shell reads this: a quote is open", code.place)),
+        });
         wrong.collect::<Vec<_>>()
     });
     assert_tidy(&wrong.collect::<Vec<_>>());
@@ -53,6 +55,8 @@ fn json_on_the_pages_is_json() {
 fn code() -> Vec<Code> {
     let mut pages = super::book::pages();
     pages.extend(["README.md", "SECURITY.md"].map(|page| root().join(page)));
+    let readme = |file: &PathBuf| file.ends_with("README.md") || file.ends_with("README.Debian");
+    pages.extend(super::files(&root().join("deploy")).into_iter().filter(readme));
     // What is made of the programs' own words says nothing about them.
     pages.retain(|page| !relative(page).starts_with("docs/reference/commands-broker.md"));
     pages.retain(|page| !relative(page).starts_with("docs/reference/commands-agent.md"));
@@ -90,22 +94,62 @@ fn programs() -> [Command; 2] {
     [homeward_broker::cli::command(), homeward_agent::cli::Command::command()]
 }
 
-/// Every command of ours in a piece of code, without what a shell does with it. In a sentence the name of the program may be
-/// left out.
-fn command_lines(code: &Code) -> Vec<String> {
+/// What takes the names of our programs as those of units, packages or users.
+const OTHERS: [&str; 11] =
+    ["systemctl", "journalctl", "apt", "apt-get", "dpkg", "adduser", "usermod", "chown", "install", "man", "cargo"];
+
+/// Every command of ours in a piece of code, in words and without what a shell does with it; or the line that no shell reads.
+/// In a sentence the name of the program may be left out.
+fn found_commands(code: &Code) -> Vec<Result<Vec<String>, String>> {
     if !["", "sh", "inline"].contains(&code.language.as_str()) {
         return Vec::new();
     }
-    let joined = code.text.replace("\\\n", " ");
-    let lines = joined.lines().filter_map(|line| {
-        let line = line.trim().trim_start_matches("$ ").trim_start_matches("sudo ");
-        let ours = programs()
-            .iter()
-            .any(|program| line.strip_prefix(program.get_name()).is_some_and(|rest| rest.starts_with(' ')));
-        let short = code.language == "inline" && programs().iter().any(|program| begins_with_command(program, line));
-        (ours || short).then(|| line.to_owned())
+    let joined = code.text.replace("\\\n", " ").replace("\\|", "|");
+    let lines = joined.lines().map(|line| line.trim().trim_start_matches("$ "));
+    lines.flat_map(|line| commands_of(line, code.language == "inline")).collect()
+}
+
+fn commands_of(line: &str, inline: bool) -> Vec<Result<Vec<String>, String>> {
+    let short = inline && programs().iter().any(|program| begins_with_command(program, line));
+    if !short && !programs().iter().any(|program| line.contains(program.get_name())) {
+        return Vec::new();
+    }
+    let Some(words) = shlex::split(line) else { return vec![Err(line.to_owned())] };
+    let mut found = Vec::new();
+    for words in words.split_inclusive(|word| ends_command(word)) {
+        let own: Vec<String> = words.iter().map_while(|word| own_word(word)).collect();
+        if short && found.is_empty() {
+            found.push(Ok(own));
+            continue;
+        }
+        // What another shell is given to run.
+        found.extend(own.iter().filter(|word| word.contains(' ')).flat_map(|word| commands_of(word, false)));
+        found.extend(begin_of_ours(&own).map(|begin| Ok(own[begin..].to_vec())));
+    }
+    found
+}
+
+/// Where in a command of the shell ours begins: behind `until`, `sudo`, `runuser -u … --` and the like.
+fn begin_of_ours(words: &[String]) -> Option<usize> {
+    let command = words.iter().find(|word| *word != "sudo" && !word.contains('='))?;
+    let ours = |word: &str| programs().iter().any(|program| word == program.get_name());
+    let begin = words.iter().enumerate().position(|(at, word)| {
+        let name = at.checked_sub(1).is_some_and(|at| words[at].starts_with('-') && words[at] != "--");
+        ours(word) && !name && at + 1 < words.len()
     });
-    lines.collect()
+    begin.filter(|_| !OTHERS.contains(&command.as_str()))
+}
+
+fn ends_command(word: &str) -> bool {
+    ["|", "&&", "&", "||"].contains(&word) || word.ends_with(';')
+}
+
+/// A word as the program gets it; nothing where the shell's own begins, or what a page leaves out.
+fn own_word(word: &str) -> Option<String> {
+    let shells = ["|", "&&", "&", "||", ";", "<", "2>", "2>&1"].contains(&word) || word.starts_with(['>', '…']);
+    let word = word.trim_start_matches("$(").trim_end_matches([',', ';', ')']);
+    let program = ["/usr/bin/", "target/release/", "./"].iter().find_map(|folder| word.strip_prefix(folder));
+    (!shells).then(|| program.unwrap_or(word).to_owned())
 }
 
 /// `token create …`: a command of the program and one of that.
@@ -117,8 +161,7 @@ fn begins_with_command(program: &Command, line: &str) -> bool {
 }
 
 /// Why no program of ours takes this command line.
-fn refusal(line: &str, code: &Code) -> Option<String> {
-    let words = without_shell(line)?;
+fn refusal(words: &[String], code: &Code) -> Option<String> {
     let named = programs().into_iter().filter(|program| words[0] == program.get_name()).count() == 1;
     let mut refusals = Vec::new();
     for program in programs() {
@@ -126,7 +169,7 @@ fn refusal(line: &str, code: &Code) -> Option<String> {
         if named && words[0] != name {
             continue;
         }
-        let words = if named { words.clone() } else { [&[name][..], &words].concat() };
+        let words = if named { words.to_vec() } else { [&[name][..], words].concat() };
         let Err(error) = program.try_get_matches_from(words) else { return None };
         let tolerated = match error.kind() {
             // A name in capitals stands for what the reader puts there.
@@ -144,18 +187,6 @@ fn refusal(line: &str, code: &Code) -> Option<String> {
         refusals.push(error.to_string().lines().next().unwrap_or_default().to_owned());
     }
     Some(refusals.join("; "))
-}
-
-/// The words of a command, up to what is the shell's own. A table escapes its bars.
-fn without_shell(line: &str) -> Option<Vec<String>> {
-    let cut = line.split("  #").next().unwrap_or_default().replace("\\|", "|");
-    let words = shlex::split(&cut)?;
-    let own = words.into_iter().take_while(|word| {
-        !["|", "&&", "&", ";", ">", ">>", "<", "||", "#", "2>&1"].contains(&word.as_str())
-            && !word.starts_with(['>', '…'])
-    });
-    let own: Vec<String> = own.map(|word| word.trim_end_matches([',', ';']).to_owned()).collect();
-    (!own.is_empty()).then_some(own)
 }
 
 /// What is wrong with a configuration: of the broker, of an agent, or a recipe. A piece of one is put into a whole one.
@@ -214,13 +245,27 @@ fn a_wrong_command_is_seen() {
         language: language.to_owned(),
         text: text.to_owned(),
     };
-    let refused = |code: Code| command_lines(&code).iter().filter(|line| refusal(line, &code).is_some()).count();
+    let refused = |code: Code| {
+        let wrong =
+            |command: &Result<Vec<String>, String>| command.as_ref().map_or(true, |it| refusal(it, &code).is_some());
+        found_commands(&code).iter().filter(|command| wrong(command)).count()
+    };
     assert_eq!(refused(code("sh", "homeward-broker --config b.toml token create --instance beta\n")), 0);
     assert_eq!(refused(code("", "homeward-broker token create --instanze beta   # no such flag\n")), 1);
     assert_eq!(refused(code("", "homeward-broker \\\n  tokens list\n")), 1);
     assert_eq!(refused(code("inline", "token create --replace")), 0);
     assert_eq!(refused(code("inline", "trust allow --everything")), 1);
     assert_eq!(refused(code("inline", "homeward-agent enrol --replace --token-file -")), 0);
+    // Wherever in the line it stands.
+    assert_eq!(refused(code("sh", "until homeward-broker helthcheck 2> /dev/null; do sleep 1; done")), 1);
+    assert_eq!(refused(code("sh", "for n in a b; do homeward-broker instance lst | grep -q x; done")), 1);
+    assert_eq!(refused(code("sh", "echo token | homeward-agent enrol --tokn-file -")), 1);
+    assert_eq!(refused(code("", "runuser -u homeward-broker -- homeward-broker inti")), 1);
+    assert_eq!(refused(code("", "systemd-run --pipe -p User=homeward-broker homeward-broker kek roll > out")), 1);
+    assert_eq!(refused(code("", "sudo sh -c 'cd /srv && homeward-agent rnu'")), 1);
+    assert_eq!(refused(code("sh", "homeward-broker token create --note 'open")), 1);
+    assert_eq!(refused(code("", "sudo systemctl restart homeward-broker homeward-agent")), 0);
+    assert_eq!(refused(code("sh", "homeward-broker init && homeward-broker serve > out 2> log &")), 0);
     assert!(mistake("store = \"nowhere:\"").is_some() && mistake("[lifetimes]\nsession = 3600").is_none());
     assert!(mistake("recipe = \"alist\"\n[relying_party]\nnothing = 1").is_some());
 }

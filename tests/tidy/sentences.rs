@@ -2,7 +2,7 @@
 //! ops are told.
 
 use crate::source::literals;
-use crate::{assert_tidy, root};
+use crate::{assert_tidy, files, relative, root};
 
 const PAGE: &str = "docs/troubleshooting.md";
 
@@ -11,80 +11,103 @@ const PAGE: &str = "docs/troubleshooting.md";
 enum Told {
     /// Those that begin or end as sentences do: pages and OAuth errors. What is logged does neither.
     Sentences,
-    /// Those of `#[error("…")]`.
+    /// Those of `#[error("…")]`, and with which a command ends. (What a command was doing, its `context`, says what stands
+    /// behind it.)
     Errors,
     /// All that are longer than a name.
     All,
 }
 
-/// Where what others are told is written.
-const FILES: [(&str, Told); 42] = [
-    // What browsers and applications are told.
+/// Where what others are told is written without being an error of Rust's. The errors of all files are told.
+const FILES: [(&str, Told); 6] = [
     ("broker/src/oidc/error.rs", Told::Sentences),
     ("broker/src/web/pages/mod.rs", Told::Sentences),
-    ("broker/src/oidc/registration/members.rs", Told::Errors),
-    ("broker/src/oidc/registration/address.rs", Told::Errors),
     ("agent/src/home/pages.rs", Told::Sentences),
     ("agent/src/home/http.rs", Told::Sentences),
     ("agent/src/gate/pages.rs", Told::Sentences),
-    ("agent/src/gate/simple_sso/mod.rs", Told::Errors),
-    ("agent/src/gate/simple_sso/signed.rs", Told::Errors),
-    ("agent/src/gate/simple_sso/tokens.rs", Told::Errors),
-    // What the broker tells agents and ops.
     ("broker/src/grpc/status.rs", Told::All),
-    ("broker/src/enrolment/error.rs", Told::Errors),
-    ("broker/src/enrolment/recovery.rs", Told::Errors),
-    ("broker/src/fleet/questions.rs", Told::Errors),
-    ("broker/src/grants/probe.rs", Told::Errors),
-    ("broker/src/login/error.rs", Told::Errors),
-    ("broker/src/registry/account_key.rs", Told::Errors),
-    ("broker/src/registry/client_key.rs", Told::Errors),
-    ("broker/src/registry/client_policy.rs", Told::Errors),
-    ("broker/src/registry/identity.rs", Told::Errors),
-    ("broker/src/registry/profile.rs", Told::Errors),
-    ("broker/src/registry/trust.rs", Told::Errors),
-    ("broker/src/registry/upstream.rs", Told::Errors),
-    ("broker/src/rotation/error.rs", Told::Errors),
-    ("broker/src/sessions/outbox/mod.rs", Told::Errors),
-    ("broker/src/upstream/error.rs", Told::Errors),
-    // What a broker that does not start, or a command that works on its store, says.
-    ("broker/src/cli/admin.rs", Told::Errors),
-    ("broker/src/config/error.rs", Told::Errors),
-    ("broker/src/config/federation.rs", Told::Errors),
-    ("broker/src/secret/error.rs", Told::Errors),
-    ("broker/src/secret/token.rs", Told::Errors),
-    ("broker/src/storage/archive.rs", Told::Errors),
-    ("broker/src/storage/migration.rs", Told::Errors),
-    ("broker/src/storage/schema.rs", Told::Errors),
-    ("broker/src/storage/sled/opened.rs", Told::Errors),
-    // What an agent says to its operator.
-    ("agent/src/config/error.rs", Told::Errors),
-    ("agent/src/connection.rs", Told::Errors),
-    ("agent/src/disk.rs", Told::Errors),
-    ("agent/src/enrolment/error.rs", Told::Errors),
-    ("agent/src/refusal.rs", Told::Errors),
-    ("agent/src/trust.rs", Told::Errors),
-    ("certs/src/join_token.rs", Told::Errors),
+];
+
+/// Why an application's request is refused is a sentence of `broker/src/oidc/error.rs`; this stands in the log beside it.
+const CAUSE: &str = "stands behind a sentence of broker/src/oidc/error.rs in the log";
+/// What certificates can be stands behind what the agent or the broker was doing.
+const CERTIFICATE: &str = "stands behind the sentence of whoever read or made the certificate";
+
+/// Whose errors nobody has to look up, and why. A path that ends with a slash is a folder.
+const INTERNAL: [(&str, &str); 17] = [
+    ("broker/src/oidc/client_auth/", CAUSE),
+    ("broker/src/oidc/device/", CAUSE),
+    ("broker/src/oidc/dpop/", CAUSE),
+    ("broker/src/oidc/error.rs", CAUSE),
+    ("broker/src/oidc/parameters.rs", CAUSE),
+    ("broker/src/oidc/request/", CAUSE),
+    ("broker/src/grants/binding.rs", CAUSE),
+    ("broker/src/grants/device/", CAUSE),
+    ("broker/src/grants/error.rs", CAUSE),
+    ("broker/src/registry/claims/request.rs", CAUSE),
+    ("broker/src/registry/claims/scope.rs", CAUSE),
+    ("broker/src/registry/registration.rs", CAUSE),
+    ("certs/src/authority.rs", CERTIFICATE),
+    ("certs/src/bundle.rs", CERTIFICATE),
+    ("certs/src/csr.rs", CERTIFICATE),
+    ("certs/src/proof.rs", CERTIFICATE),
+    ("certs/src/tls.rs", CERTIFICATE),
 ];
 
 #[test]
 fn every_public_sentence_is_looked_up_in_the_troubleshooting_page() {
     let page = plain(&std::fs::read_to_string(root().join(PAGE)).expect(PAGE));
-    let missing = FILES.iter().flat_map(|(file, told)| {
-        let text = std::fs::read_to_string(root().join(file)).expect(file);
-        let sentences = sentences(&text, *told);
-        assert!(!sentences.is_empty(), "{file} tells nobody anything: was it moved?");
+    let errors = sources().into_iter().filter(|file| reason(file).is_none()).map(|file| (file, Told::Errors));
+    let told = FILES.iter().map(|(file, told)| ((*file).to_owned(), *told)).chain(errors);
+    let missing = told.flat_map(|(file, told)| {
+        let text = std::fs::read_to_string(root().join(&file)).expect("a source file");
+        let sentences = sentences(&text, told);
+        assert!(told == Told::Errors || !sentences.is_empty(), "{file} tells nobody anything: was it moved?");
         let missing = sentences.into_iter().filter(|(_, sentence)| !page.contains(&plain(sentence)));
         missing.map(|(line, sentence)| format!("{file}:{line}: {PAGE} does not have: {sentence}")).collect::<Vec<_>>()
     });
     assert_tidy(&missing.collect::<Vec<_>>());
 }
 
+#[test]
+fn what_is_internal_has_errors() {
+    let sources = sources();
+    let silent = INTERNAL.iter().filter(|(path, _)| {
+        let mut within = sources.iter().filter(|file| is_at(file, path));
+        !within.any(|file| {
+            let text = std::fs::read_to_string(root().join(file)).expect("a source file");
+            !sentences(&text, Told::Errors).is_empty()
+        })
+    });
+    assert_tidy(&silent.map(|(path, why)| format!("{path}:1: has no errors that {why}")).collect::<Vec<_>>());
+}
+
+/// The source files of the programs, without their tests.
+fn sources() -> Vec<String> {
+    let found = ["agent/src", "broker/src", "certs/src"].into_iter().flat_map(|folder| files(&root().join(folder)));
+    let names = found.map(|file| relative(&file).to_string_lossy().into_owned());
+    let shipped: Vec<String> = names
+        .filter(|name| name.ends_with(".rs") && !name.contains("/tests/") && !name.ends_with("/tests.rs"))
+        .collect();
+    assert!(shipped.len() > 300, "only {} source files: did a folder move?", shipped.len());
+    shipped
+}
+
+/// Why the errors of a file are nobody's to look up.
+fn reason(file: &str) -> Option<&'static str> {
+    INTERNAL.iter().find(|(path, _)| is_at(file, path)).map(|(_, why)| *why)
+}
+
+fn is_at(file: &str, path: &str) -> bool {
+    file == path || (path.ends_with('/') && file.starts_with(path))
+}
+
 /// The sentences of a source file with their lines; what is put into them stands as `…`.
 fn sentences(text: &str, told: Told) -> Vec<(usize, String)> {
     let found = literals(text).into_iter().filter(|literal| {
         let logged = ["error!(", "warn!(", "info!("].iter().any(|name| literal.before.contains(name));
-        let is_error = literal.before.ends_with("error(");
+        let ends = ["bail!(", "anyhow!("].iter().any(|name| literal.before.ends_with(name));
+        let is_error = literal.before.ends_with("[error(") || ends || literal.before.contains("ensure!(");
         let whole = literal.text.starts_with(char::is_uppercase) || literal.text.ends_with('.');
         let meant = match told {
             Told::Sentences => whole && !is_error && !literal.text.contains("realm="),
@@ -126,6 +149,8 @@ fn sentences_are_found_as_they_are_read() {
         mod tests { fn f() { g("This is not said to anybody.") } }
     "#;
     let errors = [(2, "there is no …: see `token list` and …, {home}".to_owned())];
+    let ended = [(1, "nobody answers here".to_owned())];
+    assert_eq!(sentences("fn f() { bail!(\"nobody answers here\") }", Told::Errors), ended);
     assert_eq!(sentences(source, Told::Errors), errors);
     assert_eq!(sentences(source, Told::Sentences), [(4, "A parameter is missing.".to_owned())]);
     assert_eq!(plain("there is no …:\n  see token list \\| `a`"), "there is no …: see token list | a");

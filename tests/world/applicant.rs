@@ -156,7 +156,8 @@ pub async fn connect(address: &str, tls: ClientConfig) -> anyhow::Result<(Channe
             Ok::<_, std::io::Error>(TokioIo::new(stream))
         }
     });
-    let endpoint = Endpoint::from_shared(address.replacen("https://", "http://", 1))?.timeout(Duration::from_secs(10));
+    // Longer than the broker lets a call take: it is the broker who ends one.
+    let endpoint = Endpoint::from_shared(address.replacen("https://", "http://", 1))?.timeout(Duration::from_secs(45));
     let channel = endpoint.connect_with_connector(connect).await?;
     let leaf = seen.lock().unwrap_or_else(PoisonError::into_inner).context("no certificate was shown")?;
     Ok((channel, leaf))

@@ -68,7 +68,7 @@ pub use instance::{
     InstanceState, Portal, QuarantineCause, RecoveryPolicy, RecoveryPolicyError, RelyingParty, SigningKeyChoice,
 };
 pub use liveness::{Acknowledged, Claim, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
-pub use profile::{Profile, ProfileError, RESPONSE_PARAMETERS, is_readable};
+pub use profile::{Profile, ProfileError, RESPONSE_PARAMETERS, is_readable, is_seen};
 pub use registration::{INITIAL_TOKEN_PREFIX, REGISTRATION_TOKEN_PREFIX, RegistrationError};
 pub use session_id::SessionId;
 pub use snapshot::{Snapshot, Touched};

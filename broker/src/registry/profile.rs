@@ -104,11 +104,19 @@ impl Profile {
 /// Whether nothing in a name is a control character, turns text around or cannot be seen: a name on a page must be what
 /// it looks like.
 pub fn is_readable(name: &str) -> bool {
-    name.chars().all(|c| !c.is_control() && !is_invisible(c))
+    name.chars().all(is_seen)
+}
+
+/// Whether a character is what it looks like: no control, no turn of the direction, not invisible.
+pub fn is_seen(c: char) -> bool {
+    !c.is_control() && !is_invisible(c)
 }
 
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{ad}')
+    matches!(
+        c,
+        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+    )
 }
 
 /// What is wrong with a profile.

@@ -12,7 +12,9 @@ use homeward_proto::v1::{
 };
 use reqwest::Response as Page;
 use serde_json::json;
-use tokio::net::TcpListener;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::Alpha;
@@ -329,6 +331,27 @@ async fn strangers_get_fixed_sentences_and_strict_headers() {
     }
     let style = world.get("/homeward/style.css", "").await;
     assert_eq!(style.headers()["content-type"], "text/css; charset=utf-8");
+}
+
+#[tokio::test]
+async fn silent_strangers_hold_the_portal_up_for_ten_seconds_and_no_longer() {
+    let world = World::start("['password']").await;
+    let address = world.portal.trim_start_matches("http://");
+    let begun = Instant::now();
+    let mut silent = Vec::new();
+    for n in 0..256 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        if n % 2 == 0 {
+            stream.write_all(b"GET /homeward/login?tick").await.unwrap();
+        }
+        silent.push(stream);
+    }
+    let get = || world.browser.get(format!("{}/homeward/style.css", world.portal)).send();
+    let soon = tokio::time::timeout(Duration::from_secs(3), get()).await;
+    assert!(soon.is_err(), "there are 256 places, and all are taken");
+    let answer = tokio::time::timeout(Duration::from_secs(20), get()).await.expect("they never go away").unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert!((9..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]

@@ -16,7 +16,7 @@ use crate::fleet::{
 use crate::grpc::login::asserted;
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_bundle;
-use crate::registry::{KeySetProof, Resource};
+use crate::registry::{KeySetProof, Resource, is_seen};
 use crate::sessions::{Message, Outcome, SessionOrder};
 
 /// Most resources that one message may name: there are five.
@@ -253,11 +253,35 @@ fn known_keys(proof: v1::KeySetProof) -> Option<KnownKeys> {
     Some(KnownKeys { key_ids: proof.key_ids, method })
 }
 
-/// An agent's text, fit for logs and terminals: no control characters, not longer than it may be.
+/// An agent's text, fit for logs and terminals: nothing in it steers them, turns text around or hides, and it is not longer
+/// than it may be.
 fn clean(text: &str, most: usize) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(most).collect()
+    text.chars().map(|c| if is_seen(c) { c } else { ' ' }).take(most).collect()
 }
 
 fn answer(message: Answer) -> v1::SyncResponse {
     v1::SyncResponse { message: Some(message) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_agent_writes_steers_no_terminal_and_has_an_end() {
+        for (text, cleaned) in [
+            ("the file is there", "the file is there"),
+            ("größer ≥ 3 ✓", "größer ≥ 3 ✓"),
+            ("\u{1b}[2Jgone\r\nroot: all is well\u{9b}1m\0", " [2Jgone  root: all is well 1m "),
+            ("access\u{202e}denied\u{2066}\u{200f}\u{61c}", "access denied   "),
+            ("a\u{200b}b\u{2028}c\u{feff}d\u{ad}e", "a b c d e"),
+        ] {
+            assert_eq!(clean(text, 512), cleaned);
+        }
+        assert_eq!(clean(&"ä".repeat(2000), 64), "ä".repeat(64));
+        let said = |text: String| v1::Nack { reason: text.clone(), detail: text, ..v1::Nack::default() };
+        let Some(Word::Nack(nack)) = word(Said::Nack(said("\u{202e}\n".repeat(1000)))) else { panic!("no word") };
+        assert_eq!((nack.reason, nack.detail), (" ".repeat(63), " ".repeat(512)));
+        assert_eq!(hello(v1::Hello { agent_version: "1\n2".into(), ..Default::default() }).agent_version, "1 2");
+    }
 }
