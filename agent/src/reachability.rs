@@ -21,12 +21,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{CACHE_CONTROL, COOKIE, HeaderName, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderMap, HeaderValue};
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::config::PortalConfig;
 use crate::home::http::Peer;
-use crate::home::source::client_address;
+use crate::home::source::{client_address, is_trusted};
 use crate::random::{self, NoRandomness};
 
 /// The page, below the portal's path.
@@ -79,7 +80,7 @@ struct Asked {
 #[derive(Debug)]
 struct Served {
     key: ReachabilityKey,
-    trusted_proxies: Vec<IpAddr>,
+    trusted_proxies: Vec<IpNet>,
 }
 
 /// The page.
@@ -113,7 +114,7 @@ fn seen(served: &Served, peer: IpAddr, headers: &HeaderMap) -> Seen {
     let proxies = &served.trusted_proxies;
     Seen {
         peer: peer.to_canonical(),
-        trusted: proxies.iter().any(|proxy| proxy.to_canonical() == peer.to_canonical()),
+        trusted: is_trusted(peer, proxies),
         client: client_address(peer, forwarded.iter().copied(), proxies),
         forwarded_for: forwarded.iter().flat_map(|value| value.split(',')).map(|one| one.trim().to_owned()).collect(),
         forwarded_proto: headers.get(FORWARDED_PROTO).and_then(|value| value.to_str().ok()).map(str::to_owned),
@@ -192,7 +193,7 @@ mod tests {
         let portal = PortalConfig {
             listen: ([127, 0, 0, 1], 0).into(),
             path: "/homeward/".to_owned(),
-            trusted_proxies: vec!["127.0.0.1".parse().unwrap()],
+            trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
         };
         let peer = Peer("127.0.0.1".parse().unwrap());
         let router = routes(&portal, key.clone()).layer(Extension(peer));

@@ -67,8 +67,8 @@ def broker(folder: Path, authority: ThrowAwayAuthority, front: Front) -> Iterato
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[Machine]:
+def machine(folder: Path) -> Iterator[Machine]:
     """On the disk: a layer on another one (a tmpfs with its own idea of attributes) may not be had."""
-    folder = Path(tempfile.mkdtemp(prefix="machine-", dir=REPOSITORY / "tests" / ".cache"))
-    yield Machine(folder)
-    shutil.rmtree(folder)
+    own = Path(tempfile.mkdtemp(prefix="machine-", dir=REPOSITORY / "tests" / ".cache"))
+    yield Machine(own, [REPOSITORY, folder])
+    shutil.rmtree(own)

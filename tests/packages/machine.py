@@ -1,6 +1,9 @@
 """A machine to install things on: this one, with a layer over its disk that takes all changes, and no network but loopback.
 
 Nothing that happens there is seen here, and no process outlives the command that started it. It takes root and overlayfs.
+
+The layer is over the root's own disk: what is on another one here (/tmp, perhaps, or the repository) is empty there, but for
+the folders that it is told to show, which are read-only.
 """
 
 import subprocess
@@ -8,9 +11,17 @@ from pathlib import Path
 
 PATIENCE_S = 120
 
+_ROOT = """
+mount -t overlay -o "lowerdir=/,upperdir=$1/changes,workdir=$1/work" overlay "$1/root"
+while read -r shown; do
+    mkdir -p "$1/root$shown"
+    mount --bind "$shown" "$1/root$shown"
+    mount -o remount,bind,ro "$1/root$shown"
+done <"$1/shown"
+"""
+
 # The mounts and the network go with the last process of the command.
 _ENTER = """
-mount -t overlay -o "lowerdir=/,upperdir=$1/changes,workdir=$1/work" overlay "$1/root"
 mount -t proc proc "$1/root/proc"
 mount --rbind /dev "$1/root/dev"
 ip link set lo up
@@ -22,7 +33,6 @@ exec chroot "$root" "$@"
 
 # As its first process, which makes users and folders apart for its services: so it takes a root, and not a chroot.
 _BOOT = """
-mount -t overlay -o "lowerdir=/,upperdir=$1/changes,workdir=$1/work" overlay "$1/root"
 cd "$1/root"
 mount -t proc proc proc
 mount --rbind /dev dev
@@ -55,11 +65,12 @@ ExecStart=/bin/sh -c 'sh -eu /script; echo $?; systemctl exit'
 class Machine:
     """What is on it is what was on this one, and what was done there since."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, shown: list[Path]) -> None:
         self._folder = folder
         self.changes = folder / "changes"
         for name in ("changes", "work", "root"):
             (folder / name).mkdir(parents=True)
+        (folder / "shown").write_text("".join(f"{path}\n" for path in shown))
 
     def says(self, script: str, *arguments: str | Path) -> str:
         """Runs a script there as root, and returns what it says. It has to succeed."""
@@ -74,14 +85,14 @@ class Machine:
             file = self.changes / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(text)
-        done = self._apart(["--uts", "--ipc", "--cgroup"], _BOOT)
+        done = self._apart(["--uts", "--ipc", "--cgroup"], _ROOT + _BOOT)
         said, _, code = (self.changes / "said").read_text().rstrip().rpartition("\n")
         assert code == "0", f"{script}\n{said}\n{code}\n{done.stdout}"
         return said
 
     def tries(self, script: str, *arguments: str | Path) -> subprocess.CompletedProcess:
         """The same, whether it succeeds or not. What it complains of is among what it says."""
-        return self._apart([], _ENTER, "sh", "-euc", script, "sh", *map(str, arguments))
+        return self._apart([], _ROOT + _ENTER, "sh", "-euc", script, "sh", *map(str, arguments))
 
     def _apart(self, more: list[str], enter: str, *there: str) -> subprocess.CompletedProcess:
         apart = ["unshare", "--mount", "--net", "--pid", "--fork", "--kill-child", *more]

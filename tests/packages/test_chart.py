@@ -37,7 +37,8 @@ ETCD = {
         "passwordSecret": "etcd-user",
     },
     "ingress": {"enabled": True, "className": "nginx", "tlsSecret": "login-tls"},
-    "trustedProxies": ["10.0.0.7"],
+    "trustedProxies": ["10.244.0.0/16"],
+    "audit": {"keepDays": 30, "syslog": "udp://192.0.2.1:514"},
     "settings": "[lifetimes]\nsession = 3600\n\n[outbound]\nprivate_networks = [\"10.0.0.0/8\"]\n",
     "persistence": {"storageClass": "fast"},
     "nodeSelector": {"disk": "ssd"},
@@ -86,16 +87,27 @@ def test_kubernetes_takes_what_helm_makes_of_it(values: dict[str, Any], tmp_path
         {"keyEncryptionKeySecret": ""},
         {"replicas": 2},
         {"etcd": {"endpoints": ["etcd-0.etcd:2379"]}},
+        # A table that the chart writes; values that nobody reads.
+        {"settings": "[lifetimes]\nsession = 3600\n[audit]\nkeep_days = 30"},
+        {"audit": {"keep_days": 30}},
+        {"ingress": {"enable": True}},
+        {"trusted_proxies": ["10.244.0.0/16"]},
     ],
 )
 def test_values_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
     assert asked(**NAMED | wrong)["wrong"]
 
 
+def kept_private(pod: dict) -> bool:
+    """Without it, Kubernetes opens every file in a volume to the pod's group, at every start."""
+    return pod["securityContext"]["fsGroupChangePolicy"] == "OnRootMismatch"
+
+
 def test_the_pod_is_closed() -> None:
     pod = the(rendered(), "StatefulSet")["spec"]["template"]["spec"]
     assert pod["securityContext"]["runAsNonRoot"] and pod["automountServiceAccountToken"] is False
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert kept_private(pod)
     for container in pod["initContainers"] + pod["containers"]:
         closed = container["securityContext"]
         assert closed["readOnlyRootFilesystem"] and not closed["allowPrivilegeEscalation"]
@@ -104,13 +116,15 @@ def test_the_pod_is_closed() -> None:
         assert "Usage: homeward-broker" in usage
 
 
-def test_the_broker_runs_with_the_configuration_in_the_chart(machine: Machine, tmp_path: Path) -> None:
+def test_the_broker_runs_with_the_configuration_in_the_chart(machine: Machine, folder: Path) -> None:
     """As the pod's user, with secret and volume as Kubernetes makes them: readable to a group, and with lost+found."""
-    (tmp_path / "broker.toml").write_text(the(rendered(), "ConfigMap")["data"]["broker.toml"])
-    kek = tmp_path / "kek"
+    there = folder / "chart"
+    there.mkdir()
+    (there / "broker.toml").write_text(the(rendered(), "ConfigMap")["data"]["broker.toml"])
+    kek = there / "kek"
     kek.write_text(output("openssl", "rand", "-base64", "32"))
     machine.says(
-        f"mkdir -p /etc/homeward-broker; cp {tmp_path}/broker.toml /etc/homeward-broker/; "
+        f"mkdir -p /etc/homeward-broker; cp {there}/broker.toml /etc/homeward-broker/; "
         "install -d -m 2775 -g 65532 /var/lib/homeward-broker /var/lib/homeward-broker/lost+found; "
         f"install -d -m 2775 -g 65532 /run/homeward-broker; install -D -m 440 -g 65532 {kek} /run/secrets/homeward/kek"
     )
@@ -123,14 +137,15 @@ def test_the_broker_runs_with_the_configuration_in_the_chart(machine: Machine, t
     machine.says(f"{run} serve >/tmp/said 2>/tmp/log & {ready} || {{ cat /tmp/log; exit 1; }}; {run} healthcheck")
 
 
-def test_the_configuration_names_what_is_mounted(machine: Machine, tmp_path: Path) -> None:
+def test_the_configuration_names_what_is_mounted(machine: Machine, folder: Path) -> None:
     manifests = rendered(**ETCD)
     text = the(manifests, "ConfigMap")["data"]["broker.toml"]
     configuration = tomllib.loads(text)
     assert configuration["store"] == "etcd:https://etcd-0.etcd:2379,https://etcd-1.etcd:2379/homeward"
-    assert configuration["lifetimes"] == {"session": 3600} and configuration["trusted_proxies"] == ["10.0.0.7"]
-    (tmp_path / "broker.toml").write_text(text)
-    checked = machine.tries(f"{BINARIES}/homeward-broker --config {tmp_path}/broker.toml config check")
+    assert configuration["lifetimes"] == {"session": 3600} and configuration["trusted_proxies"] == ["10.244.0.0/16"]
+    assert configuration["audit"] == {"dir": "/var/lib/homeward-broker/audit", "keep_days": 30, "syslog": "udp://192.0.2.1:514"}
+    (folder / "chart-etcd.toml").write_text(text)
+    checked = machine.tries(f"{BINARIES}/homeward-broker --config {folder}/chart-etcd.toml config check")
     # Nothing is wrong with it but that no cluster has put the files there.
     assert checked.returncode == 1 and "cannot be read: No such file" in checked.stdout, checked.stdout
     (secrets,) = [
@@ -148,9 +163,14 @@ def test_kubernetes_takes_the_agent_beside_an_application(tmp_path: Path) -> Non
     of_kubernetes([manifest for manifest in manifests if manifest], tmp_path)
     pod = the(manifests, "StatefulSet")["spec"]["template"]["spec"]
     ours = [container for container in pod["initContainers"] + pod["containers"] if container["name"] in ("enrol", "agent")]
-    assert len(ours) == 2
+    assert len(ours) == 2 and kept_private(pod)
     for container in ours:
         output(BINARIES / "homeward-agent", *container["args"], "--help")
+    # A certificate that has expired is renewed by the agent that runs: what is asked is whether it runs.
+    (agent,) = [container for container in pod["containers"] if container["name"] == "agent"]
+    assert agent["livenessProbe"]["httpGet"] == {"path": "/homeward/health", "port": agent["ports"][0]["name"]}
     file = tmp_path / "agent.toml"
     file.write_text(the(manifests, "ConfigMap")["data"]["agent.toml"])
+    portal = tomllib.loads(file.read_text())["portal"]
+    assert portal["listen"] == f"0.0.0.0:{agent['ports'][0]['containerPort']}"
     output(BINARIES / "homeward-agent", "--config", file, "config", "check")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import shutil
@@ -29,10 +30,14 @@ def there(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def services(there: Path) -> dict[str, dict]:
+def project(there: Path) -> dict:
     """As Docker Compose understands it."""
-    shown = output(TOOLS / "docker-compose", "--file", there / "compose.yml", "config", "--format", "json")
-    return json.loads(shown)["services"]
+    return json.loads(output(TOOLS / "docker-compose", "--file", there / "compose.yml", "config", "--format", "json"))
+
+
+@pytest.fixture(scope="module")
+def services(project: dict) -> dict[str, dict]:
+    return project["services"]
 
 
 def test_docker_compose_takes_the_file(services: dict[str, dict]) -> None:
@@ -44,6 +49,11 @@ def test_what_is_mounted_is_there(services: dict[str, dict]) -> None:
         for mount in service.get("volumes", []):
             there = mount["type"] != "bind" or Path(mount["source"]).exists() or mount["source"].endswith("/certs")
             assert there, f"{name} mounts {mount['source']}"
+
+
+def test_postgres_is_up_when_others_reach_it(services: dict[str, dict]) -> None:
+    """While its image makes the database, it answers by the socket only."""
+    assert "--host=127.0.0.1" in services["postgres"]["healthcheck"]["test"]
 
 
 def test_ours_are_closed(services: dict[str, dict]) -> None:
@@ -67,12 +77,15 @@ def test_secrets_are_secret_and_made_once(there: Path) -> None:
 
 
 def test_the_broker_does_at_every_start_what_compose_says(machine: Machine, there: Path, services: dict[str, dict]) -> None:
-    """As user 65532, with the secret where Compose puts it."""
+    """As user 65532, with the secret where Compose puts it. A key that was none at the first start is all there is to mend."""
     configuration = f"mkdir -p /etc/homeward-broker /run/secrets && cp {there}/broker.toml /etc/homeward-broker/"
     volume = "install -d -m 755 -o 65532 -g 65532 /var/lib/homeward-broker"
-    machine.says(f"{configuration} && {volume} && install -o 65532 -m 400 {there}/secrets/kek /run/secrets/kek")
+    machine.says(f"{configuration} && {volume} && install -o 65532 -m 400 /dev/null /run/secrets/kek")
     run = f"CREDENTIALS_DIRECTORY=/run/secrets setpriv --reuid 65532 --regid 65532 --clear-groups {BINARIES}/homeward-broker"
     first = " ".join(services["broker-init"]["command"])
+    refused = machine.tries(f"{run} {first}")
+    assert refused.returncode == 1 and "/run/secrets/kek" in refused.stdout, refused.stdout
+    machine.says(f"install -o 65532 -m 400 {there}/secrets/kek /run/secrets/kek")
     assert "Made the federation" in machine.says(f"{run} {first}")
     assert "There is a federation" in machine.says(f"{run} {first}")
     assert "can be used" in machine.says(f"{run} config check")
@@ -103,7 +116,10 @@ def test_nginx_takes_its_configuration(machine: Machine, there: Path, authority:
     machine.says(f"cp {there}/nginx.conf /etc/nginx/conf.d/default.conf; nginx -t")
 
 
-def test_only_nginx_is_believed(there: Path, services: dict[str, dict]) -> None:
-    address = services["nginx"]["networks"]["default"]["ipv4_address"]
+def test_only_nginx_is_believed(there: Path, project: dict) -> None:
+    address = project["services"]["nginx"]["networks"]["default"]["ipv4_address"]
+    (addresses,) = project["networks"]["default"]["ipam"]["config"]
+    assert ipaddress.ip_address(address) in ipaddress.ip_network(addresses["subnet"])
+    assert ipaddress.ip_address(address) not in ipaddress.ip_network(addresses["ip_range"]), "who starts first may take it"
     for name in ("broker.toml", "agent.toml"):
         assert f'trusted_proxies = ["{address}"]' in (there / name).read_text()

@@ -7,6 +7,7 @@ import shutil
 import stat
 import tempfile
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from conftest import DEPLOY, TOOLS, output
 from engine import DISTROLESS, DOCKERFILE, IN_DISTROLESS, Engine, libraries
 from front import Front
 from homeward import Agent, Broker
-from processes import REPOSITORY, Program
+from processes import PATIENCE_S, REPOSITORY, Program
 
 USER = 65532
 
@@ -104,11 +105,14 @@ def test_nobody_in_there_is_root(image: Image) -> None:
 
 
 def test_the_program_takes_the_commands_of_the_image(image: Image) -> None:
-    configuration = image.configuration
-    kind, *check = configuration["Healthcheck"]["Test"]
-    assert kind == "CMD" and check[:1] == configuration["Entrypoint"], "there is no shell in there"
-    for arguments in (configuration["Cmd"], check[1:]):
-        assert f"Usage: homeward-{image.role}" in output(*image.command([*arguments, "--help"]))
+    assert f"Usage: homeward-{image.role}" in output(*image.command([*image.configuration["Cmd"], "--help"]))
+
+
+def test_only_the_broker_is_asked_by_a_command(images: dict[str, Image]) -> None:
+    """The agent has none that asks the one that runs: `status` looks at the disk, and an expired certificate is renewed."""
+    kind, program, *_ = images["broker"].configuration["Healthcheck"]["Test"]
+    assert kind == "CMD" and [program] == images["broker"].configuration["Entrypoint"], "there is no shell in there"
+    assert "Healthcheck" not in images["agent"].configuration
 
 
 def test_the_broker_runs_in_there_and_is_healthy(images: dict[str, Image], folder: Path) -> None:
@@ -134,7 +138,7 @@ def test_the_broker_runs_in_there_and_is_healthy(images: dict[str, Image], folde
 
 
 def test_enrol_if_needed_enrols_once(folder: Path, front: Front, broker: Broker) -> None:
-    """What a pod does at every start, also when the secret with the token is gone."""
+    """What a pod does at every start, also when the secret with the token is gone; and what it asks of the one that runs."""
     agent = Agent(folder / "pod", front.address("pod"))
     home = {"methods": ["file"], "file": {"users_file": str(folder / "pod-users.toml")}}
     agent.is_configured(recipe="generic-oidc", app={"url": "http://127.0.0.1:9"}, home=home)
@@ -145,3 +149,7 @@ def test_enrol_if_needed_enrols_once(folder: Path, front: Front, broker: Broker)
     assert agent.tells("status")[1] == first and first["instance"] == "pod"
     with pytest.raises(AssertionError, match="gone"):
         agent.says("enrol", "--token-file", str(folder / "gone"))
+    agent.runs()
+    with urllib.request.urlopen(f"http://{agent.public.behind['/homeward/']}/homeward/health", timeout=PATIENCE_S) as answer:
+        assert answer.status == 200
+    agent.stop()

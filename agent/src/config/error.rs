@@ -100,6 +100,11 @@ pub enum ConfigError {
         "[portal] path must begin and end with a slash and use a-z, A-Z, 0-9, -, _ and . only, for example /homeward/"
     )]
     PortalPath,
+    /// Neither.
+    #[error(
+        "[portal] trusted_proxies: {0:?} is neither an address nor a network: write it like 10.0.0.7 or 10.0.0.0/8"
+    )]
+    TrustedProxy(String),
     /// No such user or group.
     #[error(transparent)]
     Owner(#[from] OwnerError),

@@ -7,10 +7,11 @@ pub mod home;
 pub mod provider;
 pub mod raw;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use homeward_telemetry::settings::Settings;
+use ipnet::IpNet;
 use serde::Deserialize;
 use url::{Host, Url};
 
@@ -75,7 +76,7 @@ pub struct PortalConfig {
     /// What the reverse proxy passes on: begins and ends with a slash.
     pub path: String,
     /// Whose X-Forwarded-For is believed.
-    pub trusted_proxies: Vec<IpAddr>,
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 impl Config {

@@ -1,10 +1,11 @@
 //! The file as it is written, and the way from there to a [`Config`].
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use homeward_telemetry::settings::Settings;
+use ipnet::IpNet;
 use serde::Deserialize;
 use url::Url;
 
@@ -75,7 +76,7 @@ struct RawRelyingParty {
 struct RawPortal {
     listen: SocketAddr,
     path: String,
-    trusted_proxies: Vec<IpAddr>,
+    trusted_proxies: Vec<String>,
 }
 
 impl TryFrom<RawConfig> for Config {
@@ -155,7 +156,8 @@ impl RawPortal {
         if !slashes || dotted || !self.path.chars().all(legal) {
             return Err(ConfigError::PortalPath);
         }
-        Ok(PortalConfig { listen: self.listen, path: self.path, trusted_proxies: self.trusted_proxies })
+        let trusted_proxies = self.trusted_proxies.iter().map(proxies).collect::<Result<_, _>>()?;
+        Ok(PortalConfig { listen: self.listen, path: self.path, trusted_proxies })
     }
 }
 
@@ -164,9 +166,15 @@ impl Default for RawPortal {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 9811)),
             path: "/homeward/".to_owned(),
-            trusted_proxies: vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()],
+            trusted_proxies: vec!["127.0.0.1".to_owned(), "::1".to_owned()],
         }
     }
+}
+
+/// Reverse proxies by their network; an address is a network of one.
+fn proxies(text: &String) -> Result<IpNet, ConfigError> {
+    let address = || text.parse::<IpAddr>().ok().map(|address| address.to_canonical().into());
+    text.parse().ok().or_else(address).ok_or_else(|| ConfigError::TrustedProxy(text.clone()))
 }
 
 fn check_app_url(url: Url) -> Result<Url, ConfigError> {
@@ -217,6 +225,22 @@ mod tests {
         assert_eq!(config.portal.listen.to_string(), "127.0.0.1:9811");
         assert_eq!(config.portal.path, "/homeward/");
         assert_eq!(config.portal.trusted_proxies.len(), 2);
+    }
+
+    #[test]
+    fn proxies_are_named_by_address_or_network() {
+        let with = |one: &str| parse(&GOOD.replace("[portal]", &format!("[portal]\ntrusted_proxies = [\"{one}\"]")));
+        for (written, network) in [
+            ("10.0.0.7", "10.0.0.7/32"),
+            ("10.20.0.0/16", "10.20.0.0/16"),
+            ("fd00:20::/32", "fd00:20::/32"),
+            ("::ffff:10.0.0.7", "10.0.0.7/32"),
+        ] {
+            assert_eq!(with(written).unwrap().portal.trusted_proxies, [network.parse().unwrap()], "{written}");
+        }
+        for bad in ["10.20.0.0/33", "proxy.example.org", ""] {
+            assert!(matches!(with(bad), Err(ConfigError::TrustedProxy(_))), "{bad}");
+        }
     }
 
     #[test]

@@ -42,7 +42,7 @@ impl Stage {
         let portal = PortalConfig {
             listen: listener.local_addr().unwrap(),
             path: "/homeward/".to_owned(),
-            trusted_proxies: vec!["127.0.0.1".parse().unwrap()],
+            trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()],
         };
         let key = identity.reachability_key();
         let pages = reachability::routes(&portal, key.clone());

@@ -47,6 +47,7 @@ use ::http::HeaderValue;
 use homeward_proto::v1::complete_ticket_request::Outcome;
 use homeward_proto::v1::{LoginFailure, OpenTicketResponse, VerifiedIdentity};
 use homeward_telemetry::traces;
+use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 use tokio::time::Instant;
@@ -83,7 +84,7 @@ pub(crate) struct Portal {
     home_name: String,
     public_url: PublicUrl,
     path: String,
-    trusted_proxies: Vec<IpAddr>,
+    trusted_proxies: Vec<IpNet>,
     application: Application,
     tickets: Tickets,
     form_tokens: FormTokens,

@@ -1,6 +1,6 @@
 //! `homeward-broker init`.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, DirEntry};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 
@@ -58,7 +58,7 @@ async fn make(config: &Config, config_file: &Path, output: Output) -> anyhow::Re
         federation => federation?,
     };
     if let Some(data_dir) = &config.data_dir {
-        make_folder(data_dir)?;
+        make_folder(data_dir, &config.store)?;
     }
     let store = address::open(&config.store, &config.etcd).await?;
     if !matches!(schema::look(&store).await?, Found::Fresh) {
@@ -87,9 +87,14 @@ async fn make(config: &Config, config_file: &Path, output: Output) -> anyhow::Re
     Ok(())
 }
 
-/// Makes the folder, empty and private.
-fn make_folder(data_dir: &Path) -> anyhow::Result<()> {
-    if data_dir.read_dir().is_ok_and(|mut entries| entries.next().is_some()) {
+/// Makes the folder, private. Of an init that was cut short it may hold the store, which is looked into next: a container
+/// whose key was not there at its first start tries again by itself.
+fn make_folder(data_dir: &Path, store: &StoreAddress) -> anyhow::Result<()> {
+    let is_foreign = |entry: std::io::Result<DirEntry>| match (entry, store) {
+        (Ok(entry), StoreAddress::Sled(folder)) => entry.path() != *folder,
+        (Ok(_), StoreAddress::Etcd { .. }) | (Err(_), _) => true,
+    };
+    if data_dir.read_dir().is_ok_and(|mut entries| entries.any(is_foreign)) {
         bail!(
             "{} is not empty, and init touches no existing federation: choose another data_dir, or remove this one if \
              it is the rest of an init that was cut short",

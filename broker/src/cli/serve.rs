@@ -168,10 +168,10 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// What ops are to do about plain HTTP that others than a proxy of theirs can reach.
 pub(super) fn unproxied(config: &Config) -> Option<String> {
     let http = config.http.filter(|http| !http.ip().is_loopback())?;
-    let proxied = config.trusted_proxies.addresses().iter().any(|proxy| !proxy.is_loopback());
     let advice = "everybody who reaches it is taken by the address of the connection, and speaks without TLS: name your \
                   reverse proxy in trusted_proxies, or listen on 127.0.0.1, or let the broker speak TLS by [listen] https";
-    (!proxied).then(|| format!("plain HTTP is served on {http}, and no proxy beyond this machine is trusted; {advice}"))
+    (!config.trusted_proxies.are_elsewhere())
+        .then(|| format!("plain HTTP is served on {http}, and no proxy beyond this machine is trusted; {advice}"))
 }
 
 /// Binds what /metrics is served on, if somebody watches.

@@ -103,6 +103,9 @@ pub enum ConfigError {
     /// Makes no sense.
     #[error("lifetimes.refresh_token_idle must not be longer than lifetimes.refresh_token")]
     RefreshTokenIdle,
+    /// Neither.
+    #[error("trusted_proxies: {0:?} is neither an address nor a network: write it like 10.0.0.7 or 10.0.0.0/8")]
+    TrustedProxy(String),
     /// Not an address with the length of its prefix.
     #[error("outbound.private_networks: {0:?} is no network: write it like 10.0.0.0/8 or fd00::/8")]
     PrivateNetwork(String),

@@ -1,6 +1,6 @@
 //! The file as it is written, and the way from there to a [`Config`]: defaults and bounds.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ pub(super) struct RawConfig {
     previous_key_encryption_key_credential: Option<String>,
     previous_pkcs11: Option<RawToken>,
     admin_socket: Option<PathBuf>,
-    trusted_proxies: Option<Vec<IpAddr>>,
+    trusted_proxies: Option<Vec<String>>,
     #[serde(default)]
     etcd: RawEtcd,
     #[serde(default)]
@@ -169,7 +169,6 @@ impl TryFrom<RawConfig> for Config {
             None => below("store").map(StoreAddress::Sled).ok_or(ConfigError::NoStore)?,
             Some(text) => text.parse().map_err(ConfigError::Store)?,
         };
-        let loopback = ["127.0.0.1", "::1"].iter().filter_map(|address| address.parse().ok()).collect();
         let usual = || below("kek").map(KekSource::File);
         let kek_file = raw.key_encryption_key_file;
         let kek = kek("", kek_file, raw.key_encryption_key_credential, raw.pkcs11)?.or_else(usual);
@@ -187,7 +186,7 @@ impl TryFrom<RawConfig> for Config {
             data_dir: raw.data_dir,
             store,
             etcd: raw.etcd.try_into()?,
-            trusted_proxies: TrustedProxies::new(raw.trusted_proxies.unwrap_or(loopback)),
+            trusted_proxies: TrustedProxies::configured(raw.trusted_proxies)?,
             // Whoever has HTTPS need not have the other.
             http: raw.listen.http.or(raw.listen.https.is_none().then_some(SocketAddr::from(([127, 0, 0, 1], 8080)))),
             https: https(raw.listen.https, raw.tls)?,

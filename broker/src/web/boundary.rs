@@ -219,7 +219,7 @@ mod tests {
     }
 
     fn boundary(issuer: &str) -> Boundary {
-        let proxies = vec!["192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap()];
+        let proxies = vec!["192.0.2.1/32".parse().unwrap(), "192.0.2.2/32".parse().unwrap()];
         Boundary::new(&Issuer::parse(issuer).unwrap(), TrustedProxies::new(proxies))
     }
 

@@ -59,7 +59,6 @@ fn own(config: &Config, file: &toml::Table) -> Vec<Shown> {
     let path = |path: &Path| path.display().to_string();
     let (certificate, key) = config.etcd.certificate_and_key_files.clone().unzip();
     let (user, password) = config.etcd.user_and_password_file.clone().unzip();
-    let proxies: Vec<_> = config.trusted_proxies.addresses().iter().map(ToString::to_string).collect();
     let (files, acme) = match config.https.as_ref().map(|https| &https.certificate) {
         Some(CertificateSource::Files { certificate, private_key }) => (Some((certificate, private_key)), None),
         Some(CertificateSource::Acme(acme)) => (None, Some(acme)),
@@ -80,7 +79,7 @@ fn own(config: &Config, file: &toml::Table) -> Vec<Shown> {
             config.kek.previous.as_ref().map(ToString::to_string),
         ),
         shown("admin_socket", &["admin_socket"], Some(path(&config.admin_socket))),
-        shown("trusted_proxies", &["trusted_proxies"], Some(proxies.join(", "))),
+        shown("trusted_proxies", &["trusted_proxies"], Some(config.trusted_proxies.to_string())),
         shown("listen.http", &["listen.http"], config.http.map(|at| at.to_string())),
         shown("listen.https", &["listen.https"], config.https.as_ref().map(|https| https.listen.to_string())),
         shown("listen.redirect", &["listen.redirect"], config.redirect.map(|at| at.to_string())),
