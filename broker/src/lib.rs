@@ -266,6 +266,7 @@ pub async fn run(
     let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new())).audited(audit.clone());
     let unproxied = unproxied.measured(telemetry.clone());
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
+    let proxies = config.trusted_proxies.clone();
     let boundary = Boundary::new(&federation.issuer, config.trusted_proxies).measured(telemetry.clone());
     let (of_settings, of_tls) = (settings.clone(), public_tls.clone());
     let remarks = move || [of_settings.restart_needed(), of_tls.remark()].into_iter().flatten();
@@ -346,7 +347,7 @@ pub async fn run(
         let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());
         let browsers = async {
             let watched = metrics::serve(listeners.metrics, sources, shutdown.clone());
-            let public = listeners.public.serve(pages, sent_on, public_tls.clone(), shutdown.clone());
+            let public = listeners.public.serve(pages, sent_on, public_tls.clone(), proxies, shutdown.clone());
             tokio::join!(public, watched);
             Ok(())
         };
