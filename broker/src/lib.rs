@@ -271,8 +271,11 @@ pub async fn run(
     let (of_settings, of_tls) = (settings.clone(), public_tls.clone());
     let remarks = move || [of_settings.restart_needed(), of_tls.remark()].into_iter().flatten();
     let remark = Current::of(move || remarks().reduce(|a, b| format!("{a}; {b}")));
+    let (of_settings, of_tls) = (settings.clone(), public_tls.clone());
+    let remarks = move || [of_settings.restart_needed(), of_tls.public_remark()].into_iter().flatten();
+    let public_remark = Current::of(move || remarks().reduce(|a, b| format!("{a}; {b}")));
     let readiness =
-        Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &keys, &clock), remark.clone());
+        Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &keys, &clock), public_remark);
     let sent_on = web::redirect(&federation.issuer, boundary.clone());
     let health = web::router(readiness.clone(), boundary.clone());
     let services = grpc::Services {

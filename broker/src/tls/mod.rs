@@ -33,10 +33,14 @@ use files::Files;
 use shown::Shown;
 
 pub use files::FilesError;
+pub(crate) use shown::ends_soon;
 pub use shown::{Served, Unusable};
 
 /// How often ops are told again of what has not been mended.
 const AGAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Where anybody can read it.
+const NEEDS_OPS: &str = "the certificate needs ops: homeward-broker tls show";
 
 /// TLS at the public address. Copies are the same.
 #[derive(Clone)]
@@ -115,6 +119,11 @@ impl PublicTls {
     /// What ops are to do about the certificate; nothing as a rule.
     pub fn remark(&self) -> Option<String> {
         self.0.remark.borrow().clone()
+    }
+
+    /// What strangers may know of that: no path, and no reason.
+    pub fn public_remark(&self) -> Option<String> {
+        self.0.remark.borrow().as_ref().map(|_| NEEDS_OPS.to_owned())
     }
 
     /// Does this whenever there is another remark.
