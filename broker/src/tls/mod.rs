@@ -156,6 +156,11 @@ impl PublicTls {
         self.0.shown.served()
     }
 
+    /// Whether there is TLS here: with files, a certificate is shown from the start on.
+    pub fn has_source(&self) -> bool {
+        self.0.acme.is_some() || self.served().is_some()
+    }
+
     /// How it is got from a CA, if it is.
     pub fn acme(&self) -> Option<&Acme> {
         self.0.acme.as_ref()
