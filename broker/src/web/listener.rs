@@ -115,7 +115,7 @@ async fn serve_plain(listener: TcpListener, terms: Terms) {
 }
 
 async fn serve_tls(listener: TcpListener, tls: PublicTls, terms: Terms) {
-    let greet = move |stream| {
+    let greet = move |stream: TcpStream| {
         let tls = tls.clone();
         async move {
             let shaken = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await;
