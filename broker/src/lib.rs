@@ -266,12 +266,16 @@ pub async fn run(
     let unproxied = Boundary::new(&federation.issuer, TrustedProxies::new(Vec::new())).audited(audit.clone());
     let unproxied = unproxied.measured(telemetry.clone());
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
+    let proxies = config.trusted_proxies.clone();
     let boundary = Boundary::new(&federation.issuer, config.trusted_proxies).measured(telemetry.clone());
     let (of_settings, of_tls) = (settings.clone(), public_tls.clone());
     let remarks = move || [of_settings.restart_needed(), of_tls.remark()].into_iter().flatten();
     let remark = Current::of(move || remarks().reduce(|a, b| format!("{a}; {b}")));
+    let (of_settings, of_tls) = (settings.clone(), public_tls.clone());
+    let remarks = move || [of_settings.restart_needed(), of_tls.public_remark()].into_iter().flatten();
+    let public_remark = Current::of(move || remarks().reduce(|a, b| format!("{a}; {b}")));
     let readiness =
-        Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &keys, &clock), remark.clone());
+        Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &keys, &clock), public_remark);
     let sent_on = web::redirect(&federation.issuer, boundary.clone());
     let health = web::router(readiness.clone(), boundary.clone());
     let services = grpc::Services {
@@ -346,7 +350,7 @@ pub async fn run(
         let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());
         let browsers = async {
             let watched = metrics::serve(listeners.metrics, sources, shutdown.clone());
-            let public = listeners.public.serve(pages, sent_on, public_tls.clone(), shutdown.clone());
+            let public = listeners.public.serve(pages, sent_on, public_tls.clone(), proxies, shutdown.clone());
             tokio::join!(public, watched);
             Ok(())
         };

@@ -35,12 +35,19 @@ pub(super) async fn carry_out(path: &Path) -> Result<(), Failure> {
     // What it ran with before, until it is usable with what it has now.
     let before = Cell::new(None);
     loop {
-        match own.run(path, &mut signals, || drop(before.take())).await {
+        let proved = Cell::new(false);
+        let usable = || {
+            proved.set(true);
+            before.set(None);
+        };
+        match own.run(path, &mut signals, usable).await {
             Ok(None) => return Ok(()),
             Ok(Some(next)) => {
                 let last = std::mem::replace(&mut own, next);
-                // Who was never usable is no way back.
-                before.set(before.take().or(Some(last)));
+                // Who was never usable is no way back; who was usable before him still is.
+                if proved.get() {
+                    before.set(Some(last));
+                }
             }
             Err(error @ RunError::Dismissed(_)) => return Err(error.into()),
             Err(error) => match before.take() {

@@ -17,10 +17,12 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use secrecy::SecretString;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
 use tower_http::timeout::TimeoutLayer;
 use url::form_urlencoded;
 use uuid::Uuid;
@@ -40,6 +42,8 @@ const LARGEST_BODY: usize = 16 * 1024;
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
 /// For a client to send its headers.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long answers may take to finish when the agent stops, or begins anew.
+const GRACE: Duration = Duration::from_secs(10);
 /// Connections at once; more wait in the kernel's queue.
 const MOST_CONNECTIONS: usize = 256;
 
@@ -86,25 +90,26 @@ pub(crate) fn router(portal: Option<Portal>, path: &str) -> Router {
         .with_state(served)
 }
 
-/// Serves until `shutdown`.
+/// Serves until `shutdown`, then lets answers finish: no connection is answered by what was configured before.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let mut shutdown = std::pin::pin!(shutdown);
-    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let (slots, graceful) = (Arc::new(Semaphore::new(MOST_CONNECTIONS)), GracefulShutdown::new());
+    let mut connections = JoinSet::new();
     loop {
-        let Ok(slot) = slots.clone().acquire_owned().await else { return Ok(()) };
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = &mut shutdown => return Ok(()),
+            accepted = next(&listener, &slots) => accepted,
+            Some(_) = connections.join_next() => continue,
+            () = &mut shutdown => break,
         };
         match accepted {
-            Ok((stream, peer)) => {
-                let router = router.clone();
-                tokio::spawn(async move {
-                    serve_connection(stream, peer, router).await;
+            Ok((slot, stream, peer)) => {
+                let (router, watcher) = (router.clone(), graceful.watcher());
+                connections.spawn(async move {
+                    serve_connection(stream, peer, router, watcher).await;
                     drop(slot);
                 });
             }
@@ -115,13 +120,29 @@ pub(crate) async fn serve(
             }
         }
     }
+    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some connections to the portal were cut because they did not end in time");
+    }
+    // What is left ends with the set.
+    Ok(())
 }
 
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router) {
+/// The next connection, as soon as there is room for one.
+async fn next(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> std::io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((slot, stream, peer))
+}
+
+async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, watcher: Watcher) {
     let service = TowerToHyperService::new(router.layer(Extension(Peer(peer.ip()))));
     let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(32 * 1024);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), service).await {
+    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
+    if let Err(error) = watcher.watch(connection).await {
         tracing::debug!(%error, "a connection to the portal ended badly");
     }
 }

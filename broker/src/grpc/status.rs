@@ -50,6 +50,8 @@ pub(super) enum Reason {
     ConsoleSessionUnknown,
     /// The instance is no relying party.
     RelyingPartyMissing,
+    /// There is no certificate of the public address here to renew.
+    CertificateElsewhere,
     /// The agent opened another stream.
     StreamSuperseded,
     /// The agent was silent for too long.
@@ -84,6 +86,11 @@ pub(super) fn refused(reason: Reason) -> Status {
         Reason::RelyingPartyMissing => {
             status(Code::FailedPrecondition, "NO_RELYING_PARTY", "the instance is no relying party")
         }
+        Reason::CertificateElsewhere => status(
+            Code::FailedPrecondition,
+            "CERTIFICATE_ELSEWHERE",
+            "this broker speaks plain HTTP: renew the certificate where TLS ends",
+        ),
         Reason::StreamSuperseded => {
             status(Code::Aborted, "STREAM_SUPERSEDED", "another stream of this instance was opened")
         }

@@ -27,9 +27,11 @@ type Face = [i64; 6];
 #[derive(Debug)]
 pub(super) struct Files {
     paths: Paths,
-    /// How they looked last, and when they were read last.
+    /// How they looked last; when they were read last, unless that failed and may work the next time; and when what is shown
+    /// was read.
     seen: Option<[Face; 2]>,
     read: Option<[Face; 2]>,
+    shown: Option<[Face; 2]>,
     at_once: bool,
     problem: Option<String>,
 }
@@ -47,7 +49,7 @@ impl Files {
         // First the look: what changes after it is seen by the next.
         let seen = blocking(paths.clone(), |paths| Ok(paths.faces())).await?;
         let served = blocking(paths.clone(), Paths::read).await?;
-        Ok((Self { paths, seen, read: seen, at_once: false, problem: None }, served))
+        Ok((Self { paths, seen, read: seen, shown: seen, at_once: false, problem: None }, served))
     }
 
     /// Does not wait until they have been left alone.
@@ -64,14 +66,15 @@ impl Files {
         if !settled || (now == self.read && !at_once) {
             return None;
         }
-        let is_new = now != self.read;
-        self.read = now;
         match blocking(self.paths.clone(), Paths::read).await {
             Ok(served) => {
-                self.problem = None;
+                let is_new = now != self.shown;
+                (self.read, self.shown, self.problem) = (now, now, None);
                 is_new.then_some(served)
             }
             Err(error) => {
+                // What is in them will not get better by itself; that they cannot be read may.
+                self.read = now.filter(|_| !matches!(error, FilesError::Unreadable(..)));
                 self.problem = Some(format!("the certificate of before is shown: {error}"));
                 None
             }
@@ -194,6 +197,25 @@ mod tests {
         write(&certificate, &second);
         files.look_at_once();
         assert!(files.look().await.is_some() && files.problem().is_none(), "{:?}", files.problem());
+    }
+
+    #[tokio::test]
+    async fn files_that_are_away_for_a_moment_are_read_again_and_are_nothing_new() {
+        let folder = tempfile::tempdir().unwrap();
+        let (here, away) = (folder.path().join("here"), folder.path().join("away"));
+        std::fs::create_dir(&here).unwrap();
+        let (certificate, key) = (here.join("chain.pem"), here.join("key.pem"));
+        let (chain, private) = pair();
+        write(&certificate, &chain);
+        write(&key, &private);
+        let (mut files, _) = Files::open(certificate, key).await.unwrap();
+        // As a network's file system that does not answer.
+        std::fs::rename(&here, &away).unwrap();
+        files.look_at_once();
+        assert!(files.look().await.is_none() && files.problem().unwrap().contains("cannot be read"));
+        std::fs::rename(&away, &here).unwrap();
+        assert!(files.look().await.is_none());
+        assert!(files.look().await.is_none() && files.problem().is_none(), "{:?}", files.problem());
     }
 
     #[tokio::test]

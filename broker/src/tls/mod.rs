@@ -33,10 +33,14 @@ use files::Files;
 use shown::Shown;
 
 pub use files::FilesError;
+pub(crate) use shown::ends_soon;
 pub use shown::{Served, Unusable};
 
 /// How often ops are told again of what has not been mended.
 const AGAIN: Duration = Duration::from_secs(24 * 3600);
+
+/// Where anybody can read it.
+const NEEDS_OPS: &str = "the certificate needs ops: homeward-broker tls show";
 
 /// TLS at the public address. Copies are the same.
 #[derive(Clone)]
@@ -117,6 +121,11 @@ impl PublicTls {
         self.0.remark.borrow().clone()
     }
 
+    /// What strangers may know of that: no path, and no reason.
+    pub fn public_remark(&self) -> Option<String> {
+        self.0.remark.borrow().as_ref().map(|_| NEEDS_OPS.to_owned())
+    }
+
     /// Does this whenever there is another remark.
     pub async fn on_change(&self, act: impl Fn(&Self)) {
         let mut changes = self.0.remark.subscribe();
@@ -145,6 +154,11 @@ impl PublicTls {
     /// The certificate that is shown.
     pub fn served(&self) -> Option<Arc<Served>> {
         self.0.shown.served()
+    }
+
+    /// Whether there is TLS here: with files, a certificate is shown from the start on.
+    pub fn has_source(&self) -> bool {
+        self.0.acme.is_some() || self.served().is_some()
     }
 
     /// How it is got from a CA, if it is.

@@ -16,6 +16,11 @@ use crate::clock::Timestamp;
 /// Ops are told so long before a certificate ends, or when a fifth of its life is left if that is less.
 const SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 
+/// Whether a certificate that is good from then until then ends so soon that it should have been renewed.
+pub(crate) fn ends_soon(from: Timestamp, until: Timestamp, now: Timestamp) -> bool {
+    until.since(now) < SOON.min(until.since(from) / 5)
+}
+
 /// The certificate that handshakes show from now on; none until there is one.
 #[derive(Default)]
 pub(super) struct Shown(ArcSwapOption<Served>);
@@ -87,7 +92,6 @@ impl Served {
     /// What browsers do not like about it, or soon will not.
     pub(super) fn remark(&self, host: &str, now: Timestamp) -> Option<String> {
         let until = self.not_after;
-        let soon = SOON.min(until.since(self.not_before) / 5);
         if now < self.not_before {
             let from = self.not_before;
             Some(format!(
@@ -95,7 +99,7 @@ impl Served {
             ))
         } else if now >= until {
             Some(format!("the certificate of the public address ended at {until}, and browsers refuse it: renew it"))
-        } else if until.since(now) < soon {
+        } else if ends_soon(self.not_before, until, now) {
             Some(format!("the certificate of the public address ends at {until}, and was not renewed: renew it"))
         } else if !self.is_for(host) {
             Some(format!("the certificate is not for {host}, which public_url names: browsers refuse it"))

@@ -1,11 +1,10 @@
-//! The listeners for HTTP and HTTPS: so many connections and handshakes at once, handshake and headers within a time, and
-//! an end that lets answers finish.
+//! The listeners for HTTP and HTTPS: so many connections at once, and so many of them of one network; handshake and headers
+//! within a time; an end to connections that nothing is asked on; and one of all that lets answers finish.
 //!
 //! `axum::serve` bounds neither; a stranger who sends one byte a minute would keep a connection for ever.
 
-use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,33 +13,39 @@ use axum::extract::{ConnectInfo, Request};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::Service as _;
 use tracing::{debug, warn};
 
+use crate::config::TrustedProxies;
+use crate::rate_limit::Door;
 use crate::tls::PublicTls;
 
 /// Connections at once; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 4096;
 
-/// The headers of a request arrive in this time, or the connection ends; also how long it may rest between requests.
+/// Connections of one network at once; further ones are closed. Of proxies and this machine there may be more.
+const OF_ONE_NETWORK: usize = 1024;
+
+/// The headers of a request arrive in this time, or the connection ends; also how long it may rest before and between
+/// requests.
 const HEADERS: Duration = Duration::from_secs(30);
 
 /// Most bytes of headers.
 const HEADER_BYTES: usize = 64 * 1024;
 
-/// How long answers may take to finish when the broker stops.
+/// How long answers may take to finish when a connection ends.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Pause after `accept` failed: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Handshakes at once; further ones wait. One that is not done in this time ends.
-const HANDSHAKES: usize = 1024;
+/// A handshake that is not done in this time ends.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Where browsers and applications come; at one of them at least, or nobody does.
@@ -66,21 +71,30 @@ impl PublicListeners {
         addresses.map(|address| address.to_string()).collect::<Vec<_>>().join(" ")
     }
 
-    /// Serves these pages at all of them until `shutdown`, and lets answers finish.
-    pub async fn serve(self, pages: Router, sent_on: Router, tls: PublicTls, shutdown: CancellationToken) {
+    /// Serves these pages at all of them until `shutdown`, and lets answers finish. These proxies, before which many people
+    /// stand, may have as many connections as there are.
+    pub async fn serve(
+        self,
+        pages: Router,
+        sent_on: Router,
+        tls: PublicTls,
+        proxies: TrustedProxies,
+        shutdown: CancellationToken,
+    ) {
+        let terms = |router| Terms { router, rest: HEADERS, proxies: proxies.clone(), shutdown: shutdown.clone() };
         let http = async {
             if let Some(listener) = self.http {
-                serve(listener, pages.clone(), shutdown.clone()).await;
+                serve_plain(listener, terms(pages.clone())).await;
             }
         };
         let https = async {
             if let Some(listener) = self.https {
-                serve_tls(listener, tls, pages.clone(), shutdown.clone()).await;
+                serve_tls(listener, tls, terms(pages.clone())).await;
             }
         };
         let redirect = async {
             if let Some(listener) = self.redirect {
-                serve(listener, sent_on, shutdown.clone()).await;
+                serve_plain(listener, terms(sent_on)).await;
             }
         };
         tokio::join!(http, https, redirect);
@@ -91,43 +105,57 @@ impl PublicListeners {
 
 /// Serves plain HTTP until `shutdown`, then lets answers finish.
 pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    accept(listener, router, shutdown, async |stream| Ok(Some(stream))).await;
+    let proxies = TrustedProxies::new(Vec::new());
+    serve_plain(listener, Terms { router, rest: HEADERS, proxies, shutdown }).await;
 }
 
-/// Serves HTTPS until `shutdown`, then lets answers finish.
-async fn serve_tls(listener: TcpListener, tls: PublicTls, router: Router, shutdown: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(HANDSHAKES));
-    let greet = move |stream| {
-        let (tls, slots) = (tls.clone(), slots.clone());
+/// HTTP/1.1 only: no proxy speaks HTTP/2 without TLS unless it is told to.
+async fn serve_plain(listener: TcpListener, terms: Terms) {
+    accept(listener, terms, async |stream| Ok(Some((stream, Version::Http1)))).await;
+}
+
+async fn serve_tls(listener: TcpListener, tls: PublicTls, terms: Terms) {
+    let greet = move |stream: TcpStream| {
+        let tls = tls.clone();
         async move {
-            let _slot = slots.acquire_owned().await.map_err(io::Error::other)?;
             let shaken = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await;
-            shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+            let shaken = shaken.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+            Ok::<_, io::Error>(shaken.map(|stream| {
+                let version = Version::agreed(&stream);
+                (stream, version)
+            }))
         }
     };
-    accept(listener, router, shutdown, greet).await;
+    accept(listener, terms, greet).await;
+}
+
+/// What is spoken on a connection. It is known before the first byte: who says nothing is not waited for to choose.
+#[derive(Clone, Copy, Debug)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+impl Version {
+    fn agreed(stream: &TlsStream<TcpStream>) -> Self {
+        if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Self::Http2 } else { Self::Http1 }
+    }
 }
 
 /// Accepts connections and has each greeted by itself; what is nothing after that has no requests.
-async fn accept<S, F>(
-    listener: TcpListener,
-    router: Router,
-    shutdown: CancellationToken,
-    greet: impl Fn(TcpStream) -> F + Clone + Send + 'static,
-) where
+async fn accept<S, F>(listener: TcpListener, terms: Terms, greet: impl Fn(TcpStream) -> F + Send + 'static)
+where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    F: Future<Output = io::Result<Option<S>>> + Send + 'static,
+    F: Future<Output = io::Result<Option<(S, Version)>>> + Send + 'static,
 {
-    let server = builder();
-    let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
-    // The semaphore is never closed.
-    while let Ok(slot) = slots.clone().acquire_owned().await {
+    let (door, slots) = (Door::new(OF_ONE_NETWORK, 0), Arc::new(Semaphore::new(CONNECTIONS)));
+    let connections = TaskTracker::new();
+    loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = shutdown.cancelled() => break,
+            accepted = next(&listener, &slots) => accepted,
+            () = terms.shutdown.cancelled() => break,
         };
-        let (stream, peer) = match accepted {
+        let (slot, stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "connections cannot be accepted: is the limit of open files too low?");
@@ -135,49 +163,179 @@ async fn accept<S, F>(
                 continue;
             }
         };
+        let limited = terms.is_limited(peer.ip());
+        // Nobody waits before this door.
+        let inside = if limited { door.enter(peer.ip().to_canonical()).await } else { None };
+        if limited && inside.is_none() {
+            debug!(%peer, "a connection is closed: its network has too many");
+            continue;
+        }
         // Fails only on a connection that is gone already.
         drop(stream.set_nodelay(true));
-        let (greeted, watcher) = (greet(stream), graceful.watcher());
-        let (server, router, shutdown) = (server.clone(), router.clone(), shutdown.clone());
-        tokio::spawn(async move {
+        let (greeted, terms) = (greet(stream), terms.clone());
+        connections.spawn(async move {
             let greeted = tokio::select! {
                 greeted = greeted => greeted,
-                () = shutdown.cancelled() => Ok(None),
+                () = terms.shutdown.cancelled() => Ok(None),
             };
             match greeted {
-                Ok(Some(stream)) => {
-                    let service = hyper::service::service_fn(answer(router, peer));
-                    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
-                    if let Err(error) = watcher.watch(connection).await {
-                        debug!(%peer, %error, "a connection ended badly");
-                    }
-                }
+                Ok(Some((stream, version))) => terms.converse(stream, version, peer).await,
                 Ok(None) => {}
                 Err(error) => debug!(%peer, %error, "a handshake failed"),
             }
-            drop(slot);
+            drop((slot, inside));
         });
     }
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
-        warn!("some connections were cut because they did not end in time");
+    connections.close();
+    // Each ends by itself, in a bounded time.
+    connections.wait().await;
+}
+
+/// The next connection, as soon as there is room for one.
+async fn next(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
+    let slot = slots.clone().acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, peer) = listener.accept().await?;
+    Ok((slot, stream, peer))
+}
+
+/// What holds for all connections of a listener.
+#[derive(Clone)]
+struct Terms {
+    router: Router,
+    /// So long nothing may be asked.
+    rest: Duration,
+    /// Of whom there may be as many connections as there are.
+    proxies: TrustedProxies,
+    shutdown: CancellationToken,
+}
+
+impl Terms {
+    fn is_limited(&self, peer: IpAddr) -> bool {
+        !peer.to_canonical().is_loopback() && !self.proxies.contains(peer)
+    }
+
+    /// Answers until the other side has had enough, has asked nothing for too long, or the broker stops.
+    async fn converse<S>(&self, stream: S, version: Version, peer: SocketAddr)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (requests, running) = watch::channel(0);
+        let (requests, router) = (Arc::new(requests), self.router.clone());
+        let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
+            let mut request: Request = request.map(axum::body::Body::new);
+            request.extensions_mut().insert(ConnectInfo(peer));
+            // The router is always ready.
+            let (answer, running) = (router.clone().call(request), Running::begin(&requests));
+            async move {
+                let _running = running;
+                answer.await
+            }
+        });
+        let connection = builder(version).serve_connection(TokioIo::new(stream), service).into_owned();
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => Some(ended),
+            () = rested(running, self.rest) => None,
+            () = self.shutdown.cancelled() => None,
+        };
+        let ended = match ended {
+            Some(ended) => Ok(ended),
+            None => {
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(GRACE.min(self.rest), connection).await
+            }
+        };
+        match ended {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!(%peer, %error, "a connection ended badly"),
+            Err(_) => debug!(%peer, "a connection was cut because it did not end in time"),
+        }
     }
 }
 
-fn builder() -> auto::Builder<TokioExecutor> {
-    let mut server = auto::Builder::new(TokioExecutor::new());
+/// A request that is being answered, until this is dropped.
+struct Running(Arc<watch::Sender<usize>>);
+
+impl Running {
+    fn begin(requests: &Arc<watch::Sender<usize>>) -> Self {
+        requests.send_modify(|running| *running += 1);
+        Self(requests.clone())
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.send_modify(|running| *running -= 1);
+    }
+}
+
+/// Ends when no request has been running for so long.
+async fn rested(mut running: watch::Receiver<usize>, rest: Duration) {
+    loop {
+        let none = *running.borrow_and_update() == 0;
+        tokio::select! {
+            changed = running.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(rest), if none => return,
+        }
+    }
+}
+
+fn builder(version: Version) -> auto::Builder<TokioExecutor> {
+    let server = auto::Builder::new(TokioExecutor::new());
+    let mut server = match version {
+        Version::Http1 => server.http1_only(),
+        Version::Http2 => server.http2_only(),
+    };
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES);
     server.http2().timer(TokioTimer::new()).max_concurrent_streams(64).max_header_list_size(16 * 1024);
     server
 }
 
-/// Passes a request of this peer to the router, which is always ready.
-fn answer(
-    router: Router,
-    peer: SocketAddr,
-) -> impl Fn(hyper::Request<Incoming>) -> axum::routing::future::RouteFuture<Infallible> {
-    move |request| {
-        let mut request: Request = request.map(axum::body::Body::new);
-        request.extensions_mut().insert(ConnectInfo(peer));
-        router.clone().call(request)
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    /// What the other side gets that says this after its handshake, and then nothing.
+    async fn said(version: Version, words: &[u8]) -> Vec<u8> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (shutdown, proxies) = (CancellationToken::new(), TrustedProxies::new(Vec::new()));
+        let rest = Duration::from_millis(200);
+        let terms = Terms { router: Router::new(), rest, proxies, shutdown: shutdown.clone() };
+        let serving = tokio::spawn(accept(listener, terms, move |stream| async move { Ok(Some((stream, version))) }));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(words).await.unwrap();
+        let mut got = Vec::new();
+        let ended = tokio::time::timeout(Duration::from_secs(10), client.read_to_end(&mut got)).await;
+        ended.unwrap_or_else(|_| panic!("a connection on which nothing is asked is kept: {version:?}")).unwrap();
+        shutdown.cancel();
+        serving.await.unwrap();
+        got
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_after_the_handshake_does_not_stay() {
+        assert!(said(Version::Http1, b"").await.is_empty());
+        said(Version::Http2, b"").await;
+        // The preface and its settings, and never a request.
+        said(Version::Http2, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
+        let answer = said(Version::Http1, b"GET / HTTP/1.1\r\nhost: a.example\r\n\r\n").await;
+        assert!(answer.starts_with(b"HTTP/1.1 404 "));
+    }
+
+    #[test]
+    fn proxies_and_this_machine_may_have_more_connections_than_others() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        let (router, shutdown) = (Router::new(), CancellationToken::new());
+        let terms = Terms { router, rest: HEADERS, proxies: TrustedProxies::new(vec![address("192.0.2.1")]), shutdown };
+        for unlimited in ["192.0.2.1", "::ffff:192.0.2.1", "127.0.0.1", "::1"] {
+            assert!(!terms.is_limited(address(unlimited)), "{unlimited}");
+        }
+        assert!(terms.is_limited(address("192.0.2.2")));
     }
 }

@@ -372,3 +372,24 @@ async fn who_has_yet_to_set_up_a_second_factor_is_told_so_and_vouched_for_by_nob
     assert!(page.contains("set up a second factor") && world.completed().is_empty(), "{page}");
     assert!(world.alpha().site.sessions.lock().unwrap().is_empty(), "the session that checked the password is ended");
 }
+
+/// A browser that keeps its connection is not answered by what the agent had configured before.
+#[tokio::test]
+async fn a_connection_that_is_kept_ends_with_the_configuration_that_it_was_made_under() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (end, ended) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = async move { drop(ended.await) };
+    let serving = tokio::spawn(http::serve(listener, http::router(None, "/homeward/"), shutdown));
+    let mut kept = tokio::net::TcpStream::connect(address).await.unwrap();
+    let ask = b"GET /homeward/style.css HTTP/1.1\r\nhost: alpha.example\r\n\r\n";
+    tokio::io::AsyncWriteExt::write_all(&mut kept, ask).await.unwrap();
+    let mut first = [0; 12];
+    tokio::io::AsyncReadExt::read_exact(&mut kept, &mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    drop(end);
+    let mut rest = Vec::new();
+    let closed = tokio::io::AsyncReadExt::read_to_end(&mut kept, &mut rest);
+    tokio::time::timeout(Duration::from_secs(5), closed).await.unwrap().unwrap();
+    serving.await.unwrap().unwrap();
+}

@@ -31,13 +31,13 @@ use crate::cli::doctor::inside::Inside;
 use crate::clock::{Clock, Timestamp};
 use crate::config::Config;
 use crate::outbound;
+use crate::tls::ends_soon;
 
 /// Largest answer, in bytes.
 const LIMIT: usize = 256 * 1024;
 
-/// How far clocks may be apart, and how long a certificate should be good, in seconds.
+/// How far clocks may be apart, in seconds.
 const SKEW: i64 = 60;
-const SOON: i64 = 14 * 86_400;
 
 pub(super) async fn findings(config: &Config, inside: &Inside, now: Timestamp) -> Vec<Finding> {
     let mut findings = browsers(config, inside, now).await;
@@ -228,9 +228,9 @@ impl Way {
     }
 
     fn certificate(&self, now: Timestamp) -> Option<Finding> {
-        let ends = Validity::of(self.leaf.as_ref()?)?.not_after;
-        let until = Timestamp::from_secs(ends);
-        Some(if ends - now.as_secs() < SOON {
+        let validity = Validity::of(self.leaf.as_ref()?)?;
+        let [from, until] = [validity.not_before, validity.not_after].map(Timestamp::from_secs);
+        Some(if ends_soon(from, until, now) {
             let sentence = format!("the certificate of public_url ends at {until}");
             Finding::warning("certificate", sentence, "renew it; with [tls.acme]: homeward-broker tls show, tls renew")
         } else {

@@ -555,6 +555,9 @@ impl AdminService for Service {
         request: Request<v1::RenewPublicCertificateRequest>,
     ) -> Result<Response<v1::RenewPublicCertificateResponse>, Status> {
         let v1::RenewPublicCertificateRequest {} = request.into_inner();
+        if !self.tls.has_source() {
+            return Err(status::refused(Reason::CertificateElsewhere));
+        }
         self.tls.renew().await.map_err(|error| status::store(&error))?;
         Ok(Response::new(v1::RenewPublicCertificateResponse {}))
     }

@@ -71,9 +71,18 @@ pub struct Acme {
     host: String,
     table: Table<StoredAcme>,
     known: Mutex<StoredAcme>,
+    /// The chain in the store that was shown last, or that cannot be, and why.
+    opened: Mutex<Option<Opened>>,
     shown: Arc<Shown>,
     challenges: Challenges,
     foundations: AcmeFoundations,
+}
+
+/// What came of a certificate in the store.
+struct Opened {
+    chain: String,
+    /// Why it cannot be shown.
+    problem: Option<String>,
 }
 
 /// How it is, for ops.
@@ -112,6 +121,7 @@ impl Acme {
             host: host.to_owned(),
             table: Table::new(store.clone()),
             known: Mutex::default(),
+            opened: Mutex::default(),
             shown,
             challenges: Challenges::new(store, host.to_owned(), clock),
             foundations,
@@ -154,12 +164,26 @@ impl Acme {
             None if known.certificate.is_none() => {
                 Some(format!("there is no certificate for {host} yet: {ca} is asked for one"))
             }
-            None => None,
+            None => self.unopened().map(|why| format!("{why}; {ca} is asked for another one")),
         }
     }
 
+    /// What cannot be shown is as good as none.
     fn due_at(&self, known: &StoredAcme) -> Timestamp {
+        if self.unopened().is_some() {
+            let none = StoredAcme { certificate: None, ..known.clone() };
+            return none.due_at(&self.host, self.settings.directory.as_str());
+        }
         known.due_at(&self.host, self.settings.directory.as_str())
+    }
+
+    /// Why the certificate in the store cannot be shown, if that is so.
+    fn unopened(&self) -> Option<String> {
+        self.opened().as_ref().and_then(|opened| opened.problem.clone())
+    }
+
+    fn opened(&self) -> MutexGuard<'_, Option<Opened>> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn known(&self) -> MutexGuard<'_, StoredAcme> {
@@ -199,18 +223,28 @@ impl Acme {
 
     async fn read(&self) -> Result<(), StoreError> {
         let stored = self.table.get(StoredAcme::ID).await?.map(|stored| stored.record).unwrap_or_default();
-        let shown = self.shown.served().map(|served| served.not_before());
-        if let Some(held) = stored.certificate.as_ref().filter(|held| shown != Some(held.not_before)) {
-            match self.open_certificate(held) {
-                Ok(served) => {
-                    info!(host = held.host, until = %held.not_after, "the certificate of the CA is shown from now on");
-                    self.shown.show(Some(served));
-                }
-                Err(error) => warn!(%error, "the certificate in the store cannot be used"),
-            }
+        if let Some(held) = &stored.certificate {
+            self.take_up(held);
         }
         *self.known() = stored;
         Ok(())
+    }
+
+    /// Shows what is in the store, if it is another one than before.
+    fn take_up(&self, held: &StoredCertificate) {
+        let mut opened = self.opened();
+        if opened.as_ref().is_some_and(|opened| opened.chain == held.chain) {
+            return;
+        }
+        let problem = match self.open_certificate(held) {
+            Ok(served) => {
+                info!(host = held.host, until = %held.not_after, "the certificate of the CA is shown from now on");
+                self.shown.show(Some(served));
+                None
+            }
+            Err(error) => Some(format!("the certificate in the store cannot be used: {}", chain(&error))),
+        };
+        *opened = Some(Opened { chain: held.chain.clone(), problem });
     }
 
     fn open_certificate(&self, held: &StoredCertificate) -> Result<Served, OrderError> {
@@ -268,6 +302,7 @@ impl Acme {
         let got = served(&ordered.chain, &ordered.private_key)?;
         Ok(StoredCertificate {
             host: self.host.clone(),
+            directory: self.settings.directory.to_string(),
             private_key: self.foundations.sealing.seal(Purpose::ServerKey, &ordered.private_key)?,
             chain: ordered.chain,
             not_before: got.not_before(),

@@ -16,7 +16,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 /// Account and certificate, for all brokers.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StoredAcme {
-    /// Whose they are.
+    /// Whose the account is.
     pub(super) directory: String,
     /// The account's name and key, as the library writes them, sealed for [`Purpose::AcmeAccount`].
     pub(super) account: Option<Sealed>,
@@ -38,6 +38,8 @@ pub struct StoredAcme {
 pub(super) struct StoredCertificate {
     /// Whose it is.
     pub(super) host: String,
+    /// Of the CA that it is from: after a change that is another one than the one that is asked now.
+    pub(super) directory: String,
     /// Leaf first, as PEM.
     pub(super) chain: String,
     /// PKCS#8 (DER), sealed for [`Purpose::ServerKey`].
@@ -65,7 +67,7 @@ impl StoredAcme {
     /// When a certificate is to be asked for: when there is none for this host from this CA, when ops want it, and otherwise
     /// after two thirds of the life of the one there is; never before the pause after a try has passed.
     pub(super) fn due_at(&self, host: &str, directory: &str) -> Timestamp {
-        let held = self.certificate.as_ref().filter(|held| held.host == host && self.directory == directory);
+        let held = self.certificate.as_ref().filter(|held| held.host == host && held.directory == directory);
         let due = held.filter(|_| !self.wanted).map_or(Timestamp::from_secs(0), StoredCertificate::renew_at);
         self.not_before.map_or(due, |earliest| earliest.max(due))
     }
@@ -122,6 +124,7 @@ mod tests {
     fn certificate(from: i64, until: i64) -> StoredCertificate {
         StoredCertificate {
             host: "login.example.org".to_owned(),
+            directory: CA.to_owned(),
             chain: String::new(),
             private_key: SealingKeys::new_for_test().seal(Purpose::ServerKey, b"").unwrap(),
             not_before: Timestamp::from_secs(from),
@@ -135,13 +138,21 @@ mod tests {
 
     #[test]
     fn it_is_renewed_at_two_thirds_of_its_life_or_when_it_is_not_the_right_one() {
-        let stored = StoredAcme { directory: CA.to_owned(), ..StoredAcme::default() };
+        let stored = StoredAcme::default();
         assert_eq!(due(&stored), 0, "there is none");
         let stored = stored.got(certificate(900, 1800));
         assert_eq!(due(&stored), 1500);
         assert_eq!(stored.due_at("login.example.com", CA).as_secs(), 0, "the address is another one");
         assert_eq!(stored.due_at("login.example.org", "https://other.example").as_secs(), 0, "the CA is another one");
         assert_eq!(due(&stored.wanted()), 0, "ops want it");
+    }
+
+    #[test]
+    fn after_a_change_of_ca_a_failure_does_not_make_the_old_certificate_the_new_ones() {
+        let (other, host) = ("https://other.example", "login.example.org");
+        let stored = StoredAcme::default().got(certificate(900, 1800));
+        let stored = stored.tried(other, Timestamp::from_secs(1000));
+        assert_eq!(stored.due_at(host, other).as_secs(), 1060, "after the pause, not at the old one's renewal");
     }
 
     #[test]
