@@ -267,11 +267,10 @@ pub async fn run(
     let unproxied = unproxied.measured(telemetry.clone());
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
     let boundary = Boundary::new(&federation.issuer, config.trusted_proxies).measured(telemetry.clone());
-    let (of_settings, of_tls) = (settings.clone(), public_tls.clone());
-    let remarks = move || [of_settings.restart_needed(), of_tls.remark()].into_iter().flatten();
+    let (of_settings, of_tls, of_keys) = (settings.clone(), public_tls.clone(), keys.clone());
+    let remarks = move || [of_settings.restart_needed(), of_tls.remark(), of_keys.remark()].into_iter().flatten();
     let remark = Current::of(move || remarks().reduce(|a, b| format!("{a}; {b}")));
-    let readiness =
-        Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &keys, &clock), remark.clone());
+    let readiness = Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &clock), remark.clone());
     let sent_on = web::redirect(&federation.issuer, boundary.clone());
     let health = web::router(readiness.clone(), boundary.clone());
     let services = grpc::Services {

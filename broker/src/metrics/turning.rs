@@ -34,6 +34,7 @@ pub(super) fn look(sources: &Sources, picture: &mut Picture) {
     }
     let keys = keys.into_iter().map(|((algorithm, state), count)| ([algorithm, state], number(count)));
     picture.each(&definitions::SIGNING_KEYS, keys);
+    picture.whether(&definitions::SIGNING_KEYS_FIT, sources.keys.is_fit());
 }
 
 /// What the store knows.

@@ -115,6 +115,12 @@ pub const LEAF_EXPIRY: Definition = gauge(
 /// Signing keys by state.
 pub const SIGNING_KEYS: Definition =
     gauge("homeward_signing_keys", "Signing keys that are published.", &["algorithm", "state"]);
+/// Whether a broker could start with them.
+pub const SIGNING_KEYS_FIT: Definition = gauge(
+    "homeward_signing_keys_fit",
+    "0 while the signing keys in the store are not fit for use; logins go on with the ones from before.",
+    &[],
+);
 /// What turns.
 pub const ROTATIONS: Definition = gauge("homeward_rotations_running", "What turns.", &["subject", "phase"]);
 /// Who holds it up.

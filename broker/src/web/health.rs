@@ -15,7 +15,6 @@ use crate::audit::Audit;
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::config::Current;
-use crate::keys::KeySet;
 use crate::storage::{Expect, Key, Store, StoreError, Write};
 
 /// For so long a commit says what the next one will do.
@@ -114,11 +113,11 @@ impl Readiness {
     }
 }
 
-/// Why nobody can be vouched for, if that is so.
-pub fn identity(authority: &Arc<Authority>, keys: &KeySet, clock: &Clock) -> Current<Option<&'static str>> {
-    let (authority, keys, clock) = (authority.clone(), keys.clone(), clock.clone());
-    let unfit = "the signing keys in the store are not fit for use: restore it from a backup";
-    Current::of(move || authority.problem(clock.now()).or((!keys.is_fit()).then_some(unfit)))
+/// Why nobody can be vouched for, if that is so. Signing keys are none of the reasons: those in use have an active one of
+/// each kind, whatever becomes of the store's, and all brokers would be taken away at once while logins work.
+pub fn identity(authority: &Arc<Authority>, clock: &Clock) -> Current<Option<&'static str>> {
+    let (authority, clock) = (authority.clone(), clock.clone());
+    Current::of(move || authority.problem(clock.now()))
 }
 
 /// GET /healthz: the process answers.
@@ -126,8 +125,8 @@ pub(super) async fn alive() -> impl IntoResponse {
     "ok\n"
 }
 
-/// GET /readyz: logins can work, because CA and signing keys are good, the store answers and takes commits, and the audit is written. Says, too, when ops should start the broker
-/// again.
+/// GET /readyz: logins can work, because the CA is good, the store answers and takes commits, and the audit is written.
+/// Says, too, what ops are to do although it works.
 pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoResponse {
     match readiness.look().await {
         Ok(()) => {
