@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use homeward_telemetry::metrics::Picture;
-use tracing::error;
 
 use crate::metrics::{Sources, moment, number};
 use crate::rotation::{Phase, RotationError, RotationSubject};
@@ -37,21 +36,16 @@ pub(super) fn look(sources: &Sources, picture: &mut Picture) {
     picture.whether(&definitions::SIGNING_KEYS_FIT, sources.keys.is_fit());
 }
 
-/// What the store knows.
-pub(super) async fn ask(sources: &Sources, picture: &mut Picture) {
-    if let Err(error) = rotations(sources, picture).await {
-        error!(%error, "what turns cannot be told");
-    }
-}
-
-/// What turns now, and what will.
-async fn rotations(sources: &Sources, picture: &mut Picture) -> Result<(), RotationError> {
-    let now = sources.stand_on.clock.now();
+/// What turns now, and what will: everything or nothing, by whoever does not wait for the end.
+pub(super) async fn rotations(sources: &Sources, picture: &mut Picture) -> Result<(), RotationError> {
+    let (rotations, now) = (&sources.stand_on.rotations, sources.stand_on.clock.now());
+    let all = rotations.status(None, now).await?;
+    let plan = rotations.plan_with(&all, now).await?;
     let zero = || SUBJECTS.map(|(subject, _)| (subject, 0_u64)).into_iter().collect::<BTreeMap<_, _>>();
     let phases =
         SUBJECTS.iter().flat_map(|(subject, phases)| phases.iter().map(|phase| ((*subject, phase.as_str()), 0)));
     let (mut running, mut waiting, mut paused) = (phases.collect::<BTreeMap<_, u64>>(), zero(), zero());
-    for status in sources.stand_on.rotations.status(None, now).await? {
+    for status in &all {
         let Some(gate) = &status.gate else { continue };
         let subject = kind(&status.rotation.subject);
         *running.entry((subject, status.rotation.phase.as_str())).or_default() += 1;
@@ -68,7 +62,7 @@ async fn rotations(sources: &Sources, picture: &mut Picture) -> Result<(), Rotat
     picture.each(&definitions::ROTATION_PAUSED, counted(paused));
     // In order of time: the first of each kind is the next.
     let mut next = BTreeMap::new();
-    for planned in sources.stand_on.rotations.plan(now).await? {
+    for planned in plan {
         next.entry(kind(&planned.subject)).or_insert(planned.at);
     }
     picture.each(&definitions::ROTATION_NEXT, next.into_iter().map(|(subject, at)| ([subject], moment(at))));

@@ -41,6 +41,12 @@ pub(super) const STORE_ERRORS: Definition = counter(
 pub const BUILD: Definition = gauge("homeward_build_info", "The version that runs.", &["version"]);
 /// Whether logins can work.
 pub const READY: Definition = gauge("homeward_ready", "1 if /readyz says so: logins can work here.", &[]);
+/// Whether the store told everything.
+pub const INCOMPLETE: Definition = gauge(
+    "homeward_scrape_incomplete",
+    "1 if the store did not tell in time what turns, or which logouts are on their way: that is left out here.",
+    &[],
+);
 /// The brokers of the store.
 pub const BROKERS: Definition = gauge("homeward_brokers", "Brokers that live, on this store.", &[]);
 /// Whether this broker works for all.
