@@ -39,6 +39,9 @@ const MOST_LOGOUTS: usize = 10_000;
 /// How long each thing that the store knows is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// What alerts wait for that is never done, but refused: with the reason that it has.
+const ALERTED: [(Kind, Outcome, &str); 1] = [(Kind::TokenReplayed, Outcome::Refused, "invalid_grant")];
+
 /// What is looked at.
 #[derive(Clone)]
 pub struct Sources {
@@ -104,12 +107,12 @@ impl Sources {
                 || snapshot.registration(name).is_some()
                 || snapshot.upstream(name).is_some()
         };
-        let counts = self.stand_on.audit.tally().counts(known);
-        let events = counts.events.clone().into_iter();
+        let mut counts = self.stand_on.audit.tally().counts(known);
         // What never happened is told as zero: an alert on the first one needs something to compare it with.
-        let never = Kind::ALL.into_iter().filter(|kind| !counts.events.keys().any(|(noted, ..)| noted == kind));
-        let never = never.map(|kind| ((kind, Outcome::Done, Cow::Borrowed("")), 0)).collect::<Vec<_>>();
-        let events = events.chain(never).map(|((kind, outcome, reason), count)| {
+        for (kind, outcome, reason) in Kind::ALL.map(|kind| (kind, Outcome::Done, "")).into_iter().chain(ALERTED) {
+            counts.events.entry((kind, outcome, Cow::Borrowed(reason))).or_default();
+        }
+        let events = counts.events.into_iter().map(|((kind, outcome, reason), count)| {
             ([kind.to_string(), outcome.to_string(), reason.into_owned()], number(count))
         });
         picture.each(&definitions::EVENTS, events);
