@@ -58,7 +58,7 @@ fn queries_of_dashboard() -> Vec<String> {
     let dashboard: Value = serde_json::from_str(&text("deploy/grafana/homeward.json")).unwrap();
     let panels = dashboard["panels"].as_array().unwrap().iter();
     let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
-    targets.map(|target| target["expr"].as_str().unwrap().replace("$__rate_interval", "10s")).collect()
+    targets.map(|target| target["expr"].as_str().unwrap().replace("$__rate_interval", "20s")).collect()
 }
 
 fn queries_of_alerts() -> Vec<String> {
@@ -86,6 +86,8 @@ async fn what_is_measured_is_what_documents_dashboard_and_alerts_name() {
         "homeward_instances{state=\"active\"} 2\n",
         "homeward_logins_total{relying_party=\"beta\",outcome=\"done\"} 1\n",
         "homeward_home_answers_total{home=\"alpha\",outcome=\"done\"} 1\n",
+        "homeward_audit_events_total{event=\"token_replayed\",outcome=\"refused\",reason=\"invalid_grant\"} 0\n",
+        "homeward_audit_events_total{event=\"clone_alarm\",outcome=\"done\",reason=\"\"} 0\n",
         "homeward_audit_events_total{event=\"tokens_issued\",outcome=\"done\",reason=\"\"} 1\n",
         "homeward_http_requests_total{method=\"POST\",route=\"/token\",status=\"200\"} 1\n",
         "homeward_grpc_requests_total{code=\"Ok\",method=\"homeward.v1.LoginService/CompleteTicket\"} 1\n",
@@ -154,7 +156,7 @@ async fn each_alert_is_proved_and_says_what_to_do() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alerts_fire_when_things_break() {
     let etcd = world::Etcd::one().await.unwrap();
-    let settings = format!("{METRICS}[lifetimes]\ninstance_certificate = 12\n");
+    let settings = format!("{METRICS}[lifetimes]\ninstance_certificate = 30\n");
     let world = world::World::new().unwrap();
     let mut federation = Federation::founded_on(world, &etcd.address("homeward"), &settings).await.unwrap();
     federation.serve().await.unwrap();
@@ -184,6 +186,15 @@ async fn alerts_fire_when_things_break() {
         shown += usize::from(prometheus.series(&query).await.unwrap() > 0);
     }
     assert!(shown > 25, "the dashboard is empty: {shown}");
+
+    let (client, mut browser) = (town.client(), Browser::new());
+    town.sign_in(&mut browser).await;
+    for _ in 0..7 {
+        let answer = client.answer(&mut browser, &client.authorize(&[])).await;
+        assert_eq!(client.redeem(&answer["code"]).await.0, 200);
+        assert_eq!(client.redeem(&answer["code"]).await.0, 400);
+    }
+    prometheus.fires(&["HomewardTokensReplayed"]).await.unwrap();
 
     town.alpha.agent.take().unwrap().kill().await.unwrap();
     let alone = ["HomewardInstanceOffline", "HomewardAgentDown", "HomewardManyInstancesOffline"];
