@@ -34,6 +34,19 @@ pub(super) fn look(sources: &Sources, picture: &mut Picture) {
     let keys = keys.into_iter().map(|((algorithm, state), count)| ([algorithm, state], number(count)));
     picture.each(&definitions::SIGNING_KEYS, keys);
     picture.whether(&definitions::SIGNING_KEYS_FIT, sources.keys.is_fit());
+    of_public_address(sources, picture);
+}
+
+/// Nothing where others speak TLS for the broker.
+fn of_public_address(sources: &Sources, picture: &mut Picture) {
+    let tls = &sources.stand_on.tls;
+    if let Some(served) = tls.served() {
+        picture.one(&definitions::PUBLIC_ISSUED, moment(served.not_before()));
+        picture.one(&definitions::PUBLIC_EXPIRY, moment(served.not_after()));
+    }
+    if let Some(acme) = tls.acme() {
+        picture.one(&definitions::ACME_TRIES, number(acme.status().tries.into()));
+    }
 }
 
 /// What turns now, and what will: everything or nothing, by whoever does not wait for the end.

@@ -118,6 +118,24 @@ pub const LEAF_EXPIRY: Definition = gauge(
     "When the certificate that this broker shows to agents ends.",
     &[],
 );
+/// Begin of the public address's certificate.
+pub const PUBLIC_ISSUED: Definition = gauge(
+    "homeward_public_certificate_issued_timestamp_seconds",
+    "From when on the certificate that browsers are shown is good, where the broker itself speaks TLS.",
+    &[],
+);
+/// End of it.
+pub const PUBLIC_EXPIRY: Definition = gauge(
+    "homeward_public_certificate_expiry_timestamp_seconds",
+    "When the certificate that browsers are shown ends, where the broker itself speaks TLS.",
+    &[],
+);
+/// Whether a CA gives one.
+pub const ACME_TRIES: Definition = gauge(
+    "homeward_acme_failed_tries",
+    "Tries in a row at the CA of [tls.acme] that brought no certificate; one that still runs counts.",
+    &[],
+);
 /// Signing keys by state.
 pub const SIGNING_KEYS: Definition =
     gauge("homeward_signing_keys", "Signing keys that are published.", &["algorithm", "state"]);
