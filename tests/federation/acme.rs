@@ -125,7 +125,7 @@ async fn a_ca_that_is_away_is_named_and_not_hammered_and_ops_need_not_wait() {
     assert!(listed["failure"].as_str().unwrap().contains("cannot be reached"), "{listed}");
     assert_eq!(listed["failed_tries"], 1);
     let told = metrics(federation.broker.as_ref().unwrap()).await;
-    assert!(told.contains("homeward_acme_failed_tries 1\n") && !told.contains("public_certificate"), "{told}");
+    assert!(told.contains("homeward_acme_failed_tries 1\n") && !told.contains("homeward_public_certificate"), "{told}");
     let http = federation.listener("http").unwrap();
     let ready = async || reqwest::get(format!("http://{http}/readyz")).await.unwrap().text().await.unwrap();
     let remarked = async {
