@@ -53,7 +53,7 @@ use audit::{Audit, AuditError, Event, Kind, StoredCounts};
 use authority::{Authority, CaError};
 use brokers::{Brokers, StoredBroker};
 use clock::{Clock, Timestamp};
-use config::{Config, Current, SettingsError, TrustedProxies};
+use config::{Config, Current, InForce, SettingsError, TrustedProxies};
 use console::{Console, ConsoleCode, ConsoleSession};
 use enrolment::{Enrolment, Settings, StoredJoinToken};
 use fleet::{Fleet, Pace, SharedState, StoredQuestion, Terms};
@@ -268,14 +268,12 @@ pub async fn run(
     let endpoints = oidc::router_for_certificates(provider.clone(), unproxied);
     let proxies = config.trusted_proxies.clone();
     let boundary = Boundary::new(&federation.issuer, config.trusted_proxies).measured(telemetry.clone());
-    let (of_settings, of_tls) = (settings.clone(), public_tls.clone());
-    let remarks = move || [of_settings.restart_needed(), of_tls.remark()].into_iter().flatten();
-    let remark = Current::of(move || remarks().reduce(|a, b| format!("{a}; {b}")));
-    let (of_settings, of_tls) = (settings.clone(), public_tls.clone());
-    let remarks = move || [of_settings.restart_needed(), of_tls.public_remark()].into_iter().flatten();
-    let public_remark = Current::of(move || remarks().reduce(|a, b| format!("{a}; {b}")));
-    let readiness =
-        Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &keys, &clock), public_remark);
+    // Strangers are told that there is something, and ops what it is.
+    let (for_all, for_ops) = (remarks(&settings, &keys), remarks(&settings, &keys));
+    let (of_tls, certificate) = (public_tls.clone(), public_tls.clone());
+    let remark = Current::of(move || joined([for_ops.now(), of_tls.remark()]));
+    let public_remark = Current::of(move || joined([for_all.now(), certificate.public_remark()]));
+    let readiness = Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &clock), public_remark);
     let sent_on = web::redirect(&federation.issuer, boundary.clone());
     let health = web::router(readiness.clone(), boundary.clone());
     let services = grpc::Services {
@@ -373,6 +371,16 @@ pub async fn run(
     audit.close().await;
     ended?;
     Ok(saved?)
+}
+
+/// What is not as it should be with the settings and the signing keys.
+fn remarks(settings: &InForce, keys: &KeySet) -> Current<Option<String>> {
+    let (settings, keys) = (settings.clone(), keys.clone());
+    Current::of(move || joined([settings.restart_needed(), keys.remark()]))
+}
+
+fn joined(remarks: [Option<String>; 2]) -> Option<String> {
+    remarks.into_iter().flatten().reduce(|a, b| format!("{a}; {b}"))
 }
 
 /// Joins the other brokers of the store, if there can be any.

@@ -7,6 +7,8 @@ use serde_json::Value;
 use world::federation::free_port;
 use world::{Etcd, Federation, Https, Manners, Pebble, World};
 
+use crate::watched::metrics;
+
 /// The host of the public address.
 const HOST: &str = "login.test.example";
 
@@ -22,7 +24,7 @@ fn configure(federation: &Federation, text: &str) {
 async fn founded(pebble: &Pebble, https: u16, store: Option<&str>) -> Federation {
     let more = format!(
         "https = \"127.0.0.1:{https}\"\n[tls.acme]\ndirectory = {:?}\nca_file = {:?}\ncontact = [\"mailto:ops@test.example\"]\n\
-         accept_terms = true",
+         accept_terms = true\n[telemetry]\nmetrics = \"127.0.0.1:0\"",
         pebble.directory(),
         pebble.ca_file()
     );
@@ -126,6 +128,8 @@ async fn a_ca_that_is_away_is_named_and_not_hammered_and_ops_need_not_wait() {
     let listed = shown(&federation).await;
     assert!(listed["failure"].as_str().unwrap().contains("cannot be reached"), "{listed}");
     assert_eq!(listed["failed_tries"], 1);
+    let told = metrics(federation.broker.as_ref().unwrap()).await;
+    assert!(told.contains("homeward_acme_failed_tries 1\n") && !told.contains("homeward_public_certificate"), "{told}");
     let http = federation.listener("http").unwrap();
     let ready = async || reqwest::get(format!("http://{http}/readyz")).await.unwrap().text().await.unwrap();
     let remarked = async {
@@ -159,6 +163,11 @@ async fn a_ca_that_is_away_is_named_and_not_hammered_and_ops_need_not_wait() {
     served(&pebble, https, &[]).await;
     assert!(!pebble.log().contains("There are now 2 accounts"), "{}", pebble.log());
     assert_eq!(shown(&federation).await["failure"], "");
+    let told = metrics(federation.broker.as_ref().unwrap()).await;
+    for metric in ["homeward_public_certificate_expiry", "homeward_public_certificate_issued"] {
+        assert!(told.contains(&format!("\n{metric}_timestamp_seconds ")), "{told}");
+    }
+    assert!(told.contains("homeward_acme_failed_tries 0\n"), "{told}");
 
     // A CA that has forgotten the account is asked for another one.
     pebble.kill().unwrap();

@@ -37,9 +37,9 @@ impl Prometheus {
             let of_job: Vec<_> = targets.iter().filter(|(of, _)| *of == job).map(|(_, at)| at).collect();
             format!("  - job_name: {job}\n    static_configs: [{{ targets: {of_job:?} }}]\n")
         });
-        // A broker whose store is away answers after two seconds.
+        // A broker whose store is away answers after two seconds, one whose store is slow after six.
         let config = format!(
-            "global: {{ scrape_interval: 3s, scrape_timeout: 3s, evaluation_interval: 500ms }}\n\
+            "global: {{ scrape_interval: 6s, scrape_timeout: 6s, evaluation_interval: 500ms }}\n\
              rule_files: [rules.yml]\nscrape_configs:\n{}",
             jobs.collect::<String>()
         );

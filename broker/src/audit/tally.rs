@@ -1,5 +1,8 @@
 //! How often what was noted: for whoever watches. Counted when it is noted, also what a flood of strangers leaves out of the
 //! files.
+//!
+//! Those of `counts` are others: logins of all brokers, kept over two days in the store, for the console without a Prometheus.
+//! These are of one broker since it started, by reason and name, and cost the store nothing.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

@@ -70,9 +70,16 @@ impl KeySet {
         Ok((Self { picture, fit }, follow))
     }
 
-    /// Whether the keys of the store are fit for use.
+    /// Whether the keys of the store are fit for use. Logins work while they are not, with the keys from before.
     pub fn is_fit(&self) -> bool {
         self.fit.load(Ordering::Relaxed)
+    }
+
+    /// What ops are to do about the keys of the store; nothing as a rule.
+    pub fn remark(&self) -> Option<String> {
+        let unfit = "the signing keys in the store are not fit for use: the ones from before stay in use, but no broker \
+                     starts with these; restore the store from a backup";
+        (!self.is_fit()).then(|| unfit.to_owned())
     }
 
     /// The keys as they are now.

@@ -149,19 +149,21 @@ async fn an_unfit_table_leaves_the_picture_as_it_was() {
     let before = keys.current();
     let second = world.key(KeyState::Active, NOW);
     world.store.commit(vec![world.put(&second)]).await.unwrap();
-    // /readyz says so meanwhile.
+    // Logins go on, and ops hear of it meanwhile.
     let unfit = async {
         while keys.is_fit() {
             tokio::task::yield_now().await;
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(10), unfit).await.unwrap();
+    assert!(keys.remark().is_some_and(|remark| remark.contains("restore the store from a backup")));
+    assert_eq!(keys.current().signer(SigningAlgorithm::Es256).kid(), before.signer(SigningAlgorithm::Es256).kid());
     let pending = (second.0.clone(), second.1.moved(KeyState::Pending, NOW));
     world.store.commit(vec![world.put(&pending)]).await.unwrap();
     changes.changed().await.unwrap();
     let es256 = SigningAlgorithm::Es256;
     assert_eq!(keys.current().signer(es256).kid(), before.signer(es256).kid());
-    assert!(keys.is_fit());
+    assert!(keys.is_fit() && keys.remark().is_none());
     assert!(!changes.has_changed().unwrap(), "the two active keys were never shown");
 }
 

@@ -8,6 +8,7 @@ mod turning;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,14 +29,18 @@ use crate::audit::{Kind, Outcome};
 use crate::clock::Timestamp;
 use crate::grpc::Services;
 use crate::keys::KeySet;
+use crate::storage::StoreError;
 use crate::telemetry::definitions;
 use crate::web::{self, Readiness};
 
 /// So many logouts on their way are counted.
 const MOST_LOGOUTS: usize = 10_000;
 
-/// How long the store is waited for, twice.
+/// How long each thing that the store knows is waited for.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What alerts wait for that is never done, but refused: with the reason that it has.
+const ALERTED: [(Kind, Outcome, &str); 1] = [(Kind::TokenReplayed, Outcome::Refused, "invalid_grant")];
 
 /// What is looked at.
 #[derive(Clone)]
@@ -87,13 +92,11 @@ impl Sources {
         self.of_brokers(&mut picture);
         instances::look(self, &mut picture);
         turning::look(self, &mut picture);
-        if ready {
-            let asked = async {
-                turning::ask(self, &mut picture).await;
-                self.logouts(&mut picture).await;
-            };
-            let _ = tokio::time::timeout(PATIENCE, asked).await;
-        }
+        let tries = self.stand_on.sessions.outbox().tries().counts().into_iter();
+        picture.each(&definitions::LOGOUT_TRIES, tries.map(|(outcome, count)| ([outcome], number(count))));
+        let turning = ready && in_time("what turns", turning::rotations(self, &mut picture)).await;
+        let logouts = ready && in_time("logouts on their way", self.logouts(&mut picture)).await;
+        picture.whether(&definitions::INCOMPLETE, !(turning && logouts));
         picture
     }
 
@@ -104,12 +107,12 @@ impl Sources {
                 || snapshot.registration(name).is_some()
                 || snapshot.upstream(name).is_some()
         };
-        let counts = self.stand_on.audit.tally().counts(known);
-        let events = counts.events.clone().into_iter();
+        let mut counts = self.stand_on.audit.tally().counts(known);
         // What never happened is told as zero: an alert on the first one needs something to compare it with.
-        let never = Kind::ALL.into_iter().filter(|kind| !counts.events.keys().any(|(noted, ..)| noted == kind));
-        let never = never.map(|kind| ((kind, Outcome::Done, Cow::Borrowed("")), 0)).collect::<Vec<_>>();
-        let events = events.chain(never).map(|((kind, outcome, reason), count)| {
+        for (kind, outcome, reason) in Kind::ALL.map(|kind| (kind, Outcome::Done, "")).into_iter().chain(ALERTED) {
+            counts.events.entry((kind, outcome, Cow::Borrowed(reason))).or_default();
+        }
+        let events = counts.events.into_iter().map(|((kind, outcome, reason), count)| {
             ([kind.to_string(), outcome.to_string(), reason.into_owned()], number(count))
         });
         picture.each(&definitions::EVENTS, events);
@@ -127,15 +130,21 @@ impl Sources {
         picture.whether(&definitions::ON_DUTY, *self.stand_on.brokers.duty().borrow());
     }
 
-    async fn logouts(&self, picture: &mut Picture) {
-        let outbox = self.stand_on.sessions.outbox();
-        let tries = outbox.tries().counts().into_iter().map(|(outcome, count)| ([outcome], number(count)));
-        picture.each(&definitions::LOGOUT_TRIES, tries);
-        match outbox.waiting(MOST_LOGOUTS).await {
-            Ok(waiting) => picture.one(&definitions::LOGOUTS_WAITING, number(waiting as u64)),
-            Err(error) => error!(%error, "the logouts on their way cannot be counted"),
-        }
+    async fn logouts(&self, picture: &mut Picture) -> Result<(), StoreError> {
+        let waiting = self.stand_on.sessions.outbox().waiting(MOST_LOGOUTS).await?;
+        picture.one(&definitions::LOGOUTS_WAITING, number(waiting as u64));
+        Ok(())
     }
+}
+
+/// Whether it could be told. Whoever watches does not wait for long, and ops are to know what he did not see.
+async fn in_time<E: Display>(what: &str, told: impl Future<Output = Result<(), E>>) -> bool {
+    match tokio::time::timeout(PATIENCE, told).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error!(%error, "{what}: left out of the metrics"),
+        Err(_) => error!("{what}: left out of the metrics, the store takes longer than {} s", PATIENCE.as_secs()),
+    }
+    false
 }
 
 #[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers; exact up to 2^53")]

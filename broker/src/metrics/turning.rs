@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use homeward_telemetry::metrics::Picture;
-use tracing::error;
 
 use crate::metrics::{Sources, moment, number};
 use crate::rotation::{Phase, RotationError, RotationSubject};
@@ -34,23 +33,32 @@ pub(super) fn look(sources: &Sources, picture: &mut Picture) {
     }
     let keys = keys.into_iter().map(|((algorithm, state), count)| ([algorithm, state], number(count)));
     picture.each(&definitions::SIGNING_KEYS, keys);
+    picture.whether(&definitions::SIGNING_KEYS_FIT, sources.keys.is_fit());
+    of_public_address(sources, picture);
 }
 
-/// What the store knows.
-pub(super) async fn ask(sources: &Sources, picture: &mut Picture) {
-    if let Err(error) = rotations(sources, picture).await {
-        error!(%error, "what turns cannot be told");
+/// Nothing where others speak TLS for the broker.
+fn of_public_address(sources: &Sources, picture: &mut Picture) {
+    let tls = &sources.stand_on.tls;
+    if let Some(served) = tls.served() {
+        picture.one(&definitions::PUBLIC_ISSUED, moment(served.not_before()));
+        picture.one(&definitions::PUBLIC_EXPIRY, moment(served.not_after()));
+    }
+    if let Some(acme) = tls.acme() {
+        picture.one(&definitions::ACME_TRIES, number(acme.status().tries.into()));
     }
 }
 
-/// What turns now, and what will.
-async fn rotations(sources: &Sources, picture: &mut Picture) -> Result<(), RotationError> {
-    let now = sources.stand_on.clock.now();
+/// What turns now, and what will: everything or nothing, by whoever does not wait for the end.
+pub(super) async fn rotations(sources: &Sources, picture: &mut Picture) -> Result<(), RotationError> {
+    let (rotations, now) = (&sources.stand_on.rotations, sources.stand_on.clock.now());
+    let all = rotations.status(None, now).await?;
+    let plan = rotations.plan_with(&all, now).await?;
     let zero = || SUBJECTS.map(|(subject, _)| (subject, 0_u64)).into_iter().collect::<BTreeMap<_, _>>();
     let phases =
         SUBJECTS.iter().flat_map(|(subject, phases)| phases.iter().map(|phase| ((*subject, phase.as_str()), 0)));
     let (mut running, mut waiting, mut paused) = (phases.collect::<BTreeMap<_, u64>>(), zero(), zero());
-    for status in sources.stand_on.rotations.status(None, now).await? {
+    for status in &all {
         let Some(gate) = &status.gate else { continue };
         let subject = kind(&status.rotation.subject);
         *running.entry((subject, status.rotation.phase.as_str())).or_default() += 1;
@@ -67,7 +75,7 @@ async fn rotations(sources: &Sources, picture: &mut Picture) -> Result<(), Rotat
     picture.each(&definitions::ROTATION_PAUSED, counted(paused));
     // In order of time: the first of each kind is the next.
     let mut next = BTreeMap::new();
-    for planned in sources.stand_on.rotations.plan(now).await? {
+    for planned in plan {
         next.entry(kind(&planned.subject)).or_insert(planned.at);
     }
     picture.each(&definitions::ROTATION_NEXT, next.into_iter().map(|(subject, at)| ([subject], moment(at))));

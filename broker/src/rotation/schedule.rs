@@ -7,6 +7,7 @@ use crate::keys::SigningAlgorithm;
 use crate::registry::{Instance, RelyingParty};
 use crate::rotation::gate::Gate;
 use crate::rotation::record::{Phase, RotationSubject, StoredRotation};
+use crate::rotation::status::Status;
 use crate::rotation::{RotationError, Rotations};
 
 /// Client credentials that turn by themselves at the same time, at the most.
@@ -116,8 +117,16 @@ impl Rotations {
     /// # Errors
     /// When the store does not answer.
     pub async fn plan(&self, now: Timestamp) -> Result<Vec<PlannedMove>, RotationError> {
-        let all = self.table.all().await?.into_iter().map(|(_, stored)| stored.record);
-        let running: Vec<StoredRotation> = all.filter(|rotation| !rotation.phase.is_end()).collect();
+        self.plan_with(&self.status(None, now).await?, now).await
+    }
+
+    /// The same, for whoever has just asked for the status of all.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn plan_with(&self, all: &[Status], now: Timestamp) -> Result<Vec<PlannedMove>, RotationError> {
+        let gates = || all.iter().filter_map(|status| Some((&status.rotation, status.gate.as_ref()?)));
+        let running: Vec<StoredRotation> = gates().map(|(rotation, _)| rotation.clone()).collect();
         let mut keys = Vec::new();
         for algorithm in [SigningAlgorithm::Rs256, SigningAlgorithm::Es256] {
             keys.push((algorithm, self.turn(algorithm).await?.active.1.record.since()));
@@ -131,10 +140,7 @@ impl Rotations {
         });
         let ages = Ages { keys, secrets: secrets.collect(), authority: self.authority_since() };
         let mut plan = beginnings(&ages, &running, &self.settings.now().policy);
-        for rotation in &running {
-            let gate = self.gate(rotation, now).await?;
-            plan.extend(continuation(rotation, &gate, now));
-        }
+        plan.extend(gates().filter_map(|(rotation, gate)| continuation(rotation, gate, now)));
         plan.sort_by_key(|planned| planned.at);
         Ok(plan)
     }

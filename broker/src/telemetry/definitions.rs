@@ -41,6 +41,12 @@ pub(super) const STORE_ERRORS: Definition = counter(
 pub const BUILD: Definition = gauge("homeward_build_info", "The version that runs.", &["version"]);
 /// Whether logins can work.
 pub const READY: Definition = gauge("homeward_ready", "1 if /readyz says so: logins can work here.", &[]);
+/// Whether the store told everything.
+pub const INCOMPLETE: Definition = gauge(
+    "homeward_scrape_incomplete",
+    "1 if the store did not tell in time what turns, or which logouts are on their way: that is left out here.",
+    &[],
+);
 /// The brokers of the store.
 pub const BROKERS: Definition = gauge("homeward_brokers", "Brokers that live, on this store.", &[]);
 /// Whether this broker works for all.
@@ -112,9 +118,33 @@ pub const LEAF_EXPIRY: Definition = gauge(
     "When the certificate that this broker shows to agents ends.",
     &[],
 );
+/// Begin of the public address's certificate.
+pub const PUBLIC_ISSUED: Definition = gauge(
+    "homeward_public_certificate_issued_timestamp_seconds",
+    "From when on the certificate that browsers are shown is good, where the broker itself speaks TLS.",
+    &[],
+);
+/// End of it.
+pub const PUBLIC_EXPIRY: Definition = gauge(
+    "homeward_public_certificate_expiry_timestamp_seconds",
+    "When the certificate that browsers are shown ends, where the broker itself speaks TLS.",
+    &[],
+);
+/// Whether a CA gives one.
+pub const ACME_TRIES: Definition = gauge(
+    "homeward_acme_failed_tries",
+    "Tries in a row at the CA of [tls.acme] that brought no certificate; one that still runs counts.",
+    &[],
+);
 /// Signing keys by state.
 pub const SIGNING_KEYS: Definition =
     gauge("homeward_signing_keys", "Signing keys that are published.", &["algorithm", "state"]);
+/// Whether a broker could start with them.
+pub const SIGNING_KEYS_FIT: Definition = gauge(
+    "homeward_signing_keys_fit",
+    "0 while the signing keys in the store are not fit for use; logins go on with the ones from before.",
+    &[],
+);
 /// What turns.
 pub const ROTATIONS: Definition = gauge("homeward_rotations_running", "What turns.", &["subject", "phase"]);
 /// Who holds it up.

@@ -45,7 +45,7 @@ impl Telemetry {
         };
         // What never happened is told as zero: an alert on the first error needs something to compare it with.
         for operation in ["get", "list", "commit"] {
-            counted.store_errors.add(&[operation, "unavailable"], 0);
+            ["unavailable", "corrupt"].iter().for_each(|reason| counted.store_errors.add(&[operation, reason], 0));
         }
         Ok(Self(Arc::new(counted)))
     }
@@ -104,5 +104,6 @@ mod tests {
         assert!(text.contains("_total{method=\"POST\",route=\"/token\",status=\"200\"} 1"), "{text}");
         assert!(text.contains("_total{method=\"other\",route=\"none\",status=\"404\"} 1"), "{text}");
         assert!(text.contains("homeward_store_errors_total{operation=\"commit\",reason=\"unavailable\"} 0"), "{text}");
+        assert!(text.contains("homeward_store_errors_total{operation=\"get\",reason=\"corrupt\"} 0"), "{text}");
     }
 }

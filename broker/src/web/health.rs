@@ -1,7 +1,6 @@
 //! For whoever watches the broker.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -15,7 +14,6 @@ use crate::audit::Audit;
 use crate::authority::Authority;
 use crate::clock::Clock;
 use crate::config::Current;
-use crate::keys::KeySet;
 use crate::storage::{Expect, Key, Store, StoreError, Write};
 
 /// For so long a commit says what the next one will do.
@@ -32,8 +30,8 @@ pub struct Readiness {
     remark: Current<Option<String>>,
     /// When a commit was tried last, and whether it worked.
     tried: Mutex<Option<(Instant, bool)>>,
-    /// Whether ops were told that it does not.
-    told: AtomicBool,
+    /// What ops were told last, if it does not work.
+    told: Mutex<Option<&'static str>>,
 }
 
 /// What of it does not work.
@@ -53,7 +51,7 @@ impl Readiness {
         identity: Current<Option<&'static str>>,
         remark: Current<Option<String>>,
     ) -> Arc<Self> {
-        Arc::new(Self { store, audit, identity, remark, tried: Mutex::default(), told: AtomicBool::new(false) })
+        Arc::new(Self { store, audit, identity, remark, tried: Mutex::default(), told: Mutex::default() })
     }
 
     /// Whether it is so now.
@@ -68,17 +66,17 @@ impl Readiness {
         }
         // A process that runs without an identity is of no use, however well it runs.
         if let Some(problem) = self.identity.now() {
-            if !self.told.swap(true, Ordering::Relaxed) {
+            if self.is_news(Some(problem)).await {
                 error!("not ready: {problem}");
             }
             return Err(Unready::Said(problem));
         }
         if let Err(error) = self.store.get(&Key::new("ready", "")).await {
-            self.tell(&error, "not ready: the store does not answer");
+            self.tell(&error, "not ready: the store does not answer").await;
             return Err(Unready::Reads);
         }
         self.commits().await?;
-        if self.told.swap(false, Ordering::Relaxed) {
+        if self.is_news(None).await {
             info!("ready again");
         }
         Ok(())
@@ -96,7 +94,7 @@ impl Readiness {
                 let write = Write { key: Key::new("ready", "commit"), expect: Expect::Any, value: None };
                 let committed = self.store.commit(vec![write]).await;
                 if let Err(error) = &committed {
-                    self.tell(error, "not ready: the store takes no commits");
+                    self.tell(error, "not ready: the store takes no commits").await;
                 }
                 *tried = Some((Instant::now(), committed.is_ok()));
                 committed.is_ok()
@@ -106,19 +104,25 @@ impl Readiness {
     }
 
     /// Once, however often a balancer asks.
-    fn tell(&self, error: &StoreError, what: &str) {
-        if !self.told.swap(true, Ordering::Relaxed) {
+    async fn tell(&self, error: &StoreError, what: &'static str) {
+        if self.is_news(Some(what)).await {
             let error: &dyn std::error::Error = error;
             error!(error, "{what}");
         }
     }
+
+    /// Whether ops were told something else last. Another reason is news, too: the first may be mended, and the second not.
+    async fn is_news(&self, problem: Option<&'static str>) -> bool {
+        let mut told = self.told.lock().await;
+        std::mem::replace(&mut *told, problem) != problem
+    }
 }
 
-/// Why nobody can be vouched for, if that is so.
-pub fn identity(authority: &Arc<Authority>, keys: &KeySet, clock: &Clock) -> Current<Option<&'static str>> {
-    let (authority, keys, clock) = (authority.clone(), keys.clone(), clock.clone());
-    let unfit = "the signing keys in the store are not fit for use: restore it from a backup";
-    Current::of(move || authority.problem(clock.now()).or((!keys.is_fit()).then_some(unfit)))
+/// Why nobody can be vouched for, if that is so. Signing keys are none of the reasons: those in use have an active one of
+/// each kind, whatever becomes of the store's, and all brokers would be taken away at once while logins work.
+pub fn identity(authority: &Arc<Authority>, clock: &Clock) -> Current<Option<&'static str>> {
+    let (authority, clock) = (authority.clone(), clock.clone());
+    Current::of(move || authority.problem(clock.now()))
 }
 
 /// GET /healthz: the process answers.
@@ -126,8 +130,8 @@ pub(super) async fn alive() -> impl IntoResponse {
     "ok\n"
 }
 
-/// GET /readyz: logins can work, because CA and signing keys are good, the store answers and takes commits, and the audit is written. Says, too, when ops should start the broker
-/// again.
+/// GET /readyz: logins can work, because the CA is good, the store answers and takes commits, and the audit is written.
+/// Says, too, what ops are to do although it works.
 pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoResponse {
     match readiness.look().await {
         Ok(()) => {
@@ -141,6 +145,8 @@ pub(super) async fn ready(State(readiness): State<Arc<Readiness>>) -> impl IntoR
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
     use crate::storage::failing::{FailingStore, Fate};
     use crate::storage::sled::SledStore;
@@ -154,8 +160,11 @@ mod tests {
         let identity = Current::of(move || is_dead.load(Ordering::Relaxed).then_some("the CA has ended"));
         let readiness = Readiness::new(store, Audit::unheard(), identity, None.into());
         assert!(matches!(readiness.look().await, Err(Unready::Said("the CA has ended"))));
+        assert!(!readiness.is_news(Some("the CA has ended")).await, "it is told once");
+        assert!(readiness.is_news(Some("another reason")).await);
         dead.store(false, Ordering::Relaxed);
         assert!(readiness.is_ready().await);
+        assert!(!readiness.is_news(None).await, "that it works again was told");
     }
 
     #[tokio::test]

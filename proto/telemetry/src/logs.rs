@@ -43,17 +43,25 @@ impl Format {
 pub fn start(settings: &Settings, program: &'static str, filter: &str) -> Result<Option<Traces>, LogError> {
     // Nobody pays for spans that nobody takes; in the log, the id of a login stands in each line already.
     let filter = EnvFilter::builder().parse_lossy(format!("{filter},{TARGET}=off"));
-    let Some(collector) = &settings.otlp else {
-        registry().with(filter).with(lines(settings.log)).try_init()?;
-        return Ok(None);
+    let (traces, problem) = match settings.otlp.as_ref().map(|collector| Traces::to(collector, program)).transpose() {
+        Ok(traces) => (traces, None),
+        // A program without traces is watched all the same, one without a log is not.
+        Err(error) => (None, Some(error)),
     };
-    let traces = Traces::to(collector, program)?;
-    // Where in the code it was, and by which thread, is nobody's business.
-    let told = tracing_opentelemetry::layer().with_tracer(traces.tracer());
-    let told = told.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
-    let told = told.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET));
-    registry().with(told).with(lines(settings.log).with_filter(filter)).try_init()?;
-    Ok(Some(traces))
+    match &traces {
+        Some(traces) => {
+            // Where in the code it was, and by which thread, is nobody's business.
+            let told = tracing_opentelemetry::layer().with_tracer(traces.tracer());
+            let told = told.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
+            let told = told.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET));
+            registry().with(told).with(lines(settings.log).with_filter(filter)).try_init()?;
+        }
+        None => registry().with(filter).with(lines(settings.log)).try_init()?,
+    }
+    if let Some(error) = problem {
+        tracing::error!(%error, "telemetry.otlp cannot be used: there are no traces of logins");
+    }
+    Ok(traces)
 }
 
 fn lines<S>(format: Format) -> Box<dyn Layer<S> + Send + Sync>
@@ -73,7 +81,4 @@ pub enum LogError {
     /// There is one.
     #[error(transparent)]
     Begun(#[from] TryInitError),
-    /// The collector's address.
-    #[error("telemetry.otlp cannot be used")]
-    Collector(#[from] opentelemetry_otlp::ExporterBuildError),
 }
