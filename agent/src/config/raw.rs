@@ -156,7 +156,7 @@ impl RawPortal {
         if !slashes || dotted || !self.path.chars().all(legal) {
             return Err(ConfigError::PortalPath);
         }
-        let trusted_proxies = self.trusted_proxies.iter().map(proxies).collect::<Result<_, _>>()?;
+        let trusted_proxies = self.trusted_proxies.iter().map(|text| proxies(text)).collect::<Result<_, _>>()?;
         Ok(PortalConfig { listen: self.listen, path: self.path, trusted_proxies })
     }
 }
@@ -172,9 +172,9 @@ impl Default for RawPortal {
 }
 
 /// Reverse proxies by their network; an address is a network of one.
-fn proxies(text: &String) -> Result<IpNet, ConfigError> {
+fn proxies(text: &str) -> Result<IpNet, ConfigError> {
     let address = || text.parse::<IpAddr>().ok().map(|address| address.to_canonical().into());
-    text.parse().ok().or_else(address).ok_or_else(|| ConfigError::TrustedProxy(text.clone()))
+    text.parse().ok().or_else(address).ok_or_else(|| ConfigError::TrustedProxy(text.to_owned()))
 }
 
 fn check_app_url(url: Url) -> Result<Url, ConfigError> {
