@@ -48,6 +48,10 @@ impl Counting {
 
     /// Counts it, if it counts.
     pub(super) fn note(&self, event: &Event, now: Timestamp) {
+        // Most events do not: they wait for nobody.
+        if !LoginCounts::concerns(event) {
+            return;
+        }
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         counted.noted += u64::from(counted.counts.note(event, now));
     }

@@ -13,6 +13,9 @@ use crate::storage::table::Record;
 /// How many such times are kept: two days.
 const KEPT: i64 = 576;
 
+/// What a relying party is told that asks silently whether somebody is signed in: nobody wanted to log in.
+const SILENT: [&str; 3] = ["login_required", "consent_required", "interaction_required"];
+
 /// Logins of one broker, or of all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -36,14 +39,17 @@ impl LoginCounts {
     /// For how long counts are kept.
     pub const KEPT: Duration = Duration::from_secs(300 * KEPT as u64);
 
+    /// Whether it is one of the two.
+    pub(super) fn concerns(event: &Event) -> bool {
+        of(event).is_some()
+    }
+
     /// Counts what is noted; says whether it is one of the two.
     pub(super) fn note(&mut self, event: &Event, now: Timestamp) -> bool {
-        let (logins, failures) = match (event.kind, event.outcome) {
-            (Kind::LoginDecided | Kind::DeviceDecided, Outcome::Done) => (1, 0),
-            (Kind::LoginDecided | Kind::DeviceDecided, Outcome::Refused) | (Kind::LoginRefused, _) => (0, 1),
-            _ => return false,
-        };
-        self.put(slot(now), (logins, failures));
+        let Some(counted) = of(event) else { return false };
+        // What a clock has left here that was ahead would push out what happens now.
+        drop(self.0.split_off(&(slot(now) + 2)));
+        self.put(slot(now), counted);
         true
     }
 
@@ -69,6 +75,16 @@ impl LoginCounts {
         while self.0.len() > KEPT as usize {
             self.0.pop_first();
         }
+    }
+}
+
+/// Logins and failures that an event stands for.
+fn of(event: &Event) -> Option<(u32, u32)> {
+    match (event.kind, event.outcome) {
+        (Kind::LoginDecided | Kind::DeviceDecided, Outcome::Done) => Some((1, 0)),
+        _ if event.reason.as_deref().is_some_and(|reason| SILENT.contains(&reason)) => None,
+        (Kind::LoginDecided | Kind::DeviceDecided, Outcome::Refused) | (Kind::LoginRefused, _) => Some((0, 1)),
+        _ => None,
     }
 }
 
@@ -129,6 +145,25 @@ mod tests {
         }
         let last = counts.up_to(T0).pop();
         assert_eq!(last, Some(LoginCount { at: T0, logins: 2, failures: 2 }));
+    }
+
+    #[test]
+    fn a_silent_question_is_no_failure() {
+        let mut counts = LoginCounts::default();
+        for reason in SILENT {
+            assert!(!counts.note(&login().refused(reason), T0), "{reason}");
+        }
+        assert_eq!(counts, LoginCounts::default());
+    }
+
+    #[test]
+    fn a_clock_that_was_days_ahead_does_not_stop_the_counts() {
+        let mut counts = LoginCounts::default();
+        for nth in 0..600 {
+            counts.note(&login(), T0 + Duration::from_secs(3 * 86_400 + nth * 300));
+        }
+        counts.note(&login(), T0);
+        assert_eq!(counts.up_to(T0).pop().map(|count| count.logins), Some(1));
     }
 
     #[test]
