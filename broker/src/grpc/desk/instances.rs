@@ -64,7 +64,7 @@ impl Seat {
         let created = created.map_err(|status| refusal(&status))?.into_inner();
         let token = created.join_token.unwrap_or_default();
         let expires = self.moment(token.expire_time.as_ref());
-        Ok(FreshToken { text: created.text, instance: token.instance, expires })
+        Ok(FreshToken { text: created.text, instance: token.instance, replace: order.replace, expires })
     }
 
     pub(super) async fn all_instances(&self) -> Result<Vec<v1::Instance>, Refusal> {

@@ -152,6 +152,8 @@ pub struct FreshToken {
     pub text: String,
     /// Whom it enrols.
     pub instance: String,
+    /// Whether an enrolled instance gets a new identity by it.
+    pub replace: bool,
     /// When it stops working.
     pub expires: Option<Moment>,
 }
