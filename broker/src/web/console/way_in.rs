@@ -146,8 +146,7 @@ impl Reception {
         let found = found.filter(|found| found.id == code.grant.session);
         let found = found.ok_or_else(|| refused(&"the code is of another session than the browser's"))?;
         // Whoever sits at the browser can strike `max_age` from the address: what counts is when the password was given.
-        let proven = code.grant.auth_time.unwrap_or(found.session.last_login_at);
-        if now.since(proven) > IDLE + CODE_LIFETIME {
+        if code.grant.auth_time.is_none_or(|proven| now.since(proven) > IDLE + CODE_LIFETIME) {
             return Err(refused(&"the login is too old, and was not asked for anew"));
         }
         let client = snapshot.console().ok_or(Problem::NOT_FOUND)?;
