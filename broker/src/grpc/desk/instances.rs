@@ -98,7 +98,6 @@ impl Seat {
         InstanceRow {
             name: instance.name.clone(),
             display_name: instance.display_name.clone(),
-            url: instance.public_url.clone(),
             state: lower(instance.state().as_str_name(), "INSTANCE_STATE_"),
             active: instance.state() == v1::InstanceState::Confirmed,
             roles: roles.join(", "),
