@@ -58,10 +58,10 @@ class Ops:
         self.page.emulate_media(color_scheme="light")
 
     def clicks(self, text: str) -> None:
-        """Presses the button of that name, or follows the link if there is none."""
+        """Presses the button of that name, or follows the link, once there is one."""
         button = self.page.get_by_role("button", name=text, exact=True)
         link = self.page.get_by_role("link", name=text, exact=True)
-        (button if button.count() else link).first.click()
+        button.or_(link).first.click()
 
     def fills_in(self, fields: dict[str, str]) -> None:
         for label, value in fields.items():

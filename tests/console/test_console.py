@@ -154,7 +154,7 @@ def test_04_who_is_still_on_the_old_one(ops: Ops, broker: Broker, garage: Agent,
         ops.reads("The rotation is taken back.")
     ops.clicks("Turn the CA")
     ops.agrees("Turn the CA?", "homeward-broker ca rotate", "Begin")
-    ops.reads("ca")
+    ops.reads("The rotation has begun.")
     broker.says("ca", "rollback")
     states = lambda: {one["state"] for one in broker.shows("rotation", "status")}
     eventually("everything is taken back", lambda: states() == {"rolled back"})

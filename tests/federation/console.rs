@@ -209,6 +209,11 @@ async fn a_home_s_user_is_let_in_by_an_edge_that_makes_ops_of_him_and_for_as_lon
         (&"alice@alpha".into(), &format!("console:alpha/{user}").into())
     );
 
+    // Whoever sits at the browser next is not let in by a session at the broker that is older than half an hour: the login
+    // asks for the password anew.
+    let begun = browser.get(&at(federation, "/console/sign-in")).await.unwrap();
+    assert!(begun.headers["location"].contains("max_age=1800"), "{}", begun.headers["location"]);
+
     // The cookie alone is worth nothing in another browser, nor in one where another session is.
     let cookies = browser.cookie_header(HOST).unwrap();
     let console = cookies.split("; ").find_map(|pair| pair.strip_prefix(&format!("{COOKIE}="))).unwrap().to_owned();

@@ -3,10 +3,12 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::audit::anchor::Day;
+use crate::audit::chain::ChainId;
 use crate::audit::folder::Folder;
 use crate::audit::journal::LONGEST;
 use crate::clock::Timestamp;
@@ -63,42 +65,83 @@ impl Filter {
 /// # Errors
 /// When a file cannot be read.
 pub fn read(folder: &Folder, filter: &Filter, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<()> {
-    let newest = filter.newest.map(|newest| newest.min(MOST_NEWEST));
-    let mut kept: VecDeque<Vec<u8>> = VecDeque::new();
-    let mut give = |line: Vec<u8>| match newest {
-        None => take(line),
-        Some(newest) => {
-            kept.push_back(line);
-            if kept.len() > newest {
-                kept.pop_front();
-            }
-            true
-        }
-    };
-    'all: for chain in folder.chains()? {
-        for day in folder.days(chain)? {
-            let before = filter.since.is_some_and(|since| day < Day::of(since));
-            // Records of a clock that was set back are in files of later days: those are all looked at.
-            if before {
-                continue;
-            }
-            let mut lines = BufReader::new(File::open(folder.file(chain, &day))?);
-            loop {
-                let mut line = Vec::new();
-                if lines.by_ref().take(LONGEST as u64).read_until(b'\n', &mut line)? == 0 {
-                    break;
-                }
-                // The last one may be half written.
-                if line.pop() == Some(b'\n') && filter.wants(&line) && !give(line) {
-                    break 'all;
-                }
+    if let Some(most) = filter.newest {
+        for line in newest(folder, filter, most.min(MOST_NEWEST))? {
+            if !take(line) {
+                break;
             }
         }
+        return Ok(());
     }
-    for line in kept {
-        if !take(line) {
+    for (chain, day) in files(folder, filter)? {
+        if !each(&folder.file(chain, &day), filter, &mut take)? {
             break;
         }
     }
     Ok(())
+}
+
+/// The newest wanted lines, the oldest of them first. The days are read from the last one back, and no more of them than
+/// it takes: somebody who looks at a page does not read the audit of years.
+fn newest(folder: &Folder, filter: &Filter, most: usize) -> io::Result<VecDeque<Vec<u8>>> {
+    let mut files = files(folder, filter)?;
+    files.sort_by(|(_, one), (_, other)| other.cmp(one));
+    let mut found: VecDeque<Vec<u8>> = VecDeque::new();
+    for of_day in files.chunk_by(|(_, one), (_, other)| one == other) {
+        if found.len() >= most {
+            break;
+        }
+        let mut lines = Vec::new();
+        for (chain, day) in of_day {
+            each(&folder.file(*chain, day), filter, |line| {
+                lines.push(line);
+                // Room for twice as many as can be wanted: what is before them is let go from time to time.
+                if of_day.len() == 1 && lines.len() >= 2 * MOST_NEWEST {
+                    lines.drain(..MOST_NEWEST);
+                }
+                true
+            })?;
+        }
+        // Each chain has its own order; of several, which is before which is a matter of time.
+        if of_day.len() > 1 {
+            lines.sort_by_cached_key(|line| time(line));
+        }
+        for line in lines.into_iter().rev().take(most - found.len()) {
+            found.push_front(line);
+        }
+    }
+    Ok(found)
+}
+
+/// When a record was made, as it says itself.
+fn time(line: &[u8]) -> String {
+    let record = serde_json::from_slice::<Value>(line).unwrap_or_default();
+    record.get("time").and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// The files that can hold what is wanted, chain by chain, the oldest first.
+fn files(folder: &Folder, filter: &Filter) -> io::Result<Vec<(ChainId, Day)>> {
+    let mut files = Vec::new();
+    for chain in folder.chains()? {
+        // Records of a clock that was set back are in files of later days: those are all looked at.
+        let days = folder.days(chain)?.into_iter();
+        let days = days.filter(|day| filter.since.is_none_or(|since| *day >= Day::of(since)));
+        files.extend(days.map(|day| (chain, day)));
+    }
+    Ok(files)
+}
+
+/// Gives each wanted line of a file; says whether more is wanted.
+fn each(file: &Path, filter: &Filter, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<bool> {
+    let mut lines = BufReader::new(File::open(file)?);
+    loop {
+        let mut line = Vec::new();
+        if lines.by_ref().take(LONGEST as u64).read_until(b'\n', &mut line)? == 0 {
+            return Ok(true);
+        }
+        // The last one may be half written.
+        if line.pop() == Some(b'\n') && filter.wants(&line) && !take(line) {
+            return Ok(false);
+        }
+    }
 }

@@ -381,7 +381,7 @@ async fn a_connection_that_is_kept_ends_with_the_configuration_that_it_was_made_
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move { drop(ended.await) };
     let serving = tokio::spawn(http::serve(listener, http::router(None, "/homeward/"), shutdown));
-    let mut kept = tokio::net::TcpStream::connect(address).await.unwrap();
+    let mut kept = TcpStream::connect(address).await.unwrap();
     let ask = b"GET /homeward/style.css HTTP/1.1\r\nhost: alpha.example\r\n\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut kept, ask).await.unwrap();
     let mut first = [0; 12];

@@ -17,7 +17,8 @@ impl Service {
         Ok(v1::CreateConsoleCodeResponse { url, expire_time: Some(wire_time(expires_at)) })
     }
 
-    /// Those that still let somebody in: what rests on a session at the broker that is over does not.
+    /// Those that have not ended, without what rests on a session at the broker that is over. Whether home and edge still
+    /// make one of ops of the user is asked when he comes.
     pub(super) async fn console_sessions(&self) -> Result<Vec<v1::ConsoleSession>, Status> {
         let now = self.clock.now();
         let mut living = Vec::new();

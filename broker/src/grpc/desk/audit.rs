@@ -40,11 +40,13 @@ impl Seat {
             records.extend(answer.lines.iter().map(|line| row(line)));
         }
         let full = records.len() == PAGE;
-        // Records of the same second may be on both pages; none is on neither.
+        // Records of the same second may be on both pages, so that none is on neither.
         let oldest = records.first().filter(|_| full).and_then(|oldest| oldest.time.parse::<Timestamp>().ok());
-        let older = oldest.map(|oldest| (oldest + Duration::from_secs(1)).to_string());
-        // Nothing but one second: it would lead to itself.
-        let older = older.filter(|older| *older != search.until);
+        let older = oldest.map(|oldest| match (oldest + Duration::from_secs(1)).to_string() {
+            // Nothing but one second: it would lead to itself. What is before that second is shown next.
+            same if same == search.until => oldest.to_string(),
+            next => next,
+        });
         records.reverse();
         Ok(AuditSheet { records, older })
     }

@@ -64,7 +64,7 @@ impl Seat {
         let created = created.map_err(|status| refusal(&status))?.into_inner();
         let token = created.join_token.unwrap_or_default();
         let expires = self.moment(token.expire_time.as_ref());
-        Ok(FreshToken { text: created.text, instance: token.instance, expires })
+        Ok(FreshToken { text: created.text, instance: token.instance, replace: order.replace, expires })
     }
 
     pub(super) async fn all_instances(&self) -> Result<Vec<v1::Instance>, Refusal> {
@@ -98,7 +98,6 @@ impl Seat {
         InstanceRow {
             name: instance.name.clone(),
             display_name: instance.display_name.clone(),
-            url: instance.public_url.clone(),
             state: lower(instance.state().as_str_name(), "INSTANCE_STATE_"),
             active: instance.state() == v1::InstanceState::Confirmed,
             roles: roles.join(", "),

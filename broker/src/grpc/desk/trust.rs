@@ -1,5 +1,7 @@
 //! Trust edges, and what a login would come to.
 
+use std::collections::HashMap;
+
 use homeward_proto::v1;
 use serde_json::Value;
 use tonic::Status;
@@ -19,7 +21,11 @@ impl Seat {
         let upstreams = all_pages!(self, list_upstreams, ListUpstreamsRequest, upstreams);
         let registrations = all_pages!(self, list_registrations, ListRegistrationsRequest, registrations);
         let edges = self.edges().await?;
-        let rows = edges.into_iter().map(|edge| self.edge_row(edge, &instances, &upstreams));
+        let instances_by_name: HashMap<&str, &v1::Instance> =
+            instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
+        let upstreams_by_name: HashMap<&str, &v1::Upstream> =
+            upstreams.iter().map(|upstream| (upstream.name.as_str(), upstream)).collect();
+        let rows = edges.into_iter().map(|edge| self.edge_row(edge, &instances_by_name, &upstreams_by_name));
         let parties = instances.iter().filter(|instance| !instance.client_id.is_empty());
         let parties = parties.map(|instance| instance.name.clone());
         let parties = parties.chain(registrations.into_iter().map(|one| one.relying_party));
@@ -56,10 +62,15 @@ impl Seat {
         Ok(Explained { source, claims: claims.collect(), account, problems: explained.problems })
     }
 
-    fn edge_row(&self, edge: v1::TrustEdge, instances: &[v1::Instance], upstreams: &[v1::Upstream]) -> EdgeRow {
-        let instance = |name: &str| instances.iter().find(|instance| instance.name == name);
+    fn edge_row(
+        &self,
+        edge: v1::TrustEdge,
+        instances: &HashMap<&str, &v1::Instance>,
+        upstreams: &HashMap<&str, &v1::Upstream>,
+    ) -> EdgeRow {
+        let instance = |name: &str| instances.get(name).copied();
         let groups = edge.groups.iter().map(|line| format!("{}={}", line.home_group, line.relying_party_group));
-        let of_upstream = |name: &str| match upstreams.iter().find(|upstream| upstream.name == name) {
+        let of_upstream = |name: &str| match upstreams.get(name) {
             Some(upstream) if upstream.problem.is_empty() => "yes",
             Some(_) => "yes, but it cannot be used now",
             None => "no: it is gone",

@@ -101,7 +101,7 @@ impl Seat {
             gate: rotation.gate.clone(),
             acknowledged: (rotation.acknowledged, rotation.participants),
             laggards: laggards.collect(),
-            unnamed: rotation.laggards.len().saturating_sub(NAMED),
+            unnamed: unnamed(rotation),
             began: self.moment(rotation.begin_time.as_ref()),
             creator: rotation.creator.clone(),
             deadline: self.moment(rotation.deadline_time.as_ref()),
@@ -109,4 +109,13 @@ impl Seat {
             next: or_empty(&rotation.next_step),
         }
     }
+}
+
+/// How many laggards a page does not name: the answer itself names some of many only.
+fn unnamed(rotation: &v1::Rotation) -> usize {
+    if rotation.laggards.len() <= NAMED {
+        return 0;
+    }
+    let missing = rotation.participants.saturating_sub(rotation.acknowledged) as usize;
+    missing.max(rotation.laggards.len()) - NAMED
 }

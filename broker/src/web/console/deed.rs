@@ -108,8 +108,12 @@ pub struct EdgeOrder {
 }
 
 impl Deed {
-    /// Reads one of this kind; nothing if there is no such kind, or what it is about is not said.
+    /// Reads one of this kind; nothing if there is no such kind, what it is about is not said, or it would hide something
+    /// in the command.
     pub fn read(kind: &str, form: &Form) -> Option<Self> {
+        if form.has_controls() {
+            return None;
+        }
         let text = |name: &str| form.text(name);
         let named = |name: &str| Some(form.text(name)).filter(|text| !text.is_empty());
         Some(match kind {
@@ -133,9 +137,9 @@ impl Deed {
                 api_access: form.has("api"),
             }),
             "deny" => Self::Deny { relying_party: named("relying_party")?, home: named("home")? },
-            "turn" => Self::Turn { subject: named("subject")?, compromised: form.has("compromised") },
-            "roll-back" => Self::RollBack { subject: named("subject")? },
-            "resume" => Self::Resume { subject: named("subject")?, force: form.has("force") },
+            "turn" => Self::Turn { subject: subject(form)?, compromised: form.has("compromised") },
+            "roll-back" => Self::RollBack { subject: subject(form)? },
+            "resume" => Self::Resume { subject: subject(form)?, force: form.has("force") },
             "end-session" => Self::EndSession { id: named("id")? },
             "end-user" => Self::EndUser { user: named("user")? },
             "end-console-session" => Self::EndConsoleSession { id: named("id")? },
@@ -216,6 +220,16 @@ impl Deed {
     }
 }
 
+/// What turns, if there is such a thing.
+fn subject(form: &Form) -> Option<String> {
+    let text = form.text("subject");
+    let known = match text.split_once('/') {
+        Some((kind, name)) => matches!(kind, "keys" | "secret") && !name.is_empty(),
+        None => matches!(text.as_str(), "keys" | "secrets" | "ca"),
+    };
+    known.then_some(text)
+}
+
 /// What stands between spaces, commas and line ends.
 fn words(text: &str) -> Vec<String> {
     let words = text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty());
@@ -262,6 +276,9 @@ mod tests {
             assert_eq!(Deed::read(deed.kind(), &form), Some(deed));
         }
         assert_eq!(Deed::read("reboot", &Form::of([])), None);
+        for hidden in ["a\u{3}b", "a\u{1b}[2Jb"] {
+            assert_eq!(Deed::read("evict", &Form::of([("name", hidden.to_owned())])), None, "{hidden:?}");
+        }
         assert_eq!(Deed::read("evict", &Form::of([])), None);
     }
 }

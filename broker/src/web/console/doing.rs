@@ -1,5 +1,6 @@
-//! What is done: GET says what will happen and which command does the same, POST does it and leads on (303), so that nothing
-//! is done twice.
+//! What is done: GET says what will happen and which command does the same, POST does it and leads on (303), so that
+//! nothing is done twice. A join token is the answer itself: it is stored nowhere, so that no other page could show it. A
+//! reload of that page asks whether to send the form again.
 
 use std::sync::Arc;
 

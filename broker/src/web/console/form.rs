@@ -27,6 +27,12 @@ impl Form {
         self.0.get(name).map(|text| text.trim().to_owned()).unwrap_or_default()
     }
 
+    /// Whether a field has characters that a terminal obeys: commands are made of fields, to be copied. Ends of lines
+    /// separate what is said in a box.
+    pub(super) fn has_controls(&self) -> bool {
+        self.0.values().any(|text| text.chars().any(|c| c.is_control() && c != '\n' && c != '\r'))
+    }
+
     /// Whether it is there and holds something: a box that was ticked.
     pub(super) fn has(&self, name: &str) -> bool {
         self.0.get(name).is_some_and(|text| !text.is_empty())

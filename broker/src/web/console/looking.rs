@@ -17,7 +17,8 @@ use crate::web::console::pages::{
     AuditPage, Board, EdgePage, ExplainPage, Frame, InstancePage, InstancesPage, OverviewPage, SessionsPage,
     TokensPage, TrustPage, TurningPage, refused, shown,
 };
-use crate::web::console::view::{AuditSearch, EdgeRow, Refusal};
+use crate::web::console::records::AuditSearch;
+use crate::web::console::view::{EdgeRow, Refusal};
 use crate::web::console::words;
 
 impl Reception {

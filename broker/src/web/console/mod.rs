@@ -15,6 +15,7 @@ mod door;
 mod form;
 mod looking;
 mod pages;
+mod records;
 mod script;
 mod view;
 mod way_in;
@@ -35,10 +36,11 @@ use crate::sessions::Sessions;
 use crate::web::{Boundary, Problem};
 
 pub use deed::{Deed, EdgeOrder, TokenOrder};
+pub use records::{AuditRow, AuditSearch, AuditSheet};
 pub use view::{
-    AtConsoleRow, Attention, AuditRow, AuditSearch, AuditSheet, AuthorityRow, BrokerRow, EdgeRow, Explained, Fault,
-    FreshToken, InstanceRow, InstanceSheet, KeyRow, LaggardRow, Moment, MoveRow, Overview, Refusal, RotationCard,
-    SessionsSheet, SignedInRow, TokenRow, TrustSheet, TurningSheet,
+    AtConsoleRow, Attention, AuthorityRow, BrokerRow, EdgeRow, Explained, Fault, FreshToken, InstanceRow,
+    InstanceSheet, KeyRow, LaggardRow, Moment, MoveRow, Overview, Refusal, RotationCard, SessionsSheet, SignedInRow,
+    TokenRow, TrustSheet, TurningSheet,
 };
 
 /// What the way in stands on.

@@ -7,10 +7,11 @@ use http::{HeaderValue, StatusCode};
 
 use crate::web::FormToken;
 use crate::web::console::door::Ops;
+use crate::web::console::records::{AuditSearch, AuditSheet};
 use crate::web::console::script;
 use crate::web::console::view::{
-    AuditSearch, AuditSheet, EdgeRow, Explained, Fault, FreshToken, InstanceRow, InstanceSheet, Overview, Refusal,
-    RotationCard, SessionsSheet, TokenRow, TrustSheet, TurningSheet, encoded,
+    EdgeRow, Explained, Fault, FreshToken, InstanceRow, InstanceSheet, Overview, Refusal, RotationCard, SessionsSheet,
+    TokenRow, TrustSheet, TurningSheet, encoded,
 };
 use crate::web::console::words::{self, Words};
 use crate::web::pages::render;

@@ -1,7 +1,7 @@
 //! What the console's pages show: words, ready to be put into them.
 
 use crate::clock::Timestamp;
-use crate::web::ago;
+use crate::web::{ago, ahead};
 
 /// A moment, for people and for programs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,18 +15,8 @@ pub struct Moment {
 impl Moment {
     /// As seen from now.
     pub fn of(at: Timestamp, now: Timestamp) -> Self {
-        let words = if now < at { format!("in {}", span(at.since(now).as_secs())) } else { ago(now, at) };
+        let words = if now < at { ahead(now, at) } else { ago(now, at) };
         Self { iso: at.to_string(), words }
-    }
-}
-
-fn span(secs: u64) -> String {
-    const UNITS: [(u64, &str); 3] = [(86_400, "day"), (3600, "hour"), (60, "minute")];
-    let unit = UNITS.into_iter().find(|(length, _)| secs >= *length);
-    match unit.map(|(length, unit)| (secs / length, unit)) {
-        None => "less than a minute".to_owned(),
-        Some((1, unit)) => format!("1 {unit}"),
-        Some((many, unit)) => format!("{many} {unit}s"),
     }
 }
 
@@ -94,8 +84,6 @@ pub struct InstanceRow {
     pub name: String,
     /// The name people read.
     pub display_name: String,
-    /// Where it is.
-    pub url: String,
     /// claimed, confirmed or quarantined.
     pub state: String,
     /// Whether it may log anybody in.
@@ -152,6 +140,8 @@ pub struct FreshToken {
     pub text: String,
     /// Whom it enrols.
     pub instance: String,
+    /// Whether an enrolled instance gets a new identity by it.
+    pub replace: bool,
     /// When it stops working.
     pub expires: Option<Moment>,
 }
@@ -302,47 +292,6 @@ pub struct MoveRow {
     pub gate: String,
 }
 
-/// What to look for in the audit; what is empty does not matter.
-#[derive(Default)]
-pub struct AuditSearch {
-    /// What happened.
-    pub kind: String,
-    /// Who made it happen.
-    pub actor: String,
-    /// What else it is about.
-    pub object: String,
-    /// A user.
-    pub subject: String,
-    /// An instance.
-    pub instance: String,
-    /// Of this moment or later.
-    pub since: String,
-    /// Before this moment.
-    pub until: String,
-}
-
-/// Records that were found.
-pub struct AuditSheet {
-    /// The newest first.
-    pub records: Vec<AuditRow>,
-    /// Search for what is older than these.
-    pub older: Option<String>,
-}
-
-/// A record of the audit.
-pub struct AuditRow {
-    /// When.
-    pub time: String,
-    /// Who made it happen.
-    pub actor: String,
-    /// What.
-    pub event: String,
-    /// Whether it was refused.
-    pub refused: bool,
-    /// The rest: member and value.
-    pub rest: Vec<(String, String)>,
-}
-
 /// A session at the broker.
 pub struct SignedInRow {
     /// Its id.
@@ -414,7 +363,7 @@ mod tests {
         let later = |secs| Moment::of(now + Duration::from_secs(secs), now).words;
         assert_eq!(
             [later(1), later(60), later(7199), later(864_000)],
-            ["in less than a minute", "in 1 minute", "in 1 hour", "in 10 days"]
+            ["in a moment", "in 1 minute", "in 1 hour", "in 10 days"]
         );
         assert_eq!(Moment::of(now - Duration::from_secs(7200), now).words, "2 hours ago");
     }

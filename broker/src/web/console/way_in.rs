@@ -15,7 +15,7 @@ use subtle::ConstantTimeEq as _;
 use tracing::info;
 
 use crate::clock::Timestamp;
-use crate::console::{CODE_LIFETIME, ConsoleError, Entered, Way};
+use crate::console::{CODE_LIFETIME, ConsoleError, Entered, IDLE, Way};
 use crate::grants::{Binding, Redemption, Terms};
 use crate::registry::{CONSOLE_RETURN, Snapshot};
 use crate::secret::{KeyedHash, OpaqueSecret, SecretHash};
@@ -66,6 +66,8 @@ pub(super) async fn sign_in(State(reception): State<Arc<Reception>>) -> Result<R
         .append_pair("redirect_uri", &issuer.address(CONSOLE_RETURN))
         .append_pair("scope", "openid profile")
         .append_pair("state", &knot.state)
+        // The session at the broker outlives that of the console: without this it would let in whoever sits there next.
+        .append_pair("max_age", &IDLE.as_secs().to_string())
         .append_pair("code_challenge", SecretHash::of(&knot.verifier).as_str())
         .append_pair("code_challenge_method", "S256")
         .finish();
@@ -143,6 +145,10 @@ impl Reception {
         let found = self.ground.sessions.find(cookie, now).await.map_err(|error| no_session(&error))?;
         let found = found.filter(|found| found.id == code.grant.session);
         let found = found.ok_or_else(|| refused(&"the code is of another session than the browser's"))?;
+        // Whoever sits at the browser can strike `max_age` from the address: what counts is when the password was given.
+        if code.grant.auth_time.is_none_or(|proven| now.since(proven) > IDLE + CODE_LIFETIME) {
+            return Err(refused(&"the login is too old, and was not asked for anew"));
+        }
         let client = snapshot.console().ok_or(Problem::NOT_FOUND)?;
         let redirect_uri = self.ground.issuer.address(CONSOLE_RETURN);
         let redemption = Redemption {

@@ -170,9 +170,9 @@ impl Deed {
             Self::CreateToken(order) => create_token(order),
             Self::RevokeToken { id } => format!("token revoke {}", quoted(id)),
             Self::Quarantine { name, reason } => {
-                // It is typed on the page that shows the command.
-                let reason = if reason.is_empty() { "why, in one sentence" } else { reason };
-                format!("instance quarantine {} --reason {}", quoted(name), quoted(reason))
+                // Typed on the page that shows the command: what is pasted before that asks for it.
+                let reason = if reason.is_empty() { String::new() } else { quoted(reason) };
+                format!("instance quarantine {} --reason {reason}", quoted(name)).trim_end().to_owned()
             }
             Self::Release { name } => format!("instance release {}", quoted(name)),
             Self::Evict { name } => format!("instance evict {} --yes", quoted(name)),
@@ -180,10 +180,10 @@ impl Deed {
             Self::Deny { relying_party, home } => {
                 format!("trust deny --relying-party {} --home {}", quoted(relying_party), quoted(home))
             }
-            Self::Turn { subject, compromised } => turn("rotate", subject) + flag("--compromised", *compromised),
+            Self::Turn { subject, compromised } => turn("rotate", subject) + flag(" --compromised", *compromised),
             Self::RollBack { subject } => turn("rollback", subject),
             Self::Resume { subject, force } => {
-                format!("rotation resume {}{}", quoted(subject), flag("--force", *force))
+                format!("rotation resume {}{}", quoted(subject), flag(" --force", *force))
             }
             Self::EndSession { id } => format!("session end --session={}", quoted(id)),
             Self::EndUser { user } => format!("session end --user {}", quoted(user)),
@@ -198,7 +198,7 @@ fn create_token(order: &TokenOrder) -> String {
     if !order.note.is_empty() {
         text = format!("{text} --note {}", quoted(&order.note));
     }
-    text + flag("--replace", order.replace)
+    text + flag(" --replace", order.replace)
 }
 
 fn allow(order: &EdgeOrder) -> String {
@@ -213,7 +213,7 @@ fn allow(order: &EdgeOrder) -> String {
     if !order.username_template.is_empty() {
         text = format!("{text} --username-template {}", quoted(&order.username_template));
     }
-    format!("{text} --consent {}{}", quoted(&order.consent), flag("--api", order.api_access))
+    format!("{text} --consent {}{}", quoted(&order.consent), flag(" --api", order.api_access))
 }
 
 fn turn(verb: &str, subject: &str) -> String {
@@ -225,14 +225,9 @@ fn turn(verb: &str, subject: &str) -> String {
     }
 }
 
+/// With the space before it.
 fn flag(name: &'static str, is: bool) -> &'static str {
-    match (is, name) {
-        (false, _) => "",
-        (true, "--compromised") => " --compromised",
-        (true, "--force") => " --force",
-        (true, "--replace") => " --replace",
-        (true, _) => " --api",
-    }
+    if is { name } else { "" }
 }
 
 /// The command that explains a login: relying party, home, login name.
@@ -288,6 +283,8 @@ mod tests {
         assert_eq!(command, expected);
         let asked = ["beta", "alpha", "x; reboot"].map(str::to_owned);
         assert_eq!(explain(&asked), "homeward-broker trust explain --user 'x; reboot@alpha' --rp beta");
+        let deed = Deed::Quarantine { name: "beta".into(), reason: String::new() };
+        assert_eq!(deed.command(), "homeward-broker instance quarantine beta --reason");
         let deed = Deed::EndSession { id: "$(reboot)".into() };
         assert_eq!(deed.command(), "homeward-broker session end --session='$(reboot)'");
     }

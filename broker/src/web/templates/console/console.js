@@ -4,6 +4,8 @@
 for (const part of document.querySelectorAll("[data-live]")) {
   let last = "";
   const look = async () => {
+    // Nobody sees it.
+    if (document.hidden) return setTimeout(look, 2000);
     try {
       const answer = await fetch(part.dataset.live);
       // Signed out: the page says so itself.
