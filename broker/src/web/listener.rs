@@ -332,7 +332,8 @@ mod tests {
     fn proxies_and_this_machine_may_have_more_connections_than_others() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         let (router, shutdown) = (Router::new(), CancellationToken::new());
-        let terms = Terms { router, rest: HEADERS, proxies: TrustedProxies::new(vec![address("192.0.2.1").into()]), shutdown };
+        let terms =
+            Terms { router, rest: HEADERS, proxies: TrustedProxies::new(vec![address("192.0.2.1").into()]), shutdown };
         for unlimited in ["192.0.2.1", "::ffff:192.0.2.1", "127.0.0.1", "::1"] {
             assert!(!terms.is_limited(address(unlimited)), "{unlimited}");
         }

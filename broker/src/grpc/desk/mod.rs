@@ -21,6 +21,7 @@ macro_rules! all_pages {
 mod audit;
 mod instances;
 mod overview;
+mod pictures;
 mod sessions;
 mod trust;
 mod turning;

@@ -37,7 +37,8 @@ impl Seat {
             instances: (instances.len(), instances.iter().filter(|row| row.online).count()),
             edges: self.edges().await?.len(),
             turning: rotations.iter().filter(|one| one.state() == v1::RotationState::Running).count(),
-            next: plan.into_iter().next(),
+            next: plan.into_iter().next().map(|planned| self.move_row(planned)),
+            plot: self.plot().await?,
             brokers: brokers.iter().map(|broker| self.broker_row(broker)).collect(),
         })
     }

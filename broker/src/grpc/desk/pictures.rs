@@ -101,12 +101,8 @@ pub(super) fn timeline(
         let spans = keys.iter().filter(|key| key.algorithm() == of).map(of_key).collect();
         Lane { kind: "Signing key".to_owned(), name: name.to_owned(), spans, marks: marks(&format!("keys/{name}")) }
     });
-    let of_secrets = Lane {
-        kind: "Client secrets".to_owned(),
-        name: String::new(),
-        spans: Vec::new(),
-        marks: marks("secrets"),
-    };
+    let of_secrets =
+        Lane { kind: "Client secrets".to_owned(), name: String::new(), spans: Vec::new(), marks: marks("secrets") };
     let of_ca = Lane {
         kind: "CA".to_owned(),
         name: String::new(),

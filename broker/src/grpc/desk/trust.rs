@@ -6,6 +6,7 @@ use homeward_proto::v1;
 use serde_json::Value;
 use tonic::Status;
 
+use crate::grpc::desk::pictures::Federation;
 use crate::grpc::desk::{Seat, refusal};
 use crate::grpc::status;
 use crate::registry::{CONSOLE, GroupMapping};
@@ -21,6 +22,9 @@ impl Seat {
         let upstreams = all_pages!(self, list_upstreams, ListUpstreamsRequest, upstreams);
         let registrations = all_pages!(self, list_registrations, ListRegistrationsRequest, registrations);
         let edges = self.edges().await?;
+        let map =
+            Federation { instances: &instances, upstreams: &upstreams, registrations: &registrations, edges: &edges };
+        let map = map.draw();
         let instances_by_name: HashMap<&str, &v1::Instance> =
             instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
         let upstreams_by_name: HashMap<&str, &v1::Upstream> =
@@ -32,6 +36,7 @@ impl Seat {
         let homes = instances.iter().filter(|instance| !instance.portal_url.is_empty());
         let homes = homes.map(|instance| instance.name.clone()).chain(upstreams.iter().map(|one| one.name.clone()));
         Ok(TrustSheet {
+            map,
             edges: rows.collect(),
             relying_parties: parties.chain(std::iter::once(CONSOLE.to_owned())).collect(),
             homes: homes.collect(),

@@ -2,6 +2,7 @@
 
 use homeward_proto::v1;
 
+use crate::grpc::desk::pictures::timeline;
 use crate::grpc::desk::{Seat, lower, refusal, sentence};
 use crate::web::console::{AuthorityRow, KeyRow, LaggardRow, MoveRow, Refusal, RotationCard, TurningSheet};
 
@@ -22,14 +23,17 @@ impl Seat {
             instances: ca.instances,
         });
         let instances = self.all_instances().await?;
+        let (keys, plan) = (self.keys().await?, self.plan().await?);
+        let timeline = timeline(self.now, &keys, &authority.certificates, &plan);
         let secrets = instances.iter().filter(|instance| !instance.client_id.is_empty());
         Ok(TurningSheet {
             rotations: self.board().await?,
-            keys: self.keys().await?,
+            timeline,
+            keys: keys.into_iter().map(|key| self.key_row(key)).collect(),
             authorities: authorities.collect(),
             bundle: authority.trust_bundle_version,
             secrets: secrets.map(|instance| instance.name.clone()).collect(),
-            plan: self.plan().await?,
+            plan: plan.into_iter().map(|planned| self.move_row(planned)).collect(),
         })
     }
 
@@ -47,17 +51,10 @@ impl Seat {
         Ok(status.map_err(|status| refusal(&status))?.into_inner().rotations)
     }
 
-    pub(super) async fn plan(&self) -> Result<Vec<MoveRow>, Refusal> {
+    pub(super) async fn plan(&self) -> Result<Vec<v1::PlannedMove>, Refusal> {
         let request = self.ask(v1::GetRotationPlanRequest { horizon_duration: None });
         let plan = self.client.clone().get_rotation_plan(request).await;
-        let moves = plan.map_err(|status| refusal(&status))?.into_inner().moves.into_iter();
-        let rows = moves.map(|planned| MoveRow {
-            at: self.moment(planned.time.as_ref()),
-            subject: planned.subject,
-            what: planned.r#move,
-            gate: planned.gate,
-        });
-        Ok(rows.collect())
+        Ok(plan.map_err(|status| refusal(&status))?.into_inner().moves)
     }
 
     pub(super) async fn authority(&self) -> Result<v1::GetAuthorityResponse, Refusal> {
@@ -65,9 +62,21 @@ impl Seat {
         Ok(found.map_err(|status| refusal(&status))?.into_inner())
     }
 
-    async fn keys(&self) -> Result<Vec<KeyRow>, Refusal> {
-        let listed = all_pages!(self, list_signing_keys, ListSigningKeysRequest, signing_keys);
-        let rows = listed.into_iter().map(|key| KeyRow {
+    async fn keys(&self) -> Result<Vec<v1::SigningKey>, Refusal> {
+        Ok(all_pages!(self, list_signing_keys, ListSigningKeysRequest, signing_keys))
+    }
+
+    pub(super) fn move_row(&self, planned: v1::PlannedMove) -> MoveRow {
+        MoveRow {
+            at: self.moment(planned.time.as_ref()),
+            subject: planned.subject,
+            what: planned.r#move,
+            gate: planned.gate,
+        }
+    }
+
+    fn key_row(&self, key: v1::SigningKey) -> KeyRow {
+        KeyRow {
             algorithm: match key.algorithm() {
                 v1::SigningAlgorithm::Unspecified => "",
                 v1::SigningAlgorithm::Rs256 => "RS256",
@@ -77,8 +86,7 @@ impl Seat {
             since: self.moment(key.state_time.as_ref()),
             gone: self.moment(key.gone_time.as_ref()),
             id: key.key_id,
-        });
-        Ok(rows.collect())
+        }
     }
 
     fn card(&self, rotation: &v1::Rotation) -> RotationCard {

@@ -1,6 +1,7 @@
 //! What the console's pages show: words, ready to be put into them.
 
 use crate::clock::Timestamp;
+use crate::web::picture::{Plot, Timeline, TrustMap};
 use crate::web::{ago, ahead};
 
 /// A moment, for people and for programs.
@@ -60,6 +61,8 @@ pub struct Overview {
     pub turning: usize,
     /// What happens next by itself.
     pub next: Option<MoveRow>,
+    /// Logins and failures of the last two days.
+    pub plot: Plot,
     /// The brokers that live.
     pub brokers: Vec<BrokerRow>,
 }
@@ -172,6 +175,8 @@ pub struct EdgeRow {
 
 /// All edges, and whom others could be made of.
 pub struct TrustSheet {
+    /// Who accepts whom, drawn.
+    pub map: TrustMap,
     /// By relying party and home.
     pub edges: Vec<EdgeRow>,
     /// Who can accept.
@@ -194,6 +199,8 @@ pub struct Explained {
 
 /// Keys, secrets and the CA.
 pub struct TurningSheet {
+    /// What was, is and will be in use, drawn.
+    pub timeline: Timeline,
     /// What turns now or has paused, and what has ended lately.
     pub rotations: Vec<RotationCard>,
     /// Signing keys.

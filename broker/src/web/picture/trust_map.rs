@@ -84,6 +84,10 @@ const SWEEPS: usize = 8;
 impl TrustMap {
     /// Of these instances. One that an edge names and nobody knows is shown as such.
     pub fn draw(parties: &[Party], edges: &[Edge]) -> Self {
+        // The same federation is the same picture, in whatever order it is told.
+        let mut edges = edges.to_vec();
+        edges.sort_by(|a, b| (&a.home, &a.relying_party).cmp(&(&b.home, &b.relying_party)));
+        let edges = edges.as_slice();
         let known: BTreeMap<&str, &Party> = parties.iter().map(|party| (party.name.as_str(), party)).collect();
         let mut order = Order::of(&known, edges);
         order.sort(edges);
