@@ -1,9 +1,10 @@
 //! Certificates from a CA that the broker asks itself: a real one, which misbehaves on purpose.
 
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
+use tokio::time::Instant;
 use world::federation::free_port;
 use world::{Etcd, Federation, Https, Manners, Pebble, World};
 
