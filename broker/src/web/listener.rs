@@ -109,9 +109,15 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
     serve_plain(listener, Terms { router, rest: HEADERS, proxies, shutdown }).await;
 }
 
-/// HTTP/1.1 only: no proxy speaks HTTP/2 without TLS unless it is told to.
+/// Without TLS a proxy may begin with HTTP/2 at once (RFC 9113 3.3).
 async fn serve_plain(listener: TcpListener, terms: Terms) {
-    accept(listener, terms, async |stream| Ok(Some((stream, Version::Http1)))).await;
+    let rest = terms.rest;
+    let greet = move |stream: TcpStream| async move {
+        let version = tokio::time::timeout(rest, Version::heard(&stream)).await;
+        let version = version.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        Ok(Some((stream, version)))
+    };
+    accept(listener, terms, greet).await;
 }
 
 async fn serve_tls(listener: TcpListener, tls: PublicTls, terms: Terms) {
@@ -129,7 +135,11 @@ async fn serve_tls(listener: TcpListener, tls: PublicTls, terms: Terms) {
     accept(listener, terms, greet).await;
 }
 
-/// What is spoken on a connection. It is known before the first byte: who says nothing is not waited for to choose.
+/// What a connection begins with that speaks HTTP/2 (RFC 9113 3.4), and the pause until more of it is looked for.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+const PREFACE_PAUSE: Duration = Duration::from_millis(5);
+
+/// What is spoken on a connection. It is known before a connection is served: hyper would wait for ever to choose.
 #[derive(Clone, Copy, Debug)]
 enum Version {
     Http1,
@@ -139,6 +149,21 @@ enum Version {
 impl Version {
     fn agreed(stream: &TlsStream<TcpStream>) -> Self {
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Self::Http2 } else { Self::Http1 }
+    }
+
+    /// By the first bytes, which stay where they are.
+    async fn heard(stream: &TcpStream) -> io::Result<Self> {
+        let mut first = [0; PREFACE.len()];
+        loop {
+            let many = stream.peek(&mut first).await?;
+            match PREFACE.strip_prefix(&first[..many]) {
+                None => return Ok(Self::Http1),
+                Some([]) => return Ok(Self::Http2),
+                // Who has hung up says no more.
+                Some(_) if many == 0 => return Ok(Self::Http1),
+                Some(_) => tokio::time::sleep(PREFACE_PAUSE).await,
+            }
+        }
     }
 }
 
@@ -316,6 +341,26 @@ mod tests {
         shutdown.cancel();
         serving.await.unwrap();
         got
+    }
+
+    #[tokio::test]
+    async fn without_tls_the_first_bytes_say_what_is_spoken() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        for (first, then, http2) in [
+            (&b"GET / HTTP/1.1"[..], &b""[..], false),
+            (b"P", b"OST / HTTP/1.1", false),
+            (b"PRI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n", true),
+            (b"", b"", false),
+        ] {
+            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            client.write_all(first).await.unwrap();
+            let heard = tokio::spawn(async move { Version::heard(&stream).await });
+            tokio::time::sleep(PREFACE_PAUSE * 3).await;
+            client.write_all(then).await.unwrap();
+            client.shutdown().await.unwrap();
+            assert_eq!(matches!(heard.await.unwrap().unwrap(), Version::Http2), http2, "{first:?}");
+        }
     }
 
     #[tokio::test]
