@@ -141,8 +141,13 @@ async fn a_ca_that_is_away_is_named_and_not_hammered_and_ops_need_not_wait() {
     tokio::time::timeout(PATIENCE, remarked).await.unwrap();
     assert!(ready().await.starts_with("ok\n"), "logins work by the other listener");
     assert!(!ready().await.contains("no certificate could be got"), "strangers are told why");
-    let brokers = federation.ops_json(&["broker", "list"]).await.unwrap();
-    assert!(brokers[0]["remark"].as_str().unwrap().contains("the next try is at"), "{brokers}");
+    let told_to_ops = async {
+        let listed = async || federation.ops_json(&["broker", "list"]).await.unwrap();
+        while !listed().await[0]["remark"].as_str().unwrap().contains("the next try is at") {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told_to_ops).await.unwrap();
     // It comes back, and is asked neither at once nor after a restart: a minute has not passed.
     pebble.start(Manners { slow: 8, ..Manners::GOOD }).await.unwrap();
     federation.kill_broker().await.unwrap();
