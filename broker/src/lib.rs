@@ -269,8 +269,8 @@ pub async fn run(
     let proxies = config.trusted_proxies.clone();
     let boundary = Boundary::new(&federation.issuer, config.trusted_proxies).measured(telemetry.clone());
     // Strangers are told that there is something, and ops what it is.
-    let (for_all, for_ops) = (remarks(&settings, &keys), remarks(&settings, &keys));
-    let (of_tls, certificate) = (public_tls.clone(), public_tls.clone());
+    let for_all = remarks(&settings, &keys);
+    let (for_ops, certificate, of_tls) = (for_all.clone(), public_tls.clone(), public_tls.clone());
     let remark = Current::of(move || joined([for_ops.now(), of_tls.remark()]));
     let public_remark = Current::of(move || joined([for_all.now(), certificate.public_remark()]));
     let readiness = Readiness::new(store.clone(), audit.clone(), web::identity(&authority, &clock), public_remark);

@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from certificates import ThrowAwayAuthority
 from front import Front
 from homeward import Agent, Broker
 from ops import Ops
@@ -16,23 +15,6 @@ from ops import Ops
 pytest_plugins = ["foundation"]
 
 PASSWORD = "gladly given gravel"
-
-
-@pytest.fixture(scope="session")
-def front(folder: Path, authority: ThrowAwayAuthority) -> Iterator[Front]:
-    front = Front(folder, authority, [])
-    yield front
-    front.stop()
-    for address in front.addresses:
-        address.socket.close()
-
-
-@pytest.fixture(scope="session")
-def broker(folder: Path, authority: ThrowAwayAuthority, front: Front) -> Iterator[Broker]:
-    broker = Broker(folder / "broker", front.address("broker"), authority.file)
-    front.start()
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from certificates import ThrowAwayAuthority
-from front import Front
-from homeward import BINARIES, Broker
+from homeward import BINARIES
 from machine import Machine
 from processes import PATIENCE_S, REPOSITORY
 
@@ -47,23 +45,6 @@ def build(to: Path) -> dict[str, Path]:
 @pytest.fixture(scope="session")
 def packages(folder: Path) -> dict[str, Path]:
     return build(folder / "debian")
-
-
-@pytest.fixture(scope="session")
-def front(folder: Path, authority: ThrowAwayAuthority) -> Iterator[Front]:
-    front = Front(folder, authority, [])
-    yield front
-    front.stop()
-    for address in front.addresses:
-        address.socket.close()
-
-
-@pytest.fixture(scope="session")
-def broker(folder: Path, authority: ThrowAwayAuthority, front: Front) -> Iterator[Broker]:
-    broker = Broker(folder / "broker", front.address("broker"), authority.file)
-    front.start()
-    yield broker
-    broker.stop()
 
 
 @pytest.fixture(scope="module")

@@ -21,15 +21,6 @@ SITES = Path(__file__).parent / "sites"
 
 
 @pytest.fixture(scope="session")
-def front(folder: Path, authority: ThrowAwayAuthority) -> Iterator[Front]:
-    front = Front(folder, authority, [])
-    yield front
-    front.stop()
-    for address in front.addresses:
-        address.socket.close()
-
-
-@pytest.fixture(scope="session")
 def broker(folder: Path, authority: ThrowAwayAuthority, front: Front) -> Iterator[Broker]:
     """`init` and `serve`. Relying parties are on loopback here, which a broker on the web would never ask anything.
 

@@ -1,4 +1,4 @@
-"""What every part of the tests begins with: a folder, an authority that the web would trust, and a browser."""
+"""What every part of the tests begins with: a folder, an authority that the web would trust, nginx, a broker, a browser."""
 
 import shutil
 import tempfile
@@ -9,6 +9,8 @@ import pytest
 from playwright.sync_api import Browser, sync_playwright
 
 from certificates import ThrowAwayAuthority
+from front import Front
+from homeward import Broker
 from processes import fresh_artefacts
 from visitor import CHROMIUM_FLAGS
 
@@ -36,3 +38,22 @@ def chromium(authority: ThrowAwayAuthority) -> Iterator[Browser]:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=flags)
         yield browser
         browser.close()
+
+
+@pytest.fixture(scope="session")
+def front(folder: Path, authority: ThrowAwayAuthority) -> Iterator[Front]:
+    """Whoever starts something asks it for an address, and starts it again."""
+    front = Front(folder, authority, [])
+    yield front
+    front.stop()
+    for address in front.addresses:
+        address.socket.close()
+
+
+@pytest.fixture(scope="session")
+def broker(folder: Path, authority: ThrowAwayAuthority, front: Front) -> Iterator[Broker]:
+    """`init` and `serve`."""
+    broker = Broker(folder / "broker", front.address("broker"), authority.file)
+    front.start()
+    yield broker
+    broker.stop()

@@ -19,16 +19,16 @@ const READABLE: (usize, usize) = (120, 400);
 /// How much of the past each bar of the plot is.
 const BAR: Duration = Duration::from_secs(3600);
 
-/// What a trust map is drawn from.
-pub(super) struct Federation<'a> {
-    pub(super) instances: &'a [v1::Instance],
-    pub(super) upstreams: &'a [v1::Upstream],
+/// Who there is, and who accepts whom.
+pub(super) struct Federation {
+    pub(super) instances: Vec<v1::Instance>,
+    pub(super) upstreams: Vec<v1::Upstream>,
     /// Relying parties without agent.
-    pub(super) registrations: &'a [v1::Registration],
-    pub(super) edges: &'a [v1::TrustEdge],
+    pub(super) registrations: Vec<v1::Registration>,
+    pub(super) edges: Vec<v1::TrustEdge>,
 }
 
-impl Federation<'_> {
+impl Federation {
     /// Who accepts whom; of a large federation, what is not well.
     pub(super) fn draw(&self) -> TrustMap {
         let parties = self.instances.iter().map(of_instance).chain(self.upstreams.iter().map(of_upstream));

@@ -11,6 +11,7 @@ use crate::grpc::desk::{Seat, refusal};
 use crate::grpc::status;
 use crate::registry::{CONSOLE, GroupMapping};
 use crate::web::console::{EdgeOrder, EdgeRow, Explained, Refusal, TrustSheet};
+use crate::web::picture::TrustMap;
 
 impl Seat {
     /// Who accepts whom.
@@ -18,13 +19,30 @@ impl Seat {
     /// # Errors
     /// The broker's refusal.
     pub async fn trust(&self) -> Result<TrustSheet, Refusal> {
-        let instances = self.all_instances().await?;
-        let upstreams = all_pages!(self, list_upstreams, ListUpstreamsRequest, upstreams);
-        let registrations = all_pages!(self, list_registrations, ListRegistrationsRequest, registrations);
-        let edges = self.edges().await?;
-        let map =
-            Federation { instances: &instances, upstreams: &upstreams, registrations: &registrations, edges: &edges };
-        let map = map.draw();
+        Ok(self.trust_sheet(self.federation().await?))
+    }
+
+    /// The same, and drawn.
+    ///
+    /// # Errors
+    /// The broker's refusal.
+    pub async fn trust_drawn(&self) -> Result<(TrustSheet, TrustMap), Refusal> {
+        let federation = self.federation().await?;
+        let map = federation.draw();
+        Ok((self.trust_sheet(federation), map))
+    }
+
+    async fn federation(&self) -> Result<Federation, Refusal> {
+        Ok(Federation {
+            instances: self.all_instances().await?,
+            upstreams: all_pages!(self, list_upstreams, ListUpstreamsRequest, upstreams),
+            registrations: all_pages!(self, list_registrations, ListRegistrationsRequest, registrations),
+            edges: self.edges().await?,
+        })
+    }
+
+    fn trust_sheet(&self, federation: Federation) -> TrustSheet {
+        let Federation { instances, upstreams, registrations, edges } = federation;
         let instances_by_name: HashMap<&str, &v1::Instance> =
             instances.iter().map(|instance| (instance.name.as_str(), instance)).collect();
         let upstreams_by_name: HashMap<&str, &v1::Upstream> =
@@ -35,12 +53,11 @@ impl Seat {
         let parties = parties.chain(registrations.into_iter().map(|one| one.relying_party));
         let homes = instances.iter().filter(|instance| !instance.portal_url.is_empty());
         let homes = homes.map(|instance| instance.name.clone()).chain(upstreams.iter().map(|one| one.name.clone()));
-        Ok(TrustSheet {
-            map,
+        TrustSheet {
             edges: rows.collect(),
             relying_parties: parties.chain(std::iter::once(CONSOLE.to_owned())).collect(),
             homes: homes.collect(),
-        })
+        }
     }
 
     /// What a login would come to.

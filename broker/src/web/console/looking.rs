@@ -78,8 +78,8 @@ pub(super) async fn tokens(State(reception): State<Arc<Reception>>, ops: Ops, Ra
 
 pub(super) async fn trust(State(reception): State<Arc<Reception>>, ops: Ops, RawQuery(query): RawQuery) -> Response {
     let frame = Frame::of(&ops, "trust").after(&form(query).text("done"));
-    let found = reception.seat(&ops).trust().await;
-    page(frame, found, |frame, sheet| TrustPage { frame, sheet })
+    let found = reception.seat(&ops).trust_drawn().await;
+    page(frame, found, |frame, (sheet, map)| TrustPage { frame, sheet, map })
 }
 
 pub(super) async fn edge(State(reception): State<Arc<Reception>>, ops: Ops, RawQuery(query): RawQuery) -> Response {

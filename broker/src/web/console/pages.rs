@@ -15,6 +15,7 @@ use crate::web::console::view::{
 };
 use crate::web::console::words::{self, Words};
 use crate::web::pages::render;
+use crate::web::picture::TrustMap;
 use crate::web::stylesheet;
 
 /// The pages load the one script, and it asks this broker only.
@@ -115,6 +116,7 @@ pub(super) struct TokenPage {
 pub(super) struct TrustPage {
     pub(super) frame: Frame,
     pub(super) sheet: TrustSheet,
+    pub(super) map: TrustMap,
 }
 
 /// An edge as it is, to be changed, or a new one.

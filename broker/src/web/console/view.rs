@@ -1,7 +1,7 @@
 //! What the console's pages show: words, ready to be put into them.
 
 use crate::clock::Timestamp;
-use crate::web::picture::{Plot, Timeline, TrustMap};
+use crate::web::picture::{Plot, Timeline};
 use crate::web::{ago, ahead};
 
 /// A moment, for people and for programs.
@@ -175,8 +175,6 @@ pub struct EdgeRow {
 
 /// All edges, and whom others could be made of.
 pub struct TrustSheet {
-    /// Who accepts whom, drawn.
-    pub map: TrustMap,
     /// By relying party and home.
     pub edges: Vec<EdgeRow>,
     /// Who can accept.
