@@ -1,7 +1,7 @@
 //! The folder: `<dir>/<chain>/<day>.jsonl`, one folder a chain, one file a day, for nobody but the broker's own user.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io;
+use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +10,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::audit::AuditError;
 use crate::audit::anchor::Day;
 use crate::audit::chain::ChainId;
+use crate::audit::journal::LONGEST;
 
 /// What the names of files end with.
 const SUFFIX: &str = ".jsonl";
@@ -91,11 +92,42 @@ impl Folder {
         Ok(file)
     }
 
-    /// Deletes the file of a day.
+    /// Keeps what stands in the file of a day from a place on, in a file beside it, where it holds whole lines: they are no
+    /// records of the chain, as somebody changed them or one before them, but nobody says that they are worth nothing. What
+    /// ends without a line is a write that a crash has cut short, and is not kept.
+    ///
+    /// # Errors
+    /// When it cannot be read or written: then nothing may be cut off.
+    pub(super) fn put_aside(&self, chain: ChainId, day: &Day, file: &File, from: u64) -> io::Result<Option<PathBuf>> {
+        let mut source = file.try_clone()?;
+        source.seek(SeekFrom::Start(from))?;
+        let mut line = Vec::new();
+        BufReader::new(&mut source).take(LONGEST as u64).read_until(b'\n', &mut line)?;
+        if line.len() < LONGEST && !line.ends_with(b"\n") {
+            return Ok(None);
+        }
+        source.seek(SeekFrom::Start(from))?;
+        let folder = self.0.join(chain.to_string());
+        // Nobody else writes here: a name that is not taken stays so.
+        let path = (1u32..).map(|number| folder.join(format!("{day}.aside-{number}"))).find(|path| !path.exists());
+        let Some(path) = path else { return Ok(None) };
+        let mut aside = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        io::copy(&mut source, &mut aside)?;
+        aside.sync_all()?;
+        File::open(&folder)?.sync_all()?;
+        Ok(Some(path))
+    }
+
+    /// Deletes the file of a day, and what was put aside of it.
     ///
     /// # Errors
     /// When it cannot be deleted.
     pub(super) fn delete(&self, chain: ChainId, day: &Day) -> io::Result<()> {
+        let folder = self.0.join(chain.to_string());
+        let aside = format!("{day}.aside-");
+        for name in names(&folder)?.into_iter().filter(|name| name.starts_with(&aside)) {
+            std::fs::remove_file(folder.join(name))?;
+        }
         std::fs::remove_file(self.file(chain, day))
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileExt as _;
+use std::path::PathBuf;
 
 use serde::Serialize;
 
@@ -59,10 +60,12 @@ pub(super) struct Journal {
 }
 
 /// How a journal was found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Bytes behind the last record that are none: the last write was cut short.
+    /// Bytes behind the last record that do not follow from it.
     pub(super) torn: u64,
+    /// Where they are, unless they are one write that was cut short.
+    pub(super) put_aside: Option<PathBuf>,
     /// Whether records are missing that the store knows of.
     pub(super) gap: bool,
 }
@@ -97,6 +100,7 @@ impl Journal {
         let file = folder.open(chain, &last)?;
         let durable = match durable {
             Some(end) => {
+                found.put_aside = folder.put_aside(chain, &last, &file, end)?;
                 file.set_len(end)?;
                 end
             }

@@ -207,6 +207,17 @@ impl Audit {
                  the folder was put back from a copy. `homeward-broker audit verify` says which"
             );
             self.note(event.detail("the record that the store knows is not where it was"));
+        } else if let Some(aside) = &found.put_aside {
+            error!(
+                %chain,
+                bytes = found.torn,
+                "SECURITY: the end of the audit does not follow from what is before it: somebody edited it while the broker \
+                 did not run. It is kept in {}",
+                aside.display()
+            );
+            self.note(
+                event.detail(format!("{} bytes at the end do not follow, and are kept beside the file", found.torn)),
+            );
         } else if found.torn > 0 {
             warn!(%chain, bytes = found.torn, "the end of the audit's last record is cut off: it was being written");
             self.note(event.detail(format!("what was being written when the broker ended: {} bytes", found.torn)));

@@ -39,6 +39,10 @@ const TWO: &str = "another broker writes to the audit of this one";
 /// A chain of another broker has ended when nothing was written to it for so long, and for as long as days are kept.
 const ENDED: Duration = Duration::from_secs(30 * 86_400);
 
+/// A clock that has gone on by more than this since the store last heard of the audit is not believed at once: a machine
+/// that boots with a wrong year would delete every day that is kept. Ops have a day to see it.
+const LEAP: Duration = Duration::from_secs(30 * 86_400);
+
 /// Records that are taken at once.
 const BATCH: usize = 1024;
 
@@ -244,7 +248,16 @@ impl Writer {
         if self.anchored.expired_at.replace(today.clone()) == Some(today) {
             return;
         }
-        let kept_since = self.shared.clock.now() - Duration::from_secs(u64::from(keep) * 86_400);
+        let now = self.shared.clock.now();
+        if now > self.anchored.head.at + LEAP {
+            warn!(
+                %now,
+                last_record_at = %self.anchored.head.at,
+                "it is long since the last record of the audit, or the clock is wrong: old days are deleted tomorrow at the earliest"
+            );
+            return;
+        }
+        let kept_since = now - Duration::from_secs(u64::from(keep) * 86_400);
         let oldest = Day::of(kept_since);
         let ended_before = Day::of(kept_since - ENDED);
         let (chain, folder) = (self.chain(), self.shared.folder.clone());

@@ -167,3 +167,35 @@ async fn a_broker_goes_on_behind_what_was_taken_away_and_does_not_hide_it() {
     assert!(findings[0].contains("is record 11 where record 8 has to be"), "{findings:?}");
     assert!(world.lines()[7].contains("\"event\":\"records_missing\""));
 }
+
+/// What does not follow is no record, and is thrown away by nobody.
+#[tokio::test]
+async fn what_somebody_wrote_behind_the_end_is_kept_beside_the_file() {
+    let mut world = World::new();
+    world.fill(1, 4).await;
+    let file = world.files().remove(0);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let foreign = "{\"event\":\"login_decided\"}\n{\"event\":\"login_be";
+    for round in 1..=2 {
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, text + foreign).unwrap();
+        world.fill(1, 1).await;
+        let aside = file.with_file_name(format!("{}.aside-{round}", file.file_stem().unwrap().to_string_lossy()));
+        assert_eq!(std::fs::read_to_string(aside).unwrap(), foreign);
+    }
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with(&text));
+    assert_eq!(world.findings().await, [""; 0]);
+    // A write that was cut short is no more than that.
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text + "{\"seq\":").unwrap();
+    world.fill(1, 1).await;
+    let beside = || std::fs::read_dir(file.parent().unwrap()).unwrap().count();
+    assert_eq!(beside(), 3);
+    world.settings.keep_days = Some(1);
+    for _ in 0..3 {
+        world.time.advance(DAY);
+        world.fill(1, 1).await;
+    }
+    assert!(!file.exists());
+    assert_eq!(beside(), 2, "what was put aside goes with its day");
+}

@@ -93,7 +93,24 @@ async fn a_chain_of_which_everything_is_old_is_forgotten() {
     assert_eq!(world.findings().await.len(), 1);
     world.time.advance(DAY * 31);
     world.fill(1, 3).await;
+    // Nor is one forgotten because a clock has leapt: that is believed a day later.
+    assert_eq!(world.findings().await.len(), 1);
+    world.time.advance(DAY);
+    world.fill(1, 3).await;
     assert_eq!(world.findings().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_machine_that_boots_in_a_wrong_year_deletes_nothing_on_that_day() {
+    let mut world = World::new();
+    world.fill(2, 3).await;
+    world.settings.keep_days = Some(30);
+    world.time.advance(DAY * 365 * 12);
+    world.fill(1, 3).await;
+    assert_eq!(world.files().len(), 3);
+    world.time.advance(DAY);
+    world.fill(1, 3).await;
+    assert_eq!(world.files().len(), 2);
 }
 
 #[tokio::test]
