@@ -16,6 +16,7 @@ import pytest
 import requests
 
 from applications import InvenTree, now_code
+from book import BOOK, blocks
 from certificates import ThrowAwayAuthority
 from federation import accepts, chooses, eventually, gives_password, joins
 from front import Front
@@ -62,16 +63,9 @@ social_providers:
       client_id: old
       secret: older
 """
-LINKING_YAML = """\
-global_settings:
-  LOGIN_ENABLE_SSO_REG: true
-social_providers:
-  openid_connect:
-    APPS:
-      - provider_id: homeward
-        settings:
-          email_authentication: true
-"""
+# What the page says to who wants people in their old accounts.
+[PAGE_YAML] = blocks(BOOK / "recipes" / "inventree.md", "yaml")
+LINKING_YAML = "global_settings:\n  LOGIN_ENABLE_SSO_REG: true\n" + PAGE_YAML
 OLD_ENV = """\
 # ours: keep the lights on, part-reviewers may come
 INVENTREE_GLOBAL_SETTINGS={"LOGIN_ENABLE_SSO_REG": true}
