@@ -11,6 +11,9 @@ use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+/// Longest line of a record, in bytes: all its fields are bounded.
+pub(super) const LONGEST: usize = 64 * 1024;
+
 /// Names one chain: what one broker has written into one folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -9,8 +9,7 @@ use rustix::fs::{FlockOperation, flock};
 
 use crate::audit::AuditError;
 use crate::audit::anchor::Day;
-use crate::audit::chain::ChainId;
-use crate::audit::journal::LONGEST;
+use crate::audit::chain::{ChainId, LONGEST};
 
 /// What the names of files end with.
 const SUFFIX: &str = ".jsonl";

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::audit::anchor::{Day, StoredDay, StoredHead};
-use crate::audit::chain::{ChainId, Digest, Link};
+use crate::audit::chain::{ChainId, Digest, LONGEST, Link};
 use crate::audit::event::Event;
 use crate::audit::folder::Folder;
 use crate::audit::origin::Origin;
@@ -231,9 +231,6 @@ fn ends_with(folder: &Folder, chain: ChainId, head: &StoredHead) -> io::Result<b
     let line = lines.rsplit(|byte| *byte == b'\n').next().unwrap_or_default();
     Ok(Digest::of(line) == head.link.hash)
 }
-
-/// No record is longer: all its fields are bounded.
-pub(super) const LONGEST: usize = 64 * 1024;
 
 /// Follows the chain through a file from a place on. Says how far it follows, and how long the file is.
 fn walk(folder: &Folder, chain: ChainId, (day, from): (&Day, u64), link: &mut Link) -> io::Result<(u64, u64)> {

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use crate::audit::anchor::Day;
 use crate::audit::chain::ChainId;
+use crate::audit::chain::LONGEST;
 use crate::audit::folder::Folder;
-use crate::audit::journal::LONGEST;
 use crate::clock::Timestamp;
 
 /// Most records that are looked for from the end.

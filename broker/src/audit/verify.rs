@@ -7,9 +7,8 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 
 use crate::audit::anchor::{Day, StoredDay, StoredHead};
-use crate::audit::chain::{ChainId, Link};
+use crate::audit::chain::{ChainId, LONGEST, Link};
 use crate::audit::folder::Folder;
-use crate::audit::journal::LONGEST;
 
 /// Findings that are told of one chain.
 const MOST: usize = 100;
