@@ -127,7 +127,7 @@ impl Words {
         };
         let effects = [
             "One consent is given. Nobody is let in before the other side has consented too.",
-            "What was said of the edge before stays, but for what is filled in here.",
+            "What was said of the edge before stays, but for what is filled in or ticked here.",
         ];
         Self::new(title, &effects, "Give this consent")
     }
