@@ -119,11 +119,40 @@ def test_03_trust(ops: Ops, broker: Broker, garage: Agent, workshop: Agent) -> N
     ops.sees("Explain a login")
     ops.reads("greta of garage at workshop")
     ops.clicks("Trust")
+    one_consent_is_taken_back_and_given_again(ops, broker)
     ops.clicks("Deny workshop accepts garage")
     command = "homeward-broker trust deny --relying-party workshop --home garage"
     ops.agrees("Let workshop accept users of garage no more?", command, "Deny")
     ops.reads("The trust edge is denied.")
     assert edges(broker) == []
+
+
+def one_consent_is_taken_back_and_given_again(ops: Ops, broker: Broker) -> None:
+    edge = "--relying-party workshop --home garage --side home"
+    ops.clicks("Change workshop accepts garage")
+    ops.sees("workshop accepts garage")
+    ops.clicks("Take back that garage releases its users")
+    title = "Let garage release its users to workshop no more?"
+    ops.agrees(title, f"homeward-broker trust deny {edge}", "Take this consent back")
+    ops.reads("The consent is taken back.")
+    ops.sees("Trust")
+    ops.reads("no: it has not consented")
+    expect(ops.page.locator(".trust-map")).to_contain_text("garage does not release them")
+    (half,) = broker.shows("trust", "list")
+    assert half["missing_side"] == "home" and half["groups"] == ["admins=bosses", "people=staff"]
+    ops.clicks("Change workshop accepts garage")
+    ops.sees("workshop accepts garage")
+    ops.reads("One consent is missing")
+    # Other terms complete nothing by the way.
+    expect(ops.page.get_by_label("Whose consent this is")).to_have_value("relying-party")
+    ops.clicks("Trust")
+    ops.clicks("Complete workshop accepts garage")
+    title = "Let garage release its users to workshop?"
+    ops.agrees(title, f"homeward-broker trust allow {edge}", "Give this consent")
+    ops.reads("The consent is given.")
+    ops.sees("Trust")
+    (whole,) = broker.shows("trust", "list")
+    assert not whole["missing_side"] and whole["groups"] == half["groups"]
 
 
 def test_04_who_is_still_on_the_old_one(ops: Ops, broker: Broker, garage: Agent, workshop: Agent) -> None:

@@ -172,6 +172,46 @@ async fn a_form_counts_only_from_a_page_of_this_session_and_says_who_sent_it() {
 }
 
 #[tokio::test]
+async fn each_consent_of_an_edge_is_given_and_taken_back_by_itself() {
+    let town = town(&["session"]).await;
+    let federation = &town.federation;
+    let mut ops = let_in(federation).await;
+    let edge = [("relying_party", "beta"), ("home", "alpha"), ("side", "home")];
+    let of_edge = "side=home&relying_party=beta&home=alpha";
+    for (kind, command, missing) in [("withdraw", "trust deny", "home"), ("consent", "trust allow", "")] {
+        let confirm = at(federation, &format!("/console/do/{kind}"));
+        let page = ops.get(&format!("{confirm}?{of_edge}")).await.unwrap();
+        let command = format!("homeward-broker {command} --relying-party beta --home alpha --side home<");
+        assert!(page.body.contains(&command), "{}", page.body);
+        let token = form_token(&page);
+        let done = post(&mut ops, &confirm, &[&edge[..], &[("form_token", token.as_str())]].concat()).await;
+        let to = done.headers["location"].as_str();
+        assert_eq!((done.status, to), (303, format!("/console/trust?done={kind}").as_str()), "{}", done.body);
+        let listed = federation.ops_json(&["trust", "list"]).await.unwrap();
+        assert_eq!(
+            (&listed[0]["missing_side"], &listed[0]["email_domains"][0]),
+            (&missing.into(), &"alpha.example".into())
+        );
+        let (table, form) = (at(federation, "/console/trust"), at(federation, "/console/trust/edge"));
+        let table = ops.get(&table).await.unwrap().body;
+        let form = ops.get(&format!("{form}?relying_party=beta&home=alpha")).await.unwrap().body;
+        let lacks = missing == "home";
+        assert_eq!(table.contains("no: it has not consented"), lacks, "{table}");
+        assert_eq!(
+            table.contains("Users of alpha may not log in at beta: alpha does not release them."),
+            lacks,
+            "{table}"
+        );
+        assert_eq!(form.contains("One consent is missing"), lacks, "{form}");
+        // Who changes the terms gives nobody's missing consent by the way.
+        assert_eq!(form.contains("<option value=\"relying-party\" selected>"), lacks, "{form}");
+    }
+    // Whose consent it is is never guessed.
+    let nobody = "/console/do/consent?side=nobody&relying_party=beta&home=alpha";
+    assert_eq!(ops.get(&at(federation, nobody)).await.unwrap().status, 404);
+}
+
+#[tokio::test]
 async fn the_console_s_name_is_nobody_else_s() {
     let federation = Federation::start().await.unwrap();
     for command in [&["token", "create", "--instance", "console"][..], &["registration", "open", "console"]] {

@@ -2,9 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
-use world::Federation;
 use world::process::run;
+use world::{Browser, Federation};
+
+use crate::town::{Town, town, user};
 
 fn chmod(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -72,4 +75,67 @@ async fn tokens_are_listed_without_their_secrets_and_can_be_taken_back() {
         let refused = federation.ops(arguments).await.unwrap_err().to_string();
         assert!(refused.contains(sentence), "{arguments:?}: {refused}");
     }
+}
+
+/// Waits until nobody from elsewhere is signed in at beta.
+async fn logged_out_at_beta(town: &Town) {
+    let empty = async {
+        while !town.beta.site.sessions().is_empty() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), empty).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_two_consents_of_an_edge_are_given_and_taken_back_each_by_itself() {
+    let mut town = town(&["session"]).await;
+    for (side, lacks) in [
+        ("home", "alpha does not release its users to beta, which accepts them"),
+        ("relying-party", "beta does not accept users of alpha, which releases them"),
+    ] {
+        let command =
+            |verb: &'static str| ["trust", verb, "--relying-party", "beta", "--home", "alpha", "--side", side];
+        let mut browser = Browser::new();
+        assert_eq!(user(&town.sign_in(&mut browser).await)["username"], "alice@alpha");
+        let taken = town.federation.ops_json(&command("deny")).await.unwrap();
+        assert_eq!((&taken["side"], &taken["denied"]), (&side.into(), &true.into()));
+        logged_out_at_beta(&town).await;
+
+        // Nobody comes in, also after a restart, and ops see whose word is missing.
+        town.federation.stop_broker().await.unwrap();
+        town.federation.serve().await.unwrap();
+        let page = browser.open(&town.start()).await.unwrap();
+        assert!(page.body.contains("accepts accounts from nowhere else yet"), "{} {}", page.url, page.body);
+        let listed = town.federation.ops_json(&["trust", "list"]).await.unwrap();
+        assert_eq!(
+            (&listed[0]["missing_side"], &listed[0]["email_domains"][0]),
+            (&side.into(), &"alpha.example".into())
+        );
+        let table = town.federation.ops(&["trust", "list"]).await.unwrap();
+        assert!(table.contains("MISSING SIDE") && table.contains(side), "{table}");
+        let again = town.federation.ops(&command("deny")).await.unwrap_err().to_string();
+        assert!(again.contains("there is nothing to take away"), "{again}");
+
+        // What explains it says the command that completes it.
+        let explain = ["trust", "explain", "--user", "alice@alpha", "--rp", "beta"];
+        let explained = town.federation.ops_json(&explain).await.unwrap();
+        let problem = explained["problems"].as_array().unwrap().iter().find_map(|problem| {
+            let (lacking, says) = problem.as_str().unwrap().split_once(": homeward-broker ")?;
+            (lacking == lacks).then(|| says.to_owned())
+        });
+        let says = problem.unwrap_or_else(|| panic!("{explained}"));
+        assert!(explained["account"].is_null(), "{explained}");
+        let whole = town.federation.ops_json(&says.split(' ').collect::<Vec<_>>()).await.unwrap();
+        assert_eq!((&whole["missing_side"], &whole["email_domains"][0]), (&"".into(), &"alpha.example".into()));
+        town.federation.in_sync("alpha").await.unwrap();
+        town.federation.in_sync("beta").await.unwrap();
+        assert_eq!(user(&town.sign_in(&mut Browser::new()).await)["username"], "alice@alpha");
+    }
+    let noted = town.federation.ops_json(&["audit", "list", "--kind", "trust_denied"]).await.unwrap();
+    let mut noted: Vec<_> = noted.as_array().unwrap().iter().map(|record| record["detail"].clone()).collect();
+    noted.sort_by_key(ToString::to_string);
+    assert_eq!(noted, ["home", "relying-party"]);
+    let wrong = ["trust", "allow", "--relying-party", "beta", "--home", "alpha", "--side", "nobody"];
+    assert!(town.federation.ops(&wrong).await.is_err());
 }

@@ -200,6 +200,7 @@ impl Row for v1::TrustEdge {
         "VERIFIED EMAIL DOMAINS",
         "CONSENT",
         "API",
+        "MISSING SIDE",
         "CHANGED",
     ];
 
@@ -214,6 +215,7 @@ impl Row for v1::TrustEdge {
             self.email_domains.join(", "),
             consent,
             api.to_owned(),
+            side(self.missing_side()).to_owned(),
             changed,
         ]
     }
@@ -227,6 +229,7 @@ impl Row for v1::TrustEdge {
             "email_domains": self.email_domains,
             "consent": consent(self.consent()),
             "api_access": self.api_access,
+            "missing_side": side(self.missing_side()),
             "update_time": time(self.update_time.as_ref()),
         })
     }
@@ -304,6 +307,15 @@ impl Row for v1::Client {
 /// As `trust allow` takes them.
 fn group_lines(edge: &v1::TrustEdge) -> Vec<String> {
     edge.groups.iter().map(|line| format!("{}={}", line.home_group, line.relying_party_group)).collect()
+}
+
+/// As `trust allow` takes it; empty for none, or for both.
+pub(super) fn side(side: v1::TrustSide) -> &'static str {
+    match side {
+        v1::TrustSide::Unspecified => "",
+        v1::TrustSide::Home => "home",
+        v1::TrustSide::RelyingParty => "relying-party",
+    }
 }
 
 /// As `trust allow` takes it.

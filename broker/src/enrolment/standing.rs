@@ -85,7 +85,7 @@ impl Enrolment {
     async fn try_evict(&self, name: &InstanceName) -> Result<Evicted, EnrolmentError> {
         let instance = self.registry.instances.get(name.as_str()).await?.ok_or(EnrolmentError::InstanceUnknown)?;
         let snapshot = self.registry.snapshot();
-        let edges = snapshot.edges().filter(|edge| edge.id.relying_party == *name || edge.id.home == *name);
+        let edges = snapshot.known_edges().filter(|edge| edge.id.relying_party == *name || edge.id.home == *name);
         let mut writes: Vec<Write> =
             edges.map(|edge| self.registry.edges.delete(&edge.id.key(), Expect::Any)).collect();
         let trust_edges = writes.len();

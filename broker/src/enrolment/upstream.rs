@@ -98,7 +98,7 @@ impl Enrolment {
     fn id_of(&self, wanted: &Upstream, stored: Option<&Upstream>) -> Result<InstanceId, EnrolmentError> {
         match stored {
             Some(stored) if stored.has_users_of(wanted) => Ok(stored.id),
-            Some(_) if self.registry.snapshot().edges().any(|edge| edge.id.home == wanted.name) => {
+            Some(_) if self.registry.snapshot().known_edges().any(|edge| edge.id.home == wanted.name) => {
                 Err(EnrolmentError::UpstreamTrusted(wanted.name.clone()))
             }
             Some(_) | None => Ok(wanted.id),
@@ -151,7 +151,7 @@ impl Enrolment {
         let stored = self.registry.upstreams.get(name.as_str()).await?;
         let stored = stored.ok_or_else(|| EnrolmentError::UpstreamUnknown(name.clone()))?;
         let snapshot = self.registry.snapshot();
-        let edges = snapshot.edges().filter(|edge| edge.id.home == *name);
+        let edges = snapshot.known_edges().filter(|edge| edge.id.home == *name);
         let edges = edges.map(|edge| self.registry.edges.delete(&edge.id.key(), Expect::Any)).collect();
         let itself = self.registry.upstreams.delete(name.as_str(), Expect::Version(stored.version));
         self.registry.reached(self.registry.upstreams.commit_after(edges, vec![itself]).await?).await?;

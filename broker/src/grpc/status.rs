@@ -230,7 +230,7 @@ pub(super) fn trust(refusal: &TrustError) -> Status {
         TrustError::UnknownInstance(_) => "INSTANCE_UNKNOWN",
         TrustError::NoRelyingParty(_) => "NO_RELYING_PARTY",
         TrustError::NoHome(_) => "NO_HOME",
-        TrustError::NoEdge(_) => "TRUST_EDGE_UNKNOWN",
+        TrustError::NoEdge(_) | TrustError::NotReleased(_) => "TRUST_EDGE_UNKNOWN",
         TrustError::AccountKey(conflict) => account_key(conflict),
         TrustError::Store(error) => return store(error),
     };

@@ -12,6 +12,7 @@ mod client;
 mod client_jwks;
 mod client_key;
 mod client_policy;
+mod consents;
 mod console;
 mod held_name;
 mod home;
@@ -58,6 +59,7 @@ pub use client::{
 pub use client_jwks::{CLIENT_SIGNING_ALGS, ClientJwks, ClientJwksError, alg_name};
 pub use client_key::{ClientKeyError, JwkError, PublicJwk};
 pub use client_policy::{ClientPolicyChange, ClientPolicyError, PolicyConflict, sector};
+pub use consents::{Consents, TrustSide, TrustTerms};
 pub use console::{CONSOLE, CONSOLE_RETURN};
 pub use held_name::{HeldName, HeldNames, KnownName};
 pub use home::{Home, Reachability, Way};
@@ -225,36 +227,50 @@ impl Registry {
         self.touched.subscribe()
     }
 
-    /// Lets a relying party accept a home's users, or changes what that home may vouch for.
+    /// Lets a relying party accept a home's users, or changes what that home may vouch for: both of them consent.
     ///
     /// # Errors
     /// When one of the two is not enrolled or has not the role, or the relying party could take two users for one.
     pub async fn allow_trust(&self, edge: TrustEdge) -> Result<TrustEdge, TrustError> {
+        let both = TrustEdge { consents: Consents::Both, ..edge };
+        self.put_trust(&both.id, |old| both.clone().in_place_of(old.as_ref())).await
+    }
+
+    /// Puts what is made of the edge as it is, or of nothing.
+    async fn put_trust(
+        &self,
+        id: &TrustEdgeId,
+        make: impl Fn(Option<TrustEdge>) -> TrustEdge,
+    ) -> Result<TrustEdge, TrustError> {
         let snapshot = self.snapshot();
         let find = |name: &InstanceName| {
             snapshot.instance(name).cloned().ok_or_else(|| TrustError::UnknownInstance(name.clone()))
         };
-        let is_console = snapshot.console().is_some_and(|console| *console.name == edge.id.relying_party);
-        let registered = is_console || snapshot.registration(&edge.id.relying_party).is_some();
-        if !registered && find(&edge.id.relying_party)?.relying_party.is_none() {
-            return Err(TrustError::NoRelyingParty(edge.id.relying_party));
+        let is_console = snapshot.console().is_some_and(|console| *console.name == id.relying_party);
+        let registered = is_console || snapshot.registration(&id.relying_party).is_some();
+        if !registered && find(&id.relying_party)?.relying_party.is_none() {
+            return Err(TrustError::NoRelyingParty(id.relying_party.clone()));
         }
-        if snapshot.home(&edge.id.home).is_none() {
-            find(&edge.id.home)?;
-            return Err(TrustError::NoHome(edge.id.home));
+        if snapshot.home(&id.home).is_none() {
+            find(&id.home)?;
+            return Err(TrustError::NoHome(id.home.clone()));
         }
-        for key in snapshot.account_keys(&edge.id.relying_party) {
-            key.check(&edge, snapshot.edges_of(&edge.id.relying_party))?;
-        }
-        // Tokens that rest on it go on: only one that is allowed anew begins another life.
-        let changed = |old: Option<TrustEdge>| {
-            let epoch = old.map_or(edge.epoch, |old| old.epoch);
-            Ok::<_, StoreError>(TrustEdge { epoch, ..edge.clone() })
+        let checked = |old: Option<TrustEdge>| {
+            let edge = make(old);
+            // One that is not in force hinders no other: it is checked when it is completed.
+            if edge.is_in_force() {
+                for key in snapshot.account_keys(&id.relying_party) {
+                    key.check(&edge, snapshot.edges_of(&id.relying_party))?;
+                }
+            }
+            Ok::<_, TrustError>(edge)
         };
-        let revision = self.edges.update(&edge.id.key(), changed).await?;
+        let revision = self.edges.update(&id.key(), checked).await?;
         self.reached(revision).await?;
-        edge.log();
-        Ok(edge)
+        // Whoever took it away at the same moment came last.
+        let stored = self.snapshot().known_edge(id).cloned().ok_or_else(|| TrustError::NoEdge(id.clone()))?;
+        stored.log();
+        Ok(TrustEdge::clone(&stored))
     }
 
     /// Takes an edge away: what rests on it is dead by that.

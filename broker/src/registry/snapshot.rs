@@ -28,10 +28,12 @@ pub struct Snapshot {
     registrations: HashTrieMapSync<InstanceName, Arc<Registration>>,
     /// Homes without agent.
     upstreams: HashTrieMapSync<InstanceName, Arc<Upstream>>,
-    /// By relying party, then by home.
+    /// Edges in force, by relying party, then by home.
     accepted: HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, Arc<TrustEdge>>>,
-    /// By home, then by relying party: whom a change of the home concerns.
+    /// The same by home, then by relying party: whom a change of the home concerns.
     released: HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, ()>>,
+    /// Edges that lack a consent. They stand apart, so that nobody takes one for an edge in force.
+    one_sided: HashTrieMapSync<TrustEdgeId, Arc<TrustEdge>>,
     denials: u64,
     /// The broker's own client.
     console: Option<Arc<RegisteredClient>>,
@@ -182,12 +184,12 @@ impl Snapshot {
         self.registrations.values()
     }
 
-    /// The edge from a relying party to a home.
+    /// The edge from a relying party to a home, if it is in force.
     pub fn edge(&self, relying_party: &InstanceName, home: &InstanceName) -> Option<&Arc<TrustEdge>> {
         self.accepted.get(relying_party)?.get(home)
     }
 
-    /// All edges from a relying party, in no order.
+    /// All edges in force from a relying party, in no order.
     pub fn edges_of(&self, relying_party: &InstanceName) -> impl Iterator<Item = &TrustEdge> {
         self.accepted.get(relying_party).into_iter().flat_map(HashTrieMapSync::values).map(|edge| &**edge)
     }
@@ -198,12 +200,17 @@ impl Snapshot {
         clients.map(|client| client.relying_party.policy.account_key).collect()
     }
 
-    /// All edges, in no order.
-    pub fn edges(&self) -> impl Iterator<Item = &Arc<TrustEdge>> {
-        self.accepted.values().flat_map(HashTrieMapSync::values)
+    /// What ops have said of a relying party and a home, whether it is in force or lacks a consent.
+    pub fn known_edge(&self, id: &TrustEdgeId) -> Option<&Arc<TrustEdge>> {
+        self.edge(&id.relying_party, &id.home).or_else(|| self.one_sided.get(id))
     }
 
-    /// How many edges have been taken away since the registry was read. Whoever compares two counts misses none, not even
+    /// All that ops have said of relying parties and homes, in no order, in force or not.
+    pub fn known_edges(&self) -> impl Iterator<Item = &Arc<TrustEdge>> {
+        self.accepted.values().flat_map(HashTrieMapSync::values).chain(self.one_sided.values())
+    }
+
+    /// How many edges have been taken away, or have lost a consent, since the registry was read. Whoever compares two counts misses none, not even
     /// one that came and went in between.
     pub fn denials(&self) -> u64 {
         self.denials
@@ -363,6 +370,12 @@ impl Snapshot {
     }
 
     fn put_edge(&mut self, edge: TrustEdge, touched: &mut HashSet<InstanceName>) {
+        if !edge.is_in_force() {
+            self.remove_edge(&edge.id, touched);
+            self.one_sided.insert_mut(edge.id.clone(), Arc::new(edge));
+            return;
+        }
+        self.one_sided.remove_mut(&edge.id);
         let TrustEdgeId { relying_party, home } = edge.id.clone();
         let mut homes = self.accepted.get(&relying_party).cloned().unwrap_or_default();
         let known = homes.contains_key(&home);
@@ -379,6 +392,7 @@ impl Snapshot {
     }
 
     fn remove_edge(&mut self, id: &TrustEdgeId, touched: &mut HashSet<InstanceName>) {
+        self.one_sided.remove_mut(id);
         let TrustEdgeId { relying_party, home } = id;
         if self.edge(relying_party, home).is_none() {
             return;

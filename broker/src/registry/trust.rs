@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::clock::Timestamp;
-use crate::registry::{AccountKeyConflict, GroupMap, UsernameTemplate};
+use crate::registry::{AccountKeyConflict, Consents, GroupMap, TrustSide, UsernameTemplate};
 use crate::secret::{SecretError, random};
 use crate::storage::StoreError;
 use crate::storage::table::Record;
@@ -18,6 +18,9 @@ use crate::storage::table::Record;
 pub struct TrustEdge {
     /// Who accepts whom.
     pub id: TrustEdgeId,
+    /// Who of the two has consented: without both, nobody is let in. An edge of the first release goes on as it was.
+    #[serde(default)]
+    pub consents: Consents,
     /// Domains whose addresses this home may call verified for this relying party. A home is an authority for nothing
     /// else: otherwise any home could take over accounts that an application matches by email.
     pub email_domains: Vec<EmailDomain>,
@@ -42,13 +45,14 @@ pub struct TrustEdge {
 }
 
 impl TrustEdge {
-    /// One that says nothing beyond who accepts whom: the home is an authority for nothing, and no group is told.
+    /// One to which both consent, and that says nothing more: the home is an authority for nothing, and no group is told.
     ///
     /// # Errors
     /// When the machine has no randomness to give.
     pub fn new(id: TrustEdgeId, now: Timestamp) -> Result<Self, SecretError> {
         Ok(Self {
             id,
+            consents: Consents::Both,
             email_domains: Vec::new(),
             consent: ConsentPolicy::None,
             api_access: false,
@@ -70,6 +74,7 @@ impl TrustEdge {
             groups = words(self.groups.mappings().map(|mapping| mapping.to_string()).collect()),
             consent = self.consent.as_str(),
             api = self.api_access,
+            missing = self.consents.missing().map_or("none", TrustSide::as_str),
             "trust allowed"
         );
     }
@@ -192,6 +197,9 @@ pub enum TrustError {
     /// Nobody allowed it.
     #[error("{} does not accept users of {}: there is nothing to take away", .0.relying_party, .0.home)]
     NoEdge(TrustEdgeId),
+    /// The home has not consented.
+    #[error("{} does not release its users to {}: there is nothing to take away", .0.home, .0.relying_party)]
+    NotReleased(TrustEdgeId),
     /// Two users would be one at the relying party.
     #[error(transparent)]
     AccountKey(#[from] AccountKeyConflict),
@@ -228,6 +236,7 @@ mod tests {
         let stored = r#"{"id": {"relying_party": "beta", "home": "alpha"}, "email_domains": [], "updated_at": 0}"#;
         let edge: TrustEdge = serde_json::from_str(stored).unwrap();
         assert_eq!(edge.username_template.to_string(), "{username}");
+        assert!(edge.is_in_force());
         assert_eq!((edge.groups, edge.epoch), (GroupMap::everything(), TrustEpoch::default()));
     }
 }

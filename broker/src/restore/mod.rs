@@ -278,7 +278,10 @@ impl Restored {
             let (party, home) = (&edge.id.relying_party, &edge.id.home);
             let party_is_there = has(Instance::TABLE, party) || has(Registration::TABLE, party);
             if party_is_there && (has(Instance::TABLE, home) || has(Upstream::TABLE, home)) {
-                names.push(format!("{party} accepts {home}"));
+                names.push(match edge.consents.missing() {
+                    None => format!("{party} accepts {home}"),
+                    Some(side) => format!("{party} accepts {home} (missing side: {})", side.as_str()),
+                });
                 self.entries.insert(key, encode(&TrustEdge { epoch: TrustEpoch::generate()?, ..edge })?);
             }
         }

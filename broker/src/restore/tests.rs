@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::*;
-use crate::registry::RecoveryPolicy;
 use crate::registry::tests::instance;
+use crate::registry::{Consents, RecoveryPolicy, TrustSide};
 
 const MADE: Timestamp = Timestamp::from_secs(1_800_000_000);
 const NOW: Timestamp = Timestamp::from_secs(1_800_086_400);
@@ -130,7 +130,7 @@ fn what_nobody_can_bring_anything_new_is_left_behind_unless_ops_name_it() {
         crate::registry::TrustEdgeId { relying_party: "shop".parse().unwrap(), home: "alpha".parse().unwrap() },
         MADE,
     );
-    let edge = edge.unwrap();
+    let edge = TrustEdge { consents: Consents::Only(TrustSide::Home), ..edge.unwrap() };
     let entries = || {
         let alpha = enrolled("alpha", InstanceState::Confirmed, &sealing);
         vec![alpha, entry("shop", &registration), entry(&edge.id.key(), &edge)]
@@ -141,8 +141,11 @@ fn what_nobody_can_bring_anything_new_is_left_behind_unless_ops_name_it() {
     let kept = judged(entries(), "alpha,shop", &sealing).unwrap();
     let shop: Registration = decode(&kept.entries[&Key::new(Registration::TABLE, "shop")]).unwrap();
     assert_eq!((shop.clients_left, shop.expires_at), (0, NOW));
-    // Another life of the edge: nothing that rests on the one before counts.
-    assert_ne!(decode::<TrustEdge>(&kept.entries[&key]).unwrap().epoch, edge.epoch);
+    // Another life of the edge: nothing that rests on the one before counts. Whose consent it lacked lacks still.
+    let after: TrustEdge = decode(&kept.entries[&key]).unwrap();
+    assert!(after.epoch != edge.epoch && after.consents == edge.consents);
+    let said = kept.outcomes.iter().find(|outcome| outcome.what == "trust edges").unwrap();
+    assert!(said.became.ends_with("shop accepts alpha (missing side: relying-party)"), "{}", said.became);
 }
 
 #[test]

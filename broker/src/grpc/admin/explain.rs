@@ -17,7 +17,7 @@ use crate::grpc::admin::{Service, name};
 use crate::grpc::status::{self, Reason};
 use crate::registry::{
     ClaimMapping, Client, ConsentPolicy, Home, HomeStatus, Person, ReleaseTerms, Snapshot, TrustEdge, TrustEdgeId,
-    TrustError, VerifiedIdentity, Way,
+    TrustError, TrustSide, VerifiedIdentity, Way,
 };
 
 /// Longest login name that is asked about, in characters.
@@ -28,7 +28,7 @@ struct Case<'a> {
     id: TrustEdgeId,
     home: Home<'a>,
     client: Client<'a>,
-    /// As it is, or as it would be if it were allowed.
+    /// As it is, or as it would be if it were allowed; maybe without a consent.
     edge: Arc<TrustEdge>,
 }
 
@@ -89,7 +89,7 @@ impl Service {
             Some(_) => status::trust(&TrustError::NoRelyingParty(id.relying_party.clone())),
             None => unknown(id.relying_party.clone()),
         })?;
-        let edge = match snapshot.edge(&id.relying_party, &id.home) {
+        let edge = match snapshot.known_edge(&id) {
             Some(edge) => edge.clone(),
             None => Arc::new(TrustEdge::new(id.clone(), self.clock.now()).map_err(|error| status::internal(&error))?),
         };
@@ -181,13 +181,7 @@ impl Service {
 /// What is wrong with the parties and their edge, whoever the user is.
 fn standing(case: &Case<'_>, snapshot: &Snapshot, home_status: HomeStatus) -> Vec<String> {
     let Case { id: TrustEdgeId { relying_party, home }, client, edge, .. } = case;
-    let mut problems = Vec::new();
-    if snapshot.edge(relying_party, home).is_none() {
-        problems.push(format!(
-            "{relying_party} does not accept users of {home}: homeward-broker trust allow --relying-party {relying_party} \
-             --home {home}"
-        ));
-    }
+    let mut problems: Vec<String> = without_consent(&case.id, snapshot).into_iter().collect();
     for instance in [home, relying_party].into_iter().filter_map(|name| snapshot.instance(name)) {
         if !instance.is_active() {
             let name = &instance.name;
@@ -209,6 +203,21 @@ fn standing(case: &Case<'_>, snapshot: &Snapshot, home_status: HomeStatus) -> Ve
         format!("the user is asked for consent {when}: if ops answer for it, allow the edge with --consent none")
     }));
     problems
+}
+
+/// Whose consent is missing, and what gives it.
+fn without_consent(id: &TrustEdgeId, snapshot: &Snapshot) -> Option<String> {
+    let TrustEdgeId { relying_party, home } = id;
+    let allow = format!("homeward-broker trust allow --relying-party {relying_party} --home {home}");
+    let Some(edge) = snapshot.known_edge(id) else {
+        return Some(format!("{relying_party} does not accept users of {home}: {allow}"));
+    };
+    let missing = edge.consents.missing()?;
+    let lacks = match missing {
+        TrustSide::Home => format!("{home} does not release its users to {relying_party}, which accepts them"),
+        TrustSide::RelyingParty => format!("{relying_party} does not accept users of {home}, which releases them"),
+    };
+    Some(format!("{lacks}: {allow} --side {}", missing.as_str()))
 }
 
 fn lost_groups(case: &Case<'_>, identity: &VerifiedIdentity) -> Option<String> {

@@ -239,8 +239,7 @@ impl AdminService for Service {
         &self,
         request: Request<v1::AllowTrustRequest>,
     ) -> Result<Response<v1::AllowTrustResponse>, Status> {
-        let wanted = request.into_inner().trust_edge.unwrap_or_default();
-        Ok(Response::new(v1::AllowTrustResponse { trust_edge: Some(self.allow(&wanted).await?) }))
+        Ok(Response::new(v1::AllowTrustResponse { trust_edge: Some(self.allow(&request.into_inner()).await?) }))
     }
 
     async fn deny_trust(

@@ -96,11 +96,12 @@ impl Seat {
                 client.evict_instance(self.ask(v1::EvictInstanceRequest { name })).await?;
             }
             Deed::Allow(order) => {
-                let trust_edge = Some(trust::wire_edge(&order)?);
-                client.allow_trust(self.ask(v1::AllowTrustRequest { trust_edge })).await?;
+                let (trust_edge, side) = (Some(trust::wire_edge(&order)?), trust::wire_side(order.side).into());
+                client.allow_trust(self.ask(v1::AllowTrustRequest { trust_edge, side })).await?;
             }
-            Deed::Deny { relying_party, home } => {
-                client.deny_trust(self.ask(v1::DenyTrustRequest { relying_party, home })).await?;
+            Deed::Deny { relying_party, home, side } => {
+                let side = trust::wire_side(side).into();
+                client.deny_trust(self.ask(v1::DenyTrustRequest { relying_party, home, side })).await?;
             }
             Deed::Turn { subject, compromised } => {
                 client.begin_rotation(self.ask(v1::BeginRotationRequest { subject, compromised })).await?;

@@ -81,9 +81,13 @@ fn of_registration(registration: &v1::Registration) -> Party {
     Party { display_name: name.clone(), name, roles: Roles::RelyingParty, standing, href: None }
 }
 
-/// The registry knows edges that both sides agreed to.
 fn of_edge(edge: &v1::TrustEdge) -> Edge {
-    Edge { home: edge.home.clone(), relying_party: edge.relying_party.clone(), consent: Consent::Both }
+    let consent = match edge.missing_side() {
+        v1::TrustSide::Unspecified => Consent::Both,
+        v1::TrustSide::Home => Consent::NotReleased,
+        v1::TrustSide::RelyingParty => Consent::NotAccepted,
+    };
+    Edge { home: edge.home.clone(), relying_party: edge.relying_party.clone(), consent }
 }
 
 /// A lane for each kind of signing key, one for the secrets, one for the CA.

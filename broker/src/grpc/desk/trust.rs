@@ -9,7 +9,7 @@ use tonic::Status;
 use crate::grpc::desk::pictures::Federation;
 use crate::grpc::desk::{Seat, refusal};
 use crate::grpc::status;
-use crate::registry::{CONSOLE, GroupMapping};
+use crate::registry::{CONSOLE, GroupMapping, TrustSide};
 use crate::web::console::{EdgeOrder, EdgeRow, Explained, Refusal, TrustSheet};
 use crate::web::picture::TrustMap;
 
@@ -97,12 +97,23 @@ impl Seat {
             Some(_) => "yes, but it cannot be used now",
             None => "no: it is gone",
         };
+        let missing = match edge.missing_side() {
+            v1::TrustSide::Unspecified => None,
+            v1::TrustSide::Home => Some(TrustSide::Home),
+            v1::TrustSide::RelyingParty => Some(TrustSide::RelyingParty),
+        };
         EdgeRow {
-            accepts: match instance(&edge.relying_party) {
-                Some(instance) => standing(instance),
-                None => "yes",
+            accepts: match (missing, instance(&edge.relying_party)) {
+                (Some(TrustSide::RelyingParty), _) => "no: it has not consented",
+                (_, Some(instance)) => standing(instance),
+                (_, None) => "yes",
             },
-            releases: instance(&edge.home).map_or_else(|| of_upstream(&edge.home), standing),
+            releases: match missing {
+                Some(TrustSide::Home) => "no: it has not consented",
+                _ => instance(&edge.home).map_or_else(|| of_upstream(&edge.home), standing),
+            },
+            is_new: false,
+            missing,
             consent: match edge.consent() {
                 v1::ConsentPolicy::Unspecified | v1::ConsentPolicy::None => "none",
                 v1::ConsentPolicy::FirstTime => "first",
@@ -147,7 +158,8 @@ pub(super) fn wire_edge(order: &EdgeOrder) -> Result<v1::TrustEdge, Status> {
     let consent = match order.consent.as_str() {
         "first" => v1::ConsentPolicy::FirstTime,
         "always" => v1::ConsentPolicy::Always,
-        _ => v1::ConsentPolicy::None,
+        "none" => v1::ConsentPolicy::None,
+        _ => v1::ConsentPolicy::Unspecified,
     };
     Ok(v1::TrustEdge {
         relying_party: order.relying_party.clone(),
@@ -158,5 +170,15 @@ pub(super) fn wire_edge(order: &EdgeOrder) -> Result<v1::TrustEdge, Status> {
         api_access: order.api_access,
         username_template: order.username_template.clone(),
         groups: groups.collect(),
+        missing_side: v1::TrustSide::Unspecified.into(),
     })
+}
+
+/// Whose consent, as the contract has it.
+pub(super) fn wire_side(side: Option<TrustSide>) -> v1::TrustSide {
+    match side {
+        None => v1::TrustSide::Unspecified,
+        Some(TrustSide::Home) => v1::TrustSide::Home,
+        Some(TrustSide::RelyingParty) => v1::TrustSide::RelyingParty,
+    }
 }

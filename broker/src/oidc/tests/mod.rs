@@ -10,6 +10,7 @@ mod certificates;
 mod clients;
 mod code;
 mod consent;
+mod consents;
 mod credentials;
 mod departures;
 mod device;

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{World, identity};
 use crate::registry::tests::{NOW, name, upstream};
-use crate::registry::{InstanceId, LogoutAddresses, Upstream};
+use crate::registry::{InstanceId, LogoutAddresses, TrustEdge, TrustEdgeId, TrustSide, TrustTerms, Upstream};
 use crate::sessions::{LogoutState, Message, Opened, TellHome, Vouched, follow_cut_off_homes};
 use crate::storage::{Expect, Store as _};
 
@@ -210,6 +210,13 @@ async fn a_home_without_agent_that_is_removed_or_becomes_another_takes_its_sessi
 
 #[tokio::test]
 async fn who_accepts_a_home_no_more_hears_of_its_users_and_they_stay_signed_in_elsewhere() {
+    for side in [None, Some(TrustSide::Home), Some(TrustSide::RelyingParty)] {
+        loses_its_trust_in_alpha(side).await;
+    }
+}
+
+/// beta's, or one of the two consents to it.
+async fn loses_its_trust_in_alpha(side: Option<TrustSide>) {
     let world = World::new().await;
     let registry = world.registry.registry.clone();
     // It has looked at a registry without edges when the first login comes.
@@ -220,9 +227,21 @@ async fn who_accepts_a_home_no_more_hears_of_its_users_and_they_stay_signed_in_e
     }
     let (id, cookie) = world.sign_in("alice", "beta", None).await;
     let (_, cookie) = world.sign_in("alice", "gamma", Some(&cookie)).await;
-    world.registry.deny("beta", "alpha").await;
+    let id_of_edge = TrustEdgeId { relying_party: name("beta"), home: name("alpha") };
+    let fresh = TrustEdge::new(id_of_edge.clone(), NOW).unwrap();
     // Allowed again at once, it is another edge: nobody slips through.
-    world.registry.allow("beta", "alpha", &[]).await;
+    let registry = &world.registry.registry;
+    match side {
+        None => {
+            registry.deny_trust(&id_of_edge).await.unwrap();
+            world.registry.allow("beta", "alpha", &[]).await;
+        }
+        Some(side) => {
+            registry.withdraw_trust(&id_of_edge, side, NOW).await.unwrap();
+            let whole = registry.consent_to_trust(fresh, side, TrustTerms::default()).await.unwrap();
+            assert!(whole.is_in_force());
+        }
+    }
     let told = async {
         while !world.logouts().await.contains_key("beta") {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,6 +1,7 @@
 //! What can be done in the console. A deed is read from a form, says what it will do and which command does the same, and
 //! is done by the [`Seat`](crate::grpc::Seat) of whoever asks.
 
+use crate::registry::TrustSide;
 use crate::web::console::form::Form;
 
 /// Something that ops want done.
@@ -30,14 +31,16 @@ pub enum Deed {
         /// Which.
         name: String,
     },
-    /// A relying party accepts a home, or on other terms.
+    /// A relying party accepts a home, or on other terms; or one of the two gives its consent.
     Allow(EdgeOrder),
-    /// It does so no more.
+    /// It does so no more; or one of the two takes its consent back.
     Deny {
         /// Who accepts.
         relying_party: String,
         /// Whom.
         home: String,
+        /// Whose consent, if not that of both.
+        side: Option<TrustSide>,
     },
     /// Something begins to turn.
     Turn {
@@ -101,10 +104,12 @@ pub struct EdgeOrder {
     pub groups: Vec<String>,
     /// How the relying party's name of a user is made.
     pub username_template: String,
-    /// none, first or always.
+    /// none, first or always; empty where one side leaves it as it is.
     pub consent: String,
     /// Whether the relying party may call the home's API.
     pub api_access: bool,
+    /// Whose consent, if not that of both.
+    pub side: Option<TrustSide>,
 }
 
 impl Deed {
@@ -127,16 +132,23 @@ impl Deed {
             "quarantine" => Self::Quarantine { name: named("name")?, reason: text("reason") },
             "release" => Self::Release { name: named("name")? },
             "evict" => Self::Evict { name: named("name")? },
-            "allow" => Self::Allow(EdgeOrder {
-                relying_party: named("relying_party")?,
-                home: named("home")?,
-                email_domains: words(&text("email_domains")),
-                groups: lines(&text("groups")),
-                username_template: text("username_template"),
-                consent: named("consent").unwrap_or_else(|| "none".to_owned()),
-                api_access: form.has("api"),
-            }),
-            "deny" => Self::Deny { relying_party: named("relying_party")?, home: named("home")? },
+            "allow" | "consent" => {
+                let side = side(form)?;
+                let unsaid = || if side.is_none() { "none".to_owned() } else { String::new() };
+                Self::Allow(EdgeOrder {
+                    relying_party: named("relying_party")?,
+                    home: named("home")?,
+                    email_domains: words(&text("email_domains")),
+                    groups: lines(&text("groups")),
+                    username_template: text("username_template"),
+                    consent: named("consent").unwrap_or_else(unsaid),
+                    api_access: form.has("api"),
+                    side,
+                })
+            }
+            "deny" | "withdraw" => {
+                Self::Deny { relying_party: named("relying_party")?, home: named("home")?, side: side(form)? }
+            }
             "turn" => Self::Turn { subject: subject(form)?, compromised: form.has("compromised") },
             "roll-back" => Self::RollBack { subject: subject(form)? },
             "resume" => Self::Resume { subject: subject(form)?, force: form.has("force") },
@@ -155,8 +167,10 @@ impl Deed {
             Self::Quarantine { .. } => "quarantine",
             Self::Release { .. } => "release",
             Self::Evict { .. } => "evict",
-            Self::Allow(_) => "allow",
-            Self::Deny { .. } => "deny",
+            Self::Allow(EdgeOrder { side: None, .. }) => "allow",
+            Self::Allow(_) => "consent",
+            Self::Deny { side: None, .. } => "deny",
+            Self::Deny { .. } => "withdraw",
             Self::Turn { .. } => "turn",
             Self::RollBack { .. } => "roll-back",
             Self::Resume { .. } => "resume",
@@ -177,6 +191,7 @@ impl Deed {
             }
             Self::Allow(order) => {
                 let told = [
+                    ("side", order.side.map_or("", TrustSide::as_str).to_owned()),
                     ("relying_party", order.relying_party.clone()),
                     ("home", order.home.clone()),
                     ("email_domains", order.email_domains.join(" ")),
@@ -188,8 +203,9 @@ impl Deed {
             }
             Self::Quarantine { name, reason } => vec![("name", name.clone()), ("reason", reason.clone())],
             Self::Release { name } | Self::Evict { name } => vec![("name", name.clone())],
-            Self::Deny { relying_party, home } => {
-                vec![("relying_party", relying_party.clone()), ("home", home.clone())]
+            Self::Deny { relying_party, home, side } => {
+                let side = side.map_or("", TrustSide::as_str).to_owned();
+                vec![("side", side), ("relying_party", relying_party.clone()), ("home", home.clone())]
             }
             Self::Turn { subject, compromised } => {
                 std::iter::once(("subject", subject.clone())).chain(flag("compromised", *compromised)).collect()
@@ -230,6 +246,14 @@ fn subject(form: &Form) -> Option<String> {
     known.then_some(text)
 }
 
+/// Whose consent: both's if it is not said; nothing if it is nobody's. What is misread must not become both.
+fn side(form: &Form) -> Option<Option<TrustSide>> {
+    match form.text("side").as_str() {
+        "" => Some(None),
+        one => TrustSide::named(one).map(Some),
+    }
+}
+
 /// What stands between spaces, commas and line ends.
 fn words(text: &str) -> Vec<String> {
     let words = text.split(|c: char| c.is_whitespace() || c == ',').filter(|word| !word.is_empty());
@@ -254,7 +278,15 @@ mod tests {
             username_template: "{username}".into(),
             consent: "first".into(),
             api_access: true,
+            side: None,
         };
+        let of_home = EdgeOrder {
+            relying_party: "beta".into(),
+            home: "alpha".into(),
+            side: Some(TrustSide::Home),
+            ..EdgeOrder::default()
+        };
+        let deny = |side| Deed::Deny { relying_party: "beta".into(), home: "alpha".into(), side };
         let token = TokenOrder { instance: "beta".into(), minutes: 90, note: "for Bea".into(), replace: true };
         let name = || "beta".to_owned();
         for deed in [
@@ -264,7 +296,9 @@ mod tests {
             Deed::Release { name: name() },
             Deed::Evict { name: name() },
             Deed::Allow(edge),
-            Deed::Deny { relying_party: name(), home: "alpha".into() },
+            Deed::Allow(of_home),
+            deny(None),
+            deny(Some(TrustSide::RelyingParty)),
             Deed::Turn { subject: "keys".into(), compromised: true },
             Deed::RollBack { subject: "ca".into() },
             Deed::Resume { subject: "secret/beta".into(), force: true },
@@ -280,5 +314,8 @@ mod tests {
             assert_eq!(Deed::read("evict", &Form::of([("name", hidden.to_owned())])), None, "{hidden:?}");
         }
         assert_eq!(Deed::read("evict", &Form::of([])), None);
+        // Whose consent it is is never guessed.
+        let of_nobody = || Form::of(["relying_party", "home", "side"].map(|name| (name, "beta".to_owned())));
+        assert_eq!((Deed::read("allow", &of_nobody()), Deed::read("deny", &of_nobody())), (None, None));
     }
 }

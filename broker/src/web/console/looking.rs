@@ -92,6 +92,8 @@ pub(super) async fn edge(State(reception): State<Arc<Reception>>, ops: Ops, RawQ
             home,
             accepts: "",
             releases: "",
+            is_new: true,
+            missing: None,
             username_template: String::new(),
             groups: Vec::new(),
             email_domains: Vec::new(),

@@ -1,6 +1,7 @@
 //! What the console's pages show: words, ready to be put into them.
 
 use crate::clock::Timestamp;
+use crate::registry::TrustSide;
 use crate::web::picture::{Plot, Timeline};
 use crate::web::{ago, ahead};
 
@@ -153,12 +154,16 @@ pub struct FreshToken {
 pub struct EdgeRow {
     /// Who accepts.
     pub relying_party: String,
-    /// Whether it is able to, and why not.
+    /// Whether it does and is able to, and why not.
     pub accepts: &'static str,
     /// Whom.
     pub home: String,
-    /// Whether it is able to, and why not.
+    /// Whether it does and is able to, and why not.
     pub releases: &'static str,
+    /// Whether nobody has said anything of it yet.
+    pub is_new: bool,
+    /// Whose consent is missing.
+    pub missing: Option<TrustSide>,
     /// How names are made.
     pub username_template: String,
     /// `home=relying party`.
@@ -171,6 +176,22 @@ pub struct EdgeRow {
     pub api_access: bool,
     /// When it was changed.
     pub changed: Option<Moment>,
+}
+
+impl EdgeRow {
+    /// Whose consent is missing, as deeds name it; empty for nobody's.
+    pub fn missing_side(&self) -> &'static str {
+        self.missing.map_or("", TrustSide::as_str)
+    }
+
+    /// Whose consent a form gives that changes nothing but terms: never one that is missing. Empty for that of both.
+    pub fn side_of_terms(&self) -> &'static str {
+        match self.missing {
+            None => "",
+            Some(TrustSide::Home) => TrustSide::RelyingParty.as_str(),
+            Some(TrustSide::RelyingParty) => TrustSide::Home.as_str(),
+        }
+    }
 }
 
 /// All edges, and whom others could be made of.

@@ -1,5 +1,6 @@
 //! What a deed is called, what it will do, and the command that does the same.
 
+use crate::registry::TrustSide;
 use crate::web::console::deed::{Deed, EdgeOrder, TokenOrder};
 
 /// A deed in words.
@@ -22,6 +23,8 @@ pub(super) fn done(kind: &str) -> Option<&'static str> {
         "evict" => "The instance is evicted.",
         "allow" => "The trust edge is allowed.",
         "deny" => "The trust edge is denied.",
+        "consent" => "The consent is given.",
+        "withdraw" => "The consent is taken back.",
         "turn" => "The rotation has begun.",
         "roll-back" => "The rotation is taken back.",
         "resume" => "The rotation goes on.",
@@ -83,19 +86,8 @@ impl Words {
                 ],
                 "Evict for good",
             ),
-            Deed::Allow(order) => Self::new(
-                format!("Let {} accept users of {}?", order.relying_party, order.home),
-                &[
-                    "Both consents are given: the home releases its users, the relying party accepts them.",
-                    "What was allowed between the two before is replaced. Tokens that rest on it go on.",
-                ],
-                "Allow",
-            ),
-            Deed::Deny { relying_party, home } => Self::new(
-                format!("Let {relying_party} accept users of {home} no more?"),
-                &["Tokens and sessions at the relying party that rest on this end now. Accounts there stay."],
-                "Deny",
-            ),
+            Deed::Allow(order) => Self::of_consent(order),
+            Deed::Deny { relying_party, home, side } => Self::of_denial(relying_party, home, *side),
             Deed::Turn { .. } | Deed::RollBack { .. } | Deed::Resume { .. } => Self::of_rotation(deed),
             Deed::EndSession { .. } => Self::new(
                 "End this session?".to_owned(),
@@ -116,6 +108,42 @@ impl Words {
                 "End the session",
             ),
         }
+    }
+
+    fn of_consent(EdgeOrder { relying_party, home, side, .. }: &EdgeOrder) -> Self {
+        let title = match side {
+            None => {
+                return Self::new(
+                    format!("Let {relying_party} accept users of {home}?"),
+                    &[
+                        "Both consents are given: the home releases its users, the relying party accepts them.",
+                        "What was allowed between the two before is replaced. Tokens that rest on it go on.",
+                    ],
+                    "Allow",
+                );
+            }
+            Some(TrustSide::Home) => format!("Let {home} release its users to {relying_party}?"),
+            Some(TrustSide::RelyingParty) => format!("Let {relying_party} accept users whom {home} releases?"),
+        };
+        let effects = [
+            "One consent is given. Nobody is let in before the other side has consented too.",
+            "What was said of the edge before stays, but for what is filled in or ticked here.",
+        ];
+        Self::new(title, &effects, "Give this consent")
+    }
+
+    fn of_denial(relying_party: &str, home: &str, side: Option<TrustSide>) -> Self {
+        let end = "Tokens and sessions at the relying party that rest on this end now. Accounts there stay.";
+        let title = match side {
+            None => {
+                let title = format!("Let {relying_party} accept users of {home} no more?");
+                return Self::new(title, &[end], "Deny");
+            }
+            Some(TrustSide::Home) => format!("Let {home} release its users to {relying_party} no more?"),
+            Some(TrustSide::RelyingParty) => format!("Let {relying_party} accept users whom {home} releases no more?"),
+        };
+        let left = "The consent of the other side and the terms stay. Without any consent the edge is gone.";
+        Self::new(title, &[end, left], "Take this consent back")
     }
 
     fn of_rotation(deed: &Deed) -> Self {
@@ -177,8 +205,8 @@ impl Deed {
             Self::Release { name } => format!("instance release {}", quoted(name)),
             Self::Evict { name } => format!("instance evict {} --yes", quoted(name)),
             Self::Allow(order) => allow(order),
-            Self::Deny { relying_party, home } => {
-                format!("trust deny --relying-party {} --home {}", quoted(relying_party), quoted(home))
+            Self::Deny { relying_party, home, side } => {
+                format!("trust deny --relying-party {} --home {}", quoted(relying_party), quoted(home)) + &of(*side)
             }
             Self::Turn { subject, compromised } => turn("rotate", subject) + flag(" --compromised", *compromised),
             Self::RollBack { subject } => turn("rollback", subject),
@@ -213,7 +241,15 @@ fn allow(order: &EdgeOrder) -> String {
     if !order.username_template.is_empty() {
         text = format!("{text} --username-template {}", quoted(&order.username_template));
     }
-    format!("{text} --consent {}{}", quoted(&order.consent), flag(" --api", order.api_access))
+    if !order.consent.is_empty() {
+        text = format!("{text} --consent {}", quoted(&order.consent));
+    }
+    text + flag(" --api", order.api_access) + &of(order.side)
+}
+
+/// Whose consent, with the space before it; nothing for that of both.
+fn of(side: Option<TrustSide>) -> String {
+    side.map(|side| format!(" --side {}", side.as_str())).unwrap_or_default()
 }
 
 fn turn(verb: &str, subject: &str) -> String {
@@ -272,6 +308,18 @@ mod tests {
         assert_eq!(deed.command(), "homeward-broker ca rotate --compromised");
         let deed = Deed::RollBack { subject: "secret/beta".into() };
         assert_eq!(deed.command(), "homeward-broker secret rollback --instance beta");
+        let trust = "--relying-party beta --home alpha";
+        let deny = |side| Deed::Deny { relying_party: "beta".into(), home: "alpha".into(), side }.command();
+        assert_eq!(deny(None), format!("homeward-broker trust deny {trust}"));
+        assert_eq!(deny(Some(TrustSide::Home)), format!("homeward-broker trust deny {trust} --side home"));
+        let order = EdgeOrder {
+            relying_party: "beta".into(),
+            home: "alpha".into(),
+            side: Some(TrustSide::RelyingParty),
+            ..EdgeOrder::default()
+        };
+        let expected = format!("homeward-broker trust allow {trust} --side relying-party");
+        assert_eq!(Deed::Allow(order).command(), expected);
     }
 
     #[test]
