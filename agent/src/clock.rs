@@ -1,7 +1,7 @@
 //! The only place that reads the clock. Everything else takes `now`.
 
-use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
 
 /// The wall clock.
 #[expect(clippy::disallowed_methods, reason = "this is the file that may")]
@@ -23,4 +23,14 @@ pub(crate) fn from_timestamp(timestamp: &prost_types::Timestamp) -> Option<Offse
 /// As people and programs read it: RFC 3339, whole seconds.
 pub(crate) fn rfc3339(at: OffsetDateTime) -> String {
     at.replace_nanosecond(0).unwrap_or(at).format(&Rfc3339).unwrap_or_default()
+}
+
+/// A span as people say it, in its largest unit that makes two; nothing is shorter than no time.
+pub(crate) fn lasting(span: Duration) -> String {
+    let counted = |count: i64, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
+    match (span.whole_days(), span.whole_hours(), span.whole_minutes()) {
+        (days, ..) if days >= 2 => counted(days, "day"),
+        (_, hours, _) if hours >= 2 => counted(hours, "hour"),
+        (.., minutes) => counted(minutes.max(0), "minute"),
+    }
 }

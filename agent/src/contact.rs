@@ -1,6 +1,8 @@
 //! When this agent last talked to its broker, and whether the broker sent it away: kept for `homeward-agent status`, which
 //! is another process. Nothing is decided by it.
 
+use std::fmt::Display;
+
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use tokio::sync::watch;
@@ -27,6 +29,8 @@ pub struct LastContact {
     pub connected_at: Option<i64>,
     /// When it broke; unset as long as it lives.
     pub lost_at: Option<i64>,
+    /// Why it broke, or why none could be made since.
+    pub broke: Option<String>,
     /// Why the broker wants to hear no more of this agent.
     pub dismissed: Option<String>,
 }
@@ -57,9 +61,18 @@ impl Contact {
 
     /// A stream has begun.
     pub(crate) fn made(&mut self, now: OffsetDateTime) {
-        self.last = LastContact { connected_at: Some(now.unix_timestamp()), lost_at: None, dismissed: None };
+        self.last = LastContact { connected_at: Some(now.unix_timestamp()), ..LastContact::default() };
         self.connected.send_replace(true);
         self.store();
+    }
+
+    /// There is none, for this reason. Hours of the same are one write.
+    pub(crate) fn failed(&mut self, why: &impl Display) {
+        let why = Some(why.to_string());
+        if self.last.broke != why {
+            self.last.broke = why;
+            self.store();
+        }
     }
 
     /// It broke.
@@ -79,5 +92,26 @@ impl Contact {
         if let Err(error) = self.data.store(FILE, &self.last) {
             tracing::warn!(%error, "what `homeward-agent status` shows of the connection is out of date");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_there_is_no_stream_is_told_until_there_is_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = PrivateDir::open(&folder.path().join("data")).unwrap();
+        let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        let mut contact = Contact::open(data.clone());
+        contact.made(at(10));
+        contact.lost(at(20));
+        contact.failed(&"the broker closed the stream");
+        let last = LastContact::load(&data).unwrap();
+        assert_eq!((last.connected_at, last.lost_at), (Some(10), Some(20)));
+        assert_eq!(last.broke.as_deref(), Some("the broker closed the stream"));
+        contact.made(at(30));
+        assert_eq!(LastContact::load(&data).unwrap().broke, None);
     }
 }

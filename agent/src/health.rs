@@ -48,6 +48,11 @@ impl Health {
         Self { application, path, home }
     }
 
+    /// Whether there is anything that the application is asked.
+    pub(crate) fn asks(&self) -> bool {
+        self.path.is_some()
+    }
+
     /// Now.
     pub(crate) async fn state(&self, standing: &State) -> AgentState {
         let healthy = match &self.path {

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use homeward_certs::authority::Serial;
 use homeward_certs::bundle::{BundleError, TrustBundle};
 use homeward_certs::csr::{InstanceKey, KeyError};
 use homeward_certs::identity::{InstanceName, PeerIdentity, TrustDomain};
@@ -243,6 +244,13 @@ impl Identity {
     /// Number of the certificate.
     pub fn certificate_generation(&self) -> u64 {
         self.record().certificate.generation
+    }
+
+    /// Serial of the certificate, as the broker writes it.
+    pub(crate) fn certificate_serial(&self) -> Option<String> {
+        let record = self.record();
+        let leaf = record.certificate.chain.first()?;
+        Serial::of_certificate(&leaf.0).map(|serial| serial.to_string())
     }
 
     fn record(&self) -> MutexGuard<'_, Record> {

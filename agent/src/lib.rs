@@ -6,10 +6,11 @@
 //!   into effect by a [`recipe`], and only what the application has proved to use is acknowledged;
 //! * `gate`: where the application speaks no OpenID Connect, the agent itself is the relying party;
 //! * `home`: the portal, where this instance vouches for its own users in logins elsewhere, and notices when they log out;
-//! * `session_end`: sessions at the application that the broker orders to end, because their user logged out elsewhere.
+//! * `session_end`: sessions at the application that the broker orders to end, because their user logged out elsewhere;
+//! * `operator_page`: what all of that comes to, for the operator's browser.
 //!
 //! [`run`] is the only place that wires these together. The agent only dials out; what listens is the portal, on
-//! loopback, behind the application's own reverse proxy. With the broker down, all that was applied stays in effect.
+//! loopback, behind the application's own reverse proxy, and on loopback what the operator wants to look at. With the broker down, all that was applied stays in effect.
 
 pub mod apply;
 pub mod cli;
@@ -38,6 +39,7 @@ mod gate;
 mod health;
 mod home;
 mod key_set;
+mod operator_page;
 mod preview;
 mod provider;
 mod random;
@@ -55,6 +57,7 @@ mod test_broker;
 #[cfg(test)]
 mod test_provider;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,6 +84,7 @@ use crate::home::watch::Watch;
 use crate::home::{Portal, Watches, http};
 use crate::identity::{Identity, IdentityError};
 use crate::key_set::{KeySetProver, Means};
+use crate::operator_page::{OperatorPage, Seen};
 use crate::preview::Preview;
 use crate::random::NoRandomness;
 use crate::refusal::Dismissal;
@@ -98,6 +102,8 @@ pub struct Listeners {
     pub portal: TcpListener,
     /// Whoever watches.
     pub metrics: Option<TcpListener>,
+    /// The operator.
+    pub operator_page: Option<TcpListener>,
 }
 
 /// Reconnects are spread this wide until the broker says how wide.
@@ -142,13 +148,17 @@ pub enum RunError {
     /// A metric.
     #[error(transparent)]
     Metric(#[from] MetricError),
+    /// The listener of the operator's page.
+    #[error("the operator's page cannot be served: {0}")]
+    OperatorPage(#[source] std::io::Error),
     /// The portal's listener.
     #[error("the portal cannot serve: {0}")]
     Portal(#[source] std::io::Error),
 }
 
-/// Runs the agent until `shutdown`. `usable` is called once it can be used.
+/// Runs the agent that `file` configures until `shutdown`. `usable` is called once it can be used.
 pub async fn run(
+    file: &Path,
     config: &Config,
     listeners: Listeners,
     shutdown: impl Future<Output = ()> + Send + 'static,
@@ -188,6 +198,16 @@ pub async fn run(
         connected: contact.connected(),
         health: Health::new(config, application.clone()).into(),
     };
+    let seen = Seen {
+        identity: identity.clone(),
+        orders: orders.clone(),
+        standing: standing.clone(),
+        wanted: for_credentials.clone(),
+        connected: contact.connected(),
+        data: data.clone(),
+        health: Health::new(config, application.clone()).into(),
+    };
+    let operator_page = OperatorPage::new(file, config, seen, clock::now())?;
     let sync = Sync {
         settling: Settling { identity: identity.clone(), orders: orders.clone(), standing: standing.clone() },
         ailing: Ailing { data: data.clone(), identity: identity.clone(), broker: broker.clone() },
@@ -229,6 +249,7 @@ pub async fn run(
         dismissal = sync.run() => Err(dismissal.into()),
         served = http::serve(listeners.portal, pages, shutdown) => served.map_err(RunError::Portal),
         Err(error) = telemetry::serve(listeners.metrics, watched) => Err(RunError::Portal(error)),
+        Err(error) = operator_page::http::serve(listeners.operator_page, operator_page) => Err(RunError::OperatorPage(error)),
     };
     for task in [renewing, proving, ending, answering, watching, asking] {
         task.abort();

@@ -21,10 +21,11 @@ _JUDGE = "async () => (await axe.run(document, {resultTypes: ['violations']})).v
 class Ops:
     """One browser. `complaints` has to be empty at the end of a test."""
 
-    def __init__(self, name: str, chromium: Browser, broker: Broker, front: Front) -> None:
+    def __init__(self, name: str, chromium: Browser, broker: Broker, front: Front, *further: str) -> None:
+        """`further` are addresses of pages of ours beside the broker's."""
         self._context = chromium.new_context(viewport=DESKTOP, locale="en-GB")
-        known = {address.url for address in front.addresses}
-        self._visitor = Visitor(name, self._context, known, (broker.public.url,))
+        known = {address.url for address in front.addresses} | set(further)
+        self._visitor = Visitor(name, self._context, known, (broker.public.url, *further))
         self._broker = broker
         self._name = name
         self._photographs = 0
@@ -42,8 +43,11 @@ class Ops:
         self.page.goto(f"{self._broker.public.url}{path}")
         self.sees(title)
 
-    def sees(self, title: str) -> None:
-        """Waits for a page by its title, photographs it and has it judged: by day and by night, on a desk and on a phone."""
+    def sees(self, title: str, *, excused: tuple[str, ...] = ()) -> None:
+        """Waits for a page by its title, photographs it and has it judged: by day and by night, on a desk and on a phone.
+
+        `excused` are rules of axe-core that the page breaks on purpose.
+        """
         expect(self.page).to_have_title(re.compile(re.escape(title), re.IGNORECASE))
         self._photographs += 1
         stem = f"{self._name}-{self._photographs:02}-{re.sub('[^a-z0-9]+', '-', title.lower())}"
@@ -54,7 +58,7 @@ class Ops:
                 self.page.screenshot(path=artefacts() / f"{stem}-{device}-{scheme}.png", full_page=True)
                 if self.page.evaluate("document.documentElement.scrollWidth > window.innerWidth"):
                     self.complaints.append(f"{title} is wider than a {device}")
-                self._judges(f"{title} ({device}, {scheme})")
+                self._judges(f"{title} ({device}, {scheme})", excused)
         self.page.emulate_media(color_scheme="light")
 
     def clicks(self, text: str) -> None:
@@ -81,9 +85,10 @@ class Ops:
     def leaves(self) -> None:
         self._context.close()
 
-    def _judges(self, what: str) -> None:
+    def _judges(self, what: str, excused: tuple[str, ...]) -> None:
         if not self.page.evaluate("typeof axe === 'object'"):
             self.page.evaluate(AXE)
-        for violation in self.page.evaluate(_JUDGE):
+        found = self.page.evaluate(_JUDGE)
+        for violation in [violation for violation in found if violation["id"] not in excused]:
             places = ", ".join(str(node["target"]) for node in violation["nodes"][:5])
             self.complaints.append(f"{what}: {violation['id']}: {violation['help']}: {places}")

@@ -92,6 +92,8 @@ class Agent:
         self._machine = {"SSL_CERT_FILE": str(ca_file)} if ca_file else {}
         self.config_file = folder / "agent.toml"
         self._portal = "127.0.0.1:0"
+        # What it says when it can be used.
+        self.announced: dict[str, str] = {}
         self._program: Program | None = None
 
     def enrols(self, token: str, **settings: Any) -> None:
@@ -120,8 +122,9 @@ class Agent:
     def runs(self) -> None:
         name = f"{self.public.name}-agent"
         self._program = Program(name, self._command("run"), env={"HOMEWARD_LOG": "debug"} | self._machine)
+        self.announced = self._program.announced()
         # Kept for the next start, so that nginx finds it again.
-        self._portal = self._program.announced()["portal"]
+        self._portal = self.announced["portal"]
         self.public.behind["/homeward/"] = self._portal
 
     def stop(self) -> None:

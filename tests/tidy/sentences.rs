@@ -19,12 +19,13 @@ enum Told {
 }
 
 /// Where what others are told is written without being an error of Rust's. The errors of all files are told.
-const FILES: [(&str, Told); 6] = [
+const FILES: [(&str, Told); 7] = [
     ("broker/src/oidc/error.rs", Told::Sentences),
     ("broker/src/web/pages/mod.rs", Told::Sentences),
     ("agent/src/home/pages.rs", Told::Sentences),
     ("agent/src/home/http.rs", Told::Sentences),
     ("agent/src/gate/pages.rs", Told::Sentences),
+    ("agent/src/operator_page/pages.rs", Told::Sentences),
     ("broker/src/grpc/status.rs", Told::All),
 ];
 

@@ -46,12 +46,13 @@ use self::render::{Addresses, Credential, Credentials};
 use self::way::{Glance, Plan, Undo, Way, WayError};
 use self::way_back::{Pending, Shown, WAY_BACK};
 use crate::application::{Application, ApplicationError};
+use crate::clock;
 use crate::config::{Config, RelyingPartyConfig};
 use crate::connection::Broker;
 use crate::disk::{DiskError, PrivateDir};
 use crate::gate::client::GateClient;
 use crate::recipe::relying_party::{ClientAuthMethod, RelyingParty};
-use crate::resources::applied::Applied;
+use crate::resources::applied::{Applied, Proved};
 use crate::resources::standing::Standing;
 use crate::resources::wanted::Versioned;
 
@@ -92,6 +93,8 @@ struct Role {
 
 /// What came of putting credentials into effect.
 struct Put {
+    /// When the application has shown that it uses them.
+    proved: Proved,
     /// What was taken out of files of others, and why.
     removed: Vec<String>,
 }
@@ -250,39 +253,43 @@ impl Applier {
             let (sent, enrolled) = (wanted.content.issuer.clone(), self.issuer.clone());
             return Err(ApplyError::OtherIssuer { sent, enrolled });
         }
+        let known = self.standing.applied().proves(&wanted.content);
+        let mut proved = Proved::Before;
         if let Some(role) = &mut self.role {
-            let Put { removed } = role.put(&wanted.content, self.standing.applied().proves(&wanted.content)).await?;
+            let Put { removed, proved: by_application } = role.put(&wanted.content, known).await?;
+            proved = by_application;
             if !removed.is_empty() {
                 self.standing.change(|applied| applied.removed = removed)?;
             }
         }
         if let Some(gate) = &self.gate {
-            gate.put(&wanted.content, self.standing.applied().proves(&wanted.content)).await?;
+            proved = gate.put(&wanted.content, known).await?;
         }
-        Ok(self.standing.change(|applied| applied.use_credentials(&wanted.content, wanted.version))?)
+        Ok(self.standing.change(|applied| applied.use_credentials(&wanted.content, wanted.version, proved))?)
     }
 }
 
 impl GateRole {
-    async fn put(&self, wanted: &ClientCredentials, proved: bool) -> Result<(), ApplyError> {
-        if proved && self.client.uses(wanted) {
-            return Ok(());
+    async fn put(&self, wanted: &ClientCredentials, known: bool) -> Result<Proved, ApplyError> {
+        if known && self.client.uses(wanted) {
+            return Ok(Proved::Before);
         }
         let candidate = self.client.candidate(wanted);
         let probed = self.prober.probe_gate(&candidate, wanted.secret_version, PATIENCE).await;
         probed.map_err(ApplyError::of_probe)?;
-        Ok(self.client.adopt(wanted, candidate)?)
+        self.client.adopt(wanted, candidate)?;
+        Ok(Proved::Now(clock::now()))
     }
 }
 
 impl Role {
-    async fn put(&mut self, wanted: &ClientCredentials, proved: bool) -> Result<Put, ApplyError> {
+    async fn put(&mut self, wanted: &ClientCredentials, known: bool) -> Result<Put, ApplyError> {
         let credentials = self.credentials(wanted).await?;
         self.go_back().await?;
         let plan = self.plan(&credentials).await?;
         let removed = plan.removed();
-        if plan.is_empty() && proved {
-            return Ok(Put { removed });
+        if plan.is_empty() && known {
+            return Ok(Put { removed, proved: Proved::Before });
         }
         for proof in &self.recipe.proof.0 {
             match proof::reach(&self.application, proof).await {
@@ -305,7 +312,7 @@ impl Role {
             let used = self.use_them(&credentials).await;
             self.conclude(used, undo, &credentials).await?;
         }
-        Ok(Put { removed })
+        Ok(Put { removed, proved: Proved::Now(clock::now()) })
     }
 
     async fn plan(&self, credentials: &Credentials) -> Result<Plan, ApplyError> {

@@ -166,12 +166,16 @@ fn wanted(secret_version: u64, client_id: &str) -> Versioned<ClientCredentials> 
 
 #[tokio::test]
 async fn a_revision_counts_when_the_application_uses_it() {
-    let mut beta = Instance::start("printf x >> $R").await;
+    let (mut beta, began) = (Instance::start("printf x >> $R").await, clock::now().unix_timestamp());
     beta.applier.apply(&wanted(1, "beta")).await.unwrap();
     assert_eq!((beta.secret_version(), beta.client_id_on_disk().as_deref(), beta.reloads()), (1, Some("beta"), 1));
-    // The same again under another version: nothing is written and nothing reloaded.
+    let proved_at = beta.applier.standing.applied().proved_at;
+    assert!(proved_at.is_some_and(|at| at >= began), "{proved_at:?}");
+    beta.applier.standing.change(|applied| applied.proved_at = Some(7)).unwrap();
+    // The same again under another version: nothing is written and nothing reloaded, and nothing proved anew.
     let again = Versioned { version: 7, ..wanted(1, "beta") };
     beta.applier.apply(&again).await.unwrap();
+    assert_eq!(beta.applier.standing.applied().proved_at, Some(7));
     assert_eq!(beta.applier.standing.applied().versions.of(Resource::ClientCredentials), Some(7));
     assert_eq!(beta.reloads(), 1);
     beta.applier.apply(&wanted(3, "beta-two")).await.unwrap();

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 
 use super::Applier;
 use crate::backoff::Backoff;
-use crate::random;
 use crate::resources::standing::Refusal;
 use crate::resources::wanted::{Versioned, Wanted};
+use crate::{clock, random};
 
 /// An application that is down is only asked again, so it can be asked often.
 const WHILE_DOWN: Duration = Duration::from_secs(15);
@@ -48,7 +48,8 @@ async fn bring_about(
     let mut while_failing = Backoff::new(Duration::from_secs(10), WHILE_FAILING);
     while let Err(error) = applier.apply(credentials).await {
         let (version, reason) = (credentials.version, error.reason());
-        applier.standing.refuse(Resource::ClientCredentials, Refusal { version, reason, detail: error.to_string() });
+        let refusal = Refusal { version, reason, detail: error.to_string() };
+        applier.standing.refuse(Resource::ClientCredentials, refusal, clock::now());
         let backoff = if error.only_asks() { &mut while_down } else { &mut while_failing };
         let pause = tokio::time::sleep(backoff.next(random::fraction()));
         let others = |wanted: &Wanted| wanted.version(Resource::ClientCredentials) != Some(version);

@@ -24,6 +24,8 @@ enum StartError {
     Listen { address: SocketAddr, source: std::io::Error },
     #[error("cannot listen on {address} ([telemetry] metrics): {source}")]
     Watch { address: SocketAddr, source: std::io::Error },
+    #[error("cannot listen on {address} ([operator_page] listen): {source}")]
+    Show { address: SocketAddr, source: std::io::Error },
     #[error("cannot wait for signals: {0}")]
     Signals(std::io::Error),
 }
@@ -66,6 +68,7 @@ struct Own {
     config: Config,
     portal: Bound,
     metrics: Option<Bound>,
+    operator_page: Option<Bound>,
 }
 
 impl Own {
@@ -83,7 +86,15 @@ impl Own {
                 Some(metrics.map_err(|source| StartError::Watch { address, source })?)
             }
         };
-        Ok(Self { config, portal, metrics })
+        let operator_page = match config.page_address() {
+            None => None,
+            Some(address) => {
+                let same = before.filter(|before| before.config.page_address() == Some(address));
+                let page = listen(address, same.and_then(|before| before.operator_page.as_ref())).await;
+                Some(page.map_err(|source| StartError::Show { address, source })?)
+            }
+        };
+        Ok(Self { config, portal, metrics, operator_page })
     }
 
     /// Runs until a signal comes; what comes next, if something does.
@@ -97,7 +108,7 @@ impl Own {
             usable();
             print(announcement);
         };
-        let mut running = Box::pin(crate::run(&self.config, listeners, shutdown, announce));
+        let mut running = Box::pin(crate::run(path, &self.config, listeners, shutdown, announce));
         let next = loop {
             tokio::select! {
                 ended = &mut running => return ended.map(|()| None),
@@ -116,7 +127,9 @@ impl Own {
 
     fn listeners(&self) -> std::io::Result<Listeners> {
         let again = |bound: &Bound| bound.try_clone().and_then(TcpListener::from_std);
-        Ok(Listeners { portal: again(&self.portal)?, metrics: self.metrics.as_ref().map(again).transpose()? })
+        let metrics = self.metrics.as_ref().map(again).transpose()?;
+        let operator_page = self.operator_page.as_ref().map(again).transpose()?;
+        Ok(Listeners { portal: again(&self.portal)?, metrics, operator_page })
     }
 
     /// What the file says now, if that can be used.
@@ -153,6 +166,9 @@ fn announcement(listeners: &Listeners) -> std::io::Result<Value> {
     let mut announcement = json!({"event": "listening", "portal": listeners.portal.local_addr()?.to_string()});
     if let Some(metrics) = &listeners.metrics {
         announcement["metrics"] = json!(metrics.local_addr()?.to_string());
+    }
+    if let Some(page) = &listeners.operator_page {
+        announcement["operator_page"] = json!(page.local_addr()?.to_string());
     }
     Ok(announcement)
 }

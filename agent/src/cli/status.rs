@@ -42,14 +42,17 @@ pub(super) fn carry_out(config: &Path, report: Report) -> Result<(), Failure> {
         ("running", json!(running)),
         ("connected", json!(running && contact.lost_at.is_none() && contact.connected_at.is_some())),
         ("last_connected_at", json!(last_connected(&contact))),
+        ("not_connected_because", json!(contact.broke)),
         ("dismissed", json!(contact.dismissed)),
         ("certificate_generation", json!(identity.certificate_generation())),
         ("certificate_expires_at", json!(clock::rfc3339(identity.expires_at()))),
         ("certificate_expired", json!(expired)),
         ("trust_bundle_version", json!(identity.bundle_version())),
         ("applied_revision", json!(applied.revision)),
+        ("applied_revision_at", json!(moment(applied.revision_at))),
         ("client_id", json!(applied.client_id)),
         ("credentials_proved", json!(applied.proved)),
+        ("credentials_proved_at", json!(moment(applied.proved_at))),
         ("removed_settings", json!(applied.removed)),
         ("accepts_homes", json!(homes)),
     ]);
@@ -65,6 +68,9 @@ pub(super) fn carry_out(config: &Path, report: Report) -> Result<(), Failure> {
 
 /// The end of the last stream, or the beginning of the one that lives.
 fn last_connected(contact: &LastContact) -> Option<String> {
-    let at = contact.lost_at.or(contact.connected_at)?;
-    OffsetDateTime::from_unix_timestamp(at).ok().map(clock::rfc3339)
+    moment(contact.lost_at.or(contact.connected_at))
+}
+
+fn moment(at: Option<i64>) -> Option<String> {
+    OffsetDateTime::from_unix_timestamp(at?).ok().map(clock::rfc3339)
 }

@@ -1,5 +1,6 @@
 //! Why a configuration is refused.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use thiserror::Error;
@@ -105,6 +106,14 @@ pub enum ConfigError {
         "[portal] trusted_proxies: {0:?} is neither an address nor a network: write it like 10.0.0.7 or 10.0.0.0/8"
     )]
     TrustedProxy(String),
+    /// Whoever reaches the page may read it.
+    #[error(
+        "[operator_page] listen: {0} can be reached from elsewhere, and the page asks nobody who he is: take an address of this machine, for example 127.0.0.1:9446, and put a reverse proxy that asks before it"
+    )]
+    OperatorPageListen(SocketAddr),
+    /// Not one host.
+    #[error("[operator_page] hosts: {0:?} must be one name without port, for example beta.example.org")]
+    OperatorPageHost(String),
     /// No such user or group.
     #[error(transparent)]
     Owner(#[from] OwnerError),

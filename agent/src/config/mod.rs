@@ -4,6 +4,7 @@
 pub mod error;
 pub mod gate;
 pub mod home;
+pub mod operator_page;
 pub mod provider;
 pub mod raw;
 
@@ -18,6 +19,7 @@ use url::{Host, Url};
 use self::error::ConfigError;
 use self::gate::GateConfig;
 use self::home::HomeConfig;
+use self::operator_page::OperatorPageConfig;
 use self::raw::RawConfig;
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
@@ -49,6 +51,8 @@ pub struct Config {
     pub portal: PortalConfig,
     /// Who may watch, and what the log looks like.
     pub telemetry: Settings,
+    /// Where the operator looks at it with a browser; nowhere if unset.
+    pub operator_page: Option<OperatorPageConfig>,
 }
 
 /// Where browsers reach the application: `https`, or `http` on a loopback host; no path.
@@ -110,6 +114,11 @@ impl Config {
         let raw: RawConfig = toml::from_str(&text)
             .map_err(|source| ConfigError::Malformed { path: path.to_owned(), source: Box::new(source) })?;
         Self::try_from(raw)
+    }
+
+    /// Where the operator's page listens.
+    pub(crate) fn page_address(&self) -> Option<SocketAddr> {
+        self.operator_page.as_ref().map(|page| page.listen)
     }
 
     /// Whether browsers are to reach the portal.

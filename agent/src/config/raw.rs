@@ -12,6 +12,7 @@ use url::Url;
 use super::error::ConfigError;
 use super::gate::RawGate;
 use super::home::RawHome;
+use super::operator_page::RawOperatorPage;
 use super::{Config, PortalConfig, PublicUrl, RelyingPartyConfig, is_loopback};
 use crate::apply::owner::Owner;
 use crate::parameters::Parameters;
@@ -50,6 +51,8 @@ pub struct RawConfig {
     /// Who watches.
     #[serde(default)]
     telemetry: Settings,
+    /// Where the operator looks at it.
+    operator_page: Option<RawOperatorPage>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -119,6 +122,7 @@ impl TryFrom<RawConfig> for Config {
             home,
             portal: raw.portal.check()?,
             telemetry: raw.telemetry,
+            operator_page: raw.operator_page.map(RawOperatorPage::check).transpose()?,
         })
     }
 }

@@ -90,7 +90,7 @@ fn needed(config: &Config) -> BTreeSet<&str> {
 }
 
 /// Errors begin in lower case and end without a full stop. The names of files and settings, and addresses, stay as they are.
-pub(super) fn sentence(error: &str) -> String {
+pub(crate) fn sentence(error: &str) -> String {
     if error.split_whitespace().next().is_some_and(|word| word.contains(['/', '.', '_'])) {
         return format!("{}.", error.trim_end_matches('.'));
     }

@@ -59,7 +59,8 @@ async fn not_shown(application: &Application, proof: &Proof, values: &[(&str, &s
     })
 }
 
-fn in_effect(applied: &Applied, title: &str) -> Finding {
+/// Whether the application has shown that it uses what the agent holds for it.
+pub(crate) fn in_effect(applied: &Applied, title: &str) -> Finding {
     match &applied.client_id {
         None => {
             let remedy = "start the agent and look at its log; if that has nothing of credentials, ask ops whether the instance is enrolled as a relying party: homeward-broker instance show NAME";

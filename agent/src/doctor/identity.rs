@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use time::{Duration, OffsetDateTime};
+use time::OffsetDateTime;
 
 use super::configuration::sentence;
 use super::finding::Finding;
@@ -50,10 +50,11 @@ fn unreadable(error: &DiskError) -> Finding {
     Finding::error("identity", sentence(&error.to_string()), remedy)
 }
 
-fn certificate(identity: &Identity, now: OffsetDateTime) -> Finding {
+/// For how long the certificate is good.
+pub(crate) fn certificate(identity: &Identity, now: OffsetDateTime) -> Finding {
     const ABOUT: &str = "certificate";
     let (expires_at, renew_at) = (identity.expires_at(), identity.renew_at());
-    let left = lasting(expires_at - now);
+    let left = clock::lasting(expires_at - now);
     let until = clock::rfc3339(expires_at);
     if expires_at <= now {
         let remedy = "start the agent, which recovers it if ops allow that, and look at its log; else ask ops for a new join token";
@@ -77,18 +78,10 @@ fn dismissed(data: &PrivateDir) -> Option<Finding> {
     Some(Finding::error("dismissal", format!("The broker has sent this agent away: {why}."), REPLACE))
 }
 
-/// A span as people say it, in its two largest units.
-fn lasting(span: Duration) -> String {
-    let counted = |count: i64, unit: &str| format!("{count} {unit}{}", if count == 1 { "" } else { "s" });
-    match (span.whole_days(), span.whole_hours(), span.whole_minutes()) {
-        (days, ..) if days >= 2 => counted(days, "day"),
-        (_, hours, _) if hours >= 2 => counted(hours, "hour"),
-        (.., minutes) => counted(minutes.max(0), "minute"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use time::Duration;
+
     use super::super::finding::Verdict;
     use super::*;
     use crate::test_authority::TestAuthority;

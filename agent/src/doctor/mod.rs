@@ -12,11 +12,11 @@ pub(crate) mod finding;
 
 mod application;
 mod broker;
-mod configuration;
+pub(crate) mod configuration;
 pub(crate) mod cookies;
-mod credentials;
+pub(crate) mod credentials;
 mod home_methods;
-mod identity;
+pub(crate) mod identity;
 mod issuer;
 pub(crate) mod login;
 mod public_address;

@@ -108,7 +108,7 @@ impl KeySetProver {
         let mut backoff = Backoff::new(Duration::from_secs(1), LONGEST_PAUSE);
         while let Err(error) = self.prove(key_set, max_age).await {
             let refusal = Refusal { version: key_set.version, reason: error.reason(), detail: error.to_string() };
-            self.standing.refuse(Resource::KeySet, refusal);
+            self.standing.refuse(Resource::KeySet, refusal, clock::now());
             tokio::time::sleep(backoff.next(random::fraction())).await;
         }
     }
@@ -118,7 +118,8 @@ impl KeySetProver {
         self.standing.change(|applied| applied.key_set.clone_from(&key_set.content))?;
         let method = self.means.method();
         // A key that left, or another order: nothing is new to the application.
-        if !self.standing.applied().proved_keys.cover(&key_ids, method) {
+        let known = self.standing.applied().proved_keys.cover(&key_ids, method);
+        if !known {
             match &self.means {
                 Means::NoRelyingParty => {}
                 Means::Recipe(recipe) => self.prove_by(recipe, &key_ids).await?,
@@ -133,6 +134,9 @@ impl KeySetProver {
         self.standing.change(|applied| {
             applied.versions.set(Resource::KeySet, Some(key_set.version));
             applied.proved_keys = ProvedKeys::new(key_ids, method);
+            if !known {
+                applied.keys_proved_at = Some(clock::now().unix_timestamp());
+            }
             applied.key_set_wait = None;
         })?;
         Ok(())

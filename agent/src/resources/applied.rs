@@ -16,6 +16,9 @@ const FILE: &str = "applied.json";
 pub struct Applied {
     /// The last revision of which everything was in effect; 0 for none.
     pub revision: u64,
+    /// Since when, in seconds since 1970.
+    #[serde(default)]
+    pub revision_at: Option<i64>,
     /// OAuth client id, if the instance is a relying party.
     pub client_id: Option<String>,
     /// Issuer of its tokens.
@@ -24,6 +27,9 @@ pub struct Applied {
     pub secret_version: u64,
     /// Whether the application has shown that it uses them.
     pub proved: bool,
+    /// When it has shown so last, in seconds since 1970; unset if an agent saw it that did not note the time yet.
+    #[serde(default)]
+    pub proved_at: Option<i64>,
     /// What the agent has taken out of the application's own files because it breaks the application, and why.
     #[serde(default)]
     pub removed: Vec<String>,
@@ -37,6 +43,9 @@ pub struct Applied {
     /// Which keys the application is known to verify with.
     #[serde(default)]
     pub proved_keys: ProvedKeys,
+    /// When that was known first, in seconds since 1970.
+    #[serde(default)]
+    pub keys_proved_at: Option<i64>,
     /// The wait for caches to expire, when nothing better shows that the application has the key set.
     #[serde(default)]
     pub(crate) key_set_wait: Option<KeySetWait>,
@@ -71,9 +80,21 @@ pub(crate) struct KeySetWait {
     pub(crate) over_at: i64,
 }
 
+/// When an application has shown that it uses its credentials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proved {
+    /// Just now.
+    Now(OffsetDateTime),
+    /// Before, or there is none that could.
+    Before,
+}
+
 impl Applied {
-    /// Takes over which credentials are in effect, and that the application has shown it.
-    pub(crate) fn use_credentials(&mut self, credentials: &ClientCredentials, version: u64) {
+    /// Takes over which credentials are in effect, and that the application has shown it: now, or before.
+    pub(crate) fn use_credentials(&mut self, credentials: &ClientCredentials, version: u64, proved: Proved) {
+        if let Proved::Now(now) = proved {
+            self.proved_at = Some(now.unix_timestamp());
+        }
         self.client_id = Some(credentials.client_id.clone());
         self.issuer = Some(credentials.issuer.clone());
         self.secret_version = credentials.secret_version;
@@ -98,6 +119,7 @@ impl Applied {
     /// Nothing is known of the credentials any more: the broker is to send them again.
     pub(crate) fn forget_credentials(&mut self) {
         self.proved = false;
+        self.proved_at = None;
         self.revision = 0;
         self.versions.set(Resource::ClientCredentials, None);
     }
@@ -188,6 +210,18 @@ mod tests {
         let applied: Applied = serde_json::from_str(text).unwrap();
         assert_eq!((applied.revision, applied.versions.to_wire()), (7, Vec::new()));
         assert!(applied.proved && applied.proved_keys.to_wire().is_none());
+        assert_eq!((applied.proved_at, applied.keys_proved_at, applied.revision_at), (None, None, None));
+    }
+
+    #[test]
+    fn the_last_proof_is_that_of_the_credentials_in_use() {
+        let (mut applied, credentials) = (Applied::default(), ClientCredentials::default());
+        let at = OffsetDateTime::from_unix_timestamp(1000).unwrap();
+        applied.use_credentials(&credentials, 1, Proved::Now(at));
+        applied.use_credentials(&credentials, 1, Proved::Before);
+        assert_eq!(applied.proved_at, Some(1000), "looked at again, and not proved again");
+        applied.forget_credentials();
+        assert_eq!(applied.proved_at, None);
     }
 
     #[test]

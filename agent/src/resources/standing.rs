@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use homeward_proto::v1::Resource;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::RESOURCES;
@@ -26,6 +27,8 @@ pub(crate) struct State {
     pub(crate) applied: Applied,
     /// What is not, and why.
     pub(crate) refusals: BTreeMap<Resource, Refusal>,
+    /// Since when there is nothing but refusals of a resource.
+    pub(crate) refused_since: BTreeMap<Resource, OffsetDateTime>,
 }
 
 /// Why a resource is not in effect. It is tried again.
@@ -43,7 +46,7 @@ impl Standing {
     /// What is on disk.
     pub(crate) fn open(data: PrivateDir) -> Result<Self, DiskError> {
         let applied = Applied::load(&data)?;
-        let state = watch::Sender::new(State { applied, refusals: BTreeMap::new() });
+        let state = watch::Sender::new(State { applied, ..State::default() });
         Ok(Self { data, state, telemetry: None })
     }
 
@@ -77,6 +80,8 @@ impl Standing {
         self.state.send_modify(|state| {
             let versions = next.versions;
             state.refusals.retain(|resource, refusal| versions.of(*resource) != Some(refusal.version));
+            let State { refusals, refused_since, .. } = state;
+            refused_since.retain(|resource, _| refusals.contains_key(resource));
             state.applied = next;
         });
         Ok(())
@@ -90,7 +95,7 @@ impl Standing {
     }
 
     /// Something could not be put into effect. The same again is no news.
-    pub(crate) fn refuse(&self, resource: Resource, refusal: Refusal) {
+    pub(crate) fn refuse(&self, resource: Resource, refusal: Refusal, now: OffsetDateTime) {
         self.count(resource, Some(refusal.reason));
         self.state.send_if_modified(|state| {
             let news = state.refusals.get(&resource) != Some(&refusal);
@@ -104,6 +109,7 @@ impl Standing {
                     "not in effect; what was there before stays, and it is tried again"
                 );
                 state.refusals.insert(resource, refusal);
+                state.refused_since.entry(resource).or_insert(now);
             }
             news
         });
@@ -123,15 +129,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let standing = Standing::open(PrivateDir::open(&folder.path().join("data")).unwrap()).unwrap();
         let mut watched = standing.watch();
-        standing.refuse(Resource::KeySet, refusal(2));
+        let at = |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+        standing.refuse(Resource::KeySet, refusal(1), at(10));
+        standing.refuse(Resource::KeySet, refusal(2), at(20));
         assert!(watched.has_changed().unwrap());
         watched.mark_unchanged();
-        standing.refuse(Resource::KeySet, refusal(2));
+        standing.refuse(Resource::KeySet, refusal(2), at(30));
+        assert_eq!(watched.borrow().refused_since.get(&Resource::KeySet), Some(&at(10)), "it has failed since then");
         assert!(!watched.has_changed().unwrap(), "the same again is no news");
         standing.change(|applied| applied.versions.set(Resource::Homes, Some(1))).unwrap();
         assert_eq!(watched.borrow_and_update().refusals.len(), 1, "another resource's success changes nothing");
         standing.change(|applied| applied.versions.set(Resource::KeySet, Some(2))).unwrap();
-        assert!(watched.borrow().refusals.is_empty());
+        assert!(watched.borrow().refusals.is_empty() && watched.borrow().refused_since.is_empty());
         let again = Standing::open(standing.data.clone()).unwrap();
         assert_eq!(again.applied(), standing.applied(), "what is in effect survives a restart");
     }

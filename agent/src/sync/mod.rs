@@ -119,6 +119,7 @@ impl Sync {
                 self.contact.lost(clock::now());
             }
             if !matches!(end, End::Renewed) {
+                self.contact.failed(&end);
                 self.broker.go_elsewhere();
             }
             match self.ailing.look_at(&end, generation).await {

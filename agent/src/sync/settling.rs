@@ -12,6 +12,7 @@ use thiserror::Error;
 use crate::disk::DiskError;
 use crate::identity::{Identity, IdentityError};
 use crate::renewal::order::Orders;
+use crate::resources::applied::Applied;
 use crate::resources::standing::{Refusal, Standing};
 use crate::resources::wanted::{Versioned, Wanted};
 use crate::{clock, random};
@@ -65,7 +66,10 @@ impl Settling {
     pub(super) fn complete(&self, wanted: &Wanted) {
         let applied = self.standing.applied();
         if applied.revision != wanted.revision && wanted.is_met_by(&applied.versions) {
-            match self.standing.change(|applied| applied.revision = wanted.revision) {
+            let now = clock::now().unix_timestamp();
+            let in_effect =
+                |applied: &mut Applied| (applied.revision, applied.revision_at) = (wanted.revision, Some(now));
+            match self.standing.change(in_effect) {
                 Ok(()) => tracing::info!(revision = wanted.revision, "the instance uses the revision"),
                 Err(error) => tracing::error!(%error, "the revision that is in effect could not be written down"),
             }
@@ -86,7 +90,7 @@ impl Settling {
         let in_effect = || Ok(self.standing.change(|applied| applied.versions.set(resource, Some(version)))?);
         if let Err(error) = take(content).and_then(|()| in_effect()) {
             let refusal = Refusal { version, reason: error.reason(), detail: error.to_string() };
-            self.standing.refuse(resource, refusal);
+            self.standing.refuse(resource, refusal, clock::now());
         }
     }
 

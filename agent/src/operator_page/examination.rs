@@ -1,0 +1,102 @@
+//! The doctor, sent for by a button. It looks at everything that `homeward-agent doctor` looks at, once for all who ask while
+//! it looks, and its findings stay until it looks again or the agent ends.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::doctor;
+use crate::doctor::finding::Finding;
+
+/// At most one at a time.
+#[derive(Debug)]
+pub(super) struct Examination {
+    file: PathBuf,
+    state: watch::Sender<State>,
+}
+
+/// Whether it looks, and what it found last.
+#[derive(Debug, Clone, Default)]
+pub(super) struct State {
+    /// Set while it looks.
+    pub(super) under_way: Option<UnderWay>,
+    /// Unset as long as nobody has asked.
+    pub(super) last: Option<Findings>,
+}
+
+/// It looks.
+#[derive(Debug, Clone)]
+pub(super) struct UnderWay {
+    /// Since then.
+    pub(super) since: OffsetDateTime,
+    /// At what, if that takes longer.
+    pub(super) at: Option<String>,
+}
+
+/// It has looked.
+#[derive(Debug, Clone)]
+pub(super) struct Findings {
+    /// When it was sent for.
+    pub(super) of: OffsetDateTime,
+    /// What there was, in the order in which one thing needs another.
+    pub(super) all: Vec<Finding>,
+}
+
+/// Whatever becomes of a look, it ends: the next one is not kept from it.
+struct Ends<'a>(&'a watch::Sender<State>);
+
+impl Examination {
+    /// Of the instance that this file configures, as the file is when it is looked at.
+    pub(super) fn new(file: PathBuf) -> Self {
+        Self { file, state: watch::Sender::default() }
+    }
+
+    /// At this moment.
+    pub(super) fn state(&self) -> State {
+        self.state.borrow().clone()
+    }
+
+    /// Sends for the doctor, unless it is there already.
+    pub(super) fn begin(&self, now: OffsetDateTime) {
+        let begun = self.state.send_if_modified(|state| {
+            let begins = state.under_way.is_none();
+            if begins {
+                state.under_way = Some(UnderWay { since: now, at: None });
+            }
+            begins
+        });
+        if begun {
+            tokio::spawn(look(self.file.clone(), self.state.clone(), now));
+        }
+    }
+
+    /// Waits until nobody looks, and not for ever.
+    pub(super) async fn wait(&self, patience: Duration) {
+        let mut state = self.state.subscribe();
+        // Who is out of patience finds that it still looks.
+        let _ = tokio::time::timeout(patience, state.wait_for(|state| state.under_way.is_none())).await;
+    }
+}
+
+async fn look(file: PathBuf, state: watch::Sender<State>, now: OffsetDateTime) {
+    let _ends = Ends(&state);
+    let progress = |sentence: &str| {
+        state.send_modify(|state| {
+            if let Some(under_way) = &mut state.under_way {
+                under_way.at = Some(sentence.to_owned());
+            }
+        });
+    };
+    // On the heap: it holds everything that is asked at some time.
+    let all = Box::pin(doctor::examine(&file, now, &progress)).await;
+    tracing::info!(findings = all.len(), "the doctor has looked, as the operator's page asked");
+    state.send_modify(|state| state.last = Some(Findings { of: now, all }));
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|state| state.under_way = None);
+    }
+}
