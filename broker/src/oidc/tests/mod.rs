@@ -11,6 +11,7 @@ mod clients;
 mod code;
 mod consent;
 mod credentials;
+mod crowd;
 mod departures;
 mod device;
 mod discovery;
