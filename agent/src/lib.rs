@@ -81,7 +81,7 @@ use crate::home::accounts::AccountWatch;
 use crate::home::directory::{Directory, NoDirectory};
 use crate::home::elsewhere::{Elsewhere, NotOpened};
 use crate::home::watch::Watch;
-use crate::home::{Portal, Watches, http};
+use crate::home::{Portal, Watches, http, listener};
 use crate::identity::{Identity, IdentityError};
 use crate::key_set::{KeySetProver, Means};
 use crate::operator_page::{OperatorPage, Seen};
@@ -247,7 +247,7 @@ pub async fn run(
     usable();
     let ended = tokio::select! {
         dismissal = sync.run() => Err(dismissal.into()),
-        served = http::serve(listeners.portal, pages, shutdown) => served.map_err(RunError::Portal),
+        served = listener::serve(listeners.portal, pages, &config.portal.trusted_proxies, shutdown) => served.map_err(RunError::Portal),
         Err(error) = telemetry::serve(listeners.metrics, watched) => Err(RunError::Portal(error)),
         Err(error) = operator_page::http::serve(listeners.operator_page, operator_page) => Err(RunError::OperatorPage(error)),
     };

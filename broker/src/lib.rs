@@ -348,7 +348,8 @@ pub async fn run(
         let ops = grpc::serve_admin(listeners.admin, services.clone(), shutdown.clone());
         let browsers = async {
             let watched = metrics::serve(listeners.metrics, sources, shutdown.clone());
-            let public = listeners.public.serve(pages, sent_on, public_tls.clone(), proxies, shutdown.clone());
+            let terms = (proxies, services.telemetry.limits().connections.clone());
+            let public = listeners.public.serve(pages, sent_on, public_tls.clone(), terms, shutdown.clone());
             tokio::join!(public, watched);
             Ok(())
         };

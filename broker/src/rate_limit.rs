@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
@@ -12,11 +13,33 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Of so many at most it is remembered what they did.
 pub const REMEMBERED: usize = 10_000;
 
-/// Who is one to be limited as: an IPv4 address, or the IPv6 network of which anybody has all addresses (RFC 6177).
+/// Who is one to be limited as: an IPv4 address, however it is written, or the IPv6 network of which anybody has all
+/// addresses (RFC 6177).
 pub fn network(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
+    match peer.to_canonical() {
+        IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+/// How often a limit was met: somebody was turned away, or something left out, that no answer and no other metric tells of.
+#[derive(Clone, Debug, Default)]
+pub struct Met(Arc<AtomicU64>);
+
+impl Met {
+    /// Once more.
+    pub fn note(&self) {
+        self.add(1);
+    }
+
+    /// So often.
+    pub fn add(&self, times: u64) {
+        self.0.fetch_add(times, Ordering::Relaxed);
+    }
+
+    /// Since the broker has started.
+    pub fn times(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
     }
 }
 
@@ -50,14 +73,14 @@ impl<K: Clone + Eq + Hash> KeyedLimiter<K> {
     }
 }
 
-/// So many of one network are inside at a time and so many wait before it; who comes then is turned away. The networks do not
-/// know of each other: one that sends its thousands keeps nobody else out.
-#[derive(Clone, Debug)]
-pub struct Door {
+/// So many of one kind (of a network, or of an instance) are inside at a time and so many wait before it; who comes then is
+/// turned away. The kinds do not know of each other: one that sends its thousands keeps nobody else out.
+#[derive(Debug)]
+pub struct Door<K: Eq + Hash> {
     inside: usize,
     waiting: usize,
     /// Only those of whom somebody is here.
-    networks: Arc<Mutex<HashMap<IpAddr, Crowd>>>,
+    crowds: Arc<Mutex<HashMap<K, Crowd>>>,
 }
 
 #[derive(Debug)]
@@ -67,52 +90,58 @@ struct Crowd {
     room: Arc<Semaphore>,
 }
 
-impl Door {
-    /// With room for so many of each network.
+impl<K: Clone + Eq + Hash> Clone for Door<K> {
+    fn clone(&self) -> Self {
+        Self { inside: self.inside, waiting: self.waiting, crowds: self.crowds.clone() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> Door<K> {
+    /// With room for so many of each.
     pub fn new(inside: usize, waiting: usize) -> Self {
-        Self { inside, waiting, networks: Arc::default() }
+        Self { inside, waiting, crowds: Arc::default() }
     }
 
-    /// Lets a peer in as soon as there is room for its network; nobody if too many of it wait already.
-    pub async fn enter(&self, peer: IpAddr) -> Option<Inside> {
-        let (mut visitor, room) = self.come(network(peer))?;
+    /// Lets somebody in as soon as there is room for his kind; not if too many of it wait already.
+    pub async fn enter(&self, kind: K) -> Option<Inside<K>> {
+        let (mut visitor, room) = self.come(kind)?;
         // It is never closed.
         visitor.permit = Some(room.acquire_owned().await.ok()?);
         Some(visitor)
     }
 
-    fn come(&self, network: IpAddr) -> Option<(Inside, Arc<Semaphore>)> {
-        let mut networks = self.networks();
+    fn come(&self, kind: K) -> Option<(Inside<K>, Arc<Semaphore>)> {
+        let mut crowds = self.crowds();
         let new = || Crowd { here: 0, room: Arc::new(Semaphore::new(self.inside)) };
-        let crowd = networks.entry(network).or_insert_with(new);
+        let crowd = crowds.entry(kind.clone()).or_insert_with(new);
         if crowd.here >= self.inside + self.waiting {
             return None;
         }
         crowd.here += 1;
-        Some((Inside { door: self.clone(), network, permit: None }, crowd.room.clone()))
+        Some((Inside { door: self.clone(), kind, permit: None }, crowd.room.clone()))
     }
 
-    fn networks(&self) -> MutexGuard<'_, HashMap<IpAddr, Crowd>> {
-        self.networks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn crowds(&self) -> MutexGuard<'_, HashMap<K, Crowd>> {
+        self.crowds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// Who is inside, or waits for that, until this is dropped.
 #[derive(Debug)]
-pub struct Inside {
-    door: Door,
-    network: IpAddr,
+pub struct Inside<K: Clone + Eq + Hash> {
+    door: Door<K>,
+    kind: K,
     permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Drop for Inside {
+impl<K: Clone + Eq + Hash> Drop for Inside<K> {
     fn drop(&mut self) {
         drop(self.permit.take());
-        let mut networks = self.door.networks();
-        if let Some(crowd) = networks.get_mut(&self.network) {
+        let mut crowds = self.door.crowds();
+        if let Some(crowd) = crowds.get_mut(&self.kind) {
             crowd.here -= 1;
             if crowd.here == 0 {
-                networks.remove(&self.network);
+                crowds.remove(&self.kind);
             }
         }
     }
@@ -127,7 +156,7 @@ mod tests {
     #[tokio::test]
     async fn a_network_waits_for_itself_and_for_nobody_else() {
         let door = Door::new(2, 1);
-        let peer = |text: &str| text.parse::<IpAddr>().unwrap();
+        let peer = |text: &str| network(text.parse().unwrap());
         let one = door.enter(peer("2001:db8::1")).await.unwrap();
         let _two = door.enter(peer("2001:db8::2")).await.unwrap();
         let mut third = Box::pin(door.enter(peer("2001:db8::3")));
@@ -138,6 +167,14 @@ mod tests {
         assert!(third.await.is_some());
     }
 
+    #[test]
+    fn an_ipv4_address_is_one_however_it_is_written() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("::ffff:192.0.2.1"), of("::ffff:192.0.2.2"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
+    }
+
     #[tokio::test]
     async fn who_left_or_gave_up_is_not_remembered() {
         let door = Door::new(1, 1);
@@ -145,8 +182,8 @@ mod tests {
         let inside = door.enter(peer).await.unwrap();
         let waiting = door.enter(peer);
         assert!(tokio::time::timeout(Duration::from_millis(10), waiting).await.is_err());
-        assert_eq!(door.networks().get(&peer).unwrap().here, 1);
+        assert_eq!(door.crowds().get(&peer).unwrap().here, 1);
         drop(inside);
-        assert!(door.networks().is_empty());
+        assert!(door.crowds().is_empty());
     }
 }

@@ -14,13 +14,15 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tower::ServiceExt as _;
 use world::applicant::Applicant;
 use world::{Federation, InstanceOptions};
 
-use crate::town::town;
+use crate::town::{town, town_with};
+use crate::watched::{METRICS, metrics};
 
 /// What an application needs of its agent's folder.
 pub(crate) struct Files {
@@ -130,6 +132,54 @@ async fn no_service_is_reached_over_http_1() {
     }
     for other in ["spdy/1", "h3"] {
         assert!(exchange(&federation, files.tls(&[other]), b"").await.is_err(), "{other}");
+    }
+}
+
+/// Of these connections, opened one after the other from an address of this machine, how many the broker has left open.
+async fn left_open(
+    federation: &Federation,
+    (from, tls): ([u8; 4], ClientConfig),
+    count: usize,
+) -> (usize, Vec<TlsStream<TcpStream>>) {
+    let (connector, name) = (TlsConnector::from(Arc::new(tls)), ServerName::try_from("127.0.0.1").unwrap());
+    let mut opened = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind((from, 0).into()).unwrap();
+        let tcp = socket.connect(federation.listener("grpc").unwrap()).await.unwrap();
+        opened.push(connector.connect(name.clone(), tcp).await.unwrap());
+    }
+    let still = opened.iter_mut().map(|stream| async move {
+        let mut byte = [0];
+        tokio::time::timeout(Duration::from_secs(1), stream.read(&mut byte)).await.is_err()
+    });
+    let still = futures_util::future::join_all(still).await;
+    (still.into_iter().filter(|open| *open).count(), opened)
+}
+
+/// Who comes without certificate has as many connections as his network may have; who has one, as his instance may have.
+/// Neither takes the place of others, behind the same address or not.
+#[tokio::test]
+async fn connections_that_stay_keep_nobody_else_out() {
+    let town = town_with(&["session"], METRICS).await;
+    let (federation, files) = (&town.federation, Files::of(&town.beta.folder));
+    let (one, other) = ([127, 0, 0, 2], [127, 0, 0, 3]);
+    let (strangers, _strangers) = left_open(federation, (one, files.stranger()), 80).await;
+    assert_eq!(strangers, 64);
+    let (of_others, _others) = left_open(federation, (other, files.stranger()), 2).await;
+    assert_eq!(of_others, 2);
+
+    // The agent has one of its instance's; what is too many is closed, and is not the agent's.
+    let (beta, _beta) = left_open(federation, (one, files.tls(&["http/1.1"])), 80).await;
+    assert!((60..64).contains(&beta), "{beta}");
+    let alpha = Files::of(&town.alpha.folder);
+    let answer = exchange(federation, alpha.tls(&["http/1.1"]), &request("GET /userinfo", "", "")).await.unwrap();
+    assert_eq!(status(&answer), "401", "another instance: {answer}");
+    let seen = metrics(federation.broker.as_ref().unwrap()).await;
+    for (limit, least) in [("agent_strangers", 16), ("agent_connections", 16)] {
+        let line = format!("homeward_limited_total{{limit=\"{limit}\"}} ");
+        let count = seen.lines().find_map(|found| found.strip_prefix(&line)).expect(&seen);
+        assert!(count.parse::<u32>().unwrap() >= least, "{limit}: {count}");
     }
 }
 

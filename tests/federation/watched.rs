@@ -13,7 +13,7 @@ use world::{Browser, Federation, InstanceOptions};
 use crate::town::{ALICE, town_with, user};
 
 /// Nobody but Prometheus comes there.
-const METRICS: &str = "[telemetry]\nmetrics = \"127.0.0.1:0\"\n";
+pub(crate) const METRICS: &str = "[telemetry]\nmetrics = \"127.0.0.1:0\"\n";
 
 /// What only a broker tells that speaks TLS itself, as those of acme.rs do.
 const OF_TLS: [&str; 3] = [

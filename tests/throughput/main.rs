@@ -42,8 +42,8 @@ struct Arguments {
     #[arg(long)]
     etcd: bool,
 
-    /// Connections that work at the same time.
-    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
+    /// Connections that work at the same time. (All are one user's, who has so many sessions and refresh tokens at most.)
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=96))]
     connections: u32,
 
     /// Seconds for each row, after a fifth of that to warm up.

@@ -14,7 +14,7 @@ use super::finding::Finding;
 use super::{Enrolled, Patient};
 use crate::application::Question;
 use crate::config::{Config, PortalConfig};
-use crate::home::http as portal_pages;
+use crate::home::listener as portal_pages;
 use crate::provider::wire::{Wire, WireError};
 use crate::reachability::{self, PAGE, PARAMETER, Probe, ReachabilityKey, Seen};
 
@@ -105,7 +105,7 @@ impl Agent {
             Err(WireError::Unreachable(_)) => match TcpListener::bind(portal.listen).await {
                 Ok(listener) => {
                     let pages = reachability::routes(portal, key.clone());
-                    let served = portal_pages::serve(listener, pages, std::future::pending());
+                    let served = portal_pages::serve(listener, pages, &[], std::future::pending());
                     (Self::StoodInFor, Some(tokio::spawn(async move { drop(served.await) })))
                 }
                 Err(error) => (Self::Unknown(error.to_string()), None),

@@ -12,8 +12,8 @@ use super::finding::Verdict;
 use super::*;
 use crate::clock;
 use crate::config::PortalConfig;
-use crate::home::http as portal_pages;
 use crate::home::http::Peer;
+use crate::home::listener as portal_pages;
 use crate::reachability::{self, ReachabilityKey};
 use crate::test_authority::TestAuthority;
 
@@ -46,7 +46,7 @@ impl Stage {
         };
         let key = identity.reachability_key();
         let pages = reachability::routes(&portal, key.clone());
-        tokio::spawn(portal_pages::serve(listener, pages, std::future::pending()));
+        tokio::spawn(portal_pages::serve(listener, pages, &[], std::future::pending()));
         Self { folder, portal, key }
     }
 

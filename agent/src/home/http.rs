@@ -2,7 +2,7 @@
 //! sentence with the number of the request, under which the log has the cause.
 
 use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,14 +15,7 @@ use axum::{Router, middleware};
 use cookie::{Cookie, SameSite};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use hyper_util::service::TowerToHyperService;
 use secrecy::SecretString;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
 use tower_http::timeout::TimeoutLayer;
 use url::form_urlencoded;
 use uuid::Uuid;
@@ -40,12 +33,6 @@ use crate::answer::{harden, html, redirect, set_cookie};
 const LARGEST_BODY: usize = 16 * 1024;
 /// For a whole request: the application and the broker together may take their time.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(45);
-/// For a client to send its headers.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long answers may take to finish when the agent stops, or begins anew.
-const GRACE: Duration = Duration::from_secs(10);
-/// Connections at once; more wait in the kernel's queue.
-const MOST_CONNECTIONS: usize = 256;
 
 /// What every request needs.
 #[derive(Debug, Clone)]
@@ -67,6 +54,11 @@ struct Fields(Vec<(String, Zeroizing<String>)>);
 
 /// The pages of a portal below `path`; without one, there are none but that which says so.
 pub(crate) fn router(portal: Option<Portal>, path: &str) -> Router {
+    router_in_time(portal, path, REQUEST_TIMEOUT)
+}
+
+/// The same, with so much time for a request.
+pub(super) fn router_in_time(portal: Option<Portal>, path: &str, time: Duration) -> Router {
     let path = path.to_owned();
     let home = portal.as_ref().map(|portal| portal.home_name.clone()).unwrap_or_default();
     let form_action = form_action(portal.as_ref());
@@ -84,67 +76,10 @@ pub(crate) fn router(portal: Option<Portal>, path: &str) -> Router {
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(LARGEST_BODY))
-        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, time))
         .layer(middleware::map_response(move |response| harden(response, form_action)))
         .layer(middleware::map_request(number))
         .with_state(served)
-}
-
-/// Serves until `shutdown`, then lets answers finish: no connection is answered by what was configured before.
-pub(crate) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()> + Send,
-) -> std::io::Result<()> {
-    let mut shutdown = std::pin::pin!(shutdown);
-    let (slots, graceful) = (Arc::new(Semaphore::new(MOST_CONNECTIONS)), GracefulShutdown::new());
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = next(&listener, &slots) => accepted,
-            Some(_) = connections.join_next() => continue,
-            () = &mut shutdown => break,
-        };
-        match accepted {
-            Ok((slot, stream, peer)) => {
-                let (router, watcher) = (router.clone(), graceful.watcher());
-                connections.spawn(async move {
-                    serve_connection(stream, peer, router, watcher).await;
-                    drop(slot);
-                });
-            }
-            // One client that hung up early, or no file descriptors for a moment.
-            Err(error) => {
-                tracing::warn!(%error, "a connection to the portal could not be accepted");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        }
-    }
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some connections to the portal were cut because they did not end in time");
-    }
-    // What is left ends with the set.
-    Ok(())
-}
-
-/// The next connection, as soon as there is room for one.
-async fn next(
-    listener: &TcpListener,
-    slots: &Arc<Semaphore>,
-) -> std::io::Result<(OwnedSemaphorePermit, TcpStream, SocketAddr)> {
-    let slot = slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((slot, stream, peer))
-}
-
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, watcher: Watcher) {
-    let service = TowerToHyperService::new(router.layer(Extension(Peer(peer.ip()))));
-    let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
-    server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(32 * 1024);
-    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "a connection to the portal ended badly");
-    }
 }
 
 async fn begin(

@@ -236,7 +236,7 @@ fn folded(name: &str) -> String {
 }
 
 /// One IPv6 customer has a /64 to choose addresses from.
-fn network(source: IpAddr) -> IpAddr {
+pub(crate) fn network(source: IpAddr) -> IpAddr {
     match source.to_canonical() {
         IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => (address.to_bits() & !u128::from(u64::MAX)).to_be_bytes().into(),

@@ -25,6 +25,7 @@ mod foreign;
 pub(crate) mod form_token;
 pub(crate) mod http;
 pub(crate) mod limits;
+pub(crate) mod listener;
 pub(crate) mod oidc;
 pub(crate) mod pages;
 pub(crate) mod reply;

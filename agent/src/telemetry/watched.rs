@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, watch};
 use super::{Telemetry, definitions};
 use crate::clock;
 use crate::health::Health;
-use crate::home::http::serve as serve_pages;
+use crate::home::listener::serve as serve_pages;
 use crate::identity::Identity;
 use crate::resources::standing::Standing;
 use crate::resources::wanted::Wanted;
@@ -42,7 +42,7 @@ pub(crate) async fn serve(listener: Option<TcpListener>, watched: Watched) -> st
     let Some(listener) = listener else { return Ok(()) };
     let readiness = super::health(watched.identity.clone(), clock::now);
     let pages = Router::new().route("/metrics", get(metrics)).with_state(Arc::new(watched)).merge(readiness);
-    serve_pages(listener, pages, std::future::pending()).await
+    serve_pages(listener, pages, &[], std::future::pending()).await
 }
 
 async fn metrics(State(watched): State<Arc<Watched>>) -> Response {

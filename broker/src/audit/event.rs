@@ -18,7 +18,7 @@ pub enum Kind {
     BrokerStopped,
     /// What was found when writing went on: the end is torn, or is not the one that the store knows.
     RecordsMissing,
-    /// So many things that strangers did from one network are left out.
+    /// So many things that strangers did, from one network or from all, are left out.
     RecordsLeftOut,
     /// Old days are deleted.
     RecordsExpired,

@@ -32,6 +32,7 @@ mod keeper;
 mod origin;
 mod reading;
 mod retention;
+mod strangers;
 mod syslog;
 mod tally;
 mod verify;
@@ -42,19 +43,16 @@ pub(crate) mod tests;
 
 use std::fmt;
 use std::io;
-use std::num::NonZeroU32;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use governor::Quota;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
 use crate::clock::Clock;
 use crate::config::AuditSettings;
-use crate::rate_limit::KeyedLimiter;
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, Store, StoreError};
 
@@ -68,6 +66,7 @@ use journal::{Journal, Noted};
 pub use keeper::{Keeper, Verdict};
 pub use origin::Origin;
 pub use reading::{Filter, MOST_NEWEST, read};
+use strangers::Strangers;
 use syslog::Syslog;
 pub use tally::{Counts, Tally};
 pub use verify::{Finding, Report};
@@ -75,9 +74,6 @@ use writer::{Anchored, Order, Writer};
 
 /// Records that may wait for the disk before who begins something has to wait, too.
 const WAITING: usize = 8192;
-
-/// Records of what strangers do, from one network: so many a second, and so many at once.
-const OF_STRANGERS: (u32, u32) = (50, 1000);
 
 /// How long ops wait for the disk, when it does not answer.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -95,8 +91,7 @@ struct Shared {
     waiting: AtomicUsize,
     room: Notify,
     problem: watch::Sender<Option<&'static str>>,
-    strangers: KeyedLimiter<std::net::IpAddr>,
-    left_out: AtomicU64,
+    strangers: Strangers,
     tally: Tally,
 }
 
@@ -166,9 +161,6 @@ impl Audit {
     }
 
     fn with(clock: Clock, folder: Folder, queue: mpsc::UnboundedSender<Order>, counting: Counting) -> Self {
-        let (of_strangers, burst) = (NonZeroU32::new(OF_STRANGERS.0), NonZeroU32::new(OF_STRANGERS.1));
-        let quota =
-            Quota::per_second(of_strangers.unwrap_or(NonZeroU32::MIN)).allow_burst(burst.unwrap_or(NonZeroU32::MIN));
         Self(Arc::new(Shared {
             clock,
             folder,
@@ -177,8 +169,7 @@ impl Audit {
             waiting: AtomicUsize::new(0),
             room: Notify::new(),
             problem: watch::Sender::new(None),
-            strangers: KeyedLimiter::new(quota),
-            left_out: AtomicU64::new(0),
+            strangers: Strangers::new(),
             tally: Tally::default(),
         }))
     }
@@ -251,6 +242,7 @@ impl Audit {
 
     /// Ends the writing: what was noted is on the disk then.
     pub async fn close(&self) {
+        self.0.tell_left_out(None);
         self.order(Order::Close).await;
     }
 
@@ -282,6 +274,11 @@ impl Audit {
         self.0.waiting.load(Ordering::Relaxed)
     }
 
+    /// How many records of what strangers do were too many, and are left out.
+    pub fn left_out(&self) -> u64 {
+        self.0.strangers.ever()
+    }
+
     /// How often what was noted.
     pub fn tally(&self) -> &Tally {
         &self.0.tally
@@ -299,20 +296,17 @@ impl Shared {
         self.counting.note(&event, self.clock.now());
         self.tally.count(&event);
         let origin = Origin::current();
-        if let (true, Some(source)) = (event.kind.is_of_strangers(), origin.source())
-            && (!self.strangers.admits(&source) || self.strangers.is_flooded())
-        {
-            self.left_out.fetch_add(1, Ordering::Relaxed);
-            return;
+        if self.strangers.admit(event.kind, origin.source()) {
+            self.tell_left_out(Some(event.kind));
+            self.send(Noted { at: self.clock.now(), origin, event });
         }
-        match self.left_out.swap(0, Ordering::Relaxed) {
-            0 => {}
-            count => {
-                let event = Event::new(Kind::RecordsLeftOut).detail(count.to_string());
-                self.send(Noted { at: self.clock.now(), origin: Origin::Broker, event });
-            }
+    }
+
+    fn tell_left_out(&self, before: Option<Kind>) {
+        let at = self.clock.now();
+        if let Some(event) = self.strangers.to_tell(before, at) {
+            self.send(Noted { at, origin: Origin::Broker, event });
         }
-        self.send(Noted { at: self.clock.now(), origin, event });
     }
 
     fn send(&self, noted: Noted) {

@@ -6,7 +6,7 @@ use crate::clock::Timestamp;
 use crate::grants::error::TokenError;
 use crate::grants::issuing::Tokens;
 use crate::grants::presented::Presented;
-use crate::grants::record::{Grant, GrantId, GrantState, KEPT_BEHIND_END, RevokedToken, StoredGrant};
+use crate::grants::record::{Grant, GrantId, GrantOfUser, GrantState, KEPT_BEHIND_END, RevokedToken, StoredGrant};
 use crate::grants::sealed::{AccessTokenContents, Bearer, Serial};
 use crate::grants::{Grants, TRIES};
 use crate::registry::{ClientId, UserId};
@@ -65,10 +65,10 @@ impl Grants {
     /// # Errors
     /// When the store does not answer.
     pub async fn of_user(&self, user: &UserId) -> Result<Vec<(GrantId, Grant)>, TokenError> {
-        let prefix = format!("{}.", user.as_str());
+        let first = GrantOfUser::first_of(user);
         let mut grants = Vec::new();
-        for (key, _) in self.of_users.beginning(&prefix).await? {
-            let Some(id) = key.strip_prefix(&prefix).map(GrantId::of_key) else { continue };
+        for (key, _) in self.of_users.beginning(&first).await? {
+            let Some(id) = key.strip_prefix(&first).map(GrantId::of_key) else { continue };
             let stored = self.table.get(id.as_str()).await?.map(|stored| stored.record);
             grants.extend(stored.filter(|record| record.state == GrantState::Live).map(|record| (id, record.grant)));
         }

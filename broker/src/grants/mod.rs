@@ -18,6 +18,7 @@
 //! grant was made to outlive it.
 
 mod binding;
+mod crowd;
 mod device;
 mod ending;
 mod error;
@@ -38,6 +39,7 @@ use crate::clock::Timestamp;
 use crate::config::{Current, Issuer, Lifetimes};
 use crate::grants::record::GrantState;
 use crate::grants::sealed::SealedToken as _;
+use crate::rate_limit::Met;
 use crate::registry::{Snapshot, SubjectKey, TokenSigner};
 use crate::secret::SealingKeys;
 use crate::storage::Store;
@@ -72,6 +74,7 @@ pub struct Grants {
     subjects: SubjectKey,
     issuer: Issuer,
     lifetimes: Current<Lifetimes>,
+    crowded: Met,
 }
 
 /// What grants stand on.
@@ -92,7 +95,8 @@ impl Grants {
     pub fn new(foundations: GrantFoundations, issuer: Issuer, lifetimes: Current<Lifetimes>) -> Self {
         let GrantFoundations { store, sealing, signer, subjects } = foundations;
         let (table, of_users, revoked) = (Table::new(store.clone()), Table::new(store.clone()), Table::new(store));
-        Self { table, of_users, revoked, sealing, signer, subjects, issuer, lifetimes }
+        let crowded = Met::default();
+        Self { table, of_users, revoked, sealing, signer, subjects, issuer, lifetimes, crowded }
     }
 
     /// Opens an access token that somebody sent.

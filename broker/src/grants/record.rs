@@ -145,11 +145,19 @@ impl Family {
 #[derive(Clone, Serialize, Deserialize)]
 pub struct GrantOfUser {
     pub(super) kept_until: Timestamp,
+    /// Who holds it; unset if a broker of an earlier release wrote this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) client: Option<ClientId>,
 }
 
 impl GrantOfUser {
     pub(super) fn key(user: &UserId, id: &GrantId) -> String {
-        format!("{}.{id}", user.as_str())
+        format!("{}{id}", Self::first_of(user))
+    }
+
+    /// What the keys of a user begin with.
+    pub(super) fn first_of(user: &UserId) -> String {
+        format!("{}.", user.as_str())
     }
 }
 

@@ -77,6 +77,7 @@ impl Grants {
         redemption.check()?;
         let Redemption { terms, code, person, .. } = redemption;
         let id = code.id.clone();
+        let (user, client) = (code.grant.user.clone(), code.grant.client_id.clone());
         // A replay is one also when the code would not be good any more.
         if now >= code.expires_at {
             self.end(&id).await?;
@@ -91,7 +92,10 @@ impl Grants {
             begun => begun?,
         };
         match self.table.commit(begun.writes).await {
-            Ok(_) => Ok(begun.tokens),
+            Ok(_) => {
+                self.keep_few(&begun.tokens, (&user, &client), &id).await;
+                Ok(begun.tokens)
+            }
             // RFC 6749 4.1.2: a code that is used twice takes the tokens of its first use with it.
             Err(StoreError::Conflict) => {
                 self.end(&id).await?;
@@ -131,7 +135,8 @@ impl Grants {
             tokens.refresh_token = Some(self.refresh_token(&id, family)?);
             let kept_until = now + self.lifetimes.now().refresh_token + KEPT_BEHIND_END;
             let key = GrantOfUser::key(&grant.user, &id);
-            writes.push(self.of_users.put(&key, &GrantOfUser { kept_until }, Expect::Any)?);
+            let of_user = GrantOfUser { kept_until, client: Some(grant.client_id.clone()) };
+            writes.push(self.of_users.put(&key, &of_user, Expect::Any)?);
         }
         let kept_until = ends_at.max(replayable) + KEPT_BEHIND_END;
         let record = StoredGrant { grant, state: GrantState::Live, family, revoked: Vec::new(), kept_until };

@@ -21,7 +21,8 @@ use tracing::{info, warn};
 
 use crate::clock::Clock;
 use crate::enrolment::{Enrolment, EnrolmentError};
-use crate::grpc::authorization::{Connection, instance};
+use crate::grpc::authorization::instance;
+use crate::grpc::connections::Connection;
 use crate::oidc::PeerCertificate;
 use crate::web;
 
@@ -83,11 +84,18 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        // Until it is answered. What an answer goes on with, a stream, keeps nobody here who has no certificate.
+        let running = Connection::of(&request).map(|connection| connection.requests.begin());
         if is_grpc(&request) {
-            return Box::pin(self.services.call(request));
+            let call = self.services.call(request);
+            return Box::pin(async move {
+                let _running = running;
+                call.await
+            });
         }
         let (endpoints, certificates) = (self.endpoints.clone(), self.certificates.clone());
         Box::pin(async move {
+            let _running = running;
             let answer = async {
                 let request = certificates.judge(request).await?;
                 let Ok(response) = endpoints.oneshot(request).await;
@@ -106,10 +114,8 @@ where
 impl Certificates {
     /// Puts into the extensions of a request where it comes from, and whose certificate was shown, if that counts.
     async fn judge(&self, mut request: Request<Body>) -> Result<Request<Body>, StatusCode> {
-        let Connection { peer, leaf } = Connection::of(&request);
-        if let Some(peer) = peer {
-            web::note_peer(&mut request, peer);
-        }
+        let Some(Connection { peer, leaf, .. }) = Connection::of(&request).cloned() else { return Ok(request) };
+        web::note_peer(&mut request, peer);
         let Some(leaf) = leaf else { return Ok(request) };
         match instance(&self.enrolment, &leaf, &self.clock).await {
             Ok(instance) => {

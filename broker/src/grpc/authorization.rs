@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,7 +18,7 @@ use http::{Request, Response};
 use rustix::process::geteuid;
 use tokio::time::Instant;
 use tonic::body::Body;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo, UdsConnectInfo};
+use tonic::transport::server::UdsConnectInfo;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::warn;
@@ -27,6 +27,7 @@ use crate::audit::{Audit, Event, Kind, Origin};
 use crate::clock::Clock;
 use crate::enrolment::{Enrolment, EnrolmentError};
 use crate::grpc::Services;
+use crate::grpc::connections::Connection;
 use crate::grpc::status::{self, Reason};
 use crate::registry::Instance;
 use crate::telemetry::Telemetry;
@@ -165,13 +166,15 @@ impl Gate {
         let role = role.ok_or_else(|| Status::unimplemented("there is no such method"))?;
         match &*self.door {
             Door::Agents { enrolment, clock } => {
-                let Connection { peer, leaf } = Connection::of(request);
-                let address = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.ip().to_canonical());
+                let connection = Connection::of(request).cloned();
+                let address = connection.as_ref().map(|connection| connection.peer.ip().to_canonical());
+                let address = address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
                 request.extensions_mut().insert(Peer(address));
                 match role {
                     Role::Anyone => Ok(Origin::Stranger(address)),
                     Role::Ops => Err(status::refused(Reason::RoleMissing)),
                     Role::Agent => {
+                        let leaf = connection.and_then(|connection| connection.leaf);
                         let leaf = leaf.ok_or_else(|| status::refused(Reason::CertificateMissing))?;
                         let judged = Origin::Stranger(address).of(instance(enrolment, &leaf, clock)).await;
                         let instance = judged.map_err(|error| status::enrolment(&error))?;
@@ -250,25 +253,6 @@ fn method(path: &str) -> &str {
 /// Who only looks changes nothing: there is nothing to note, and nothing that has to be on the disk.
 fn only_looks(path: &str) -> bool {
     ["List", "Get", "Explain", "Read", "Verify"].iter().any(|look| method(path).starts_with(look))
-}
-
-/// The other end of a connection over TLS.
-pub(super) struct Connection {
-    /// Its address.
-    pub(super) peer: Option<SocketAddr>,
-    /// The certificate that it showed, verified in the handshake (DER).
-    pub(super) leaf: Option<Vec<u8>>,
-}
-
-impl Connection {
-    /// That a request came over.
-    pub(super) fn of(request: &Request<Body>) -> Self {
-        let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>();
-        Self {
-            peer: connection.and_then(|tls| tls.get_ref().remote_addr()),
-            leaf: connection.and_then(|tls| tls.peer_certs()?.first().map(|leaf| leaf.to_vec())),
-        }
-    }
 }
 
 /// The instance that a verified leaf speaks for, if it still may. The trust domain was checked in the handshake.

@@ -7,6 +7,7 @@
 mod admin;
 mod applications;
 mod authorization;
+mod connections;
 mod desk;
 mod enrolment;
 mod login;
@@ -61,6 +62,7 @@ pub use desk::{Desk, Seat};
 
 use applications::ApplicationsLayer;
 use authorization::{AuthorizationLayer, Gate};
+use connections::Bounds;
 
 /// Longest message that an agent may send, in bytes: a certificate request with its profile is a tenth of it.
 const MAX_MESSAGE: usize = 64 * 1024;
@@ -152,6 +154,8 @@ where
     let enrolment = enrolment::Service::new(&services);
     let login = login::Service::new(&services);
     let sync = sync::Service::new(&services, shutdown.clone());
+    let bounds = Bounds::new(services.enrolment.trust_domain().clone(), services.telemetry.limits().clone());
+    let incoming = transport::incoming(listener, tls, bounds, shutdown.clone());
     builder()
         .accept_http1(true)
         .layer(ApplicationsLayer::new(endpoints, services.enrolment.clone(), services.clock.clone()))
@@ -160,7 +164,7 @@ where
         .add_service(LoginServiceServer::new(login).max_decoding_message_size(MAX_MESSAGE))
         .add_service(SyncServiceServer::new(sync).max_decoding_message_size(MAX_MESSAGE))
         .add_service(health)
-        .serve_with_incoming_shutdown(transport::incoming(listener, tls, shutdown.clone()), shutdown.cancelled_owned())
+        .serve_with_incoming_shutdown(incoming, shutdown.cancelled_owned())
         .await
 }
 

@@ -15,7 +15,8 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use crate::rate_limit::Door;
+use crate::grpc::connections::{Bounds, Held};
+use crate::rate_limit::{Door, network};
 
 /// Connections whose handshake is not done; further ones wait in the kernel's queue.
 const BEGUN: usize = 4096;
@@ -39,12 +40,13 @@ pub(super) fn most_agents() -> Option<u64> {
     getrlimit(Resource::Nofile).current.map(|files| files.saturating_sub(OTHER_FILES))
 }
 
-/// Connections whose handshake is done, until `shutdown`.
+/// Connections whose handshake is done, and that are within these bounds, until `shutdown`.
 pub(super) fn incoming(
     listener: TcpListener,
     tls: ServerConfig,
+    bounds: Bounds,
     shutdown: CancellationToken,
-) -> ReceiverStream<io::Result<TlsStream<TcpStream>>> {
+) -> ReceiverStream<io::Result<Held<TlsStream<TcpStream>>>> {
     let (ready, stream) = mpsc::channel(16);
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let (slots, door) = (Arc::new(Semaphore::new(BEGUN)), Door::new(HANDSHAKES, WAITING));
@@ -63,18 +65,24 @@ pub(super) fn incoming(
                     continue;
                 }
             };
-            let (acceptor, ready, door) = (acceptor.clone(), ready.clone(), door.clone());
+            let (acceptor, ready, door, bounds) = (acceptor.clone(), ready.clone(), door.clone(), bounds.clone());
             tokio::spawn(async move {
                 // Fails only on a connection that is gone already.
                 drop(connection.set_nodelay(true));
                 let shaken = async {
-                    let Some(_inside) = door.enter(peer.ip()).await else { return Ok(None) };
+                    let Some(_inside) = door.enter(network(peer.ip())).await else { return Ok(None) };
                     acceptor.accept(connection).await.map(Some)
                 };
                 match tokio::time::timeout(HANDSHAKE_TIMEOUT, shaken).await {
-                    // The receiver is gone when the broker stops.
-                    Ok(Ok(Some(connection))) => drop(ready.send(Ok(connection)).await),
-                    Ok(Ok(None)) => debug!(%peer, "a connection was closed: too many handshakes of its network"),
+                    Ok(Ok(Some(connection))) => match bounds.admit(connection, peer).await {
+                        // The receiver is gone when the broker stops.
+                        Some(held) => drop(ready.send(Ok(held)).await),
+                        None => debug!(%peer, "a connection was closed: its instance or network has too many"),
+                    },
+                    Ok(Ok(None)) => {
+                        bounds.handshakes().note();
+                        debug!(%peer, "a connection was closed: too many handshakes of its network");
+                    }
                     Ok(Err(error)) => debug!(%peer, %error, "TLS handshake failed"),
                     Err(_) => debug!(%peer, "TLS handshake took too long"),
                 }

@@ -89,6 +89,7 @@ impl Sources {
         picture.whether(&definitions::READY, ready);
         self.stand_on.telemetry.tell(&mut picture);
         self.decided(&mut picture);
+        self.limited(&mut picture);
         self.of_brokers(&mut picture);
         instances::look(self, &mut picture);
         turning::look(self, &mut picture);
@@ -123,6 +124,20 @@ impl Sources {
         picture.each(&definitions::ANSWERS, named(counts.answers));
         picture.one(&definitions::AUDIT_WAITING, number(self.stand_on.audit.waiting() as u64));
         picture.whether(&definitions::AUDIT_FAILING, self.stand_on.audit.problem().is_some());
+    }
+
+    fn limited(&self, picture: &mut Picture) {
+        let connections = self.stand_on.telemetry.limits();
+        let limits = [
+            ("connections", connections.connections.times()),
+            ("agent_handshakes", connections.handshakes.times()),
+            ("agent_strangers", connections.strangers.times()),
+            ("agent_connections", connections.instances.times()),
+            ("audit_records", self.stand_on.audit.left_out()),
+            ("sessions", self.stand_on.sessions.crowded_out()),
+            ("grants", self.stand_on.grants.crowded_out()),
+        ];
+        picture.each(&definitions::LIMITED, limits.map(|(limit, times)| ([limit], number(times))));
     }
 
     fn of_brokers(&self, picture: &mut Picture) {

@@ -18,7 +18,7 @@ use crate::storage::table::Stored;
 use crate::storage::{Expect, StoreError, Write};
 
 /// Most sessions in one commit.
-const BATCH: usize = 16;
+pub(super) const BATCH: usize = 16;
 
 /// How often an end looks again when a session was used in the meantime, or begun.
 const TRIES: usize = 8;

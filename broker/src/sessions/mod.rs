@@ -13,6 +13,7 @@
 //! session is a commit of its own ([`Sessions::end`]), which puts a logout for each application that was entered with it
 //! into the [`Outbox`].
 
+mod crowd;
 mod cut_off;
 mod ending;
 mod outbox;
@@ -29,6 +30,7 @@ use homeward_certs::identity::InstanceName;
 use crate::audit::Audit;
 use crate::clock::Timestamp;
 use crate::config::{Current, Lifetimes};
+use crate::rate_limit::Met;
 use crate::registry::{ClientId, InstanceId, KnownName, SessionId, UserId, VerifiedIdentity};
 use crate::secret::{OpaqueSecret, SecretError};
 use crate::storage::table::{Stored, Table};
@@ -54,6 +56,7 @@ pub struct Sessions {
     outbox: Outbox,
     audit: Audit,
     lifetimes: Current<Lifetimes>,
+    crowded: Met,
 }
 
 /// A session that was found.
@@ -85,6 +88,8 @@ pub struct BegunSession {
     pub cookie: String,
     /// What makes it real.
     pub writes: Vec<Write>,
+    /// Whether the user has one more with it: then [`Sessions::make_room`] sees to it that he has not too many.
+    pub is_new: bool,
 }
 
 impl Sessions {
@@ -97,6 +102,7 @@ impl Sessions {
             outbox: Outbox::new(store),
             audit,
             lifetimes: lifetimes.into(),
+            crowded: Met::default(),
         }
     }
 
@@ -143,6 +149,7 @@ impl Sessions {
                 (SessionId::generate()?, session, Expect::Absent)
             }
         };
+        let is_new = expect == Expect::Absent;
         session.secret = Some(secret.hash());
         let entered = entered.map(|(client, opened)| {
             let opened = opened.behind(session.opened.get(&client));
@@ -156,7 +163,7 @@ impl Sessions {
         writes.push(self.of_users.put(&SessionOfUser::key(&user, &id), &of_user, Expect::Any)?);
         writes.push(self.names.put(&name, &KnownName { user, kept_until: now + KnownName::KEPT }, Expect::Any)?);
         let cookie = format!("{id}.{}", secret.expose());
-        Ok(BegunSession { id, cookie, writes })
+        Ok(BegunSession { id, cookie, writes, is_new })
     }
 
     /// The session of a cookie, if it has not ended.

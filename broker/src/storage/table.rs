@@ -104,6 +104,19 @@ impl<T: Record> Table<T> {
         }
     }
 
+    /// Reads at most `limit` of those.
+    ///
+    /// # Errors
+    /// As [`Table::get`].
+    pub async fn some_beginning(&self, prefix: &str, limit: usize) -> Result<Vec<(String, Stored<T>)>, StoreError> {
+        let prefix = format!("{}/{prefix}", T::TABLE);
+        let found = self.store.list(Page { prefix, after: None, limit }).await?.into_iter();
+        let decoded = found.map(|(key, found)| {
+            Ok((key.id().to_owned(), Stored { record: decode(&found.value)?, version: found.version }))
+        });
+        decoded.collect()
+    }
+
     /// Reads all records: for small tables.
     ///
     /// # Errors

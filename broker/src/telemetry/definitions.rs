@@ -73,6 +73,13 @@ pub const AUDIT_WAITING: Definition = gauge("homeward_audit_waiting_records", "R
 /// Whether it works.
 pub const AUDIT_FAILING: Definition = gauge("homeward_audit_failing", "1 while the audit cannot be written.", &[]);
 
+/// What was too much.
+pub const LIMITED: Definition = counter(
+    "homeward_limited_total",
+    "What was turned away, left out or ended because there was too much of it, and of which no answer tells: connections, records of the audit, sessions, grants.",
+    &["limit"],
+);
+
 /// Instances by state.
 pub const INSTANCES: Definition = gauge("homeward_instances", "Enrolled instances.", &["state"]);
 /// Whether its agent is there.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use homeward_telemetry::metrics::{Counter, Histogram, MetricError, Picture};
 
+use crate::rate_limit::Met;
+
 use definitions::{GRPC_REQUESTS, GRPC_TIME, HTTP_REQUESTS, HTTP_TIME, STORE_ERRORS, STORE_TIME};
 
 /// Methods of HTTP that are counted by name; somebody could send any.
@@ -27,6 +29,20 @@ struct Counted {
     grpc_time: Histogram,
     store_time: Histogram,
     store_errors: Counter,
+    limits: Limits,
+}
+
+/// How often connections were too many: nobody was answered, so no request tells of it.
+#[derive(Clone, Debug, Default)]
+pub struct Limits {
+    /// Of one network, at the listeners for browsers and applications.
+    pub connections: Met,
+    /// Of one network, at the agents' port, before the handshake.
+    pub handshakes: Met,
+    /// Of one network, or of all, that showed no certificate there.
+    pub strangers: Met,
+    /// Of one instance there.
+    pub instances: Met,
 }
 
 impl Telemetry {
@@ -42,6 +58,7 @@ impl Telemetry {
             grpc_time: Histogram::new(&GRPC_TIME)?,
             store_time: Histogram::new(&STORE_TIME)?,
             store_errors: Counter::new(&STORE_ERRORS)?,
+            limits: Limits::default(),
         };
         // What never happened is told as zero: an alert on the first error needs something to compare it with.
         for operation in ["get", "list", "commit"] {
@@ -73,7 +90,12 @@ impl Telemetry {
         }
     }
 
-    /// Adds everything that was counted.
+    /// Where it is counted that connections are too many.
+    pub fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Adds everything that was counted, but the limits, of which it does not know all.
     pub fn tell(&self, picture: &mut Picture) {
         let counted = &*self.0;
         picture.counted(&[&counted.http_requests, &counted.grpc_requests, &counted.store_errors]);

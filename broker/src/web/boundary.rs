@@ -30,6 +30,9 @@ const MAX_BODY: usize = 64 * 1024;
 /// Longest address, in bytes: an authorization request of the greatest allowed size with every byte escaped.
 const MAX_URI: usize = 16 * 1024;
 
+/// Most bytes of headers. The listener looks at its own limit between two reads, so that more may come in at once.
+const MAX_HEADERS: usize = super::listener::HEADER_BYTES;
+
 /// Longest time that a request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -172,6 +175,10 @@ fn excess(request: &Request) -> Option<Problem> {
     // RFC 9112 3.2: more than one Host is how one proxy is made to see another site than the next.
     if headers.get_all(HOST).iter().count() > 1 {
         return Some(Problem::BAD_REQUEST);
+    }
+    let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum::<usize>();
+    if bytes > MAX_HEADERS {
+        return Some(Problem::HEADERS_TOO_LONG);
     }
     if request.uri().path_and_query().is_some_and(|uri| uri.as_str().len() > MAX_URI) {
         return Some(Problem::ADDRESS_TOO_LONG);

@@ -15,7 +15,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,8 +23,9 @@ use tower::Service as _;
 use tracing::{debug, warn};
 
 use crate::config::TrustedProxies;
-use crate::rate_limit::Door;
+use crate::rate_limit::{Door, Met, network};
 use crate::tls::PublicTls;
+use crate::web::running::Requests;
 
 /// Connections at once; further ones wait in the kernel's queue.
 const CONNECTIONS: usize = 4096;
@@ -37,7 +38,7 @@ const OF_ONE_NETWORK: usize = 1024;
 const HEADERS: Duration = Duration::from_secs(30);
 
 /// Most bytes of headers.
-const HEADER_BYTES: usize = 64 * 1024;
+pub(super) const HEADER_BYTES: usize = 64 * 1024;
 
 /// How long answers may take to finish when a connection ends.
 const GRACE: Duration = Duration::from_secs(10);
@@ -72,16 +73,19 @@ impl PublicListeners {
     }
 
     /// Serves these pages at all of them until `shutdown`, and lets answers finish. These proxies, before which many people
-    /// stand, may have as many connections as there are.
+    /// stand, may have as many connections as there are; who is turned away is counted.
     pub async fn serve(
         self,
         pages: Router,
         sent_on: Router,
         tls: PublicTls,
-        proxies: TrustedProxies,
+        (proxies, turned_away): (TrustedProxies, Met),
         shutdown: CancellationToken,
     ) {
-        let terms = |router| Terms { router, rest: HEADERS, proxies: proxies.clone(), shutdown: shutdown.clone() };
+        let terms = |router| {
+            let (proxies, turned_away) = (proxies.clone(), turned_away.clone());
+            Terms { router, rest: HEADERS, proxies, turned_away, shutdown: shutdown.clone() }
+        };
         let http = async {
             if let Some(listener) = self.http {
                 serve_plain(listener, terms(pages.clone())).await;
@@ -105,8 +109,8 @@ impl PublicListeners {
 
 /// Serves plain HTTP until `shutdown`, then lets answers finish.
 pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
-    let proxies = TrustedProxies::new(Vec::new());
-    serve_plain(listener, Terms { router, rest: HEADERS, proxies, shutdown }).await;
+    let (proxies, turned_away) = (TrustedProxies::new(Vec::new()), Met::default());
+    serve_plain(listener, Terms { router, rest: HEADERS, proxies, turned_away, shutdown }).await;
 }
 
 /// Without TLS a proxy may begin with HTTP/2 at once (RFC 9113 3.3).
@@ -190,8 +194,9 @@ where
         };
         let limited = terms.is_limited(peer.ip());
         // Nobody waits before this door.
-        let inside = if limited { door.enter(peer.ip().to_canonical()).await } else { None };
+        let inside = if limited { door.enter(network(peer.ip())).await } else { None };
         if limited && inside.is_none() {
+            terms.turned_away.note();
             debug!(%peer, "a connection is closed: its network has too many");
             continue;
         }
@@ -234,6 +239,8 @@ struct Terms {
     rest: Duration,
     /// Of whom there may be as many connections as there are.
     proxies: TrustedProxies,
+    /// How many were one too many.
+    turned_away: Met,
     shutdown: CancellationToken,
 }
 
@@ -247,13 +254,13 @@ impl Terms {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (requests, running) = watch::channel(0);
-        let (requests, router) = (Arc::new(requests), self.router.clone());
+        let (requests, router) = (Requests::default(), self.router.clone());
+        let rested = requests.rested(self.rest);
         let service = hyper::service::service_fn(move |request: hyper::Request<Incoming>| {
             let mut request: Request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(ConnectInfo(peer));
             // The router is always ready.
-            let (answer, running) = (router.clone().call(request), Running::begin(&requests));
+            let (answer, running) = (router.clone().call(request), requests.begin());
             async move {
                 let _running = running;
                 answer.await
@@ -263,7 +270,7 @@ impl Terms {
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => Some(ended),
-            () = rested(running, self.rest) => None,
+            () = rested => None,
             () = self.shutdown.cancelled() => None,
         };
         let ended = match ended {
@@ -277,33 +284,6 @@ impl Terms {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!(%peer, %error, "a connection ended badly"),
             Err(_) => debug!(%peer, "a connection was cut because it did not end in time"),
-        }
-    }
-}
-
-/// A request that is being answered, until this is dropped.
-struct Running(Arc<watch::Sender<usize>>);
-
-impl Running {
-    fn begin(requests: &Arc<watch::Sender<usize>>) -> Self {
-        requests.send_modify(|running| *running += 1);
-        Self(requests.clone())
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.send_modify(|running| *running -= 1);
-    }
-}
-
-/// Ends when no request has been running for so long.
-async fn rested(mut running: watch::Receiver<usize>, rest: Duration) {
-    loop {
-        let none = *running.borrow_and_update() == 0;
-        tokio::select! {
-            changed = running.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(rest), if none => return,
         }
     }
 }
@@ -331,7 +311,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (shutdown, proxies) = (CancellationToken::new(), TrustedProxies::new(Vec::new()));
         let rest = Duration::from_millis(200);
-        let terms = Terms { router: Router::new(), rest, proxies, shutdown: shutdown.clone() };
+        let (router, turned_away) = (Router::new(), Met::default());
+        let terms = Terms { router, rest, proxies, turned_away, shutdown: shutdown.clone() };
         let serving = tokio::spawn(accept(listener, terms, move |stream| async move { Ok(Some((stream, version))) }));
         let mut client = TcpStream::connect(address).await.unwrap();
         client.write_all(words).await.unwrap();
@@ -376,9 +357,9 @@ mod tests {
     #[test]
     fn proxies_and_this_machine_may_have_more_connections_than_others() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        let (router, shutdown) = (Router::new(), CancellationToken::new());
-        let terms =
-            Terms { router, rest: HEADERS, proxies: TrustedProxies::new(vec![address("192.0.2.1").into()]), shutdown };
+        let (router, turned_away, shutdown) = (Router::new(), Met::default(), CancellationToken::new());
+        let proxies = TrustedProxies::new(vec![address("192.0.2.1").into()]);
+        let terms = Terms { router, rest: HEADERS, proxies, turned_away, shutdown };
         for unlimited in ["192.0.2.1", "::ffff:192.0.2.1", "127.0.0.1", "::1"] {
             assert!(!terms.is_limited(address(unlimited)), "{unlimited}");
         }

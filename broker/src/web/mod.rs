@@ -13,6 +13,7 @@ pub mod listener;
 mod pages;
 pub mod picture;
 mod redirect;
+mod running;
 mod stylesheet;
 
 use std::sync::Arc;
@@ -30,6 +31,7 @@ pub use pages::{
     StrangerPage, ToldRow, ago, ahead,
 };
 pub use redirect::redirect;
+pub use running::{Requests, Running};
 
 /// Health, the stylesheet, the icon, and the answer to every address that is none.
 pub fn router(readiness: Arc<Readiness>, boundary: Boundary) -> Router {

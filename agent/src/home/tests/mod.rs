@@ -2,6 +2,7 @@
 //! check, its Secure cookies, its status codes.
 
 mod portal;
+mod slow;
 mod token_site;
 
 use std::collections::BTreeMap;

@@ -12,9 +12,7 @@ use homeward_proto::v1::{
 };
 use reqwest::Response as Page;
 use serde_json::json;
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::Alpha;
@@ -27,7 +25,7 @@ use crate::disk::{self, PrivateDir};
 use crate::home::accounts::AccountWatch;
 use crate::home::directory::Directory;
 use crate::home::watch::Watch;
-use crate::home::{Outcome, Portal, Watches, http};
+use crate::home::{Outcome, Portal, Watches, http, listener};
 use crate::recipe::Recipe;
 use crate::test_authority::TestAuthority;
 
@@ -79,15 +77,15 @@ impl LoginService for Tickets {
 pub(super) struct World {
     alpha: Option<Alpha>,
     tickets: Tickets,
-    portal: String,
-    browser: reqwest::Client,
+    pub(super) portal: String,
+    pub(super) browser: reqwest::Client,
     pub(super) directory: Arc<Directory>,
     _data: tempfile::TempDir,
 }
 
 impl World {
     /// In front of a site with django-allauth.
-    async fn start(methods: &str) -> Self {
+    pub(super) async fn start(methods: &str) -> Self {
         Self::with(methods, "").await
     }
 
@@ -102,6 +100,11 @@ impl World {
 
     /// In front of the application at `url`.
     pub(super) async fn of(url: &str, recipe: &str, home: &str) -> Self {
+        Self::in_time(url, recipe, home, http::REQUEST_TIMEOUT).await
+    }
+
+    /// The same, with so much time for a request.
+    pub(super) async fn in_time(url: &str, recipe: &str, home: &str, time: Duration) -> Self {
         let tickets = Tickets::default();
         let data = tempfile::tempdir().unwrap();
         let authority = TestAuthority::new(clock::now());
@@ -129,7 +132,8 @@ impl World {
         let portal = Portal::new(&config, &identity, broker, application, who).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(http::serve(listener, http::router(portal, &config.portal.path), std::future::pending()));
+        let router = http::router_in_time(portal, &config.portal.path, time);
+        tokio::spawn(async move { listener::serve(listener, router, &[], std::future::pending()).await });
         let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
         Self { alpha: None, tickets, portal: address, browser, directory, _data: data }
     }
@@ -334,27 +338,6 @@ async fn strangers_get_fixed_sentences_and_strict_headers() {
 }
 
 #[tokio::test]
-async fn silent_strangers_hold_the_portal_up_for_ten_seconds_and_no_longer() {
-    let world = World::start("['password']").await;
-    let address = world.portal.trim_start_matches("http://");
-    let begun = Instant::now();
-    let mut silent = Vec::new();
-    for n in 0..256 {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        if n % 2 == 0 {
-            stream.write_all(b"GET /homeward/login?tick").await.unwrap();
-        }
-        silent.push(stream);
-    }
-    let get = || world.browser.get(format!("{}/homeward/style.css", world.portal)).send();
-    let soon = tokio::time::timeout(Duration::from_secs(3), get()).await;
-    assert!(soon.is_err(), "there are 256 places, and all are taken");
-    let answer = tokio::time::timeout(Duration::from_secs(20), get()).await.expect("they never go away").unwrap();
-    assert_eq!(answer.status(), StatusCode::OK);
-    assert!((9..15).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-}
-
-#[tokio::test]
 async fn who_has_yet_to_set_up_a_second_factor_is_told_so_and_vouched_for_by_nobody() {
     // The site answers that address with 404: as InvenTree with 401, it lets nobody on.
     let enforced = "[[home.who_am_i]]\nname = 'auth'\npath = '/auth/'\notherwise = 'second_factor_missing'";
@@ -380,7 +363,8 @@ async fn a_connection_that_is_kept_ends_with_the_configuration_that_it_was_made_
     let address = listener.local_addr().unwrap();
     let (end, ended) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async move { drop(ended.await) };
-    let serving = tokio::spawn(http::serve(listener, http::router(None, "/homeward/"), shutdown));
+    let router = http::router(None, "/homeward/");
+    let serving = tokio::spawn(async move { listener::serve(listener, router, &[], shutdown).await });
     let mut kept = TcpStream::connect(address).await.unwrap();
     let ask = b"GET /homeward/style.css HTTP/1.1\r\nhost: alpha.example\r\n\r\n";
     tokio::io::AsyncWriteExt::write_all(&mut kept, ask).await.unwrap();

@@ -256,12 +256,16 @@ impl Devices {
     ) -> Result<Tokens, DeviceError> {
         let ApprovedDevice { id, record, version, grant } = device;
         let grant_id = GrantId::generate()?;
+        let (user, client) = (grant.user.clone(), grant.client_id.clone());
         let begun = self.grants.begin((grant_id.clone(), grant), terms, (person, snapshot), now)?;
-        let redeemed = DeviceRequest { state: DeviceState::Redeemed(grant_id), ..record };
+        let redeemed = DeviceRequest { state: DeviceState::Redeemed(grant_id.clone()), ..record };
         let mut writes = begun.writes;
         writes.push(self.requests.put(&id, &redeemed, Expect::Version(version))?);
         match self.requests.commit(writes).await {
-            Ok(_) => Ok(begun.tokens),
+            Ok(_) => {
+                self.grants.keep_few(&begun.tokens, (&user, &client), &grant_id).await;
+                Ok(begun.tokens)
+            }
             Err(StoreError::Conflict) => Err(DeviceError::Redeemed),
             Err(error) => Err(error.into()),
         }

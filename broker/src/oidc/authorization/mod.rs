@@ -272,6 +272,7 @@ impl Provider {
         let who = Described { identity: &identity, subject: &subject };
         let entered = (agreement == Agreement::Given).then(|| opened(request, who, terms, now));
         let begun = self.sessions.begin(current, vouched, entered, now)?;
+        let new = begun.is_new.then(|| (user.clone(), begun.id.clone()));
         writes.extend(begun.writes);
         let mut next = match agreement {
             Agreement::Given => {
@@ -285,6 +286,12 @@ impl Provider {
             }
         };
         next.cookies.session = Some(begun.cookie);
+        // The login is done, whatever becomes of others.
+        if let Some((user, id)) = new
+            && let Err(error) = self.sessions.make_room(&user, &id, &snapshot, now).await
+        {
+            warn!(%error, "it could not be seen how many sessions a user has");
+        }
         Ok(next)
     }
 

@@ -12,6 +12,7 @@ mod code;
 mod consent;
 mod consents;
 mod credentials;
+mod crowd;
 mod departures;
 mod device;
 mod discovery;

@@ -1,5 +1,6 @@
 //! Sessions that end, with applications that listen, fail, sleep and are gone.
 
+mod crowd;
 mod delivery;
 mod ending;
 

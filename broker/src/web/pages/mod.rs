@@ -55,6 +55,9 @@ impl Problem {
     };
     /// The address.
     pub const ADDRESS_TOO_LONG: Self = Self { status: StatusCode::URI_TOO_LONG, ..Self::BAD_REQUEST };
+    /// The headers.
+    pub const HEADERS_TOO_LONG: Self =
+        Self { status: StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, ..Self::BAD_REQUEST };
     /// The body.
     pub const TOO_LARGE: Self = Self { status: StatusCode::PAYLOAD_TOO_LARGE, ..Self::BAD_REQUEST };
     /// Took too long, or the store does not answer.
