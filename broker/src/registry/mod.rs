@@ -30,6 +30,7 @@ mod subject;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token_signer;
+mod transaction_id;
 mod trust;
 mod upstream;
 
@@ -74,6 +75,7 @@ pub use session_id::SessionId;
 pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};
 pub use token_signer::TokenSigner;
+pub use transaction_id::TransactionId;
 pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustEpoch, TrustError};
 pub use upstream::{
     AddressRule, FIELDS, OauthDialect, TENANT, Upstream, UpstreamProtocol, UpstreamRuleError, UpstreamSecret,

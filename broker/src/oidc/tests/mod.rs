@@ -32,5 +32,6 @@ mod request_objects;
 mod session;
 mod strangers;
 mod tokens;
+mod traces;
 mod upstream;
 mod world;
