@@ -61,10 +61,13 @@ fn documented() -> BTreeSet<String> {
     first.filter(|name| !name.starts_with('/')).collect()
 }
 
-fn queries_of_dashboard() -> Vec<String> {
+fn panels() -> Vec<Value> {
     let dashboard: Value = serde_json::from_str(&text("deploy/grafana/homeward.json")).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap().iter();
-    let targets = panels.filter_map(|panel| panel["targets"].as_array()).flatten();
+    dashboard["panels"].as_array().unwrap().clone()
+}
+
+fn queries_of_dashboard() -> Vec<String> {
+    let targets = panels().into_iter().filter_map(|panel| panel["targets"].as_array().cloned()).flatten();
     targets.map(|target| target["expr"].as_str().unwrap().replace("$__rate_interval", "20s")).collect()
 }
 
@@ -135,6 +138,41 @@ async fn what_is_measured_is_what_documents_dashboard_and_alerts_name() {
     let broker = metrics(town.federation.broker.as_ref().unwrap()).await;
     assert!(!broker.contains("\"alpha\"") && broker.contains("\"beta\""), "{broker}");
     assert!(!broker.contains("made-up") && broker.contains("route=\"none\",status=\"404\""), "{broker}");
+}
+
+/// A metric that nobody looks at tells nobody anything.
+#[test]
+fn every_metric_is_in_a_panel() {
+    let shown = named(&queries_of_dashboard().join(" "));
+    let unseen: Vec<_> = documented().difference(&shown).cloned().collect();
+    assert_eq!(unseen, [""; 0], "deploy/grafana/homeward.json shows no such metrics");
+}
+
+/// What Grafana would draw over something else, leave out, or not take.
+#[test]
+fn the_dashboard_is_one_that_grafana_takes() {
+    let (panels, mut ids, mut taken) = (panels(), BTreeSet::new(), BTreeSet::new());
+    for panel in &panels {
+        let title = panel["title"].as_str().filter(|title| !title.is_empty()).unwrap();
+        assert!(ids.insert(panel["id"].as_u64().unwrap()), "{title}: another panel has its id");
+        let [x, y, w, h] = ["x", "y", "w", "h"].map(|side| panel["gridPos"][side].as_u64().unwrap());
+        assert!(w > 0 && h > 0 && x + w <= 24, "{title} stands beside the page");
+        let fields = (x..x + w).flat_map(|x| (y..y + h).map(move |y| (x, y)));
+        fields.for_each(|field| assert!(taken.insert(field), "{title} lies on another panel"));
+        let kind = panel["type"].as_str().unwrap();
+        assert!(["row", "stat", "table", "timeseries"].contains(&kind), "{title}: {kind}");
+        if kind == "row" {
+            continue;
+        }
+        let (targets, mut names) = (panel["targets"].as_array().unwrap(), BTreeSet::new());
+        assert!(!targets.is_empty() && !panel["fieldConfig"]["defaults"]["unit"].is_null(), "{title}");
+        for target in targets {
+            assert!(names.insert(target["refId"].as_str().unwrap()), "{title}: two queries have one name");
+            assert_eq!(target["datasource"], panel["datasource"], "{title}");
+            assert_eq!(panel["datasource"]["uid"], "${datasource}", "{title}: whose Prometheus is that?");
+        }
+    }
+    assert!(panels.len() > 40);
 }
 
 #[tokio::test]

@@ -142,8 +142,8 @@ impl Own {
             Ok(next) => {
                 info!(file = %path.display(), "reloading: the agent begins anew with its configuration and its recipe");
                 let (now, then) = (&self.config.telemetry, &next.config.telemetry);
-                if (&now.otlp, now.log) != (&then.otlp, then.log) {
-                    warn!("[telemetry] otlp and log take effect when the agent is started again");
+                if (&now.otlp, &now.otlp_ca_file, now.log) != (&then.otlp, &then.otlp_ca_file, then.log) {
+                    warn!("[telemetry] otlp, otlp_ca_file and log take effect when the agent is started again");
                 }
                 Some(next)
             }

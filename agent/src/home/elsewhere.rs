@@ -14,7 +14,6 @@ use homeward_proto::v1::{LoginFailure, OpenTicketResponse, VerifiedIdentity};
 use homeward_telemetry::traces;
 use thiserror::Error;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 use url::form_urlencoded;
 
 use super::decision::Note;
@@ -228,8 +227,8 @@ impl Portal {
         self.watches.sessions.settle(&identity.home_user_id, None).await;
         self.watches.accounts.vouched(&identity.home_user_id, clock::now());
         let step = traces::step("the portal vouches for a user of its provider", &ticket.transaction);
-        let completed = self.tickets.complete(&visit.ticket, Outcome::Identity(identity)).instrument(step).await;
-        completed.map(Reply::Redirect)
+        let completed = self.tickets.complete(&visit.ticket, Outcome::Identity(identity));
+        traces::during(step, completed).await.map(Reply::Redirect)
     }
 
     /// What a failure comes to: for the relying party, if the user is not to be shown anything or has given up; else for

@@ -52,7 +52,6 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 use thiserror::Error;
 use tokio::time::Instant;
-use tracing::Instrument as _;
 use url::form_urlencoded;
 
 use self::accounts::AccountWatch;
@@ -221,7 +220,7 @@ impl Portal {
     pub(crate) async fn begin(&self, visit: &Visit) -> Result<Reply, PortalError> {
         let ticket = self.tickets.open(&visit.ticket).await?;
         let step = traces::step("the portal recognises the user", &ticket.transaction);
-        self.recognise(visit, ticket).instrument(step).await
+        traces::during(step, self.recognise(visit, ticket)).await
     }
 
     async fn recognise(&self, visit: &Visit, ticket: OpenTicketResponse) -> Result<Reply, PortalError> {
@@ -270,7 +269,7 @@ impl Portal {
     ) -> Result<Reply, PortalError> {
         let ticket = self.open_for_form(visit, form_token).await?;
         let step = traces::step("the portal judges a password", &ticket.transaction);
-        self.judge(visit, typed, ticket).instrument(step).await
+        traces::during(step, self.judge(visit, typed, ticket)).await
     }
 
     async fn judge(
@@ -318,7 +317,7 @@ impl Portal {
         let verdict = sign_in.give_code(&code).await?;
         let step = traces::step("the portal judges a code", &ticket.transaction);
         tracing::info!(transaction = ticket.transaction, relying_party = ticket.relying_party, source = %visit.source, ?verdict, "a code was tried");
-        self.answer(visit, &ticket, (verdict, charged), username).instrument(step).await
+        traces::during(step, self.answer(visit, &ticket, (verdict, charged), username)).await
     }
 
     /// The user gives up.

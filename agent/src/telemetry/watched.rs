@@ -6,7 +6,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use homeward_telemetry::metrics::{CONTENT_TYPE, Picture};
+use homeward_telemetry::metrics::{CONTENT_TYPE, Picture, number};
 use homeward_telemetry::process;
 use http::{StatusCode, header};
 use time::OffsetDateTime;
@@ -76,11 +76,6 @@ impl Watched {
         picture.whether(&definitions::HOME_READY, state.home_ready);
         picture
     }
-}
-
-#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers; exact up to 2^53")]
-fn number(count: u64) -> f64 {
-    count as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact for 285 million years")]

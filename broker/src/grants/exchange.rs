@@ -145,6 +145,7 @@ impl Grants {
             id_token: None,
             refresh_token: None,
             of: None,
+            login: None,
         })
     }
 }

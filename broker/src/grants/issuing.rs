@@ -13,7 +13,7 @@ use crate::grants::jwt_access_token::{Audience, JwtAccessToken};
 use crate::grants::record::{Family, Grant, GrantId};
 use crate::grants::sealed::{AccessTokenContents, Bearer, RefreshTokenContents, SealedToken as _, Serial};
 use crate::registry::{
-    Asked, Claims, Client, GrantType, Person, ReleaseTerms, Scope, Scopes, SessionId, Snapshot, Subject,
+    Asked, Claims, Client, GrantType, Person, ReleaseTerms, Scope, Scopes, SessionId, Snapshot, Subject, TransactionId,
     VerifiedIdentity,
 };
 
@@ -46,6 +46,8 @@ pub struct Tokens {
     pub refresh_token: Option<SecretString>,
     /// Whom they speak of, and in which session: for the audit.
     pub of: Option<(Subject, SessionId)>,
+    /// The login that they came of, if that is known: for the audit, too.
+    pub login: Option<TransactionId>,
 }
 
 /// A grant for which tokens are to be made.
@@ -100,6 +102,7 @@ impl Grants {
             id_token,
             refresh_token: None,
             of: Some((grant.subject.clone(), grant.session.clone())),
+            login: grant.login,
         })
     }
 

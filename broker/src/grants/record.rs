@@ -13,7 +13,8 @@ use crate::config::Lifetimes;
 use crate::grants::binding::Binding;
 use crate::grants::sealed::Serial;
 use crate::registry::{
-    ClaimsRequest, ClientId, InstanceId, Scopes, SessionId, Snapshot, Subject, TrustEpoch, UserId, VerifiedIdentity,
+    ClaimsRequest, ClientId, InstanceId, Scopes, SessionId, Snapshot, Subject, TransactionId, TrustEpoch, UserId,
+    VerifiedIdentity,
 };
 use crate::secret::{SecretError, random};
 use crate::storage::table::Record;
@@ -32,6 +33,9 @@ pub struct Grant {
     pub home: InstanceName,
     /// Which installation of that name.
     pub home_id: InstanceId,
+    /// The login that it came of, to which its audit and its trace belong; unset by earlier releases.
+    #[serde(default)]
+    pub login: Option<TransactionId>,
     /// For whom, as the broker knows him.
     pub user: UserId,
     /// For whom, as the relying party knows him.

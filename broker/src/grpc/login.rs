@@ -5,7 +5,7 @@ use homeward_proto::v1::complete_ticket_request::Outcome as Said;
 use homeward_proto::v1::login_service_server::LoginService;
 use homeward_telemetry::traces::{self, TRACEPARENT};
 use tonic::{Request, Response, Status};
-use tracing::{Instrument as _, info, warn};
+use tracing::{info, warn};
 
 use crate::clock::{Clock, Timestamp};
 use crate::grpc::enrolment::caller;
@@ -64,15 +64,18 @@ impl LoginService for Service {
     ) -> Result<Response<v1::CompleteTicketResponse>, Status> {
         let caller = caller(&request)?;
         let home = (&caller.0, caller.1.id);
+        let now = self.clock.now();
+        // The home says within which of its spans it calls; which login that is of, its ticket says.
         let within = request.metadata().get(TRACEPARENT).and_then(|parent| parent.to_str().ok());
-        let step = traces::continued("the home completes the ticket", within);
+        let transaction = || self.login.transaction_of(&caller.0, &request.get_ref().ticket, now).ok();
+        let step = traces::continued("the home completes the ticket", within, transaction);
         let request = request.into_inner();
         let outcome = match request.outcome.ok_or_else(|| status::refused(Reason::FieldInvalid("outcome")))? {
             Said::Identity(identity) => Outcome::Identity(asserted(identity)),
             Said::Failure(failure) => Outcome::Failure(reason(failure)?),
         };
-        let completed = self.login.complete_ticket(home, &request.ticket, outcome, self.clock.now());
-        let completed = completed.instrument(step).await;
+        let completed = self.login.complete_ticket(home, &request.ticket, outcome, now);
+        let completed = traces::during(step, completed).await;
         let return_url = completed.map_err(|error| {
             warn!(home = %home.0, %error, "ticket refused");
             status::login(&error)

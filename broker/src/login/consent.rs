@@ -11,8 +11,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::login::{AuthorizationRequest, Demand, Reply, TransactionId};
-use crate::registry::{ClaimsRequest, ClientId, ConsentPolicy, Scopes, UserId};
+use crate::login::{AuthorizationRequest, Demand, Reply};
+use crate::registry::{ClaimsRequest, ClientId, ConsentPolicy, Scopes, TransactionId, UserId};
 use crate::storage::table::{Record, Stored, Table};
 use crate::storage::{Expect, Store, StoreError, Version, Write};
 

@@ -37,6 +37,7 @@ use crate::login::record::{CompletedLogin, LoginState};
 use crate::login::transaction::Ticket;
 use crate::registry::{
     AssertedIdentity, Client, HeldNames, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot, SubjectKey,
+    TransactionId,
 };
 use crate::secret::{SealingKeys, SecretHash};
 use crate::storage::table::Table;
@@ -49,7 +50,7 @@ pub use pushed::{Pushed, PushedId, PushedRequest, PushedRequests};
 pub use record::{CheckedOutcome, LoginFailure, LoginRecord};
 pub use request::{AuthorizationRequest, Demand, Prompt, Reply, ResponseMode};
 pub use step::{HomeChoice, Refusal, SignedIn, Step, decide, judge, meets_demands};
-pub use transaction::{Question, Transaction, TransactionId};
+pub use transaction::{Question, Transaction};
 
 /// Where the browser comes back to, on the broker.
 pub const RETURN_PATH: &str = "/login/return";
@@ -251,6 +252,19 @@ impl Login {
         })
     }
 
+    /// The login of a ticket that a browser brought to the caller, as its trace and the log name it.
+    ///
+    /// # Errors
+    /// When it is not the caller's ticket, or its time is over.
+    pub fn transaction_of(
+        &self,
+        caller: &InstanceName,
+        ticket: &str,
+        now: Timestamp,
+    ) -> Result<TransactionId, LoginError> {
+        Ok(Ticket::open(&self.sealing, ticket, caller, now)?.transaction.id)
+    }
+
     /// Uses a ticket up with what a home says that was heard, and gives the address where the browser goes now.
     ///
     /// # Errors
@@ -281,7 +295,7 @@ impl Login {
     /// word of the user since.
     pub async fn read_return(&self, handle: &str, browser: &str, now: Timestamp) -> Result<Returned, LoginError> {
         let (id, secret) = handle.split_once('.').ok_or(LoginError::HandleUnknown)?;
-        let id = id.parse::<TransactionId>()?.to_string();
+        let id = id.parse::<TransactionId>().map_err(|_| LoginError::HandleUnknown)?.to_string();
         let stored = self.records.get(&id).await?.ok_or(LoginError::HandleUnknown)?;
         let LoginState::Completed(login) = stored.record.state else { return Err(LoginError::HandleUsed) };
         if !login.handle.matches(secret) {

@@ -3,20 +3,17 @@
 //! Until a home has vouched for somebody it is not stored but sealed and handed to the browser, so that strangers who
 //! begin logins cannot fill the store. The seal is authenticated: what comes back was made here, for this purpose.
 
-use std::fmt;
-use std::str::FromStr;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use homeward_certs::identity::InstanceName;
+use homeward_telemetry::traces::Began;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::login::{AuthorizationRequest, LoginError};
-use crate::registry::SessionId;
-use crate::secret::{Purpose, SealingKeys, SecretHash, random};
+use crate::registry::{SessionId, TransactionId};
+use crate::secret::{Purpose, SealingKeys, SecretHash};
 
 /// A login transaction before a home is chosen.
 #[derive(Clone, Serialize, Deserialize)]
@@ -29,6 +26,9 @@ pub struct Transaction {
     browser: SecretHash,
     /// Its end.
     pub expires_at: Timestamp,
+    /// Its begin, as its trace tells it. Unset by earlier releases.
+    #[serde(default)]
+    pub began: Began,
 }
 
 impl Transaction {
@@ -42,7 +42,7 @@ impl Transaction {
         lifetime: Duration,
     ) -> Result<Self, LoginError> {
         let expires_at = request.received_at + lifetime;
-        Ok(Self { id: TransactionId(random()?), request, browser, expires_at })
+        Ok(Self { id: TransactionId::generate()?, request, browser, expires_at, began: Began::now() })
     }
 
     /// Sealed for the hidden field of the home picker.
@@ -146,24 +146,4 @@ fn seal(sealing: &SealingKeys, purpose: Purpose, what: &impl Serialize) -> Resul
 
 fn open<T: DeserializeOwned>(sealing: &SealingKeys, purpose: Purpose, text: &str) -> Result<T, LoginError> {
     sealing.open_value(purpose, text).map_err(|_| LoginError::Unreadable)
-}
-
-/// Names a login transaction: 128 random bits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct TransactionId([u8; 16]);
-
-impl fmt::Display for TransactionId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&URL_SAFE_NO_PAD.encode(self.0))
-    }
-}
-
-impl FromStr for TransactionId {
-    type Err = LoginError;
-
-    fn from_str(text: &str) -> Result<Self, LoginError> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(Self).ok_or(LoginError::HandleUnknown)
-    }
 }

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use homeward_telemetry::metrics::Picture;
+use homeward_telemetry::metrics::{Picture, number};
 
-use crate::metrics::{Sources, moment, number};
+use crate::metrics::{Sources, moment};
 use crate::registry::{HomeStatus, InstanceState};
 use crate::telemetry::definitions;
 

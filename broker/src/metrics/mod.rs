@@ -17,7 +17,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use homeward_certs::identity::InstanceName;
-use homeward_telemetry::metrics::{CONTENT_TYPE, Picture};
+use homeward_telemetry::metrics::{CONTENT_TYPE, Picture, number};
 use homeward_telemetry::process;
 use http::{StatusCode, header};
 use tokio::net::TcpListener;
@@ -160,11 +160,6 @@ async fn in_time<E: Display>(what: &str, told: impl Future<Output = Result<(), E
         Err(_) => error!("{what}: left out of the metrics, the store takes longer than {} s", PATIENCE.as_secs()),
     }
     false
-}
-
-#[expect(clippy::cast_precision_loss, reason = "Prometheus knows no other numbers; exact up to 2^53")]
-fn number(count: u64) -> f64 {
-    count as f64
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds since 1970 are exact for 285 million years")]

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use homeward_telemetry::metrics::Picture;
+use homeward_telemetry::metrics::{Picture, number};
 
-use crate::metrics::{Sources, moment, number};
+use crate::metrics::{Sources, moment};
 use crate::rotation::{Phase, RotationError, RotationSubject};
 use crate::telemetry::definitions;
 

@@ -31,6 +31,7 @@ mod subject;
 #[cfg(test)]
 pub(crate) mod tests;
 mod token_signer;
+mod transaction_id;
 mod trust;
 mod upstream;
 
@@ -76,6 +77,7 @@ pub use session_id::SessionId;
 pub use snapshot::{Snapshot, Touched};
 pub use subject::{Subject, SubjectKey, SubjectKeyError, SubjectType, UserId};
 pub use token_signer::TokenSigner;
+pub use transaction_id::TransactionId;
 pub use trust::{ConsentPolicy, EmailDomain, EmailDomainError, TrustEdge, TrustEdgeId, TrustEpoch, TrustError};
 pub use upstream::{
     AddressRule, FIELDS, OauthDialect, TENANT, Upstream, UpstreamProtocol, UpstreamRuleError, UpstreamSecret,

@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use serde::Deserialize;
 use tracing::Subscriber;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
@@ -41,9 +41,10 @@ impl Format {
 /// # Errors
 /// When somebody else has begun already.
 pub fn start(settings: &Settings, program: &'static str, filter: &str) -> Result<Option<Traces>, LogError> {
-    // Nobody pays for spans that nobody takes; in the log, the id of a login stands in each line already.
-    let filter = EnvFilter::builder().parse_lossy(format!("{filter},{TARGET}=off"));
-    let (traces, problem) = match settings.otlp.as_ref().map(|collector| Traces::to(collector, program)).transpose() {
+    // Nobody pays for spans that nobody takes; in the log, the id of a login stands in each line already. That a collector
+    // is away is told once, by us.
+    let filter = EnvFilter::builder().parse_lossy(format!("opentelemetry=off,{filter},{TARGET}=off"));
+    let (traces, problem) = match Traces::begin(settings, program) {
         Ok(traces) => (traces, None),
         // A program without traces is watched all the same, one without a log is not.
         Err(error) => (None, Some(error)),
@@ -53,13 +54,16 @@ pub fn start(settings: &Settings, program: &'static str, filter: &str) -> Result
             // Where in the code it was, and by which thread, is nobody's business.
             let told = tracing_opentelemetry::layer().with_tracer(traces.tracer());
             let told = told.with_location(false).with_threads(false).with_target(false).with_tracked_inactivity(false);
-            let told = told.with_filter(filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET));
+            // The level is said, too: else every line of every library would be asked for that nobody wants to read.
+            let ours = filter_fn(|metadata| metadata.is_span() && metadata.target() == TARGET);
+            let told = told.with_filter(ours.with_max_level_hint(LevelFilter::INFO));
             registry().with(told).with(lines(settings.log).with_filter(filter)).try_init()?;
         }
         None => registry().with(filter).with(lines(settings.log)).try_init()?,
     }
     if let Some(error) = problem {
-        tracing::error!(%error, "telemetry.otlp cannot be used: there are no traces of logins");
+        let error: &dyn std::error::Error = &error;
+        tracing::error!(error, "telemetry.otlp cannot be used: there are no traces of logins");
     }
     Ok(traces)
 }

@@ -148,6 +148,12 @@ impl Picture {
     }
 }
 
+/// A count as Prometheus has it, which knows no other numbers: exact up to 2^53.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53")]
+pub const fn number(count: u64) -> f64 {
+    count as f64
+}
+
 /// A picture that cannot be put in words.
 #[derive(Debug, thiserror::Error)]
 #[error("the metrics cannot be written")]

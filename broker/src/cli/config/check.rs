@@ -33,6 +33,9 @@ pub(super) async fn run(config: &Config, file: &Path, output: Output) -> anyhow:
     let mut found = Findings::default();
     found.keys(config).await;
     found.etcd(config);
+    if let Some(path) = &config.telemetry.otlp_ca_file {
+        found.pem("telemetry.otlp_ca_file", path, &certificates);
+    }
     found.folders(config, file);
     if let Err(error) = outbound::roots("outbound.ca_file", config.outbound_ca_file.as_deref()) {
         found.refused.push(error.to_string());

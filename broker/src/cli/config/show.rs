@@ -96,6 +96,11 @@ fn own(config: &Config, file: &toml::Table) -> Vec<Shown> {
         shown("tls.acme.ca_file", &["tls.acme"], acme.and_then(|acme| acme.ca_file.as_deref()).map(path)),
         shown("telemetry.metrics", &["telemetry.metrics"], config.telemetry.metrics.map(|at| at.to_string())),
         shown("telemetry.otlp", &["telemetry.otlp"], config.telemetry.otlp.as_ref().map(|to| to.as_str().to_owned())),
+        shown(
+            "telemetry.otlp_ca_file",
+            &["telemetry.otlp_ca_file"],
+            config.telemetry.otlp_ca_file.as_deref().map(path),
+        ),
         shown("telemetry.log", &["telemetry.log"], Some(config.telemetry.log.as_str().to_owned())),
         shown("outbound.ca_file", &["outbound.ca_file"], config.outbound_ca_file.as_deref().map(path)),
     ];

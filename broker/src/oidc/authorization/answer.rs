@@ -1,6 +1,7 @@
 //! The end of a login: a code, or the reason why there is none, in one commit with all that comes of it.
 
 use homeward_certs::identity::InstanceName;
+use homeward_telemetry::traces;
 use secrecy::ExposeSecret as _;
 
 use crate::audit::{Event, Kind};
@@ -76,13 +77,14 @@ impl Provider {
         let request = &transaction.request;
         let decided = decided(transaction).home(person.home.0).subject(&person.subject).session(&person.session);
         let decided = decided.user(&person.user);
-        let grant = grant(request, person);
+        let grant = grant(transaction, person);
         writes.extend(self.pushed.use_up(request).await?);
         let (redirect_uri, mode, state) = match &request.reply {
             Reply::Callback { redirect_uri, mode, state } => (redirect_uri, *mode, state.as_deref()),
             Reply::Device { id } => {
                 let next = self.approve_device(id, grant, writes, now).await?;
                 self.audit.note(decided);
+                traces::decided(transaction.id, transaction.began, "done");
                 return Ok(next);
             }
         };
@@ -94,6 +96,7 @@ impl Provider {
         let code = self.grants.issue_code(grant, binding, now)?;
         self.commit(writes).await?;
         self.audit.note(decided);
+        traces::decided(transaction.id, transaction.began, "done");
         Ok(self.reply(redirect_uri, mode, &[("code", code.expose_secret())], state).into())
     }
 
@@ -108,18 +111,21 @@ impl Provider {
         mut writes: Vec<Write>,
     ) -> Result<Next, BrowserError> {
         let request = &transaction.request;
-        let refused = decided(transaction).refused(error::of_refusal(refusal).code).detail(format!("{refusal}"));
+        let reason = error::of_refusal(refusal).code;
+        let refused = decided(transaction).refused(reason).detail(format!("{refusal}"));
         writes.extend(self.pushed.use_up(request).await?);
         let (redirect_uri, mode, state) = match &request.reply {
             Reply::Callback { redirect_uri, mode, state } => (redirect_uri, *mode, state.as_deref()),
             Reply::Device { id } => {
                 let next = self.refuse_device(id, refusal, writes).await?;
                 self.audit.note(refused);
+                traces::decided(transaction.id, transaction.began, reason);
                 return Ok(next);
             }
         };
         self.commit(writes).await?;
         self.audit.note(refused);
+        traces::decided(transaction.id, transaction.began, reason);
         Ok(self.error_reply(redirect_uri, mode, error::of_refusal(refusal), state).into())
     }
 
@@ -164,13 +170,14 @@ fn decided(transaction: &Transaction) -> Event {
 }
 
 /// What the relying party holds from now on. Whether the user agrees, or ops have answered for it, is settled.
-fn grant(request: &AuthorizationRequest, person: Person<'_>) -> Grant {
+fn grant(Transaction { id, request, .. }: &Transaction, person: Person<'_>) -> Grant {
     let Person { home: (home, home_id), identity, user, session, subject, trust } = person;
     Grant {
         client_id: request.client_id.clone(),
         relying_party: request.relying_party.clone(),
         home: home.clone(),
         home_id,
+        login: Some(*id),
         user,
         subject,
         session,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use axum::extract::{RawQuery, State};
 use axum::response::Response;
+use homeward_telemetry::traces;
 use http::HeaderMap;
 use tracing::info;
 
@@ -76,6 +77,16 @@ enum Answer {
     Refuse,
 }
 
+impl Answer {
+    /// In the trace of the login.
+    fn step(self) -> &'static str {
+        match self {
+            Self::Nothing => "the user is asked for consent",
+            Self::Agree | Self::Refuse => "the user has answered",
+        }
+    }
+}
+
 impl Provider {
     /// Shows the question, or goes on if it was answered.
     ///
@@ -118,29 +129,40 @@ impl Provider {
         for _ in 0..SESSION_TRIES {
             let snapshot = self.registry.snapshot();
             let (asking, client) = self.asking(parameters, visitor, &snapshot, now).await?;
-            let (transaction, session) = (&asking.question.transaction, &asking.found.session);
-            let request = &transaction.request;
-            let vouching = snapshot.vouching(&request.relying_party, &session.home, session.home_id);
-            let judged = match (vouching, meets_demands(request, &session.identity, &asking.subject)) {
-                (None, _) => Err(Refusal::HomeNotAccepted),
-                (Some(_), Err(refusal)) => Err(refusal),
-                (Some((_, edge)), Ok(())) => Ok(ReleaseTerms { edge, policy: &client.relying_party.policy }),
-            };
-            let ended = match (judged, answer) {
-                (Err(refusal), _) => self.refuse(transaction, refusal, Vec::new()).await,
-                (Ok(_), Answer::Refuse) => self.refuse(transaction, Refusal::ConsentRefused, Vec::new()).await,
-                (Ok(_), Answer::Nothing) if !asking.is_answered() => {
-                    return Ok(self.consent_page(&asking, client, &snapshot)?.into());
-                }
-                (Ok(terms), Answer::Agree | Answer::Nothing) => self.agree(asking, terms, now).await,
-            };
-            match ended {
+            let step = traces::step(answer.step(), asking.question.transaction.id);
+            match traces::during(step, self.hear(asking, client, answer, &snapshot, now)).await {
                 // Another tab used the session, or answered: look again.
                 Err(BrowserError::Login(LoginError::Store(StoreError::Conflict))) => {}
                 done => return done,
             }
         }
         Err(StoreError::Conflict.into())
+    }
+
+    async fn hear(
+        &self,
+        asking: Asking<'_>,
+        client: Client<'_>,
+        answer: Answer,
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        let (transaction, session) = (&asking.question.transaction, &asking.found.session);
+        let request = &transaction.request;
+        let vouching = snapshot.vouching(&request.relying_party, &session.home, session.home_id);
+        let judged = match (vouching, meets_demands(request, &session.identity, &asking.subject)) {
+            (None, _) => Err(Refusal::HomeNotAccepted),
+            (Some(_), Err(refusal)) => Err(refusal),
+            (Some((_, edge)), Ok(())) => Ok(ReleaseTerms { edge, policy: &client.relying_party.policy }),
+        };
+        match (judged, answer) {
+            (Err(refusal), _) => self.refuse(transaction, refusal, Vec::new()).await,
+            (Ok(_), Answer::Refuse) => self.refuse(transaction, Refusal::ConsentRefused, Vec::new()).await,
+            (Ok(_), Answer::Nothing) if !asking.is_answered() => {
+                Ok(self.consent_page(&asking, client, snapshot)?.into())
+            }
+            (Ok(terms), Answer::Agree | Answer::Nothing) => self.agree(asking, terms, now).await,
+        }
     }
 
     /// The question that a browser brings back, with all that it is about.

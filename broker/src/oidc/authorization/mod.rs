@@ -20,7 +20,7 @@ pub(super) mod released;
 
 use homeward_certs::identity::InstanceName;
 use homeward_telemetry::traces;
-use tracing::{Instrument as _, info, warn};
+use tracing::{info, warn};
 
 use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
@@ -138,7 +138,7 @@ impl Provider {
         let begun = Event::new(Kind::LoginBegun).transaction(transaction.id).client(&transaction.request.client_id);
         self.audit.note(begun.relying_party(&transaction.request.relying_party));
         let step = traces::step("the broker decides", transaction.id);
-        let mut next = self.next(&transaction, visitor, snapshot, now).instrument(step).await?;
+        let mut next = traces::during(step, self.next(&transaction, visitor, snapshot, now)).await?;
         next.cookies.browser = Some(browser);
         Ok(next)
     }
@@ -197,14 +197,15 @@ impl Provider {
             info!(transaction = %transaction.id, "the user cancelled");
             let snapshot = self.registry.snapshot();
             self.check_callback(&transaction.request, &snapshot)?;
-            return self.refuse(&transaction, Refusal::Cancelled, Vec::new()).await;
+            let step = traces::step("the user has cancelled", transaction.id);
+            return traces::during(step, self.refuse(&transaction, Refusal::Cancelled, Vec::new())).await;
         }
         let home: InstanceName =
             field("home")?.and_then(|name| name.parse().ok()).ok_or(LoginError::HomeNotAccepted)?;
         info!(transaction = %transaction.id, %home, "the user chose a home");
         // If it went away while the user was reading, the picker says so.
         let step = traces::step("the user has chosen a home", transaction.id);
-        let mut next = self.go_home(&transaction, &home, visitor, now).instrument(step).await?;
+        let mut next = traces::during(step, self.go_home(&transaction, &home, visitor, now)).await?;
         if matches!(next.onward, Onward::Address(_)) {
             next.cookies.home = Some(home);
         }
@@ -226,7 +227,7 @@ impl Provider {
             let returned = self.login.read_return(handle, browser, now).await?;
             let transaction = returned.transaction.id;
             let step = traces::step("back from the home", transaction);
-            match self.end_with_home(returned, visitor, now).instrument(step).await {
+            match traces::during(step, self.end_with_home(returned, visitor, now)).await {
                 // The session changed under this login, or the handle was used: looking again tells which.
                 Err(BrowserError::Login(LoginError::Store(StoreError::Conflict))) => {}
                 Err(error) => return Err(error),

@@ -8,6 +8,7 @@ use axum::body::Bytes;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::Response;
 use homeward_certs::identity::InstanceName;
+use homeward_telemetry::traces;
 use http::HeaderMap;
 use tracing::info;
 
@@ -115,13 +116,17 @@ impl Provider {
         let ticket = recognised.ticket.clone();
         let opened = self.login.claim_ticket(&name, &ticket, now).await?;
         info!(transaction = %opened.transaction, home = %name, "back from an identity provider");
-        let outcome = match self.upstreams.hear(recognised, &answer, now).await? {
-            Word::User(identity) => Outcome::Identity(identity),
-            // An application that hears of it says that the user has cancelled.
-            Word::Nobody(Why::Denied) if !opened.silent => return Err(UpstreamError::UserRefused.into()),
-            Word::Nobody(why) => Outcome::Failure(failure(why)),
+        let step = traces::step("back from an identity provider", opened.transaction);
+        let completed = async {
+            let outcome = match self.upstreams.hear(recognised, &answer, now).await? {
+                Word::User(identity) => Outcome::Identity(identity),
+                // An application that hears of it says that the user has cancelled.
+                Word::Nobody(Why::Denied) if !opened.silent => return Err(UpstreamError::UserRefused.into()),
+                Word::Nobody(why) => Outcome::Failure(failure(why)),
+            };
+            Ok::<_, BrowserError>(self.login.complete_ticket(heard, &ticket, outcome, now).await?)
         };
-        let back = self.login.complete_ticket(heard, &ticket, outcome, now).await?;
+        let back = traces::during(step, completed).await?;
         let mut next = Next::from(Onward::Address(back));
         next.cookies.upstreams.push(UpstreamCookie::gone(tag));
         Ok(next)

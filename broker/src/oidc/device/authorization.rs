@@ -6,6 +6,7 @@ use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
+use homeward_telemetry::traces;
 use http::header::{CACHE_CONTROL, PRAGMA};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
@@ -80,10 +81,14 @@ impl Provider {
         let TokenRequest { parameters, terms, snapshot, now } = request;
         let code = parameters.get("device_code")?.ok_or(TokenRequestError::Missing)?;
         let device = self.devices.poll(code, &terms.client.relying_party.client_id, *now).await?;
-        let signed_in = device.grant().session.clone();
-        let session = self.sessions.get(&signed_in, *now).await?;
-        let person = session.as_ref().map(|session| &session.identity);
-        let tokens = self.devices.redeem(device, terms, (person, snapshot), *now).await?;
-        self.check_signed_in(&signed_in, tokens, *now).await
+        let step = token::step_of(device.grant(), "the device redeems its code");
+        let redeemed = async {
+            let signed_in = device.grant().session.clone();
+            let session = self.sessions.get(&signed_in, *now).await?;
+            let person = session.as_ref().map(|session| &session.identity);
+            let tokens = self.devices.redeem(device, terms, (person, snapshot), *now).await?;
+            self.check_signed_in(&signed_in, tokens, *now).await
+        };
+        traces::during(step, redeemed).await
     }
 }

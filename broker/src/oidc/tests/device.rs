@@ -5,6 +5,7 @@ use http::header::CONTENT_TYPE;
 use serde_json::json;
 
 use crate::login::LoginFailure;
+use crate::oidc::tests::traces::Steps;
 use crate::oidc::tests::world::{Answer, Browser, ISSUER, World, claims};
 use crate::registry::{ClientAuthMethod, GrantType};
 
@@ -118,6 +119,19 @@ async fn a_device_that_waits_is_told_so_and_slowed_down() {
     poll(&world, &code).await.assert_token_error(400, "authorization_pending");
     world.pass(600);
     poll(&world, &code).await.assert_token_error(400, "expired_token");
+}
+
+#[tokio::test]
+async fn what_a_device_gets_is_in_the_trace_of_the_login_in_another_browser() {
+    let world = world().await;
+    let (steps, _guard) = Steps::listen();
+    let (code, user_code) = ask(&world).await;
+    poll(&world, &code).await.assert_token_error(400, "authorization_pending");
+    approve(&world, &user_code, &mut Browser::default()).await;
+    assert_eq!(poll(&world, &code).await.status, 200);
+    let told = steps.of_one_login();
+    assert_eq!(told.first().map(String::as_str), Some("the broker decides"), "{told:?}");
+    assert_eq!(told[told.len() - 2..], ["login: done", "the device redeems its code"], "{told:?}");
 }
 
 #[tokio::test]

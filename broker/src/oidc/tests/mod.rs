@@ -34,5 +34,6 @@ mod request_objects;
 mod session;
 mod strangers;
 mod tokens;
+mod traces;
 mod upstream;
 mod world;

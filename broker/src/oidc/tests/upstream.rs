@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use url::Url;
 
+use crate::oidc::tests::traces::Steps;
 use crate::oidc::tests::world::{Answer, Browser, CALLBACK, NOW, World, claims};
 use crate::registry::tests::upstream;
 use crate::registry::{OauthDialect, Upstream, UpstreamProtocol};
@@ -219,6 +220,23 @@ async fn a_user_of_a_provider_is_logged_in() {
     // The provider hears nothing of the end, and the user is told so.
     assert!(browser.get(&world, "/account").await.text().contains("At staff accounts you stay signed in"));
     assert!(browser.get(&world, "/logout").await.text().contains("At staff accounts you stay signed in"));
+}
+
+#[tokio::test]
+async fn the_way_over_a_provider_is_in_the_trace_of_the_login() {
+    let provider = Provider::start().await;
+    let world = World::with_home(&provider, |_| {}).await;
+    let (steps, _guard) = Steps::listen();
+    let answer = world.log_in(&mut Browser::default(), &provider, &[]).await;
+    assert!(answer.parameter("code").is_some());
+    let way = [
+        "the broker decides",
+        "the user has chosen a home",
+        "back from an identity provider",
+        "back from the home",
+        "login: done",
+    ];
+    assert_eq!(steps.of_one_login(), way);
 }
 
 #[tokio::test]

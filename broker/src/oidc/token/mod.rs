@@ -14,16 +14,17 @@ use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use homeward_certs::identity::InstanceName;
+use homeward_telemetry::traces;
 use http::header::{CACHE_CONTROL, PRAGMA};
 use secrecy::ExposeSecret as _;
 use serde::Serialize;
-use tracing::info;
+use tracing::{Span, info};
 
 use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::grants::{
-    Binding, DeviceError, ProbeCode, ProbeError, ProbeOutcome, Redemption, Refreshment, Terms, Thumbprint, TokenError,
-    Tokens,
+    Binding, DeviceError, Grant, ProbeCode, ProbeError, ProbeOutcome, Redemption, Refreshment, Terms, Thumbprint,
+    TokenError, Tokens,
 };
 use crate::oidc::client_auth::{AuthenticatedClient, Caller, Credentials};
 use crate::oidc::dpop::{DpopError, Purported};
@@ -152,17 +153,21 @@ impl Provider {
     async fn redeem(&self, request: &TokenRequest<'_>) -> Result<Tokens, TokenRequestError> {
         let TokenRequest { parameters, terms, snapshot, now } = request;
         let code = self.grants.open_code(parameters.get("code")?.ok_or(TokenRequestError::Missing)?)?;
-        let signed_in = code.grant.session.clone();
-        let session = self.sessions.get(&signed_in, *now).await?;
-        let redemption = Redemption {
-            terms: terms.clone(),
-            code,
-            person: session.as_ref().map(|session| &session.identity),
-            redirect_uri: parameters.get("redirect_uri")?.ok_or(TokenRequestError::Missing)?,
-            verifier: parameters.get("code_verifier")?,
+        let step = step_of(&code.grant, "the application redeems the code");
+        let redeemed = async {
+            let signed_in = code.grant.session.clone();
+            let session = self.sessions.get(&signed_in, *now).await?;
+            let redemption = Redemption {
+                terms: terms.clone(),
+                code,
+                person: session.as_ref().map(|session| &session.identity),
+                redirect_uri: parameters.get("redirect_uri")?.ok_or(TokenRequestError::Missing)?,
+                verifier: parameters.get("code_verifier")?,
+            };
+            let tokens = self.grants.redeem(redemption, snapshot, *now).await?;
+            self.check_signed_in(&signed_in, tokens, *now).await
         };
-        let tokens = self.grants.redeem(redemption, snapshot, *now).await?;
-        self.check_signed_in(&signed_in, tokens, *now).await
+        traces::during(step, redeemed).await
     }
 
     /// What outlives a session must not begin while that is ended: whoever ends all that a user has ends the sessions
@@ -216,11 +221,21 @@ impl Provider {
     }
 }
 
+/// A step of the login that a grant came of: its last, and the only one that no browser makes. Of grants of earlier releases
+/// that is not known.
+pub(super) fn step_of(grant: &Grant, name: &'static str) -> Span {
+    grant.login.map_or_else(Span::none, |login| traces::step(name, login))
+}
+
 /// What is noted of a request for tokens: that a device still waits for its user is not.
 fn event_of(tokens: &Result<Tokens, TokenRequestError>) -> Option<Event> {
     match tokens {
-        Ok(Tokens { of: Some((subject, session)), .. }) => {
-            Some(Event::new(Kind::TokensIssued).subject(subject).session(session))
+        Ok(Tokens { of: Some((subject, session)), login, .. }) => {
+            let issued = Event::new(Kind::TokensIssued).subject(subject).session(session);
+            Some(match login {
+                Some(login) => issued.transaction(login),
+                None => issued,
+            })
         }
         Ok(Tokens { of: None, .. }) => Some(Event::new(Kind::TokensIssued)),
         Err(TokenRequestError::Device(DeviceError::Pending | DeviceError::TooFast)) => None,

@@ -125,9 +125,9 @@ impl Plot {
         let at = |secs: i64| moment(Timestamp::from_secs(secs));
         let summary = match (slots.first(), slots.last()) {
             (Some((from, ..)), Some((to, ..))) => format!(
-                "{} logins and {} failures from {} to {} UTC.",
-                sum(&logins),
-                sum(&failures),
+                "{} and {} from {} to {} UTC.",
+                counted(sum(&logins), "login"),
+                counted(sum(&failures), "failure"),
                 at(*from),
                 at(to.saturating_add(per))
             ),
@@ -219,6 +219,10 @@ fn ticks(slots: &[(i64, u64, u64)], per: i64) -> Vec<Tick> {
         }
     };
     places.map(tick).collect()
+}
+
+fn counted(many: u64, what: &str) -> String {
+    if many == 1 { format!("1 {what}") } else { format!("{many} {what}s") }
 }
 
 fn words_of(per: i64) -> String {

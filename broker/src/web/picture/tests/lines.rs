@@ -103,6 +103,7 @@ fn the_table_has_the_hours_in_which_nothing_happened() {
     assert_eq!(plot.rows.iter().map(|row| row.logins).collect::<Vec<_>>(), [7, 0, 0, 5]);
     assert_eq!(plot.per, "per hour");
     assert!(plot.to_string().contains("12 logins and 0 failures from"));
+    assert!(Plot::draw(&[hour(0, 1)], Duration::from_secs(3600)).to_string().contains("1 login and 0 failures from"));
 }
 
 #[test]
