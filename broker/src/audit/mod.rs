@@ -32,6 +32,7 @@ mod keeper;
 mod origin;
 mod reading;
 mod retention;
+mod search;
 mod syslog;
 mod tally;
 mod verify;
@@ -52,7 +53,7 @@ use governor::Quota;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::AuditSettings;
 use crate::rate_limit::KeyedLimiter;
 use crate::storage::table::{Stored, Table};
@@ -68,6 +69,7 @@ use journal::{Journal, Noted};
 pub use keeper::{Keeper, Verdict};
 pub use origin::Origin;
 pub use reading::{Filter, MOST_NEWEST, read};
+pub use search::{Effort, Found, Position, PositionError, search};
 use syslog::Syslog;
 pub use tally::{Counts, Tally};
 pub use verify::{Finding, Report};
@@ -262,8 +264,8 @@ impl Audit {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn login_counts(&self, store: &Arc<dyn Store>) -> Result<LoginCounts, StoreError> {
-        self.0.counting.of_all(&Tables::of(store).counts).await
+    pub async fn login_counts(&self, store: &Arc<dyn Store>, now: Timestamp) -> Result<LoginCounts, StoreError> {
+        self.0.counting.of_all(&Tables::of(store).counts, now).await
     }
 
     /// How many records wait for the disk.
