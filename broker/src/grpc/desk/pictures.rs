@@ -49,8 +49,10 @@ impl Federation {
         edges.truncate(READABLE.1);
         TrustMap::draw(&parties, &edges).leaving_out(format!(
             "There are {} homes and relying parties with {} edges. Of so many only those are drawn that are not well: {drawn} \
-             of {unwell}, with the edges between them. The table has all edges.",
-            all.0, all.1
+             of {unwell}, with {} of the edges between them. The table has all edges.",
+            all.0,
+            all.1,
+            edges.len()
         ))
     }
 }
