@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, expect
@@ -189,6 +190,10 @@ def test_04_who_is_still_on_the_old_one(ops: Ops, broker: Broker, garage: Agent,
     eventually("everything is taken back", lambda: states() == {"rolled back"})
 
 
+def lets_admins_of_garage_in(broker: Broker) -> None:
+    broker.says("trust", "allow", "--relying-party", "console", "--home", "garage", "--group", "admins=ops")
+
+
 def test_05_through_the_federation(ops: Ops, broker: Broker, garage: Agent) -> None:
     ops.opens("/console/", "Console")
     ops.enters()
@@ -225,6 +230,7 @@ def test_05_through_the_federation(ops: Ops, broker: Broker, garage: Agent) -> N
 
 
 def test_06_who_is_not_of_ops(ops: Ops, broker: Broker, garage: Agent) -> None:
+    lets_admins_of_garage_in(broker)
     ops.opens("/console/", "Console")
     ops.clicks("Sign in with your account at home")
     signs_in_at_garage(ops, "hugo")
@@ -245,7 +251,44 @@ def test_07_sessions_of_the_console(ops: Ops, broker: Broker) -> None:
     expect(ops.page).to_have_url(f"{broker.public.url}/console/enter")
 
 
-def test_08_the_end_of_an_instance(ops: Ops, broker: Broker, workshop: Agent) -> None:
+def test_08_without_agent(ops: Ops, broker: Broker, folder: Path) -> None:
+    ops.enters()
+    ops.clicks("Without agent")
+    ops.sees("Without agent")
+    ops.fills_in({"Name of the relying party": "wiki"})
+    ops.clicks("Let it register")
+    command = "homeward-broker registration open wiki --clients 1 --lifetime 60m"
+    ops.agrees("Let the application of wiki register itself?", command, "Make the access token")
+    ops.sees("wiki may register itself")
+    ops.clicks("All without agent")
+    ops.sees("Without agent")
+    ops.clicks("Remove the relying party wiki")
+    ops.agrees("Remove the relying party wiki?", "homeward-broker registration close wiki", "Remove")
+    ops.reads("The relying party without agent is gone.")
+    assert broker.shows("registration", "list") == []
+    # A provider that does not answer is a home that cannot be used, and ops are told at once.
+    secret = folder / "provider.secret"
+    secret.write_text("not so secret")
+    secret.chmod(0o600)
+    provider = ("--issuer", "https://provider.example", "--client-id", "homeward", "--client-secret-file", str(secret))
+    broker.says("upstream", "add", "provider", *provider, "--no-check")
+    ops.opens("/console/without-agent", "Without agent")
+    ops.clicks("Remove the home provider")
+    ops.agrees("Remove the home provider?", "homeward-broker upstream remove provider", "Remove")
+    ops.reads("The home without agent is gone.")
+    assert broker.shows("upstream", "list") == []
+
+
+def test_09_what_seals_the_store(ops: Ops, broker: Broker) -> None:
+    ops.enters()
+    ops.clicks("Keys, secrets, CA")
+    ops.clicks("The keys that seal")
+    ops.sees("The keys that seal")
+    ops.reads("Everything is sealed by the configured key.")
+    ops.reads(broker.shows("kek", "show")["key_id"])
+
+
+def test_10_the_end_of_an_instance(ops: Ops, broker: Broker, workshop: Agent) -> None:
     workshop.stop()
     ops.enters()
     ops.reads("workshop is offline")
@@ -259,7 +302,7 @@ def test_08_the_end_of_an_instance(ops: Ops, broker: Broker, workshop: Agent) ->
     ops.complaints[:] = [complaint for complaint in ops.complaints if "404" not in complaint]
 
 
-def test_09_without_javascript(chromium: Browser, broker: Broker) -> None:
+def test_11_without_javascript(chromium: Browser, broker: Broker) -> None:
     """What is done is done by forms; what is fresh is so after a reload."""
     context = chromium.new_context(java_script_enabled=False, locale="en-GB")
     page = context.new_page()

@@ -11,12 +11,14 @@ const HOST: &str = "localhost";
 const COOKIE: &str = "__Host-homeward-console";
 
 /// Pages that show something.
-const PAGES: [&str; 9] = [
+const PAGES: [&str; 11] = [
     "/console/",
     "/console/instances",
     "/console/tokens",
     "/console/trust",
     "/console/trust/explain",
+    "/console/without-agent",
+    "/console/sealing",
     "/console/turning",
     "/console/turning/board",
     "/console/audit",
@@ -272,6 +274,8 @@ async fn a_home_s_user_is_let_in_by_an_edge_that_makes_ops_of_him_and_for_as_lon
             _ => federation.ops(&["session", "end", "--user", "alice@alpha", "--wait", "0"]).await,
         }
         .ok();
+        let listed = federation.ops_json(&["console", "session", "list"]).await.unwrap();
+        assert_eq!(listed.as_array().unwrap().len(), 0, "{end}: listed, although it would not be let in");
         assert!(!is_in(&mut browser, federation).await, "{end}");
         make_ops_of(&town, "staff=ops").await;
     }
@@ -305,4 +309,124 @@ async fn no_browser_finishes_a_login_at_the_console_that_another_began() {
     assert_eq!(browser.get(&back).await.unwrap().headers["location"], "/console/");
     assert!(is_in(&mut browser, federation).await);
     assert_eq!(browser.get(&back).await.unwrap().status, 400, "a code is used once");
+}
+
+/// Answers of the console to whoever has this browser's cookie and says this.
+async fn asked(browser: &Browser, url: &str, header: (&str, &str)) -> String {
+    let request = reqwest::Client::new().get(url).header("cookie", browser.cookie_header(HOST).unwrap());
+    request.header(header.0, header.1).send().await.unwrap().text().await.unwrap()
+}
+
+#[tokio::test]
+async fn what_a_link_of_another_site_says_was_done_was_not() {
+    let federation = Federation::start().await.unwrap();
+    let browser = let_in(&federation).await;
+    let link = at(&federation, "/console/instances?done=evict");
+    for (site, said) in [("same-origin", true), ("cross-site", false), ("none", false)] {
+        let page = asked(&browser, &link, ("sec-fetch-site", site)).await;
+        assert!(page.contains("<h1>Instances</h1>"), "{page}");
+        assert_eq!(page.contains("The instance is evicted."), said, "{site}");
+    }
+}
+
+#[tokio::test]
+async fn a_browser_that_comes_in_again_leaves_its_session_behind() {
+    let federation = Federation::start().await.unwrap();
+    let mut browser = let_in(&federation).await;
+    let before = browser.cookie_header(HOST).unwrap();
+    give_code(&mut browser, &federation, &link(&federation).await).await;
+    assert!(is_in(&mut browser, &federation).await);
+    let (name, value) = before.split_once('=').unwrap();
+    let mut copy = Browser::new();
+    copy.set_cookie(HOST, name, value);
+    assert!(!is_in(&mut copy, &federation).await);
+    let listed = federation.ops_json(&["console", "session", "list"]).await.unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+}
+
+/// A session at the broker outlives that of the console: it must not let in whoever sits at the browser after a rest.
+#[tokio::test]
+async fn who_comes_back_after_a_rest_gives_his_password_again() {
+    let mut town = town(&["password"]).await;
+    make_ops_of(&town, "staff=ops").await;
+    let (mut browser, mut resting) = (Browser::new(), let_in(&town.federation).await);
+    let page = sign_in(&town, &mut browser).await;
+    assert!(page.status == 200 && page.body.contains("alice@alpha"), "{} {}", page.url, page.body);
+
+    town.alpha.agent.take().unwrap().stop().await.unwrap();
+    town.federation.stop_broker().await.unwrap();
+    town.federation.serve_off_by("+32 minutes").await.unwrap();
+    town.alpha.run_off_by("+32 minutes").await.unwrap();
+    let federation = &town.federation;
+    federation.in_sync("alpha").await.unwrap();
+    assert!(!is_in(&mut browser, federation).await && !is_in(&mut resting, federation).await);
+    let listed = federation.ops_json(&["console", "session", "list"]).await.unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 0);
+    // At the broker she is signed in still: who strikes `max_age` from the address gets a code, and is not let in by it.
+    assert!(browser.get(&at(federation, "/account")).await.unwrap().body.contains("alice"));
+    let begun = browser.get(&at(federation, "/console/sign-in")).await.unwrap();
+    let address = begun.headers["location"].replace("max_age=1800", "max_age=9999");
+    let page = browser.open(&address).await.unwrap();
+    assert!(page.status == 400 && page.body.contains("That sign-in did not work"), "{} {}", page.url, page.body);
+    assert!(!is_in(&mut browser, federation).await);
+    // As the console asks, the home wants the password.
+    let form = browser.open(&at(federation, "/console/sign-in")).await.unwrap();
+    assert!(town.is_at(&form, &town.alpha), "{} {}", form.url, form.body);
+    let page = browser.submit(&form, &[("username", "alice"), ("password", PASSWORD)]).await.unwrap();
+    assert!(page.status == 200 && page.body.contains("alice@alpha"), "{} {}", page.url, page.body);
+    assert!(is_in(&mut browser, federation).await);
+}
+
+#[tokio::test]
+async fn of_many_records_of_one_moment_each_is_on_one_page() {
+    let federation = Federation::start().await.unwrap();
+    let mut browser = let_in(&federation).await;
+    for _ in 0..230 {
+        post(&mut Browser::new(), &at(&federation, "/console/enter"), &[("code", "hwc_x")]).await;
+    }
+    assert_eq!(events(&federation, "console_refused").await.len(), 100, "as many as the command shows unasked");
+    let (mut next, mut rows) = ("/console/audit?kind=console_refused".to_owned(), Vec::new());
+    while !next.is_empty() {
+        let page = browser.get(&at(&federation, &next)).await.unwrap();
+        rows.push(page.body.matches("<tr><th scope=\"row\">").count());
+        let link = page.body.split('<').find(|tag| tag.starts_with("a rel=\"next\""));
+        next = link
+            .map(|tag| attribute(tag, "href").unwrap().replace("&amp;", "&").replace("&#38;", "&"))
+            .unwrap_or_default();
+    }
+    assert_eq!(rows, [100, 100, 30]);
+    for wrong in ["x", "../../etc/passwd", "2026-11-22.x:1"] {
+        let page = browser.get(&at(&federation, &format!("/console/audit?before={wrong}"))).await.unwrap();
+        assert!(page.body.contains("place in the audit is written as an answer named it"), "{wrong}: {}", page.body);
+    }
+}
+
+#[tokio::test]
+async fn an_application_without_agent_is_let_in_and_put_out_at_the_console() {
+    let federation = Federation::start().await.unwrap();
+    let mut browser = let_in(&federation).await;
+    let open = at(&federation, "/console/do/open-registration");
+    let confirm = browser.get(&format!("{open}?name=wiki&clients=2&minutes=90")).await.unwrap();
+    let command = "homeward-broker registration open wiki --clients 2 --lifetime 90m";
+    assert!(confirm.body.contains(command), "{}", confirm.body);
+    let token = form_token(&confirm);
+    let fields = [("name", "wiki"), ("clients", "2"), ("minutes", "90"), ("form_token", token.as_str())];
+    let opened = post(&mut browser, &open, &fields).await;
+    assert!(opened.status == 200 && opened.body.contains("wiki may register itself"), "{}", opened.body);
+    let listed = federation.ops_json(&["registration", "list"]).await.unwrap();
+    assert_eq!((&listed[0]["relying_party"], &listed[0]["clients_left"]), (&"wiki".into(), &2.into()));
+    let page = browser.get(&at(&federation, "/console/without-agent")).await.unwrap();
+    assert!(page.body.contains("Remove the relying party wiki") && !page.body.contains("hwi_"), "{}", page.body);
+    let close = at(&federation, "/console/do/close-registration");
+    let closed = post(&mut browser, &close, &[("name", "wiki"), ("form_token", token.as_str())]).await;
+    assert_eq!(closed.headers["location"], "/console/without-agent?done=close-registration", "{}", closed.body);
+    assert_eq!(federation.ops(&["registration", "list"]).await.unwrap().trim(), "(none)");
+    assert_eq!(events(&federation, "registration_closed").await[0]["actor"], "console:uid=0");
+    let removed = at(&federation, "/console/do/remove-upstream");
+    let removed = post(&mut browser, &removed, &[("name", "google"), ("form_token", token.as_str())]).await;
+    assert_eq!(removed.status, 404, "{}", removed.body);
+
+    // Whoever is looked for and unknown hides nobody who is at the console.
+    let page = browser.get(&at(&federation, "/console/sessions?user=nobody@alpha")).await.unwrap();
+    assert!(page.body.contains("At this console") && page.body.contains("this browser"), "{}", page.body);
 }

@@ -60,11 +60,11 @@ impl Counting {
     ///
     /// # Errors
     /// When it does not answer.
-    pub(super) async fn of_all(&self, table: &Table<StoredCounts>) -> Result<LoginCounts, StoreError> {
+    pub(super) async fn of_all(&self, table: &Table<StoredCounts>, now: Timestamp) -> Result<LoginCounts, StoreError> {
         let own = self.chain.to_string();
         let stored = table.all().await?;
         let mut sum = self.counted.lock().unwrap_or_else(PoisonError::into_inner).counts.clone();
-        stored.iter().filter(|(chain, _)| *chain != own).for_each(|(_, stored)| sum.add(&stored.record.counts));
+        stored.iter().filter(|(chain, _)| *chain != own).for_each(|(_, stored)| sum.add(&stored.record.counts, now));
         Ok(sum)
     }
 }

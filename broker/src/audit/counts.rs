@@ -48,14 +48,15 @@ impl LoginCounts {
     pub(super) fn note(&mut self, event: &Event, now: Timestamp) -> bool {
         let Some(counted) = of(event) else { return false };
         // What a clock has left here that was ahead would push out what happens now.
-        drop(self.0.split_off(&(slot(now) + 2)));
+        drop(self.0.split_off(&ahead(now)));
         self.put(slot(now), counted);
         true
     }
 
-    /// Adds what another broker has counted.
-    pub fn add(&mut self, other: &Self) {
-        other.0.iter().for_each(|(slot, counted)| self.put(*slot, *counted));
+    /// Adds what another broker has counted, without what its clock says of days to come: that would push out what happens
+    /// now. Clocks may differ by some minutes.
+    pub fn add(&mut self, other: &Self, now: Timestamp) {
+        other.0.range(..ahead(now)).for_each(|(slot, counted)| self.put(*slot, *counted));
     }
 
     /// The two days up to now, the oldest five minutes first, and those in which nothing happened as well.
@@ -86,6 +87,11 @@ fn of(event: &Event) -> Option<(u32, u32)> {
         (Kind::LoginDecided | Kind::DeviceDecided, Outcome::Refused) | (Kind::LoginRefused, _) => Some((0, 1)),
         _ => None,
     }
+}
+
+/// From here on nothing can have happened, whichever clock says so.
+fn ahead(now: Timestamp) -> i64 {
+    slot(now) + 2
 }
 
 fn slot(at: Timestamp) -> i64 {
@@ -192,12 +198,29 @@ mod tests {
     }
 
     #[test]
+    fn another_broker_s_clock_that_is_days_ahead_hides_nothing() {
+        let (mut own, mut ahead) = (LoginCounts::default(), LoginCounts::default());
+        own.note(&login(), T0);
+        for nth in 0..600 {
+            ahead.note(&login(), T0 + Duration::from_secs(3 * 86_400 + nth * 300));
+        }
+        own.add(&ahead, T0);
+        assert_eq!(own.up_to(T0).pop().map(|count| count.logins), Some(1));
+        // Some minutes are no matter.
+        let mut fast = LoginCounts::default();
+        fast.note(&login(), T0 + LoginCounts::PERIOD);
+        own.add(&fast, T0);
+        let sum: u32 = own.up_to(T0 + LoginCounts::PERIOD).iter().map(|count| count.logins).sum();
+        assert_eq!(sum, 2);
+    }
+
+    #[test]
     fn counts_of_several_brokers_are_summed() {
         let (mut one, mut other) = (LoginCounts::default(), LoginCounts::default());
         one.note(&login(), T0);
         other.note(&login(), T0);
         other.note(&login().refused("x"), T0 + LoginCounts::PERIOD);
-        one.add(&other);
+        one.add(&other, T0 + LoginCounts::PERIOD);
         let kept = one.up_to(T0 + LoginCounts::PERIOD);
         let last: Vec<(u32, u32)> = kept[574..].iter().map(|count| (count.logins, count.failures)).collect();
         assert_eq!(last, [(2, 0), (0, 1)]);

@@ -1,5 +1,6 @@
 //! The folder: `<dir>/<chain>/<day>.jsonl`, one folder a chain, one file a day, for nobody but the broker's own user.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -69,6 +70,20 @@ impl Folder {
         let names = names(&self.0.join(chain.to_string()))?;
         let mut days: Vec<Day> = names.iter().filter_map(|name| name.strip_suffix(SUFFIX)?.parse().ok()).collect();
         days.sort();
+        Ok(days)
+    }
+
+    /// The chains that have a file of each of these days.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub(super) fn chains_by_day(&self, wanted: impl Fn(&Day) -> bool) -> io::Result<BTreeMap<Day, Vec<ChainId>>> {
+        let mut days: BTreeMap<Day, Vec<ChainId>> = BTreeMap::new();
+        for chain in self.chains()? {
+            for day in self.days(chain)?.into_iter().filter(|day| wanted(day)) {
+                days.entry(day).or_default().push(chain);
+            }
+        }
         Ok(days)
     }
 

@@ -32,6 +32,7 @@ mod keeper;
 mod origin;
 mod reading;
 mod retention;
+mod search;
 mod strangers;
 mod syslog;
 mod tally;
@@ -51,7 +52,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tracing::{error, info, warn};
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::config::AuditSettings;
 use crate::storage::table::{Stored, Table};
 use crate::storage::{Expect, Store, StoreError};
@@ -66,6 +67,7 @@ use journal::{Journal, Noted};
 pub use keeper::{Keeper, Verdict};
 pub use origin::Origin;
 pub use reading::{Filter, MOST_NEWEST, read};
+pub use search::{Effort, Found, Position, PositionError, search};
 use strangers::Strangers;
 use syslog::Syslog;
 pub use tally::{Counts, Tally};
@@ -265,8 +267,8 @@ impl Audit {
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn login_counts(&self, store: &Arc<dyn Store>) -> Result<LoginCounts, StoreError> {
-        self.0.counting.of_all(&Tables::of(store).counts).await
+    pub async fn login_counts(&self, store: &Arc<dyn Store>, now: Timestamp) -> Result<LoginCounts, StoreError> {
+        self.0.counting.of_all(&Tables::of(store).counts, now).await
     }
 
     /// How many records wait for the disk.

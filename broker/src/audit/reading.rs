@@ -1,6 +1,5 @@
 //! Records as they are read again, for `audit list` and `audit export`.
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::path::Path;
@@ -11,6 +10,7 @@ use crate::audit::anchor::Day;
 use crate::audit::chain::ChainId;
 use crate::audit::chain::LONGEST;
 use crate::audit::folder::Folder;
+use crate::audit::search::search;
 use crate::clock::Timestamp;
 
 /// Most records that are looked for from the end.
@@ -38,7 +38,7 @@ pub struct Filter {
 }
 
 impl Filter {
-    fn wants(&self, line: &[u8]) -> bool {
+    pub(super) fn wants(&self, line: &[u8]) -> bool {
         let Ok(record) = serde_json::from_slice::<Value>(line) else {
             // What is no record is shown to who asks for everything: `audit verify` says what is wrong.
             return *self == Self { newest: self.newest, ..Self::default() };
@@ -60,63 +60,28 @@ impl Filter {
     }
 }
 
-/// Gives each wanted line, without its newline, the oldest first, until `take` wants no more.
+/// Gives each wanted line, without its newline, the oldest first, until `take` wants no more or nobody is `listening`.
 ///
 /// # Errors
 /// When a file cannot be read.
-pub fn read(folder: &Folder, filter: &Filter, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<()> {
+pub fn read(
+    folder: &Folder,
+    filter: &Filter,
+    listening: impl Fn() -> bool,
+    mut take: impl FnMut(Vec<u8>) -> bool,
+) -> io::Result<()> {
     if let Some(most) = filter.newest {
-        for line in newest(folder, filter, most.min(MOST_NEWEST))? {
-            if !take(line) {
-                break;
-            }
-        }
+        // The days are read from the last one back, and no more of them than it takes.
+        let found = search(folder, filter, (None, most.min(MOST_NEWEST)), None, listening)?;
+        found.lines.into_iter().rev().all(take);
         return Ok(());
     }
     for (chain, day) in files(folder, filter)? {
-        if !each(&folder.file(chain, &day), filter, &mut take)? {
+        if !each(&folder.file(chain, &day), filter, &listening, &mut take)? {
             break;
         }
     }
     Ok(())
-}
-
-/// The newest wanted lines, the oldest of them first. The days are read from the last one back, and no more of them than
-/// it takes: somebody who looks at a page does not read the audit of years.
-fn newest(folder: &Folder, filter: &Filter, most: usize) -> io::Result<VecDeque<Vec<u8>>> {
-    let mut files = files(folder, filter)?;
-    files.sort_by(|(_, one), (_, other)| other.cmp(one));
-    let mut found: VecDeque<Vec<u8>> = VecDeque::new();
-    for of_day in files.chunk_by(|(_, one), (_, other)| one == other) {
-        if found.len() >= most {
-            break;
-        }
-        let mut lines = Vec::new();
-        for (chain, day) in of_day {
-            each(&folder.file(*chain, day), filter, |line| {
-                lines.push(line);
-                // Room for twice as many as can be wanted: what is before them is let go from time to time.
-                if of_day.len() == 1 && lines.len() >= 2 * MOST_NEWEST {
-                    lines.drain(..MOST_NEWEST);
-                }
-                true
-            })?;
-        }
-        // Each chain has its own order; of several, which is before which is a matter of time.
-        if of_day.len() > 1 {
-            lines.sort_by_cached_key(|line| time(line));
-        }
-        for line in lines.into_iter().rev().take(most - found.len()) {
-            found.push_front(line);
-        }
-    }
-    Ok(found)
-}
-
-/// When a record was made, as it says itself.
-fn time(line: &[u8]) -> String {
-    let record = serde_json::from_slice::<Value>(line).unwrap_or_default();
-    record.get("time").and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
 /// The files that can hold what is wanted, chain by chain, the oldest first.
@@ -132,15 +97,20 @@ fn files(folder: &Folder, filter: &Filter) -> io::Result<Vec<(ChainId, Day)>> {
 }
 
 /// Gives each wanted line of a file; says whether more is wanted.
-fn each(file: &Path, filter: &Filter, mut take: impl FnMut(Vec<u8>) -> bool) -> io::Result<bool> {
+fn each(
+    file: &Path,
+    filter: &Filter,
+    listening: impl Fn() -> bool,
+    mut take: impl FnMut(Vec<u8>) -> bool,
+) -> io::Result<bool> {
     let mut lines = BufReader::new(File::open(file)?);
     loop {
         let mut line = Vec::new();
         if lines.by_ref().take(LONGEST as u64).read_until(b'\n', &mut line)? == 0 {
             return Ok(true);
         }
-        // The last one may be half written.
-        if line.pop() == Some(b'\n') && filter.wants(&line) && !take(line) {
+        // The last one may be half written. Whoever looks for something rare may have left long before it is found.
+        if !listening() || (line.pop() == Some(b'\n') && filter.wants(&line) && !take(line)) {
             return Ok(false);
         }
     }

@@ -96,10 +96,15 @@ async fn lines(which: Which, newest: u32, config: &Config, take: &mut dyn FnMut(
         let newest = usize::try_from(newest).ok().filter(|newest| *newest > 0);
         let filter = Filter { since, until, kind, subject, instance, actor, object, newest };
         let folder = Folder::new(&config.audit.dir);
-        let taken = read(&folder, &filter, |line| {
-            take(&line);
-            true
-        });
+        let taken = read(
+            &folder,
+            &filter,
+            || true,
+            |line| {
+                take(&line);
+                true
+            },
+        );
         return taken.with_context(|| format!("{} cannot be read", config.audit.dir.display()));
     };
     let time = |time: Option<Timestamp>| time.map(|time| prost_types::Timestamp { seconds: time.as_secs(), nanos: 0 });
@@ -112,6 +117,8 @@ async fn lines(which: Which, newest: u32, config: &Config, take: &mut dyn FnMut(
         newest,
         actor: actor.unwrap_or_default(),
         object: object.unwrap_or_default(),
+        before: String::new(),
+        brief: false,
     };
     let begun = broker.read_audit(request).await;
     let mut answers = begun.map_err(|status| refusal(&status))?.into_inner();

@@ -11,7 +11,7 @@ use crate::config::Issuer;
 use crate::keys::SigningAlgorithm;
 use crate::registry::{
     Client, ClientAuthMethod, ClientCredential, ClientId, ClientPages, ClientPolicy, ClientPolicyChange, GrantType,
-    GroupMapping, LogoutAddresses, RegisteredClient, RelyingParty, SigningKeyChoice, Snapshot, TrustEdge,
+    GroupMapping, InstanceId, LogoutAddresses, RegisteredClient, RelyingParty, SigningKeyChoice, Snapshot, TrustEdge,
     VerifiedIdentity,
 };
 use crate::secret::SecretHash;
@@ -70,11 +70,17 @@ impl Snapshot {
         let taken = self.instance(&own.name).is_some() || self.registration(&own.name).is_some();
         (!taken).then(|| Client::of_registered(own))
     }
+
+    /// Whether a user of this very installation is one of ops now: it may vouch to the console, and the edge makes one of him.
+    pub fn makes_ops(&self, home: &InstanceName, home_id: InstanceId, identity: &VerifiedIdentity) -> bool {
+        let edge = self.console().and_then(|console| self.vouching(console.name, home, home_id));
+        edge.is_some_and(|(_, edge)| edge.makes_ops(identity))
+    }
 }
 
 impl TrustEdge {
     /// Whether the edge makes a user one of ops, if it is one of the console.
-    pub fn makes_ops(&self, identity: &VerifiedIdentity) -> bool {
+    fn makes_ops(&self, identity: &VerifiedIdentity) -> bool {
         self.groups.mappings().any(|mapping| match mapping {
             GroupMapping::Named { home, relying_party } => relying_party == OPS && identity.groups.contains(&home),
             GroupMapping::Others => false,

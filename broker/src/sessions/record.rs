@@ -39,6 +39,13 @@ pub struct Session {
     pub opened: BTreeMap<ClientId, Opened>,
 }
 
+impl Session {
+    /// Whether a browser can have it still: another user's login takes its cookie away.
+    pub fn has_browser(&self) -> bool {
+        self.secret.is_some()
+    }
+}
+
 impl Record for Session {
     const TABLE: &'static str = "session";
 

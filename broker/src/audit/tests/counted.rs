@@ -6,7 +6,7 @@ use super::*;
 async fn stored(world: &World) -> Vec<LoginCount> {
     let all = Table::<StoredCounts>::new(world.store.clone()).all().await.unwrap();
     let mut sum = LoginCounts::default();
-    all.iter().for_each(|(_, stored)| sum.add(&stored.record.counts));
+    all.iter().for_each(|(_, stored)| sum.add(&stored.record.counts, world.clock.now()));
     nonzero(&sum, world)
 }
 
@@ -16,7 +16,7 @@ fn nonzero(counts: &LoginCounts, world: &World) -> Vec<LoginCount> {
 }
 
 async fn counted(audit: &Audit, world: &World) -> Vec<LoginCount> {
-    nonzero(&audit.login_counts(&world.store).await.unwrap(), world)
+    nonzero(&audit.login_counts(&world.store, world.clock.now()).await.unwrap(), world)
 }
 
 #[tokio::test]
@@ -77,6 +77,7 @@ async fn what_is_left_out_of_the_files_is_counted() {
     Origin::Web("192.0.2.1".parse().unwrap()).of(flood).await;
     assert!(heard.events().len() < 5000);
     let world = World::new();
-    let counts = audit.login_counts(&world.store).await.unwrap().up_to(Clock::system().now());
+    let now = Clock::system().now();
+    let counts = audit.login_counts(&world.store, now).await.unwrap().up_to(now);
     assert_eq!(counts.iter().map(|count| count.failures).sum::<u32>(), 5000);
 }

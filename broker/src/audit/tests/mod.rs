@@ -2,6 +2,7 @@
 
 mod counted;
 mod killed;
+mod searched;
 mod tampered;
 mod written;
 
@@ -83,10 +84,15 @@ impl World {
 
     fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
-        read(&Folder::new(&self.settings.dir), &Filter::default(), |line| {
-            lines.push(String::from_utf8(line).unwrap());
-            true
-        })
+        read(
+            &Folder::new(&self.settings.dir),
+            &Filter::default(),
+            || true,
+            |line| {
+                lines.push(String::from_utf8(line).unwrap());
+                true
+            },
+        )
         .unwrap();
         lines
     }

@@ -124,10 +124,15 @@ async fn records_are_found_by_what_they_are_about() {
     audit.close().await;
     let count = |filter: &Filter| {
         let mut count = 0;
-        read(&Folder::new(&world.settings.dir), filter, |_| {
-            count += 1;
-            true
-        })
+        read(
+            &Folder::new(&world.settings.dir),
+            filter,
+            || true,
+            |_| {
+                count += 1;
+                true
+            },
+        )
         .unwrap();
         count
     };

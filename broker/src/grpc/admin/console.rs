@@ -17,17 +17,20 @@ impl Service {
         Ok(v1::CreateConsoleCodeResponse { url, expire_time: Some(wire_time(expires_at)) })
     }
 
-    /// Those that have not ended, without what rests on a session at the broker that is over. Whether home and edge still
-    /// make one of ops of the user is asked when he comes.
+    /// Those that have not ended, and that would be let in now: what came through the federation rests on a session at the
+    /// broker that is not over, on the home and on the trust edge.
     pub(super) async fn console_sessions(&self) -> Result<Vec<v1::ConsoleSession>, Status> {
-        let now = self.clock.now();
+        let (now, snapshot) = (self.clock.now(), self.registry.snapshot());
         let mut living = Vec::new();
         for (id, session) in self.console.all(now).await.map_err(|error| status::console(&error))? {
             let rests = match &session.way {
                 Way::Code { .. } => true,
-                Way::Federation { session, .. } => {
+                Way::Federation { session, user, .. } => {
                     let found = self.users.sessions.get(session, now).await.map_err(|error| status::session(&error))?;
-                    found.is_some_and(|found| !self.users.sessions.is_over(&found, now))
+                    found.filter(|found| found.user == *user && found.has_browser()).is_some_and(|found| {
+                        !self.users.sessions.is_over(&found, now)
+                            && snapshot.makes_ops(&found.home, found.home_id, &found.identity)
+                    })
                 }
             };
             living.extend(rests.then(|| console_session(&id, &session)));

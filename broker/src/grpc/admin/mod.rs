@@ -151,7 +151,7 @@ impl AdminService for Service {
         &self,
         request: Request<v1::ReadAuditRequest>,
     ) -> Result<Response<Self::ReadAuditStream>, Status> {
-        Ok(Response::new(self.read(request.into_inner()).await))
+        self.read(request.into_inner()).await.map(Response::new)
     }
 
     type VerifyAuditStream = audit::Verdicts;

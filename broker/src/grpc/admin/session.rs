@@ -95,11 +95,12 @@ impl Service {
 
     /// Two days of logins and failures, at all brokers.
     pub(super) async fn login_counts(&self) -> Result<v1::GetLoginCountsResponse, Status> {
-        let counts = self.audit.login_counts(&self.store).await.map_err(|error| status::store(&error))?;
+        let now = self.clock.now();
+        let counts = self.audit.login_counts(&self.store, now).await.map_err(|error| status::store(&error))?;
         let wire =
             |LoginCount { at, logins, failures }| v1::LoginCount { begin_time: Some(wire_time(at)), logins, failures };
         Ok(v1::GetLoginCountsResponse {
-            counts: counts.up_to(self.clock.now()).into_iter().map(wire).collect(),
+            counts: counts.up_to(now).into_iter().map(wire).collect(),
             period: prost_types::Duration::try_from(LoginCounts::PERIOD).ok(),
         })
     }

@@ -1,7 +1,5 @@
 //! Search in this broker's audit.
 
-use std::time::Duration;
-
 use homeward_proto::v1;
 use serde_json::{Map, Value};
 use tonic::Status;
@@ -12,7 +10,7 @@ use crate::grpc::status;
 use crate::web::console::{AuditRow, AuditSearch, AuditSheet, Refusal};
 
 /// Records on one page.
-const PAGE: usize = 100;
+const PAGE: u32 = 100;
 
 impl Seat {
     /// The newest records that fit to all that is said.
@@ -30,25 +28,21 @@ impl Seat {
             event: search.kind.clone(),
             subject: search.subject.clone(),
             instance: search.instance.clone(),
-            newest: PAGE as u32,
+            newest: PAGE,
             actor: search.actor.clone(),
             object: search.object.clone(),
+            before: search.before.clone(),
+            brief: true,
         };
         let mut answers = self.client.clone().read_audit(self.ask(request)).await?.into_inner();
-        let mut records = Vec::new();
+        let mut sheet = AuditSheet::default();
         while let Some(answer) = answers.message().await? {
-            records.extend(answer.lines.iter().map(|line| row(line)));
+            sheet.records.extend(answer.lines.iter().map(|line| row(line)));
+            sheet.older = Some(answer.before).filter(|before| !before.is_empty());
+            sheet.back_to = answer.back_to;
         }
-        let full = records.len() == PAGE;
-        // Records of the same second may be on both pages, so that none is on neither.
-        let oldest = records.first().filter(|_| full).and_then(|oldest| oldest.time.parse::<Timestamp>().ok());
-        let older = oldest.map(|oldest| match (oldest + Duration::from_secs(1)).to_string() {
-            // Nothing but one second: it would lead to itself. What is before that second is shown next.
-            same if same == search.until => oldest.to_string(),
-            next => next,
-        });
-        records.reverse();
-        Ok(AuditSheet { records, older })
+        sheet.records.reverse();
+        Ok(sheet)
     }
 }
 

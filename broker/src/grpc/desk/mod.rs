@@ -18,10 +18,12 @@ macro_rules! all_pages {
     }};
 }
 
+mod agentless;
 mod audit;
 mod instances;
 mod overview;
 mod pictures;
+mod sealing;
 mod sessions;
 mod trust;
 mod turning;
@@ -35,7 +37,7 @@ use tonic::{Code, Request, Status};
 use crate::clock::{Clock, Timestamp};
 use crate::grpc::authorization::{Authorization, ConsoleUser};
 use crate::grpc::{Services, admin, console_client};
-use crate::web::console::{Deed, Fault, FreshToken, Moment, Refusal};
+use crate::web::console::{Deed, Fault, Fresh, Moment, Refusal};
 
 /// The Admin service, in the same process.
 pub(super) type Client = AdminServiceClient<Authorization<AdminServiceServer<admin::Service>>>;
@@ -67,22 +69,25 @@ impl Desk {
 }
 
 impl Seat {
-    /// Does something; gives the join token if one was made.
+    /// Does something; gives the secret if one was made.
     ///
     /// # Errors
     /// The broker's refusal.
-    pub async fn carry_out(&self, deed: &Deed) -> Result<Option<FreshToken>, Refusal> {
-        if let Deed::CreateToken(order) = deed {
-            return self.create_token(order).await.map(Some);
+    pub async fn carry_out(&self, deed: &Deed) -> Result<Option<Fresh>, Refusal> {
+        match deed {
+            Deed::CreateToken(order) => Ok(Some(Fresh::JoinToken(self.create_token(order).await?))),
+            Deed::OpenRegistration(order) => Ok(Some(Fresh::Registration(self.open_registration(order).await?))),
+            other => {
+                self.change(other).await.map_err(|status| refusal(&status))?;
+                Ok(None)
+            }
         }
-        self.change(deed).await.map_err(|status| refusal(&status))?;
-        Ok(None)
     }
 
     async fn change(&self, deed: &Deed) -> Result<(), Status> {
         let mut client = self.client.clone();
         match deed.clone() {
-            Deed::CreateToken(_) => {}
+            Deed::CreateToken(_) | Deed::OpenRegistration(_) => {}
             Deed::RevokeToken { id } => {
                 client.revoke_join_token(self.ask(v1::RevokeJoinTokenRequest { id })).await?;
             }
@@ -111,6 +116,12 @@ impl Seat {
             }
             Deed::Resume { subject, force } => {
                 client.resume_rotation(self.ask(v1::ResumeRotationRequest { subject, force })).await?;
+            }
+            Deed::RemoveUpstream { name } => {
+                client.remove_upstream(self.ask(v1::RemoveUpstreamRequest { name })).await?;
+            }
+            Deed::CloseRegistration { name } => {
+                client.close_registration(self.ask(v1::CloseRegistrationRequest { relying_party: name })).await?;
             }
             Deed::EndSession { id } => {
                 let which = Some(Which::SessionId(id));

@@ -21,7 +21,13 @@ impl Seat {
         let brokers = self.brokers().await?;
         let rotations = self.rotations().await?;
         let plan = self.plan().await?;
+        let (upstreams, registrations) = (self.upstreams().await?, self.registrations().await?);
         let mut attention: Vec<Attention> = instances.iter().filter_map(of_instance).collect();
+        let unusable = upstreams.iter().filter(|upstream| !upstream.problem.is_empty());
+        attention.extend(unusable.map(|upstream| Attention {
+            sentence: format!("The home {} cannot be used: {}", upstream.name, sentence(&upstream.problem)),
+            page: "/console/without-agent".to_owned(),
+        }));
         let paused = rotations.iter().filter(|rotation| rotation.state() == v1::RotationState::Paused);
         attention.extend(paused.map(|rotation| Attention {
             sentence: format!("The rotation {} has paused: {}", rotation.subject, sentence(&rotation.reason)),
@@ -35,6 +41,7 @@ impl Seat {
         Ok(Overview {
             attention,
             instances: (instances.len(), instances.iter().filter(|row| row.online).count()),
+            agentless: upstreams.len() + registrations.len(),
             edges: self.edges().await?.len(),
             turning: rotations.iter().filter(|one| one.state() == v1::RotationState::Running).count(),
             next: plan.into_iter().next().map(|planned| self.move_row(planned)),

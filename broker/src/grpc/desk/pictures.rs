@@ -16,6 +16,9 @@ use crate::web::picture::{
 /// Boxes and arrows that somebody still finds his way in. In a larger federation only what is not well is drawn.
 const READABLE: (usize, usize) = (120, 400);
 
+/// Where those without agent are.
+const AGENTLESS: &str = "/console/without-agent";
+
 /// How much of the past each bar of the plot is.
 const BAR: Duration = Duration::from_secs(3600);
 
@@ -34,14 +37,23 @@ impl Federation {
         let parties = self.instances.iter().map(of_instance).chain(self.upstreams.iter().map(of_upstream));
         let mut parties: Vec<Party> = parties.chain(self.registrations.iter().map(of_registration)).collect();
         let mut edges: Vec<Edge> = self.edges.iter().map(of_edge).collect();
-        if parties.len() > READABLE.0 || edges.len() > READABLE.1 {
-            parties.retain(|party| party.standing != Standing::Healthy);
-            parties.truncate(READABLE.0);
-            let drawn: BTreeSet<&str> = parties.iter().map(|party| party.name.as_str()).collect();
-            edges.retain(|edge| drawn.contains(edge.home.as_str()) && drawn.contains(edge.relying_party.as_str()));
-            edges.truncate(READABLE.1);
+        let all = (parties.len(), edges.len());
+        if all.0 <= READABLE.0 && all.1 <= READABLE.1 {
+            return TrustMap::draw(&parties, &edges);
         }
-        TrustMap::draw(&parties, &edges)
+        parties.retain(|party| party.standing != Standing::Healthy);
+        let (unwell, drawn) = (parties.len(), parties.len().min(READABLE.0));
+        parties.truncate(drawn);
+        let names: BTreeSet<&str> = parties.iter().map(|party| party.name.as_str()).collect();
+        edges.retain(|edge| names.contains(edge.home.as_str()) && names.contains(edge.relying_party.as_str()));
+        edges.truncate(READABLE.1);
+        TrustMap::draw(&parties, &edges).leaving_out(format!(
+            "There are {} homes and relying parties with {} edges. Of so many only those are drawn that are not well: {drawn} \
+             of {unwell}, with {} of the edges between them. The table has all edges.",
+            all.0,
+            all.1,
+            edges.len()
+        ))
     }
 }
 
@@ -72,13 +84,14 @@ fn of_upstream(upstream: &v1::Upstream) -> Party {
         problem => Standing::Unhealthy(problem.to_owned()),
     };
     let (name, display_name) = (upstream.name.clone(), upstream.display_name.clone());
-    Party { name, display_name, roles: Roles::Home, standing, href: None }
+    Party { name, display_name, roles: Roles::Home, standing, href: Some(AGENTLESS.to_owned()) }
 }
 
 fn of_registration(registration: &v1::Registration) -> Party {
     let name = registration.relying_party.clone();
     let standing = Standing::Healthy;
-    Party { display_name: name.clone(), name, roles: Roles::RelyingParty, standing, href: None }
+    let href = Some(AGENTLESS.to_owned());
+    Party { display_name: name.clone(), name, roles: Roles::RelyingParty, standing, href }
 }
 
 fn of_edge(edge: &v1::TrustEdge) -> Edge {
@@ -155,4 +168,77 @@ impl Seat {
 fn of_count(count: &v1::LoginCount) -> Count {
     let (logins, failures) = (u64::from(count.logins), u64::from(count.failures));
     Count { at: moment(count.begin_time.as_ref()), logins, failures }
+}
+
+#[cfg(test)]
+mod tests {
+    use askama::Template as _;
+
+    use super::*;
+
+    /// So many instances, each a home and a relying party, of which each tenth is offline, and as many edges from each.
+    fn federation(instances: usize, edges_of_each: usize) -> Federation {
+        let name = |number: usize| format!("i{:03}", number % instances);
+        let instance = |number: usize| v1::Instance {
+            name: name(number),
+            state: v1::InstanceState::Confirmed.into(),
+            online: number % 10 != 0,
+            portal_url: "https://a.example/homeward/".to_owned(),
+            client_id: "c".to_owned(),
+            ..Default::default()
+        };
+        let edges = (0..instances).flat_map(|home| (1..=edges_of_each).map(move |next| (home, home + 10 * next)));
+        let edges = edges.map(|(home, party)| v1::TrustEdge {
+            home: name(home),
+            relying_party: name(party),
+            ..Default::default()
+        });
+        Federation {
+            edges: edges.collect(),
+            instances: (0..instances).map(instance).collect(),
+            upstreams: Vec::new(),
+            registrations: Vec::new(),
+        }
+    }
+
+    /// The picture; how many boxes and arrows it has, and what is written below it.
+    fn drawn(federation: &Federation) -> (String, usize, usize, String) {
+        let picture = federation.draw().render().unwrap();
+        let count = |what: &str| picture.matches(what).count();
+        // The legend has arrows, too.
+        let (boxes, arrows) = (count("class=\"box\""), count("<path class=\"line\"") - 2);
+        let caption = picture.split("<figcaption>").nth(1).unwrap_or_default();
+        let caption = caption.split("</figcaption>").next().unwrap_or_default().to_owned();
+        (picture, boxes, arrows, caption)
+    }
+
+    #[test]
+    fn what_can_be_read_is_drawn_in_full() {
+        let (_, boxes, arrows, caption) = drawn(&federation(120, 3));
+        assert_eq!((boxes, arrows, caption.as_str()), (240, 360, ""));
+    }
+
+    #[test]
+    fn of_more_only_what_is_not_well_is_drawn_and_the_picture_says_so() {
+        // Too many instances; too many edges.
+        for (instances, edges, unwell) in [(130, 1, 13), (100, 5, 10)] {
+            let (picture, boxes, arrows, caption) = drawn(&federation(instances, edges));
+            assert_eq!((boxes, arrows), (2 * unwell, unwell * edges));
+            assert!(!picture.contains("i001") && picture.contains("i010"), "{instances}");
+            let said = format!("There are {instances} homes and relying parties with {} edges.", instances * edges);
+            assert!(caption.starts_with(&said), "{caption}");
+            assert!(caption.contains(&format!("not well: {unwell} of {unwell}")), "{caption}");
+        }
+        // More than can be read are not well.
+        let mut many = federation(300, 0);
+        many.instances.iter_mut().for_each(|instance| instance.online = false);
+        let (_, boxes, _, caption) = drawn(&many);
+        assert_eq!(boxes, 240);
+        assert!(caption.contains("not well: 120 of 300"), "{caption}");
+        // All are: that is not to say that there are none.
+        many.instances.iter_mut().for_each(|instance| instance.online = true);
+        let (picture, boxes, _, _) = drawn(&many);
+        assert_eq!(boxes, 0);
+        assert!(picture.contains("All are well.") && !picture.contains("No instance has enrolled yet."), "{picture}");
+    }
 }

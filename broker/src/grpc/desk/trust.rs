@@ -35,8 +35,8 @@ impl Seat {
     async fn federation(&self) -> Result<Federation, Refusal> {
         Ok(Federation {
             instances: self.all_instances().await?,
-            upstreams: all_pages!(self, list_upstreams, ListUpstreamsRequest, upstreams),
-            registrations: all_pages!(self, list_registrations, ListRegistrationsRequest, registrations),
+            upstreams: self.upstreams().await?,
+            registrations: self.registrations().await?,
             edges: self.edges().await?,
         })
     }
@@ -51,13 +51,12 @@ impl Seat {
         let parties = instances.iter().filter(|instance| !instance.client_id.is_empty());
         let parties = parties.map(|instance| instance.name.clone());
         let parties = parties.chain(registrations.into_iter().map(|one| one.relying_party));
+        // One that had the console's name before there was a console keeps it, and is the only one of that name.
+        let mut parties: Vec<String> = parties.filter(|name| name != CONSOLE).collect();
+        parties.push(CONSOLE.to_owned());
         let homes = instances.iter().filter(|instance| !instance.portal_url.is_empty());
         let homes = homes.map(|instance| instance.name.clone()).chain(upstreams.iter().map(|one| one.name.clone()));
-        TrustSheet {
-            edges: rows.collect(),
-            relying_parties: parties.chain(std::iter::once(CONSOLE.to_owned())).collect(),
-            homes: homes.collect(),
-        }
+        TrustSheet { edges: rows.collect(), relying_parties: parties, homes: homes.collect() }
     }
 
     /// What a login would come to.

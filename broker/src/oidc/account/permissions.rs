@@ -54,16 +54,31 @@ impl Provider {
 
 fn row(client_id: &ClientId, permission: &Permission, snapshot: &Snapshot, now: Timestamp) -> PermissionRow {
     let name = snapshot.client(client_id.as_str()).map(|client| client.display_name.to_owned());
-    let scopes = || permission.lasting.iter().chain(permission.agreed.iter().map(|(scopes, _)| scopes));
-    let may = NAMED.iter().filter(|(scope, _)| scopes().any(|scopes| scopes.has(*scope))).map(|(_, words)| *words);
+    let agreed = permission.agreed.as_ref().map(|(scopes, _)| scopes);
+    let may = words(|scope| permission.lasting.iter().chain(agreed).any(|scopes| scopes.has(scope)));
+    let agreed_to = words(|scope| agreed.is_some_and(|scopes| scopes.has(scope)));
     PermissionRow {
         client_id: client_id.to_string(),
         name: name.unwrap_or_else(|| client_id.to_string()),
-        may: may.collect::<Vec<_>>().join(", "),
+        agreed_to: match agreed_to.as_str() {
+            all if agreed.is_none() || *all == may => String::new(),
+            "" => WHO.to_owned(),
+            _ => agreed_to,
+        },
+        may,
         since: permission.agreed.as_ref().map(|(_, at)| ago(now, *at)).unwrap_or_default(),
         lasting: !permission.lasting.is_empty(),
     }
 }
+
+/// What is in these scopes.
+fn words(has: impl Fn(Scope) -> bool) -> String {
+    let words: Vec<&str> = NAMED.iter().filter(|(scope, _)| has(*scope)).map(|(_, words)| *words).collect();
+    words.join(", ")
+}
+
+/// What is in no scope, and is known of every login.
+const WHO: &str = "who you are";
 
 /// Scopes as people call what is in them.
 const NAMED: [(Scope, &str); 5] = [
@@ -73,3 +88,27 @@ const NAMED: [(Scope, &str); 5] = [
     (Scope::Phone, "your phone number"),
     (Scope::Groups, "your groups"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
+
+    #[test]
+    fn nobody_is_said_to_have_agreed_to_more_than_was_agreed() {
+        for (agreed, lasting, may, agreed_to) in [
+            (Some("openid email"), "openid email offline_access", "your email address", ""),
+            (Some("openid email"), "openid email groups", "your email address, your groups", "your email address"),
+            (Some("openid"), "openid groups", "your groups", "who you are"),
+            (Some("openid"), "openid", "", ""),
+            (None, "openid groups", "your groups", ""),
+        ] {
+            let agreed = agreed.map(|scopes| (scopes.parse().unwrap(), NOW));
+            let permission = Permission { agreed, lasting: vec![lasting.parse().unwrap()] };
+            let row = row(&ClientId::of_key("beta"), &permission, &Snapshot::default(), NOW);
+            assert_eq!((row.may.as_str(), row.agreed_to.as_str()), (may, agreed_to), "{lasting}");
+            assert_eq!(row.since.is_empty(), permission.agreed.is_none());
+        }
+    }
+}

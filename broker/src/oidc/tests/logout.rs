@@ -372,10 +372,10 @@ async fn what_an_application_was_allowed_is_shown_and_can_be_taken_back() {
     for stranger in ["nobody", "../session", &world.client_id("delta")] {
         browser.post(&world, "/account", &[("withdraw", stranger), ("form_token", &token)]).await.location();
     }
-    assert!(browser.get(&world, "/account").await.text().contains("What you have allowed"));
+    assert!(browser.get(&world, "/account").await.text().contains("What applications may know"));
     let answer = browser.post(&world, "/account", &[("withdraw", &beta), ("form_token", &token)]).await;
     assert_eq!(answer.location(), "/account");
-    assert!(!browser.get(&world, "/account").await.text().contains("What you have allowed"));
+    assert!(!browser.get(&world, "/account").await.text().contains("What applications may know"));
     let refused = world.token(Some(&basic), &refresh(&tokens["refresh_token"])).await;
     assert_eq!(refused.json()["error"], "invalid_grant");
     world.authorize(&mut browser, &[("prompt", "none")]).await.assert_redirect("consent_required");

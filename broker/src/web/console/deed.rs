@@ -42,6 +42,18 @@ pub enum Deed {
         /// Whose consent, if not that of both.
         side: Option<TrustSide>,
     },
+    /// A home without agent is removed.
+    RemoveUpstream {
+        /// Which.
+        name: String,
+    },
+    /// An application without agent may register itself.
+    OpenRegistration(RegistrationOrder),
+    /// A relying party without agent is removed.
+    CloseRegistration {
+        /// Which.
+        name: String,
+    },
     /// Something begins to turn.
     Turn {
         /// As the contract names it.
@@ -89,6 +101,17 @@ pub struct TokenOrder {
     pub note: String,
     /// Whether an enrolled instance gets a new identity.
     pub replace: bool,
+}
+
+/// A relying party without agent as it is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RegistrationOrder {
+    /// Its name.
+    pub name: String,
+    /// How many clients it may register.
+    pub clients: u32,
+    /// For how many minutes.
+    pub minutes: u32,
 }
 
 /// A trust edge as it is wanted.
@@ -149,6 +172,13 @@ impl Deed {
             "deny" | "withdraw" => {
                 Self::Deny { relying_party: named("relying_party")?, home: named("home")?, side: side(form)? }
             }
+            "remove-upstream" => Self::RemoveUpstream { name: named("name")? },
+            "open-registration" => Self::OpenRegistration(RegistrationOrder {
+                name: named("name")?,
+                clients: text("clients").parse().unwrap_or(1),
+                minutes: text("minutes").parse().unwrap_or(60),
+            }),
+            "close-registration" => Self::CloseRegistration { name: named("name")? },
             "turn" => Self::Turn { subject: subject(form)?, compromised: form.has("compromised") },
             "roll-back" => Self::RollBack { subject: subject(form)? },
             "resume" => Self::Resume { subject: subject(form)?, force: form.has("force") },
@@ -171,6 +201,9 @@ impl Deed {
             Self::Allow(_) => "consent",
             Self::Deny { side: None, .. } => "deny",
             Self::Deny { .. } => "withdraw",
+            Self::RemoveUpstream { .. } => "remove-upstream",
+            Self::OpenRegistration(_) => "open-registration",
+            Self::CloseRegistration { .. } => "close-registration",
             Self::Turn { .. } => "turn",
             Self::RollBack { .. } => "roll-back",
             Self::Resume { .. } => "resume",
@@ -202,7 +235,15 @@ impl Deed {
                 told.into_iter().chain(flag("api", order.api_access)).collect()
             }
             Self::Quarantine { name, reason } => vec![("name", name.clone()), ("reason", reason.clone())],
-            Self::Release { name } | Self::Evict { name } => vec![("name", name.clone())],
+            Self::Release { name }
+            | Self::Evict { name }
+            | Self::RemoveUpstream { name }
+            | Self::CloseRegistration { name } => vec![("name", name.clone())],
+            Self::OpenRegistration(order) => vec![
+                ("name", order.name.clone()),
+                ("clients", order.clients.to_string()),
+                ("minutes", order.minutes.to_string()),
+            ],
             Self::Deny { relying_party, home, side } => {
                 let side = side.map_or("", TrustSide::as_str).to_owned();
                 vec![("side", side), ("relying_party", relying_party.clone()), ("home", home.clone())]
@@ -228,6 +269,9 @@ impl Deed {
             Self::Quarantine { name, .. } | Self::Release { name } => format!("/console/instances/{name}"),
             Self::Evict { .. } => "/console/instances".to_owned(),
             Self::Allow(_) | Self::Deny { .. } => "/console/trust".to_owned(),
+            Self::RemoveUpstream { .. } | Self::OpenRegistration(_) | Self::CloseRegistration { .. } => {
+                "/console/without-agent".to_owned()
+            }
             Self::Turn { .. } | Self::RollBack { .. } | Self::Resume { .. } => "/console/turning".to_owned(),
             Self::EndSession { .. } | Self::EndUser { .. } | Self::EndConsoleSession { .. } => {
                 "/console/sessions".to_owned()
@@ -288,6 +332,7 @@ mod tests {
         };
         let deny = |side| Deed::Deny { relying_party: "beta".into(), home: "alpha".into(), side };
         let token = TokenOrder { instance: "beta".into(), minutes: 90, note: "for Bea".into(), replace: true };
+        let registration = RegistrationOrder { name: "wiki".into(), clients: 2, minutes: 90 };
         let name = || "beta".to_owned();
         for deed in [
             Deed::CreateToken(token),
@@ -299,6 +344,9 @@ mod tests {
             Deed::Allow(of_home),
             deny(None),
             deny(Some(TrustSide::RelyingParty)),
+            Deed::RemoveUpstream { name: name() },
+            Deed::OpenRegistration(registration),
+            Deed::CloseRegistration { name: name() },
             Deed::Turn { subject: "keys".into(), compromised: true },
             Deed::RollBack { subject: "ca".into() },
             Deed::Resume { subject: "secret/beta".into(), force: true },
@@ -310,7 +358,7 @@ mod tests {
             assert_eq!(Deed::read(deed.kind(), &form), Some(deed));
         }
         assert_eq!(Deed::read("reboot", &Form::of([])), None);
-        for hidden in ["a\u{3}b", "a\u{1b}[2Jb"] {
+        for hidden in ["a\u{3}b", "a\u{1b}[2Jb", "a\u{202e}b", "a\u{2067}b"] {
             assert_eq!(Deed::read("evict", &Form::of([("name", hidden.to_owned())])), None, "{hidden:?}");
         }
         assert_eq!(Deed::read("evict", &Form::of([])), None);

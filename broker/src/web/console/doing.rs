@@ -1,6 +1,6 @@
 //! What is done: GET says what will happen and which command does the same, POST does it and leads on (303), so that
-//! nothing is done twice. A join token is the answer itself: it is stored nowhere, so that no other page could show it. A
-//! reload of that page asks whether to send the form again.
+//! nothing is done twice. A token is the answer itself: it is stored nowhere, so that no other page could show it. A reload of
+//! that page asks whether to send the form again.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::web::console::Reception;
 use crate::web::console::deed::Deed;
 use crate::web::console::door::{Ops, OpsForm};
 use crate::web::console::form::Form;
-use crate::web::console::pages::{ConfirmPage, Frame, TokenPage, shown, status};
-use crate::web::console::view::Refusal;
+use crate::web::console::pages::{ConfirmPage, Frame, RegistrationPage, TokenPage, shown, status};
+use crate::web::console::view::{Fresh, Refusal};
 use crate::web::console::words::Words;
 
 pub(super) async fn confirm(
@@ -34,7 +34,10 @@ pub(super) async fn carry_out(
 ) -> Result<Response, Problem> {
     let deed = Deed::read(&kind, &form).ok_or(Problem::NOT_FOUND)?;
     match reception.seat(&ops).carry_out(&deed).await {
-        Ok(Some(token)) => Ok(shown(&TokenPage { frame: Frame::of(&ops, "tokens"), token })),
+        Ok(Some(Fresh::JoinToken(token))) => Ok(shown(&TokenPage { frame: Frame::of(&ops, "tokens"), token })),
+        Ok(Some(Fresh::Registration(fresh))) => {
+            Ok(shown(&RegistrationPage { frame: Frame::of(&ops, "without-agent"), fresh }))
+        }
         Ok(None) => {
             let to = format!("{}?done={}", deed.back(), deed.kind());
             Ok((StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response())
@@ -68,6 +71,7 @@ fn part(deed: &Deed) -> &'static str {
         Deed::CreateToken(_) | Deed::RevokeToken { .. } => "tokens",
         Deed::Quarantine { .. } | Deed::Release { .. } | Deed::Evict { .. } => "instances",
         Deed::Allow(_) | Deed::Deny { .. } => "trust",
+        Deed::RemoveUpstream { .. } | Deed::OpenRegistration(_) | Deed::CloseRegistration { .. } => "without-agent",
         Deed::Turn { .. } | Deed::RollBack { .. } | Deed::Resume { .. } => "turning",
         Deed::EndSession { .. } | Deed::EndUser { .. } | Deed::EndConsoleSession { .. } => "sessions",
     }

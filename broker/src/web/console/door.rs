@@ -49,6 +49,8 @@ pub(super) struct Ops {
     pub(super) id: SessionId,
     pub(super) session: ConsoleSession,
     pub(super) cookie: String,
+    /// Whether a page of ours led here, as far as the browser says so.
+    pub(super) led_here: bool,
 }
 
 /// One of ops whose page looks by itself: that keeps no session alive.
@@ -77,7 +79,8 @@ impl Reception {
         };
         let Some((id, session)) = found.map_err(|error| broken(&error))? else { return Ok(None) };
         if self.is_still_let_in(&session.way, &visitor, now).await? {
-            return Ok(Some(Ops { id, session, cookie }));
+            let led_here = is_of_this_site(headers, &self.ground.issuer);
+            return Ok(Some(Ops { id, session, cookie, led_here }));
         }
         let ended = self.ground.console.end(&id, "what it rested on is gone").await;
         ended.map_err(|error| broken(&error))?;
@@ -98,9 +101,7 @@ impl Reception {
 
 /// Whether somebody who is signed in at the broker is one of ops now.
 pub(super) fn is_ops(session: &Session, snapshot: &Snapshot) -> bool {
-    let console = snapshot.console();
-    let edge = console.and_then(|console| snapshot.vouching(console.name, &session.home, session.home_id));
-    edge.is_some_and(|(_, edge)| edge.makes_ops(&session.identity))
+    snapshot.makes_ops(&session.home, session.home_id, &session.identity)
 }
 
 impl FromRequestParts<Arc<Reception>> for Ops {
@@ -148,7 +149,7 @@ pub(super) async fn posted(request: Request) -> Result<Form, Problem> {
     Ok(Form::read(&body))
 }
 
-/// Whether a page of this broker can have sent a form, as far as the browser says so (Fetch Metadata). One that says nothing
+/// Whether a page of this broker can have sent a form, or led here, as far as the browser says so (Fetch Metadata). One that says nothing
 /// is judged by the form's token. Our own pages send no referrer, and therefore the origin `null`.
 pub(super) fn is_of_this_site(headers: &HeaderMap, issuer: &Issuer) -> bool {
     if let Some(site) = headers.get("sec-fetch-site") {

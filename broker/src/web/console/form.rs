@@ -27,10 +27,11 @@ impl Form {
         self.0.get(name).map(|text| text.trim().to_owned()).unwrap_or_default()
     }
 
-    /// Whether a field has characters that a terminal obeys: commands are made of fields, to be copied. Ends of lines
-    /// separate what is said in a box.
+    /// Whether a field has characters that a terminal obeys, or that turn the direction of the text around them: commands are
+    /// made of fields, to be read and copied. Ends of lines separate what is said in a box.
     pub(super) fn has_controls(&self) -> bool {
-        self.0.values().any(|text| text.chars().any(|c| c.is_control() && c != '\n' && c != '\r'))
+        let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        self.0.values().any(|text| text.chars().any(|c| turns(c) || (c.is_control() && c != '\n' && c != '\r')))
     }
 
     /// Whether it is there and holds something: a box that was ticked.

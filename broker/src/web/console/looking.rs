@@ -14,8 +14,8 @@ use crate::web::console::Reception;
 use crate::web::console::door::{Onlooker, Ops};
 use crate::web::console::form::Form;
 use crate::web::console::pages::{
-    AuditPage, Board, EdgePage, ExplainPage, Frame, InstancePage, InstancesPage, OverviewPage, SessionsPage,
-    TokensPage, TrustPage, TurningPage, refused, shown,
+    AgentlessPage, AuditPage, Board, EdgePage, ExplainPage, Frame, InstancePage, InstancesPage, OverviewPage,
+    SealingPage, SessionsPage, TokensPage, TrustPage, TurningPage, refused, shown,
 };
 use crate::web::console::records::AuditSearch;
 use crate::web::console::view::{EdgeRow, Refusal};
@@ -74,6 +74,21 @@ pub(super) async fn tokens(State(reception): State<Arc<Reception>>, ops: Ops, Ra
     let frame = Frame::of(&ops, "tokens").after(&query.text("done"));
     let found = reception.seat(&ops).tokens().await;
     page(frame, found, |frame, tokens| TokensPage { frame, tokens, instance: query.text("instance") })
+}
+
+pub(super) async fn agentless(
+    State(reception): State<Arc<Reception>>,
+    ops: Ops,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let frame = Frame::of(&ops, "without-agent").after(&form(query).text("done"));
+    let found = reception.seat(&ops).agentless().await;
+    page(frame, found, |frame, sheet| AgentlessPage { frame, sheet })
+}
+
+pub(super) async fn sealing(State(reception): State<Arc<Reception>>, ops: Ops) -> Response {
+    let found = reception.seat(&ops).sealing().await;
+    page(Frame::of(&ops, "turning"), found, |frame, sheet| SealingPage { frame, sheet })
 }
 
 pub(super) async fn trust(State(reception): State<Arc<Reception>>, ops: Ops, RawQuery(query): RawQuery) -> Response {
@@ -140,29 +155,14 @@ pub(super) async fn audit(State(reception): State<Arc<Reception>>, ops: Ops, Raw
         instance: text("instance"),
         since: text("since"),
         until: text("until"),
+        before: text("before"),
     };
     let found = reception.seat(&ops).audit(&search).await;
-    let until = found.as_ref().ok().and_then(|sheet| sheet.older.clone());
-    let older = until.map(|until| address(&search, &until));
+    let before = found.as_ref().ok().and_then(|sheet| sheet.older.clone());
     let kinds = Kind::ALL.iter().map(ToString::to_string).collect();
-    shown(&AuditPage { frame: Frame::of(&ops, "audit"), search, kinds, found, older })
-}
-
-/// The same search before this moment.
-fn address(search: &AuditSearch, until: &str) -> String {
-    let AuditSearch { kind, actor, object, subject, instance, since, .. } = search;
-    let fields = [
-        ("kind", kind.as_str()),
-        ("actor", actor),
-        ("object", object),
-        ("subject", subject),
-        ("instance", instance),
-        ("since", since),
-        ("until", until),
-    ];
-    let said = fields.into_iter().filter(|(_, value)| !value.is_empty());
-    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(said).finish();
-    format!("/console/audit?{query}")
+    let command = words::audit(&search);
+    let older = before.map(|before| AuditSearch { before, ..search.clone() }.address());
+    shown(&AuditPage { frame: Frame::of(&ops, "audit"), search, kinds, found, older, command })
 }
 
 pub(super) async fn sessions(State(reception): State<Arc<Reception>>, ops: Ops, RawQuery(query): RawQuery) -> Response {

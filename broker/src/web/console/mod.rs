@@ -9,6 +9,7 @@
 //! `door.rs` recognises ops, on every request anew. Pages get words ([`view`]) from the [`Seat`](crate::grpc::Seat) of
 //! whoever asks, which calls what the command line calls.
 
+mod agentless;
 mod deed;
 mod doing;
 mod door;
@@ -17,6 +18,7 @@ mod looking;
 mod pages;
 mod records;
 mod script;
+mod sealing;
 mod view;
 mod way_in;
 mod words;
@@ -35,12 +37,14 @@ use crate::registry::{CONSOLE_RETURN, Registry};
 use crate::sessions::Sessions;
 use crate::web::{Boundary, Problem};
 
-pub use deed::{Deed, EdgeOrder, TokenOrder};
+pub use agentless::{AgentlessSheet, ClientRow, FreshRegistration, RegistrationRow, UpstreamRow};
+pub use deed::{Deed, EdgeOrder, RegistrationOrder, TokenOrder};
 pub use records::{AuditRow, AuditSearch, AuditSheet};
+pub use sealing::{DataKeyRow, SealingSheet};
 pub use view::{
-    AtConsoleRow, Attention, AuthorityRow, BrokerRow, EdgeRow, Explained, Fault, FreshToken, InstanceRow,
-    InstanceSheet, KeyRow, LaggardRow, Moment, MoveRow, Overview, Refusal, RotationCard, SessionsSheet, SignedInRow,
-    TokenRow, TrustSheet, TurningSheet,
+    AtConsoleRow, Attention, AuthorityRow, BrokerRow, EdgeRow, Explained, Fault, Fresh, FreshToken, InstanceRow,
+    InstanceSheet, KeyRow, LaggardRow, Moment, MoveRow, Overview, Refusal, RotationCard, SessionsSheet, SignedIn,
+    SignedInRow, TokenRow, TrustSheet, TurningSheet,
 };
 
 /// What the way in stands on.
@@ -76,6 +80,8 @@ pub fn router(ground: Foundations, desk: Desk, boundary: Boundary) -> Router {
         .route("/console/trust", get(looking::trust))
         .route("/console/trust/edge", get(looking::edge))
         .route("/console/trust/explain", get(looking::explain))
+        .route("/console/without-agent", get(looking::agentless))
+        .route("/console/sealing", get(looking::sealing))
         .route("/console/turning", get(looking::turning))
         .route("/console/turning/board", get(looking::board))
         .route("/console/audit", get(looking::audit))

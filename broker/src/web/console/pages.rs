@@ -6,9 +6,11 @@ use http::header::CONTENT_SECURITY_POLICY;
 use http::{HeaderValue, StatusCode};
 
 use crate::web::FormToken;
+use crate::web::console::agentless::{AgentlessSheet, FreshRegistration};
 use crate::web::console::door::Ops;
 use crate::web::console::records::{AuditSearch, AuditSheet};
 use crate::web::console::script;
+use crate::web::console::sealing::SealingSheet;
 use crate::web::console::view::{
     EdgeRow, Explained, Fault, FreshToken, InstanceRow, InstanceSheet, Overview, Refusal, RotationCard, SessionsSheet,
     TokenRow, TrustSheet, TurningSheet, encoded,
@@ -32,18 +34,20 @@ pub(super) struct Frame {
     pub(super) part: &'static str,
     /// What was just done.
     pub(super) done: Option<&'static str>,
+    /// Whether a page of ours led here.
+    led_here: bool,
 }
 
 impl Frame {
     /// For whoever asks.
     pub(super) fn of(ops: &Ops, part: &'static str) -> Self {
         let form_token = FormToken::of(&ops.cookie).as_str().to_owned();
-        Self { who: ops.session.way.name(), form_token, part, done: None }
+        Self { who: ops.session.way.name(), form_token, part, done: None, led_here: ops.led_here }
     }
 
-    /// After something of this kind was done.
+    /// After something of this kind was done. What another site's link says was done was not.
     pub(super) fn after(self, kind: &str) -> Self {
-        Self { done: words::done(kind), ..self }
+        Self { done: words::done(kind).filter(|_| self.led_here), ..self }
     }
 }
 
@@ -110,6 +114,30 @@ pub(super) struct TokenPage {
     pub(super) token: FreshToken,
 }
 
+/// Homes and relying parties without agent.
+#[derive(Template)]
+#[template(path = "console/agentless.html")]
+pub(super) struct AgentlessPage {
+    pub(super) frame: Frame,
+    pub(super) sheet: AgentlessSheet,
+}
+
+/// A relying party's initial access token, shown once.
+#[derive(Template)]
+#[template(path = "console/registration.html")]
+pub(super) struct RegistrationPage {
+    pub(super) frame: Frame,
+    pub(super) fresh: FreshRegistration,
+}
+
+/// The keys that seal.
+#[derive(Template)]
+#[template(path = "console/sealing.html")]
+pub(super) struct SealingPage {
+    pub(super) frame: Frame,
+    pub(super) sheet: SealingSheet,
+}
+
 /// Who accepts whom.
 #[derive(Template)]
 #[template(path = "console/trust.html")]
@@ -164,6 +192,7 @@ pub(super) struct AuditPage {
     pub(super) found: Result<AuditSheet, Refusal>,
     /// The search for what is older.
     pub(super) older: Option<String>,
+    pub(super) command: String,
 }
 
 /// Who is signed in.

@@ -2,6 +2,7 @@
 
 use crate::clock::Timestamp;
 use crate::registry::TrustSide;
+use crate::web::console::agentless::FreshRegistration;
 use crate::web::picture::{Plot, Timeline};
 use crate::web::{ago, ahead};
 
@@ -56,6 +57,8 @@ pub struct Overview {
     pub attention: Vec<Attention>,
     /// Instances: how many there are, and of how many the agent is online.
     pub instances: (usize, usize),
+    /// Homes and relying parties without agent.
+    pub agentless: usize,
     /// Trust edges.
     pub edges: usize,
     /// Rotations that run.
@@ -148,6 +151,14 @@ pub struct FreshToken {
     pub replace: bool,
     /// When it stops working.
     pub expires: Option<Moment>,
+}
+
+/// A secret that was just made: shown once.
+pub enum Fresh {
+    /// A join token.
+    JoinToken(FreshToken),
+    /// A relying party's initial access token.
+    Registration(FreshRegistration),
 }
 
 /// A trust edge.
@@ -367,12 +378,18 @@ pub(super) fn encoded(text: &str) -> String {
     form_urlencoded::byte_serialize(text.as_bytes()).collect()
 }
 
-/// Who is signed in.
-pub struct SessionsSheet {
-    /// At the broker: one page.
+/// Who is signed in at the broker.
+pub struct SignedIn {
+    /// One page.
     pub sessions: Vec<SignedInRow>,
     /// Names the page behind this one; empty on the last.
     pub next: String,
+}
+
+/// Who is signed in.
+pub struct SessionsSheet {
+    /// At the broker, unless the one who is looked for is unknown.
+    pub users: Result<SignedIn, Refusal>,
     /// At the console.
     pub at_console: Vec<AtConsoleRow>,
 }

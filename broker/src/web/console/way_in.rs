@@ -4,6 +4,7 @@
 //! browser is one secret in a cookie: `state` and the verifier of RFC 7636 are made of it, so that nothing has to be stored.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{RawQuery, Request, State};
 use axum::response::{IntoResponse as _, Response};
@@ -26,6 +27,9 @@ use crate::web::console::form::Form;
 use crate::web::console::pages::EnterPage;
 use crate::web::{CookieName, Problem, Visitor, set_cookie};
 
+/// How long an answer of `/authorize` is on its way, for whom no password was asked: whoever takes longer begins anew.
+const ON_THE_WAY: Duration = Duration::from_secs(60);
+
 /// GET: how to come in. A code in the address is not taken by this: whoever previews links would.
 pub(super) async fn page(State(reception): State<Arc<Reception>>, RawQuery(query): RawQuery) -> Response {
     let query = Form::read(query.unwrap_or_default().as_bytes());
@@ -39,10 +43,11 @@ pub(super) async fn by_code(State(reception): State<Arc<Reception>>, request: Re
     if !is_of_this_site(request.headers(), &reception.ground.issuer) {
         return Err(Problem::NOT_OF_THIS_SESSION);
     }
+    let visitor = Visitor::of(request.headers());
     let form = posted(request).await?;
     let entered = reception.ground.console.enter_by_code(&form.text("code"), reception.ground.clock.now()).await;
     match entered {
-        Ok(entered) => Ok(let_in(&entered)),
+        Ok(entered) => reception.let_in(&entered, &visitor).await,
         Err(ConsoleError::CodeUnknown) => Err(Problem {
             title: "That code does not work",
             advice: "It has been used, is older than ten minutes, or was mistyped. Make another one with \
@@ -87,7 +92,7 @@ pub(super) async fn come_back(
     let visitor = Visitor::of(&headers);
     let way = reception.vouched_for(&answer, &visitor).await?;
     let entered = reception.ground.console.enter(way, reception.ground.clock.now()).await;
-    Ok(let_in(&entered.map_err(|error| broken(&error))?))
+    reception.let_in(&entered.map_err(|error| broken(&error))?, &visitor).await
 }
 
 /// POST: leaves.
@@ -98,11 +103,27 @@ pub(super) async fn sign_out(
     let ended = reception.ground.console.end(&ops.id, "signed out").await;
     ended.map_err(|error| broken(&error))?;
     let mut response = (StatusCode::SEE_OTHER, [(LOCATION, "/console/enter?left=yes")]).into_response();
-    set_cookie(response.headers_mut(), CookieName::Console, "", Some(std::time::Duration::ZERO));
+    set_cookie(response.headers_mut(), CookieName::Console, "", Some(Duration::ZERO));
     Ok(response)
 }
 
 impl Reception {
+    /// To the first page, with the cookie of the session, and without what tied the login. The session that this browser had
+    /// before ends: nothing of it is left that somebody may have copied.
+    async fn let_in(&self, entered: &Entered, visitor: &Visitor) -> Result<Response, Problem> {
+        let (console, now) = (&self.ground.console, self.ground.clock.now());
+        if let Some(before) = &visitor.console {
+            let found = console.find(before, now).await.map_err(|error| broken(&error))?;
+            if let Some((id, _)) = found {
+                console.end(&id, "its browser signed in anew").await.map_err(|error| broken(&error))?;
+            }
+        }
+        let mut response = (StatusCode::SEE_OTHER, [(LOCATION, "/console/")]).into_response();
+        set_cookie(response.headers_mut(), CookieName::Console, &entered.cookie, None);
+        set_cookie(response.headers_mut(), CookieName::ConsoleWay, "", Some(Duration::ZERO));
+        Ok(response)
+    }
+
     /// Who it is that comes back with this answer, if it is one of ops and the login was begun in this browser.
     async fn vouched_for(&self, answer: &Form, visitor: &Visitor) -> Result<Way, Problem> {
         let secret = visitor.console_way.as_deref().ok_or(Problem::SIGN_IN_AGAIN)?;
@@ -146,7 +167,7 @@ impl Reception {
         let found = found.filter(|found| found.id == code.grant.session);
         let found = found.ok_or_else(|| refused(&"the code is of another session than the browser's"))?;
         // Whoever sits at the browser can strike `max_age` from the address: what counts is when the password was given.
-        if code.grant.auth_time.is_none_or(|proven| now.since(proven) > IDLE + CODE_LIFETIME) {
+        if code.grant.auth_time.is_none_or(|proven| now.since(proven) > IDLE + ON_THE_WAY) {
             return Err(refused(&"the login is too old, and was not asked for anew"));
         }
         let client = snapshot.console().ok_or(Problem::NOT_FOUND)?;
@@ -175,12 +196,4 @@ impl Knot {
         let text = |part: &[u8]| URL_SAFE_NO_PAD.encode(hash.of(&[part]));
         Self { state: text(b"state"), verifier: text(b"verifier") }
     }
-}
-
-/// To the first page, with the cookie of the session, and without what tied the login.
-fn let_in(entered: &Entered) -> Response {
-    let mut response = (StatusCode::SEE_OTHER, [(LOCATION, "/console/")]).into_response();
-    set_cookie(response.headers_mut(), CookieName::Console, &entered.cookie, None);
-    set_cookie(response.headers_mut(), CookieName::ConsoleWay, "", Some(std::time::Duration::ZERO));
-    response
 }

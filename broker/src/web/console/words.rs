@@ -1,7 +1,8 @@
 //! What a deed is called, what it will do, and the command that does the same.
 
 use crate::registry::TrustSide;
-use crate::web::console::deed::{Deed, EdgeOrder, TokenOrder};
+use crate::web::console::deed::{Deed, EdgeOrder, RegistrationOrder, TokenOrder};
+use crate::web::console::records::AuditSearch;
 
 /// A deed in words.
 pub(super) struct Words {
@@ -25,6 +26,9 @@ pub(super) fn done(kind: &str) -> Option<&'static str> {
         "deny" => "The trust edge is denied.",
         "consent" => "The consent is given.",
         "withdraw" => "The consent is taken back.",
+        "remove-upstream" => "The home without agent is gone.",
+        "open-registration" => "The application may register itself.",
+        "close-registration" => "The relying party without agent is gone.",
         "turn" => "The rotation has begun.",
         "roll-back" => "The rotation is taken back.",
         "resume" => "The rotation goes on.",
@@ -88,6 +92,16 @@ impl Words {
             ),
             Deed::Allow(order) => Self::of_consent(order),
             Deed::Deny { relying_party, home, side } => Self::of_denial(relying_party, home, *side),
+            Deed::RemoveUpstream { name } | Deed::CloseRegistration { name } => Self::of_removal(deed, name),
+            Deed::OpenRegistration(order) => Self::new(
+                format!("Let the application of {} register itself?", order.name),
+                &[
+                    "Whoever has the initial access token can register clients by this name. It is shown on the next page and never again.",
+                    "If it is open already, its old token ends now; its clients stay.",
+                    "Nobody accepts a user there before a trust edge says so.",
+                ],
+                "Make the access token",
+            ),
             Deed::Turn { .. } | Deed::RollBack { .. } | Deed::Resume { .. } => Self::of_rotation(deed),
             Deed::EndSession { .. } => Self::new(
                 "End this session?".to_owned(),
@@ -144,6 +158,28 @@ impl Words {
         };
         let left = "The consent of the other side and the terms stay. Without any consent the edge is gone.";
         Self::new(title, &[end, left], "Take this consent back")
+    }
+
+    /// Of somebody without agent.
+    fn of_removal(deed: &Deed, name: &str) -> Self {
+        let (what, effects): (_, &[_]) = match deed {
+            Deed::RemoveUpstream { .. } => (
+                "home",
+                &[
+                    "Its trust edges are gone, and sessions that it vouched for end. The provider itself is not touched.",
+                    "If a home gets this name again, applications know its users as strangers.",
+                    "This cannot be taken back.",
+                ],
+            ),
+            _ => (
+                "relying party",
+                &[
+                    "Its access token, its clients and its trust edges are gone. Nobody signs in there any more.",
+                    "This cannot be taken back: its application would have to register anew.",
+                ],
+            ),
+        };
+        Self::new(format!("Remove the {what} {name}?"), effects, "Remove")
     }
 
     fn of_rotation(deed: &Deed) -> Self {
@@ -208,6 +244,11 @@ impl Deed {
             Self::Deny { relying_party, home, side } => {
                 format!("trust deny --relying-party {} --home {}", quoted(relying_party), quoted(home)) + &of(*side)
             }
+            Self::RemoveUpstream { name } => format!("upstream remove {}", quoted(name)),
+            Self::OpenRegistration(RegistrationOrder { name, clients, minutes }) => {
+                format!("registration open {} --clients {clients} --lifetime {minutes}m", quoted(name))
+            }
+            Self::CloseRegistration { name } => format!("registration close {}", quoted(name)),
             Self::Turn { subject, compromised } => turn("rotate", subject) + flag(" --compromised", *compromised),
             Self::RollBack { subject } => turn("rollback", subject),
             Self::Resume { subject, force } => {
@@ -272,6 +313,13 @@ pub(super) fn explain([relying_party, home, username]: &[String; 3]) -> String {
     format!("homeward-broker trust explain --user {} --rp {}", quoted(&user), quoted(relying_party))
 }
 
+/// The command that searches in the audit.
+pub(super) fn audit(search: &AuditSearch) -> String {
+    let said = search.fields().into_iter().filter(|(_, value)| !value.is_empty());
+    let options = said.map(|(name, value)| format!(" --{name}={}", quoted(value)));
+    format!("homeward-broker audit list{}", options.collect::<String>())
+}
+
 /// What turns, for people.
 fn thing(subject: &str) -> String {
     match subject.split_once('/') {
@@ -304,6 +352,11 @@ mod tests {
         assert_eq!(turn("secret/beta"), "homeward-broker secret rotate --instance beta");
         assert_eq!(turn("secrets"), "homeward-broker secret rotate --all");
         assert_eq!(turn("ca"), "homeward-broker ca rotate");
+        let wiki = RegistrationOrder { name: "wiki".into(), clients: 2, minutes: 90 };
+        let deed = Deed::OpenRegistration(wiki);
+        assert_eq!(deed.command(), "homeward-broker registration open wiki --clients 2 --lifetime 90m");
+        let deed = Deed::RemoveUpstream { name: "google".into() };
+        assert_eq!(deed.command(), "homeward-broker upstream remove google");
         let deed = Deed::Turn { subject: "ca".into(), compromised: true };
         assert_eq!(deed.command(), "homeward-broker ca rotate --compromised");
         let deed = Deed::RollBack { subject: "secret/beta".into() };
@@ -331,6 +384,8 @@ mod tests {
         assert_eq!(command, expected);
         let asked = ["beta", "alpha", "x; reboot"].map(str::to_owned);
         assert_eq!(explain(&asked), "homeward-broker trust explain --user 'x; reboot@alpha' --rp beta");
+        let search = AuditSearch { actor: "x; reboot".into(), since: "2026-11-22".into(), ..AuditSearch::default() };
+        assert_eq!(audit(&search), "homeward-broker audit list --actor='x; reboot' --since=2026-11-22");
         let deed = Deed::Quarantine { name: "beta".into(), reason: String::new() };
         assert_eq!(deed.command(), "homeward-broker instance quarantine beta --reason");
         let deed = Deed::EndSession { id: "$(reboot)".into() };

@@ -69,8 +69,10 @@ pub struct PermissionRow {
     pub name: String,
     /// What it may know, in words; nothing if it may know no more than that it is the same user each time.
     pub may: String,
-    /// When the user agreed to that, in words; nothing if nobody was asked.
+    /// When the user agreed, in words; nothing if nobody was asked.
     pub since: String,
+    /// What the user agreed to, if it is not all of that.
+    pub agreed_to: String,
     /// Whether it keeps access when nobody is signed in.
     pub lasting: bool,
 }

@@ -19,6 +19,8 @@ use crate::web::picture::words::{Letters, clean};
 pub struct TrustMap {
     pub(super) height: i32,
     summary: String,
+    /// What is not drawn, in a sentence; empty if everything is.
+    left_out: String,
     pub(super) homes: Vec<Node>,
     pub(super) relying_parties: Vec<Node>,
 }
@@ -104,7 +106,12 @@ impl TrustMap {
             relying_parties.len(),
             edges.len()
         );
-        Self { height, summary, homes, relying_parties }
+        Self { height, summary, left_out: String::new(), homes, relying_parties }
+    }
+
+    /// The same, of more than is drawn: the picture says what is left out.
+    pub fn leaving_out(self, sentence: String) -> Self {
+        Self { left_out: sentence, ..self }
     }
 }
 

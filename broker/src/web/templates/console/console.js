@@ -31,7 +31,8 @@ for (const pasted of document.querySelectorAll(".paste")) {
   button.className = "copy";
   button.textContent = "Copy";
   button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(pasted.innerText.trim());
+    // With the space before it that keeps a command out of the shell's history.
+    await navigator.clipboard.writeText(pasted.textContent);
     button.textContent = "Copied";
     setTimeout(() => { button.textContent = "Copy"; }, 2000);
   });
