@@ -13,8 +13,8 @@ use tokio::time::Instant;
 
 use crate::audit::anchor::Day;
 use crate::audit::chain::ChainId;
+use crate::audit::chain::LONGEST;
 use crate::audit::folder::Folder;
-use crate::audit::journal::LONGEST;
 use crate::audit::reading::Filter;
 
 /// Bytes that are read at once.
