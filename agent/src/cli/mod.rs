@@ -66,7 +66,8 @@ enum Verb {
     Run,
     /// Shows who this instance is and what it uses; exits 1 if its identity is dead.
     Status,
-    /// Looks for what would go wrong, and says what mends it; exits 1 if it finds an error. Changes nothing.
+    /// Looks for what would go wrong, and says what mends it; exits 1 if it finds an error. Changes nothing; with --canary it
+    /// also rehearses a whole login.
     Doctor(doctor::Doctor),
     /// Trusts another CA of the broker, by its pin.
     Rebootstrap(rebootstrap::Rebootstrap),

@@ -20,7 +20,7 @@ use crate::doctor::public_address::here;
 use crate::provider::wire::{Wire, WireError};
 
 /// For one answer: a home may ask a directory that takes its time.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// More requests than any login takes.
 const MOST: usize = 40;
 

@@ -27,7 +27,7 @@ use homeward_certs::identity::InstanceName;
 use secrecy::SecretString;
 use url::Url;
 
-use self::browser::{Answer, Browser, Stuck, shown};
+use self::browser::{Answer, Browser, PATIENCE, Stuck, shown};
 use super::finding::Finding;
 use super::login::{self, Expected};
 use super::{Enrolled, Patient, broker as of_broker, configuration};
@@ -120,7 +120,8 @@ impl<'a> Walk<'a> {
             )
         };
         let browser = Browser::new(&patient.wire, config).map_err(unusable)?;
-        let application = patient.application.clone().as_browsers_do(&config.public_url, patient.wire.clone());
+        let application =
+            patient.application.clone().as_browsers_do(&config.public_url, patient.wire.clone().within(PATIENCE));
         Ok(Self {
             patient,
             canary,

@@ -8,7 +8,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::Request;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use http::StatusCode;
-use http::header::SET_COOKIE;
+use http::header::{DATE, SET_COOKIE};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -42,13 +42,22 @@ type Plot = fn(&Stage, (&str, &str, &str)) -> Option<Response>;
 /// What everybody was sent: who, and all of it.
 type Heard = Arc<Mutex<Vec<(&'static str, String)>>>;
 
-async fn play(plot: Plot) -> (Vec<Finding>, Result<(), Ended>, Vec<(&'static str, String)>) {
+type Played = (Vec<Finding>, Result<(), Ended>, Vec<(&'static str, String)>);
+
+async fn play(plot: Plot) -> Played {
+    play_at(None, plot).await
+}
+
+/// With a public address of the application's that leads to it for browsers only.
+async fn play_at(public_url: Option<&str>, plot: Plot) -> Played {
     let mut listeners = Vec::new();
     for _ in 0..4 {
         listeners.push(TcpListener::bind("127.0.0.1:0").await.unwrap());
     }
     let at = |position: usize| format!("http://{}", listeners[position].local_addr().unwrap());
-    let stage = Stage { application: at(0), broker: at(1), home: at(2), thief: at(3) };
+    let url = at(0);
+    let application = public_url.map_or_else(|| url.clone(), str::to_owned);
+    let stage = Stage { application, broker: at(1), home: at(2), thief: at(3) };
     let heard = Heard::default();
     for (listener, who) in listeners.into_iter().zip(["application", "broker", "home", "thief"]) {
         let (stage, heard) = (stage.clone(), heard.clone());
@@ -56,7 +65,7 @@ async fn play(plot: Plot) -> (Vec<Finding>, Result<(), Ended>, Vec<(&'static str
         tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
     }
     let folder = tempfile::tempdir().unwrap();
-    let config = configured(folder.path(), &stage.application);
+    let config = configured(folder.path(), &stage.application, &url);
     let identity = TestAuthority::new(clock::now()).enrol(folder.path(), "https://127.0.0.1:1".to_owned());
     let data = PrivateDir::open(&folder.path().join("agent")).unwrap();
     Applied { client_id: Some("alpha-1".to_owned()), ..Applied::default() }.store(&data).unwrap();
@@ -71,7 +80,7 @@ async fn play(plot: Plot) -> (Vec<Finding>, Result<(), Ended>, Vec<(&'static str
     (walk.findings, ended, heard)
 }
 
-fn configured(folder: &std::path::Path, application: &str) -> Config {
+fn configured(folder: &std::path::Path, public_url: &str, url: &str) -> Config {
     let put = |name: &str, text: &str| {
         let mut file = std::fs::File::create_new(folder.join(name)).unwrap();
         std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
@@ -80,7 +89,7 @@ fn configured(folder: &std::path::Path, application: &str) -> Config {
     let recipe = put("recipe.toml", RECIPE);
     let (data, credentials) = (folder.join("agent"), folder.join("credentials"));
     let text = format!(
-        "public_url = '{application}'\ndata_dir = '{}'\nrecipe_file = '{}'\n[app]\nurl = '{application}'\n\
+        "public_url = '{public_url}'\ndata_dir = '{}'\nrecipe_file = '{}'\n[app]\nurl = '{url}'\n\
          [relying_party]\ncredentials_dir = '{}'\n[portal]\nlisten = '127.0.0.1:0'",
         data.display(),
         recipe.display(),
@@ -273,7 +282,15 @@ async fn what_comes_after_the_password_is_held_against_the_way_too() {
 
 #[tokio::test]
 async fn each_way_in_which_nobody_is_signed_in_has_its_sentence() {
-    let plots: [(&str, Plot); 6] = [
+    let plots: [(&str, Plot); 7] = [
+        ("This machine's clock is", |stage, asked| match asked.2 {
+            "/login/return" => {
+                let date = [(DATE, "Sun, 06 Nov 1994 08:49:37 GMT")];
+                Some((date, to(&format!("{}/callback?code=c&state=s", stage.application))).into_response())
+            }
+            "/callback" => Some(StatusCode::BAD_REQUEST.into_response()),
+            _ => None,
+        }),
         ("does not accept users of gamma", |_, asked| {
             (asked.2 == "/authorize").then(|| {
                 html(
@@ -311,4 +328,19 @@ async fn each_way_in_which_nobody_is_signed_in_has_its_sentence() {
         assert!(finding.verdict == Verdict::Error && finding.sentence.contains(says), "{says}: {finding:?}");
         assert!(finding.remedy.is_some());
     }
+}
+
+#[tokio::test]
+async fn a_public_address_that_leads_here_for_browsers_only_is_gone_around() {
+    let (findings, ended, _) = play_at(Some("https://127.0.0.1:1"), |_, _| None).await;
+    ended.unwrap();
+    assert!(findings[0].sentence.contains("cannot be asked from this machine"), "{findings:#?}");
+    assert!(findings.last().unwrap().sentence.contains("as canary-here"), "{findings:#?}");
+    // The home of such a login must be reached all the same.
+    let finding = play_at(Some("https://127.0.0.1:1"), |stage, asked| {
+        (asked.2 == "/login/home")
+            .then(|| to(&format!("{}/homeward/login?ticket=t", stage.home.replace("127.0.0.1", "127.9.9.9"))))
+    });
+    let finding = finding.await.1.expect_err("nobody is there");
+    assert!(finding.sentence.contains("127.9.9.9") && finding.remedy.unwrap().contains("as browsers do"));
 }
