@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, REFERER, SET_COOKIE, USER_AGENT};
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use serde_json::Value;
 use thiserror::Error;
 use url::{Url, form_urlencoded};
@@ -14,6 +14,7 @@ use url::{Url, form_urlencoded};
 use crate::config::PublicUrl;
 use crate::database::DatabaseError;
 use crate::parameters::{ParameterError, Parameters};
+use crate::provider::wire::{Wire, WireError};
 use crate::recipe::AppPath;
 use crate::recipe::path::UnfitSegment;
 use crate::telemetry::Telemetry;
@@ -23,6 +24,9 @@ const LARGEST_ANSWER: usize = 1024 * 1024;
 /// An application that takes longer counts as down.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+const FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
 /// The application.
 #[derive(Debug, Clone)]
 pub(crate) struct Application {
@@ -31,6 +35,7 @@ pub(crate) struct Application {
     headers: HeaderMap,
     parameters: Parameters,
     telemetry: Option<Telemetry>,
+    public: Option<Wire>,
 }
 
 /// What to ask it.
@@ -85,6 +90,9 @@ pub(crate) enum ApplicationError {
     /// No answer.
     #[error("the application does not answer: {}", cause(.0))]
     Unreachable(#[source] reqwest::Error),
+    /// No answer at its public address.
+    #[error("the application's public address does not answer: {0}")]
+    Public(#[source] WireError),
     /// It answered with a failure of its own.
     #[error("the application fails with status {0}")]
     Failing(u16),
@@ -167,20 +175,30 @@ impl Application {
         let origin = public_url.origin();
         let headers = HeaderMap::from_iter([
             (HOST, value(&public_url.authority())?),
-            (HeaderName::from_static("x-forwarded-proto"), value(public_url.scheme())?),
+            (FORWARDED_PROTO, value(public_url.scheme())?),
             (ACCEPT, HeaderValue::from_static("application/json")),
             (USER_AGENT, HeaderValue::from_static(concat!("homeward-agent/", env!("CARGO_PKG_VERSION")))),
             // Django compares these with the host for every unsafe method over https.
             (ORIGIN, value(&origin)?),
             (REFERER, value(&format!("{origin}/"))?),
         ]);
-        Ok(Self { client, url, headers, parameters: Parameters::default(), telemetry: None })
+        Ok(Self { client, url, headers, parameters: Parameters::default(), telemetry: None, public: None })
     }
 
     /// And what the recipe's requests to it may need to know.
     #[must_use]
     pub(crate) fn with_parameters(self, parameters: Parameters) -> Self {
         Self { parameters, ..self }
+    }
+
+    /// The same, asked as browsers ask it: at its public address, through whatever stands before it.
+    #[must_use]
+    pub(crate) fn as_browsers_do(self, public_url: &PublicUrl, wire: Wire) -> Self {
+        let url = Url::parse(&public_url.origin()).unwrap_or_else(|_| self.url.clone());
+        let mut headers = self.headers;
+        // That is for the reverse proxy to say.
+        headers.remove(FORWARDED_PROTO);
+        Self { url, headers, public: Some(wire), ..self }
     }
 
     /// And where it is counted how often it is reloaded.
@@ -217,14 +235,17 @@ impl Application {
         if let Some(cookies) = question.cookies {
             headers.insert(COOKIE, cookies);
         }
-        if let Some(address) = question.client_address {
+        if let Some(address) = question.client_address.filter(|_| self.public.is_none()) {
             let address = HeaderValue::from_str(&address.to_string()).map_err(|_| ApplicationError::NotMade)?;
-            headers.insert(HeaderName::from_static("x-forwarded-for"), address);
+            headers.insert(FORWARDED_FOR, address);
         }
         headers.extend(question.headers);
+        let body = question.body.map(Body::encode);
+        if let Some(wire) = &self.public {
+            return ask_publicly(wire, (question.method, &url, headers), body).await;
+        }
         let mut request = self.client.request(question.method, url).headers(headers);
-        if let Some(body) = question.body {
-            let (kind, text) = body.encode();
+        if let Some((kind, text)) = body {
             request = request.header(CONTENT_TYPE, kind).body(text);
         }
         let response = request.send().await.map_err(unreachable)?;
@@ -252,17 +273,24 @@ fn cause(error: &reqwest::Error) -> String {
     cause.to_string()
 }
 
+async fn ask_publicly(
+    wire: &Wire,
+    (method, url, mut headers): (Method, &Url, HeaderMap),
+    body: Option<(&'static str, String)>,
+) -> Result<Answer, ApplicationError> {
+    let (kind, text) = body.unzip();
+    headers.extend(kind.map(|kind| (CONTENT_TYPE, HeaderValue::from_static(kind))));
+    let mut request = http::Request::builder().method(method).uri(url.as_str());
+    request.headers_mut().ok_or(ApplicationError::NotMade)?.extend(headers);
+    let request = request.body(text.unwrap_or_default().into_bytes()).map_err(|_| ApplicationError::NotMade)?;
+    let response = wire.send(request).await.map_err(ApplicationError::Public)?;
+    works(response.status())?;
+    Ok(answer(response.status(), response.headers(), response.body()))
+}
+
 async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationError> {
-    let status = response.status().as_u16();
-    if status >= 500 {
-        return Err(ApplicationError::Failing(status));
-    }
-    let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok()).map(str::to_owned);
-    let set_cookies = response.headers().get_all(SET_COOKIE).iter().cloned().collect();
-    let opener = response.headers().get("cross-origin-opener-policy");
-    let cuts_off = opener.is_some_and(|policy| !policy.as_bytes().starts_with(b"unsafe-none"));
-    let is_json =
-        response.headers().get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let (status, headers) = (response.status(), std::mem::take(response.headers_mut()));
+    works(status)?;
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
         if bytes.len() + chunk.len() > LARGEST_ANSWER {
@@ -270,8 +298,21 @@ async fn read(mut response: reqwest::Response) -> Result<Answer, ApplicationErro
         }
         bytes.extend_from_slice(&chunk);
     }
-    let body = if is_json { serde_json::from_slice(&bytes).unwrap_or_default() } else { Value::Null };
-    Ok(Answer { status, body, location, set_cookies, cuts_off })
+    Ok(answer(status, &headers, &bytes))
+}
+
+fn works(status: StatusCode) -> Result<(), ApplicationError> {
+    if status.as_u16() >= 500 { Err(ApplicationError::Failing(status.as_u16())) } else { Ok(()) }
+}
+
+fn answer(status: StatusCode, headers: &HeaderMap, bytes: &[u8]) -> Answer {
+    let location = headers.get(LOCATION).and_then(|to| to.to_str().ok()).map(str::to_owned);
+    let set_cookies = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    let opener = headers.get("cross-origin-opener-policy");
+    let cuts_off = opener.is_some_and(|policy| !policy.as_bytes().starts_with(b"unsafe-none"));
+    let is_json = headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    let body = if is_json { serde_json::from_slice(bytes).unwrap_or_default() } else { Value::Null };
+    Answer { status: status.as_u16(), body, location, set_cookies, cuts_off }
 }
 
 #[cfg(test)]

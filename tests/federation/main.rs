@@ -22,6 +22,7 @@ mod logout;
 mod moving;
 mod ops;
 mod registration;
+mod rehearsal;
 mod returning;
 mod rotation;
 mod sealing;

@@ -66,8 +66,9 @@ enum Verb {
     Run,
     /// Shows who this instance is and what it uses; exits 1 if its identity is dead.
     Status,
-    /// Looks for what would go wrong, and says what mends it; exits 1 if it finds an error. Changes nothing.
-    Doctor,
+    /// Looks for what would go wrong, and says what mends it; exits 1 if it finds an error. Changes nothing; with --canary it
+    /// also rehearses a whole login.
+    Doctor(doctor::Doctor),
     /// Trusts another CA of the broker, by its pin.
     Rebootstrap(rebootstrap::Rebootstrap),
     /// Tells the broker that one of this home's users logged out, was disabled or removed.
@@ -137,7 +138,7 @@ impl Command {
             Verb::Enrol(enrol) => Box::pin(enrol.carry_out(&self.config, report)).await,
             Verb::Run => Box::pin(run::carry_out(&self.config)).await,
             Verb::Status => status::carry_out(&self.config, report),
-            Verb::Doctor => doctor::carry_out(&self.config, report).await,
+            Verb::Doctor(doctor) => doctor.carry_out(&self.config, report).await,
             Verb::Rebootstrap(rebootstrap) => rebootstrap.carry_out(&self.config, report).await,
             Verb::Report(verb) => verb.carry_out(&self.config, report).await,
             Verb::User(verb) => verb.carry_out(&self.config, report),

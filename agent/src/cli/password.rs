@@ -2,11 +2,14 @@
 //! no terminal. Never from the command line: everybody on the machine can read that.
 
 use std::io::{self, BufRead, IsTerminal as _, Read as _};
+use std::path::Path;
 
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use secrecy::SecretString;
 use thiserror::Error;
 use zeroize::Zeroizing;
+
+use crate::secret_file::{self, SecretFileError};
 
 /// No password is longer, in bytes.
 const LONGEST: u64 = 4096;
@@ -17,9 +20,22 @@ pub(super) enum PasswordError {
     /// The terminal, or the pipe.
     #[error("the password cannot be read: {0}")]
     Unreadable(#[from] io::Error),
+    /// The file that it should be in.
+    #[error("the password: {0}")]
+    File(#[from] SecretFileError),
     /// Nothing was typed.
     #[error("no password was given; type it, or write it as the first line of standard input")]
     Empty,
+}
+
+/// The first line of a file; asks for it where there is none.
+pub(super) fn read(file: Option<&Path>, question: &str) -> Result<SecretString, PasswordError> {
+    let Some(path) = file else { return ask(question) };
+    let text = secret_file::read_all(path)?;
+    match text.lines().next() {
+        Some(password) if !password.is_empty() => Ok(password.into()),
+        Some(_) | None => Err(PasswordError::Empty),
+    }
 }
 
 /// Asks for it.

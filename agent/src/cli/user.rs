@@ -11,7 +11,6 @@ use serde_json::json;
 use super::password::{self, PasswordError};
 use super::{Failure, Report, load};
 use crate::home::directory::users_file::{self, Disabled, NewUser, UsersFile, UsersFileError};
-use crate::secret_file::{self, SecretFileError};
 
 /// Users.
 #[derive(Debug, Subcommand)]
@@ -75,8 +74,6 @@ pub(super) struct PasswordSource {
 enum UserError {
     #[error("this agent has no file of users: set [home] methods = [\"file\"] and [home.file] users_file")]
     NoFile,
-    #[error("the password: {0}")]
-    File(#[from] SecretFileError),
     #[error(transparent)]
     Password(#[from] PasswordError),
 }
@@ -124,9 +121,7 @@ impl Add {
 
 impl PasswordSource {
     fn read(&self) -> Result<SecretString, UserError> {
-        let Some(path) = &self.password_file else { return Ok(password::ask("Password: ")?) };
-        let text = secret_file::read_all(path)?;
-        Ok(text.lines().next().unwrap_or_default().into())
+        Ok(password::read(self.password_file.as_deref(), "Password: ")?)
     }
 }
 

@@ -78,7 +78,7 @@ fn clock_difference(
 }
 
 /// How far apart the clocks are. The broker wrote down whole seconds, rounded down, at some moment between the two.
-fn judge(
+pub(super) fn judge(
     broker: OffsetDateTime,
     (asked_at, answered_at): (OffsetDateTime, OffsetDateTime),
     tolerated: time::Duration,

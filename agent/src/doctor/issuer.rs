@@ -23,31 +23,35 @@ enum DocumentError {
     NotJson(String),
 }
 
-/// Discovery (OpenID Connect Discovery 1.0, 4) and key set.
-pub(super) async fn check(wire: &Wire, config: &Config, issuer: &str) -> Vec<Finding> {
+/// Discovery (OpenID Connect Discovery 1.0, 4) and key set; and the key set, as it is published.
+pub(super) async fn check(wire: &Wire, config: &Config, issuer: &str) -> (Vec<Finding>, Option<Value>) {
     let address = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
     let discovered = match fetch(wire, &address).await {
         Ok(discovered) => discovered,
-        Err(error) => return vec![unfetched(&error)],
+        Err(error) => return (vec![unfetched(&error)], None),
     };
     let named = discovered["issuer"].as_str().unwrap_or_default();
     if named != issuer {
         let sentence = format!("{address} is the configuration of {named:?}, not of {issuer}.");
-        return vec![Finding::error(ABOUT, sentence, "ask ops which address the broker has (issuer in broker.toml)")];
+        let finding = Finding::error(ABOUT, sentence, "ask ops which address the broker has (issuer in broker.toml)");
+        return (vec![finding], None);
     }
     let mut findings = vec![Finding::ok(ABOUT, format!("{issuer} answers, and says that it is that."))];
     findings.extend(algorithm(config, &discovered));
-    findings.push(match discovered["jwks_uri"].as_str() {
-        Some(address) => keys(fetch(wire, address).await),
-        None => Finding::error("key set", format!("{address} names no jwks_uri."), "ask ops to look at the broker"),
-    });
-    findings
+    let Some(address) = discovered["jwks_uri"].as_str() else {
+        let sentence = format!("{address} names no jwks_uri.");
+        findings.push(Finding::error("key set", sentence, "ask ops to look at the broker"));
+        return (findings, None);
+    };
+    let fetched = fetch(wire, address).await;
+    findings.push(keys(fetched.as_ref()));
+    (findings, fetched.ok())
 }
 
-fn keys(fetched: Result<Value, DocumentError>) -> Finding {
+fn keys(fetched: Result<&Value, &DocumentError>) -> Finding {
     const ABOUT: &str = "key set";
     match fetched {
-        Err(error) => unfetched(&error),
+        Err(error) => unfetched(error),
         Ok(document) => match document["keys"].as_array().map_or(0, Vec::len) {
             0 => Finding::error(ABOUT, "The key set has no keys.", "ask ops: homeward-broker keys list"),
             1 => Finding::ok(ABOUT, "1 key can be fetched."),
@@ -59,16 +63,21 @@ fn keys(fetched: Result<Value, DocumentError>) -> Finding {
 /// Whether tokens can be signed as the application wants them.
 fn algorithm(config: &Config, discovered: &Value) -> Option<Finding> {
     config.relying_party.as_ref()?;
-    let wanted = match config.recipe.relying_party.as_ref()?.id_token_alg {
-        IdTokenAlg::Rs256 => "RS256",
-        IdTokenAlg::Es256 => "ES256",
-    };
+    let wanted = named(config.recipe.relying_party.as_ref()?.id_token_alg);
     let offered = discovered["id_token_signing_alg_values_supported"].as_array()?;
     (!offered.iter().any(|alg| alg == wanted)).then(|| {
         let sentence =
             format!("The application wants ID tokens signed with {wanted}, which the broker does not offer.");
         Finding::error("algorithm", sentence, "ask ops which signing keys there are: homeward-broker keys list")
     })
+}
+
+/// RFC 7518 3.1.
+pub(super) fn named(alg: IdTokenAlg) -> &'static str {
+    match alg {
+        IdTokenAlg::Rs256 => "RS256",
+        IdTokenAlg::Es256 => "ES256",
+    }
 }
 
 fn unfetched(error: &DocumentError) -> Finding {

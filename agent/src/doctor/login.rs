@@ -64,9 +64,7 @@ pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
 /// What is wrong with the answer that begins a login.
 pub(crate) fn judge(status: u16, location: Option<&str>, expected: &Expected) -> Vec<Finding> {
     let issuer = expected.issuer.trim_end_matches('/');
-    let Some(url) =
-        location.and_then(|location| Url::parse(location).ok()).filter(|url| url.as_str().starts_with(issuer))
-    else {
+    let Some(url) = location.and_then(|location| Url::parse(location).ok()).filter(|url| is_of(url, issuer)) else {
         let to = location.map_or_else(|| "nowhere".to_owned(), shown);
         let sentence = format!("A login is answered with {status} and leads to {to}, not to {issuer}.");
         let remedy = "see that the application reads what the agent writes, and that it reaches the broker: its own error log says which";
@@ -93,6 +91,14 @@ pub(crate) fn judge(status: u16, location: Option<&str>, expected: &Expected) ->
         findings.push(Finding::error(ABOUT, sentence, "take out what was configured by hand, and restart the agent"));
     }
     findings
+}
+
+/// Whether an address is the issuer's: of its very origin, and below it. Nobody else's name that begins likewise is.
+pub(crate) fn is_of(url: &Url, issuer: &str) -> bool {
+    let Ok(issuer) = Url::parse(issuer) else { return false };
+    let below = url.path().strip_prefix(issuer.path().trim_end_matches('/')).is_some_and(|rest| rest.starts_with('/'));
+    let anonymous = url.username().is_empty() && url.password().is_none();
+    below && anonymous && url.origin() == issuer.origin()
 }
 
 fn redirect_uri(sent: &str, expected: &Expected) -> Option<Finding> {
@@ -153,6 +159,26 @@ mod tests {
         let [finding] = &judge_location(Some(&at("https://other.example/cb/", good)))[..] else { panic!("one") };
         assert!(finding.verdict == Verdict::Error && finding.remedy.as_ref().unwrap().contains("registered: "));
         assert_eq!(judge_location(Some("https://login.example/authorize?client_id=beta-1&request_uri=urn:x")), []);
+    }
+
+    #[test]
+    fn nobody_else_is_the_issuer() {
+        let is_of = |url: &str, issuer| is_of(&Url::parse(url).unwrap(), issuer);
+        for issuer in ["https://login.example", "https://login.example/"] {
+            assert!(is_of("https://login.example/authorize?x", issuer));
+            for other in [
+                "https://login.example.evil.example/authorize",
+                "https://login.example@evil.example/authorize",
+                "https://evil@login.example/authorize",
+                "http://login.example/authorize",
+                "https://login.example:444/authorize",
+                "data:https://login.example/",
+            ] {
+                assert!(!is_of(other, issuer), "{other}");
+            }
+        }
+        assert!(is_of("https://login.example/sso/authorize", "https://login.example/sso"));
+        assert!(!is_of("https://login.example/ssoelse/authorize", "https://login.example/sso"));
     }
 
     #[test]

@@ -5,19 +5,24 @@
 //! portal, what the application holds, and what the recipe knows of it.
 //!
 //! The doctor changes nothing: it takes no lock, writes no file, shows the broker no certificate and signs nobody in (it
-//! begins a login at the application, which nobody finishes). So it may run beside the agent as well as before its first start; only if nobody serves the portal it does so itself, for
-//! the moment in which it looks at the reverse proxy.
+//! begins a login at the application, which nobody finishes). So it may run beside the agent as well as before its first
+//! start; only if nobody serves the portal it does so itself, for the moment in which it looks at the reverse proxy.
+//!
+//! Unless it is given a [`Canary`], a user who is there for that: then it logs that one in, as a user would do it, and out
+//! again ([`canary`]).
 
 pub(crate) mod finding;
 
 mod application;
 mod broker;
+pub(crate) mod canary;
 pub(crate) mod configuration;
 pub(crate) mod cookies;
 pub(crate) mod credentials;
 mod home_methods;
 pub(crate) mod identity;
 mod issuer;
+mod keys;
 pub(crate) mod login;
 mod public_address;
 mod recipe_checks;
@@ -30,6 +35,7 @@ use std::time::Duration;
 
 use time::OffsetDateTime;
 
+use self::canary::Canary;
 use self::finding::Finding;
 use crate::application::Application;
 use crate::config::Config;
@@ -57,7 +63,12 @@ struct Enrolled {
 }
 
 /// Looks at everything that can be looked at. `progress` hears of what takes longer than a second.
-pub(crate) async fn examine(path: &Path, now: OffsetDateTime, progress: &impl Fn(&str)) -> Vec<Finding> {
+pub(crate) async fn examine(
+    path: &Path,
+    canary: Option<&Canary>,
+    now: OffsetDateTime,
+    progress: &impl Fn(&str),
+) -> Vec<Finding> {
     let config = match Config::load(path) {
         Ok(config) => config,
         // Without it, nothing else can be found.
@@ -73,12 +84,15 @@ pub(crate) async fn examine(path: &Path, now: OffsetDateTime, progress: &impl Fn
             return findings;
         }
     };
+    let mut published = None;
     if let Some(Enrolled { identity, .. }) = &patient.enrolled {
         let asked = patiently("asking the broker …", progress, Box::pin(of_broker(identity, &config)));
         findings.extend(asked.await);
         let issuer = identity.issuer();
         let asked = issuer::check(&patient.wire, &config, &issuer);
-        findings.extend(patiently("fetching the issuer's configuration and keys …", progress, asked).await);
+        let (found, keys) = patiently("fetching the issuer's configuration and keys …", progress, asked).await;
+        findings.extend(found);
+        published = keys;
     }
     let asked = patiently("asking the application …", progress, application::check(&config, &patient.application));
     let (is_up, of_application) = asked.await;
@@ -89,6 +103,8 @@ pub(crate) async fn examine(path: &Path, now: OffsetDateTime, progress: &impl Fn
     findings.extend(asked.await);
     if is_up {
         findings.extend(version::check(&config, &patient.application).await);
+        let asked = patiently("asking which keys the application holds …", progress, keys::check(&patient, published));
+        findings.extend(asked.await);
         findings.extend(patiently("beginning a login …", progress, login::check(&patient)).await);
         findings.extend(cookies::check(&config, &patient.application).await);
         findings.extend(windows::check(&config, &patient.application).await);
@@ -97,6 +113,10 @@ pub(crate) async fn examine(path: &Path, now: OffsetDateTime, progress: &impl Fn
     }
     let tried = patiently("trying the home methods …", progress, home_methods::check(&config, &patient.application));
     findings.extend(tried.await);
+    if let Some(canary) = canary {
+        let rehearsed = patiently("logging the canary in …", progress, Box::pin(canary::rehearse(&patient, canary)));
+        findings.extend(rehearsed.await);
+    }
     findings
 }
 

@@ -254,7 +254,7 @@ async fn get(wire: &Wire, address: &str, as_a_visitor: Option<&Probe>) -> Result
 }
 
 /// Where something that listens on all addresses is reached on this machine.
-fn here(listen: SocketAddr) -> SocketAddr {
+pub(super) fn here(listen: SocketAddr) -> SocketAddr {
     match listen {
         SocketAddr::V4(address) if address.ip().is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
         SocketAddr::V6(address) if address.ip().is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),

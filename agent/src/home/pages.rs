@@ -62,7 +62,7 @@ pub(super) struct Failure<'a> {
 }
 
 /// What the user reads.
-pub(super) fn sentence(note: Note) -> &'static str {
+pub(crate) fn sentence(note: Note) -> &'static str {
     match note {
         Note::StillNobody => {
             "You are not signed in here. If you have just signed in, your browser may be blocking cookies of this site."

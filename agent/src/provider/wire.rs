@@ -39,6 +39,7 @@ const LARGEST_ANSWER: usize = 1024 * 1024;
 pub(crate) struct Wire {
     tls: TlsConnector,
     detour: Option<Detour>,
+    timeout: Duration,
 }
 
 /// The application's own origin is reached where the agent reaches the application: its provider may answer on this
@@ -87,7 +88,7 @@ impl Wire {
         let tls = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
         let mut tls = tls.with_root_certificates(roots(ca_file)?).with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self { tls: TlsConnector::from(Arc::new(tls)), detour: None })
+        Ok(Self { tls: TlsConnector::from(Arc::new(tls)), detour: None, timeout: TIMEOUT })
     }
 
     /// And to the application's own origin by the address where the agent reaches it.
@@ -99,9 +100,15 @@ impl Wire {
         Ok(Self { detour: Some(detour), ..self })
     }
 
+    /// And answers may take so long.
+    #[must_use]
+    pub(crate) fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
+    }
+
     /// Sends a request to the absolute address in it.
     pub(crate) async fn send(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, WireError> {
-        tokio::time::timeout(TIMEOUT, self.exchange(request)).await.map_err(|_| WireError::TimedOut)?
+        tokio::time::timeout(self.timeout, self.exchange(request)).await.map_err(|_| WireError::TimedOut)?
     }
 
     async fn exchange(&self, request: Request<Vec<u8>>) -> Result<Response<Vec<u8>>, WireError> {

@@ -13,19 +13,20 @@
 mod login;
 mod logout;
 mod logout_token;
+mod proxy;
 mod sessions;
 mod users;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::Context as _;
-use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Form, Query, Request, State};
+use axum::extract::{Form, Query, State};
 use axum::http::{HeaderMap, StatusCode, header};
+use axum::middleware;
 use axum::response::{Html, IntoResponse as _, Redirect, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
@@ -38,9 +39,6 @@ pub use self::logout::HeardLogout;
 use self::logout::{Logouts, Upset};
 pub use self::sessions::Session;
 use self::sessions::Sessions;
-
-/// Longest request that is passed on.
-const MAX_BODY: usize = 64 * 1024;
 
 /// Somebody who can sign in at a site itself.
 #[derive(Clone, Debug)]
@@ -83,6 +81,8 @@ struct Shared {
     key_ids: Mutex<Vec<String>>,
     /// The client secret that it presents whatever its files say, if it does not read them again.
     stale_secret: Mutex<Option<String>>,
+    /// Whether what stands before it keeps its cookies from browsers.
+    hides_cookies: AtomicBool,
 }
 
 impl Site {
@@ -105,8 +105,10 @@ impl Site {
             pending: Mutex::default(),
             key_ids: Mutex::default(),
             stale_secret: Mutex::default(),
+            hides_cookies: AtomicBool::default(),
         });
-        let router = routes().with_state(shared.clone());
+        let front = middleware::from_fn_with_state(shared.clone(), proxy::hide_cookies);
+        let router = routes().layer(front).with_state(shared.clone());
         let server = tokio::spawn(async move {
             // Ends with the site.
             drop(axum::serve(listener, router).await);
@@ -143,6 +145,12 @@ impl Site {
         let secret = self.shared.read_credentials()?.into_secret();
         *self.shared.stale_secret.lock().unwrap_or_else(PoisonError::into_inner) = secret;
         Ok(())
+    }
+
+    /// From now on browsers get none of its cookies, as behind a reverse proxy that keeps them; its agent, which asks past
+    /// that, does.
+    pub fn keep_cookies_from_browsers(&self, keep: bool) {
+        self.shared.hides_cookies.store(keep, Ordering::Relaxed);
     }
 
     /// Who is signed in, in no order.
@@ -209,7 +217,7 @@ fn routes() -> Router<Arc<Shared>> {
         .route("/fetch-keys", post(login::fetch_keys))
         .route("/sign-in-with-homeward", get(login::begin))
         .route("/callback", get(login::callback))
-        .route("/homeward/{*path}", any(to_portal))
+        .route("/homeward/{*path}", any(proxy::to_portal))
         .route("/initiate-login", get(login::initiate).post(login::initiate))
         .route("/logout", get(logout::ask).post(logout::here))
         .route("/logout-everywhere", get(logout::everywhere))
@@ -377,21 +385,4 @@ fn cookie_of(headers: &HeaderMap, name: &str) -> Option<String> {
     let cookies = headers.get(header::COOKIE)?.to_str().ok()?;
     let found = cookie::Cookie::split_parse(cookies).flatten().find(|cookie| cookie.name() == name)?;
     Some(found.value().to_owned())
-}
-
-/// Passes a request to the portal as a reverse proxy does.
-async fn to_portal(State(shared): Shop, request: Request) -> Result<Response, Failure> {
-    let (parts, body) = request.into_parts();
-    let body: Bytes = to_bytes(body, MAX_BODY).await.map_err(anyhow::Error::from)?;
-    let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
-    let mut headers = parts.headers;
-    headers.insert("x-forwarded-for", header::HeaderValue::from_static("127.0.0.1"));
-    let sent = shared.http.request(parts.method, format!("http://127.0.0.1:{}{path}", shared.portal));
-    let answer = sent.headers(headers).body(body).send().await.context("the agent's portal does not answer")?;
-    let mut response = Response::builder().status(answer.status());
-    for (name, value) in answer.headers().iter().filter(|(name, _)| *name != header::TRANSFER_ENCODING) {
-        response = response.header(name, value);
-    }
-    let body = answer.bytes().await.map_err(anyhow::Error::from)?;
-    Ok(response.body(Body::from(body)).map_err(anyhow::Error::from)?)
 }
