@@ -12,10 +12,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Of so many at most it is remembered what they did.
 pub const REMEMBERED: usize = 10_000;
 
-/// Who is one to be limited as: an IPv4 address, or the IPv6 network of which anybody has all addresses (RFC 6177).
+/// Who is one to be limited as: an IPv4 address, however it is written, or the IPv6 network of which anybody has all
+/// addresses (RFC 6177).
 pub fn network(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
+    match peer.to_canonical() {
+        IpAddr::V4(address) => address.into(),
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
     }
 }
@@ -136,6 +137,14 @@ mod tests {
         assert!(door.enter(peer("2001:db8:0:1::1")).await.is_some(), "of another network");
         drop(one);
         assert!(third.await.is_some());
+    }
+
+    #[test]
+    fn an_ipv4_address_is_one_however_it_is_written() {
+        let of = |text: &str| network(text.parse().unwrap());
+        assert_eq!(of("::ffff:192.0.2.1"), of("192.0.2.1"));
+        assert_ne!(of("::ffff:192.0.2.1"), of("::ffff:192.0.2.2"));
+        assert_eq!(of("2001:db8::1"), of("2001:db8::2"));
     }
 
     #[tokio::test]
