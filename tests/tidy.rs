@@ -39,7 +39,7 @@ const RINGS: [&[&str]; 6] = [
     &["oidc", "web", "grpc", "metrics", "cli"],
     &["enrolment", "login", "grants", "sessions", "fleet", "rotation", "restore", "upstream", "console"],
     &["brokers", "registry", "keys", "authority", "audit", "foundations", "outbound", "reload", "tls"],
-    &["storage", "clock", "secret", "rate_limit", "telemetry", "config"],
+    &["storage", "clock", "secret", "rate_limit", "open_files", "telemetry", "config"],
 ];
 
 /// The ring whose members do not call each other either: what two flows need lives further in.

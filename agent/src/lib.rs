@@ -156,7 +156,8 @@ pub enum RunError {
     Portal(#[source] std::io::Error),
 }
 
-/// Runs the agent that `file` configures until `shutdown`. `usable` is called once it can be used.
+/// Runs the agent that `file` configures until `shutdown`. `usable` is called once it can be used. It ends when nothing is
+/// being applied any more.
 pub async fn run(
     file: &Path,
     config: &Config,
@@ -254,8 +255,9 @@ pub async fn run(
     for task in [renewing, proving, ending, answering, watching, asking] {
         task.abort();
     }
-    // A reload that is under way is not cut: what it began, it may finish or roll back.
-    let _ = tokio::time::timeout(Duration::from_secs(90), applying).await;
+    // What is being applied is not cut: what it began, it finishes or rolls back. Nor is it left to itself, or it would roll
+    // back what the next life of this agent has brought about.
+    let _ = applying.await;
     ended
 }
 

@@ -7,7 +7,7 @@
 //! | surfaces | [`oidc`] and [`web`] over HTTP, [`grpc`] for agents and ops, [`metrics`] for whoever watches, [`cli`] |
 //! | flows | [`enrolment`], [`login`], [`grants`], [`sessions`], [`fleet`], [`rotation`], [`restore`], [`upstream`], [`console`]: none calls another |
 //! | ground | [`brokers`], [`audit`], [`registry`], [`keys`], [`authority`], [`outbound`], [`tls`], [`reload`], and what several flows stand on, as [`foundations`] |
-//! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], [`telemetry`], and [`config`] |
+//! | core | [`storage`], [`secret`], [`clock`], [`rate_limit`], [`open_files`], [`telemetry`], and [`config`] |
 //!
 //! [`run`] is the only place where parts are put together.
 
@@ -27,6 +27,7 @@ pub mod keys;
 pub mod login;
 pub mod metrics;
 pub mod oidc;
+pub mod open_files;
 pub mod outbound;
 pub mod rate_limit;
 pub mod registry;

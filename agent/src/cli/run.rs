@@ -7,6 +7,7 @@
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener as Bound};
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -17,6 +18,9 @@ use tracing::{error, info, warn};
 use super::{Failure, load, print};
 use crate::config::Config;
 use crate::{Listeners, RunError};
+
+/// How long an agent that is told to end waits for what is being applied. systemd waits a little longer.
+const ENDING: Duration = Duration::from_secs(90);
 
 #[derive(Debug, thiserror::Error)]
 enum StartError {
@@ -121,8 +125,14 @@ impl Own {
             }
         };
         drop(end);
-        running.await?;
-        Ok(next)
+        let Some(next) = next else {
+            return outlived(running, std::future::ready(()), ENDING).await.unwrap_or(Ok(())).map(|()| None);
+        };
+        // Another SIGHUP is heard by the next life.
+        match outlived(running, signals.end(), ENDING).await {
+            Some(ended) => ended.map(|()| Some(next)),
+            None => Ok(None),
+        }
     }
 
     fn listeners(&self) -> std::io::Result<Listeners> {
@@ -152,6 +162,22 @@ impl Own {
                 None
             }
         }
+    }
+}
+
+/// What comes of a life that was told to end: it may take as long as it needs, and so long when the process is to end, too.
+async fn outlived<T>(
+    running: impl Future<Output = T>,
+    terminated: impl Future<Output = ()>,
+    ending: Duration,
+) -> Option<T> {
+    let given_up = async {
+        terminated.await;
+        tokio::time::sleep(ending).await;
+    };
+    tokio::select! {
+        ended = running => Some(ended),
+        () = given_up => None,
     }
 }
 
@@ -200,5 +226,42 @@ impl Signals {
             _ = self.interrupt.recv() => Wanted::End,
             _ = self.hangup.recv() => Wanted::Reload,
         }
+    }
+
+    async fn end(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    const MOMENT: Duration = Duration::from_millis(200);
+
+    /// What comes of a life that needs so long to end, if the process is told to end then, if ever.
+    async fn ends(needs: Duration, told: Option<Duration>) -> bool {
+        let told = async move {
+            match told {
+                Some(after) => tokio::time::sleep(after).await,
+                None => pending().await,
+            }
+        };
+        outlived(tokio::time::sleep(needs), told, MOMENT).await.is_some()
+    }
+
+    #[tokio::test]
+    async fn a_reload_waits_for_what_is_being_applied_and_the_end_not_for_ever() {
+        let long = MOMENT * 10;
+        assert!(ends(long, None).await, "the next life would begin beside it");
+        assert!(!ends(long, Some(Duration::ZERO)).await, "it keeps the process");
+        assert!(!ends(long, Some(MOMENT)).await, "SIGTERM is not heard while the reload waits");
+        assert!(ends(MOMENT / 20, Some(Duration::ZERO)).await, "it is cut");
+        assert_eq!(outlived(ready(1), pending(), MOMENT).await, Some(1));
     }
 }

@@ -3,7 +3,7 @@
 use std::fs::DirBuilder;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -186,11 +186,16 @@ async fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
     if UnixStream::connect(path).await.is_ok() {
         bail!("another broker listens on {}: stop it first", path.display());
     }
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(error).with_context(|| format!("{} cannot be replaced", path.display()));
+    match std::fs::symlink_metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        // A slip of the keyboard may have named a key, or a certificate.
+        Ok(there) if !there.file_type().is_socket() => {
+            bail!(
+                "{} is something else than a socket, and stays: admin_socket must name a place of its own",
+                path.display()
+            );
         }
-        _ => {}
+        _ => std::fs::remove_file(path).with_context(|| format!("{} cannot be replaced", path.display()))?,
     }
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.exists()) {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(folder);
@@ -199,4 +204,29 @@ async fn bind_socket(path: &Path) -> anyhow::Result<UnixListener> {
     let listener = UnixListener::bind(path).with_context(|| format!("{} cannot be listened on", path.display()))?;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a file of a test")]
+    async fn only_a_socket_that_nobody_listens_on_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (socket, kek) = (folder.path().join("new/admin.sock"), folder.path().join("kek"));
+        let live = bind_socket(&socket).await.unwrap();
+        assert!(bind_socket(&socket).await.unwrap_err().to_string().contains("another broker listens"));
+        drop(live);
+        bind_socket(&socket).await.unwrap();
+        std::fs::write(&kek, "secret").unwrap();
+        let link = folder.path().join("link");
+        std::os::unix::fs::symlink(&kek, &link).unwrap();
+        for slip in [&kek, &link, &folder.path().to_owned()] {
+            let refused = bind_socket(slip).await.unwrap_err().to_string();
+            assert!(refused.contains("is something else than a socket, and stays"), "{refused}");
+        }
+        assert_eq!(std::fs::read_to_string(&kek).unwrap(), "secret");
+        assert!(link.is_symlink());
+    }
 }

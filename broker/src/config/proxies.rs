@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::config::ConfigError;
 
@@ -22,7 +22,7 @@ impl TrustedProxies {
         let loopback = || vec![IpAddr::from(Ipv4Addr::LOCALHOST).into(), IpAddr::from(Ipv6Addr::LOCALHOST).into()];
         let network = |text: &String| {
             let address = || text.parse::<IpAddr>().ok().map(|address| address.to_canonical().into());
-            let network = text.parse().ok().or_else(address);
+            let network = text.parse().ok().map(canonical).or_else(address);
             network.ok_or_else(|| ConfigError::TrustedProxy(text.clone()))
         };
         let networks = texts.map(|texts| texts.iter().map(network).collect::<Result<_, _>>()).transpose()?;
@@ -53,6 +53,14 @@ impl TrustedProxies {
         }
         client
     }
+}
+
+/// As the addresses in it are looked at: IPv4 that is written as IPv6 (`::ffff:10.0.0.0/104`) is IPv4.
+pub(super) fn canonical(network: IpNet) -> IpNet {
+    let IpNet::V6(mapped) = network else { return network };
+    let of_ipv4 = mapped.addr().to_ipv4_mapped().zip(mapped.prefix_len().checked_sub(96));
+    let of_ipv4 = of_ipv4.and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    of_ipv4.map_or(network, IpNet::V4)
 }
 
 impl fmt::Display for TrustedProxies {
@@ -96,6 +104,16 @@ mod tests {
         assert_eq!(client("fd00:20::7", "192.0.2.1"), "192.0.2.1");
         assert_eq!(client("10.21.0.1", "192.0.2.1"), "10.21.0.1");
         assert_eq!(client("127.0.0.1", "192.0.2.1"), "127.0.0.1", "who names some has named all");
+    }
+
+    #[test]
+    fn a_network_of_ipv4_may_be_written_as_ipv6() {
+        let proxies = proxies(&["::ffff:10.20.0.0/112", "::ffff:192.0.2.1/128"]).unwrap();
+        assert_eq!(proxies.to_string(), "10.20.0.0/16, 192.0.2.1");
+        assert!(proxies.contains("10.20.7.9".parse().unwrap()) && !proxies.contains("10.21.0.1".parse().unwrap()));
+        assert!(proxies.contains("::ffff:192.0.2.1".parse().unwrap()) && proxies.are_elsewhere());
+        let loopback = TrustedProxies::configured(Some(vec!["::ffff:127.0.0.0/104".to_owned()])).unwrap();
+        assert!(!loopback.are_elsewhere());
     }
 
     #[test]

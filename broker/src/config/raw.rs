@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::config::proxies::canonical;
 use crate::config::tls::{RawTls, https};
 use crate::config::{
     AuditSettings, Config, ConfigError, Federation, Issuer, Lifetimes, NamedSettings, RotationPolicy, TrustedProxies,
@@ -219,7 +220,8 @@ impl TryFrom<RawFederation> for Federation {
         let agent_url = Url::parse(&raw.agent_url).ok().filter(|url| {
             url.scheme() == "https" && url.path() == "/" && url.query().is_none() && url.host().is_some()
         });
-        let network = |text: &String| text.parse().map_err(|_| ConfigError::PrivateNetwork(text.clone()));
+        let network =
+            |text: &String| text.parse().map(canonical).map_err(|_| ConfigError::PrivateNetwork(text.clone()));
         Ok(Self {
             issuer: Issuer::parse(&raw.public_url)?,
             agent_url: agent_url.ok_or(ConfigError::AgentUrl)?,

@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc};
@@ -13,9 +12,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::grpc::connections::{Bounds, Held};
+use crate::open_files::{self, NotAccepting};
 use crate::rate_limit::{Door, network};
 
 /// Connections whose handshake is not done; further ones wait in the kernel's queue.
@@ -32,12 +32,12 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Pause after `accept` failed: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// Open files that are not agents: the store, the listeners, browsers and applications.
-const OTHER_FILES: u64 = 512;
+/// Open files that are no connection of others: the store, the audit's files, and what the broker asks others.
+const OTHER_FILES: u64 = 256;
 
 /// How many agents can be connected at once; no limit if unset.
 pub(super) fn most_agents() -> Option<u64> {
-    getrlimit(Resource::Nofile).current.map(|files| files.saturating_sub(OTHER_FILES))
+    open_files::but_for_shares().map(|files| files.saturating_sub(OTHER_FILES))
 }
 
 /// Connections whose handshake is done, and that are within these bounds, until `shutdown`.
@@ -49,7 +49,8 @@ pub(super) fn incoming(
 ) -> ReceiverStream<io::Result<Held<TlsStream<TcpStream>>>> {
     let (ready, stream) = mpsc::channel(16);
     let acceptor = TlsAcceptor::from(Arc::new(tls));
-    let (slots, door) = (Arc::new(Semaphore::new(BEGUN)), Door::new(HANDSHAKES, WAITING));
+    let slots = Arc::new(Semaphore::new(BEGUN.min(open_files::share())));
+    let (door, mut not_accepting) = (Door::new(HANDSHAKES, WAITING), NotAccepting::default());
     tokio::spawn(async move {
         // The semaphore is never closed.
         while let Ok(slot) = slots.clone().acquire_owned().await {
@@ -60,7 +61,7 @@ pub(super) fn incoming(
             let (connection, peer) = match accepted {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    warn!(%error, "connections cannot be accepted: is the limit of open files too low?");
+                    not_accepting.warn(&error);
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                     continue;
                 }

@@ -37,7 +37,7 @@ use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{Mutex, Semaphore};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 use tokio_rustls::TlsConnector;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::warn;
@@ -56,8 +56,8 @@ const CONNECT: Duration = Duration::from_secs(3);
 const TOTAL: Duration = Duration::from_secs(5);
 
 /// How many names are looked up at once. The system's resolver blocks a thread, for half a minute if a name server plays
-/// dead, and the store needs the same threads. One name takes one of them, however often it is asked for: a client with
-/// such a name holds up nobody but itself.
+/// dead: one of its own, because those that tokio keeps for what blocks are the store's. One name takes one of them, however
+/// often it is asked for: a client with such a name holds up nobody but itself, and one with many such names look-ups only.
 const LOOKUPS: usize = 16;
 
 /// How many addresses of one name are tried.
@@ -87,11 +87,15 @@ pub struct Settings {
     pub roots: RootCertStore,
 }
 
+/// What asks the system for the addresses of a name, and blocks.
+type Resolve = fn(&str, u16) -> io::Result<Vec<SocketAddr>>;
+
 struct Client {
     settings: Settings,
     registry: Registry,
     tls: TlsConnector,
     lookups: Arc<Semaphore>,
+    resolve: Resolve,
     /// Names that are being looked up, each for one at a time.
     names: std::sync::Mutex<HashMap<String, Arc<Mutex<()>>>>,
 }
@@ -114,7 +118,8 @@ impl Outbound {
         let mut tls = tls.with_root_certificates(settings.roots.clone()).with_no_client_auth();
         tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let (tls, lookups) = (TlsConnector::from(Arc::new(tls)), Arc::new(Semaphore::new(LOOKUPS)));
-        let client = Client { settings, registry, tls, lookups, names: std::sync::Mutex::default() };
+        let resolve: Resolve = |name, port| Ok((name, port).to_socket_addrs()?.collect());
+        let client = Client { settings, registry, tls, lookups, resolve, names: std::sync::Mutex::default() };
         Ok(Self { client: Arc::new(client), admitted: Arc::default(), total: TOTAL })
     }
 
@@ -257,12 +262,15 @@ impl Client {
     async fn look_up(&self, name: String, port: u16) -> io::Result<Vec<SocketAddr>> {
         let name_turn = self.turn_of(&name).lock_owned().await;
         let turn = self.lookups.clone().acquire_owned().await.map_err(io::Error::other)?;
+        let resolve = self.resolve;
+        let (found, finding) = oneshot::channel();
         let look_up = move || {
             // Kept until the resolver returns, also when nobody waits for it any more.
             let _turns = (name_turn, turn);
-            Ok((name.as_str(), port).to_socket_addrs()?.collect())
+            drop(found.send(resolve(&name, port)));
         };
-        tokio::task::spawn_blocking(look_up).await.map_err(io::Error::other)?
+        std::thread::Builder::new().name("look-up".to_owned()).spawn(look_up)?;
+        finding.await.map_err(io::Error::other)?
     }
 
     /// What whoever looks this name up holds meanwhile.

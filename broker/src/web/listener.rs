@@ -3,6 +3,9 @@
 //!
 //! `axum::serve` bounds neither; a stranger who sends one byte a minute would keep a connection for ever.
 
+mod doors;
+mod preface;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -20,18 +23,14 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::Service as _;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use crate::config::TrustedProxies;
-use crate::rate_limit::{Door, Met, network};
+use crate::open_files::{self, NotAccepting};
+use crate::rate_limit::Met;
 use crate::tls::PublicTls;
 use crate::web::running::Requests;
-
-/// Connections at once; further ones wait in the kernel's queue.
-const CONNECTIONS: usize = 4096;
-
-/// Connections of one network at once; further ones are closed. Of proxies and this machine there may be more.
-const OF_ONE_NETWORK: usize = 1024;
+use doors::{Doors, Guest};
 
 /// The headers of a request arrive in this time, or the connection ends; also how long it may rest before and between
 /// requests.
@@ -40,13 +39,17 @@ const HEADERS: Duration = Duration::from_secs(30);
 /// Most bytes of headers.
 pub(super) const HEADER_BYTES: usize = 64 * 1024;
 
+/// The same over HTTP/2, where there are many requests at once and the address is one of the headers (RFC 9113 8.3.1): the
+/// longest that is answered, and as much again for all others.
+const HEADER_LIST: u32 = 32 * 1024;
+
 /// How long answers may take to finish when a connection ends.
 const GRACE: Duration = Duration::from_secs(10);
 
 /// Pause after `accept` failed: out of file descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// A handshake that is not done in this time ends.
+/// A handshake that is not done in this time ends. So long one waits for a place at most before it.
 const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Where browsers and applications come; at one of them at least, or nobody does.
@@ -117,9 +120,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, shutdown: Cance
 async fn serve_plain(listener: TcpListener, terms: Terms) {
     let rest = terms.rest;
     let greet = move |stream: TcpStream| async move {
-        let version = tokio::time::timeout(rest, Version::heard(&stream)).await;
-        let version = version.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
-        Ok(Some((stream, version)))
+        let heard = tokio::time::timeout(rest, preface::heard(stream)).await;
+        heard.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?.map(Some)
     };
     accept(listener, terms, greet).await;
 }
@@ -139,10 +141,6 @@ async fn serve_tls(listener: TcpListener, tls: PublicTls, terms: Terms) {
     accept(listener, terms, greet).await;
 }
 
-/// What a connection begins with that speaks HTTP/2 (RFC 9113 3.4), and the pause until more of it is looked for.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const PREFACE_PAUSE: Duration = Duration::from_millis(5);
-
 /// What is spoken on a connection. It is known before a connection is served: hyper would wait for ever to choose.
 #[derive(Clone, Copy, Debug)]
 enum Version {
@@ -154,21 +152,6 @@ impl Version {
     fn agreed(stream: &TlsStream<TcpStream>) -> Self {
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") { Self::Http2 } else { Self::Http1 }
     }
-
-    /// By the first bytes, which stay where they are.
-    async fn heard(stream: &TcpStream) -> io::Result<Self> {
-        let mut first = [0; PREFACE.len()];
-        loop {
-            let many = stream.peek(&mut first).await?;
-            match PREFACE.strip_prefix(&first[..many]) {
-                None => return Ok(Self::Http1),
-                Some([]) => return Ok(Self::Http2),
-                // Who has hung up says no more.
-                Some(_) if many == 0 => return Ok(Self::Http1),
-                Some(_) => tokio::time::sleep(PREFACE_PAUSE).await,
-            }
-        }
-    }
 }
 
 /// Accepts connections and has each greeted by itself; what is nothing after that has no requests.
@@ -177,7 +160,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     F: Future<Output = io::Result<Option<(S, Version)>>> + Send + 'static,
 {
-    let (door, slots) = (Door::new(OF_ONE_NETWORK, 0), Arc::new(Semaphore::new(CONNECTIONS)));
+    let most = open_files::share();
+    let (doors, slots, mut not_accepting) = (Doors::new(most), Arc::new(Semaphore::new(most)), NotAccepting::default());
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -187,25 +171,27 @@ where
         let (slot, stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                warn!(%error, "connections cannot be accepted: is the limit of open files too low?");
+                not_accepting.warn(&error);
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
-        let limited = terms.is_limited(peer.ip());
-        // Nobody waits before this door.
-        let inside = if limited { door.enter(network(peer.ip())).await } else { None };
-        if limited && inside.is_none() {
+        let guest = if terms.is_limited(peer.ip()) { doors.come(peer.ip()).await } else { Some(Guest::default()) };
+        let Some(mut guest) = guest else {
             terms.turned_away.note();
             debug!(%peer, "a connection is closed: its network has too many");
             continue;
-        }
+        };
         // Fails only on a connection that is gone already.
         drop(stream.set_nodelay(true));
         let (greeted, terms) = (greet(stream), terms.clone());
         connections.spawn(async move {
+            let seated = async {
+                guest.sit_down(HANDSHAKE).await?;
+                greeted.await
+            };
             let greeted = tokio::select! {
-                greeted = greeted => greeted,
+                greeted = seated => greeted,
                 () = terms.shutdown.cancelled() => Ok(None),
             };
             match greeted {
@@ -213,7 +199,7 @@ where
                 Ok(None) => {}
                 Err(error) => debug!(%peer, %error, "a handshake failed"),
             }
-            drop((slot, inside));
+            drop((slot, guest));
         });
     }
     connections.close();
@@ -295,7 +281,7 @@ fn builder(version: Version) -> auto::Builder<TokioExecutor> {
         Version::Http2 => server.http2_only(),
     };
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADERS).max_buf_size(HEADER_BYTES);
-    server.http2().timer(TokioTimer::new()).max_concurrent_streams(64).max_header_list_size(16 * 1024);
+    server.http2().timer(TokioTimer::new()).max_concurrent_streams(64).max_header_list_size(HEADER_LIST);
     server
 }
 
@@ -324,24 +310,42 @@ mod tests {
         got
     }
 
-    #[tokio::test]
-    async fn without_tls_the_first_bytes_say_what_is_spoken() {
+    /// The status that comes back from a router without pages.
+    async fn status(version: Version, path: &str) -> http::StatusCode {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        for (first, then, http2) in [
-            (&b"GET / HTTP/1.1"[..], &b""[..], false),
-            (b"P", b"OST / HTTP/1.1", false),
-            (b"PRI * HTTP/2.0\r\n", b"\r\nSM\r\n\r\n", true),
-            (b"", b"", false),
-        ] {
-            let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-            let (stream, _) = listener.accept().await.unwrap();
-            client.write_all(first).await.unwrap();
-            let heard = tokio::spawn(async move { Version::heard(&stream).await });
-            tokio::time::sleep(PREFACE_PAUSE * 3).await;
-            client.write_all(then).await.unwrap();
-            client.shutdown().await.unwrap();
-            assert_eq!(matches!(heard.await.unwrap().unwrap(), Version::Http2), http2, "{first:?}");
-        }
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (shutdown, proxies) = (CancellationToken::new(), TrustedProxies::new(Vec::new()));
+        let terms = Terms { router: Router::new(), rest: HEADERS, proxies, shutdown: shutdown.clone() };
+        let serving = tokio::spawn(serve_plain(listener, terms));
+        let request = hyper::Request::get(path).header("host", "a.example").header("cookie", "c".repeat(4000));
+        let request = request.body(axum::body::Body::empty()).unwrap();
+        let answer = match version {
+            Version::Http1 => {
+                let (mut sender, connection) =
+                    hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.unwrap();
+                tokio::spawn(connection);
+                sender.send_request(request).await
+            }
+            Version::Http2 => {
+                let shaken = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+                let (mut sender, connection) = shaken.unwrap();
+                tokio::spawn(connection);
+                sender.send_request(request).await
+            }
+        };
+        let status = answer.unwrap().status();
+        shutdown.cancel();
+        serving.await.unwrap();
+        status
+    }
+
+    #[tokio::test]
+    async fn an_address_as_long_as_may_be_comes_through_whatever_is_spoken() {
+        let path = format!("/authorize?request={}", "r".repeat(16_000));
+        assert_eq!(status(Version::Http1, &path).await, 404);
+        assert_eq!(status(Version::Http2, &format!("http://a.example{path}")).await, 404);
+        let endless = format!("http://a.example/{}", "r".repeat(34_000));
+        assert_eq!(status(Version::Http2, &endless).await, 431);
     }
 
     #[tokio::test]

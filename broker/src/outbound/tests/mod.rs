@@ -4,10 +4,13 @@ mod client_keys;
 mod server;
 
 use std::net::Ipv4Addr;
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::clock::Timestamp;
 use crate::registry::tests::World;
+use crate::storage::{Key, Store as _};
 use server::Server;
 
 const NOW: Timestamp = Timestamp::from_secs(1_800_000_000);
@@ -221,4 +224,43 @@ async fn a_file_of_cas_is_read_or_refused() {
     let before = roots("outbound.ca_file", None).unwrap().len();
     io::Write::write_all(&mut std::fs::File::options().write(true).open(&path).unwrap(), pem.as_bytes()).unwrap();
     assert_eq!(roots("outbound.ca_file", Some(&path)).unwrap().len(), before + 1);
+}
+
+/// Names of which there are as many as look-ups, whose servers play dead: the store does not wait for any of them.
+#[test]
+fn names_that_are_never_found_keep_nobody_from_the_store() {
+    static HANGING: AtomicUsize = AtomicUsize::new(0);
+    static END: Barrier = Barrier::new(LOOKUPS + 1);
+    // One thread for all that blocks is fewer than a broker has.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    runtime.block_on(async {
+        let world = World::new().await;
+        let mut outbound = client(&world, &[]).await;
+        Arc::get_mut(&mut outbound.client).unwrap().resolve = |_, _| {
+            HANGING.fetch_add(1, Ordering::SeqCst);
+            END.wait();
+            Err(io::ErrorKind::NotFound.into())
+        };
+        let asked: Vec<_> = (0..2 * LOOKUPS)
+            .map(|n| {
+                let (outbound, address) = (outbound.clone(), format!("https://a{n}.dead.example/"));
+                AbortOnDropHandle::new(tokio::spawn(async move { outbound.fetch(&address, 10).await }))
+            })
+            .collect();
+        let patience = Duration::from_secs(10);
+        let all_hang = async {
+            while HANGING.load(Ordering::SeqCst) < LOOKUPS {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(patience, all_hang).await.expect("look-ups wait for each other");
+        let key = Key::new("session", "nobody's");
+        let read = tokio::time::timeout(patience, world.store.get(&key)).await;
+        assert!(read.expect("what reads the store waits for a name server").unwrap().is_none());
+        for one in asked {
+            assert!(matches!(one.await.unwrap(), Err(OutboundError::TimedOut)));
+        }
+        assert_eq!(HANGING.load(Ordering::SeqCst), LOOKUPS, "more look-ups than there may be");
+        END.wait();
+    });
 }

@@ -1,10 +1,11 @@
 //! Certificates from a CA that is asked by ACME (RFC 8555).
 //!
 //! What is known is one record in the store ([`StoredAcme`]): the account and the certificate, sealed, and when the CA is
-//! asked next. The broker on duty orders; all brokers follow the record, and show what is in it. A try is written down
-//! before it begins, so that neither a broker that dies in it nor a second one that takes over makes the pause after it
-//! shorter. The CA's question is answered by whichever broker it meets ([`Challenges`]).
+//! asked next. The broker on duty orders, or another one if that does not; all brokers follow the record, and show what is in
+//! it. A try is written down before it begins, so that neither a broker that dies in it nor a second one that takes over makes
+//! the pause after it shorter; what comes of it is written until the store has it. The CA's question is answered by whichever broker it meets ([`Challenges`]).
 
+mod attempt;
 mod challenge;
 mod order;
 mod record;
@@ -14,18 +15,17 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use instant_acme::{Account, AccountCredentials};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
-use tokio::sync::watch;
+use tokio::sync::{Mutex as Turn, watch};
+use tokio::time::Instant;
 use tracing::{info, warn};
-use zeroize::Zeroizing;
 
 use crate::audit::{Audit, Event, Kind};
 use crate::clock::{Clock, Timestamp};
 use crate::config::AcmeSettings;
 use crate::outbound::Outbound;
-use crate::secret::{Purpose, SealingKeys, SecretError};
+use crate::secret::{Purpose, SealingKeys};
 use crate::storage::table::Table;
 use crate::storage::{Store, StoreError};
 use crate::tls::Served;
@@ -39,8 +39,8 @@ pub use record::{StoredAcme, StoredChallenge};
 /// Between two looks at whether it is time.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// An order takes no longer than this.
-const ORDER: Duration = Duration::from_secs(300);
+/// When it is time and the broker on duty does not order for so long, another one does: its file may have no [tls.acme].
+const NOBODY: Duration = Duration::from_secs(600);
 
 /// How long one answer of the CA may take.
 const ANSWER: Duration = Duration::from_secs(30);
@@ -71,6 +71,8 @@ pub struct Acme {
     host: String,
     table: Table<StoredAcme>,
     known: Mutex<StoredAcme>,
+    /// Who reads the record: one after the other, or what was read first would be shown last.
+    reading: Turn<()>,
     /// The chain in the store that was shown last, or that cannot be, and why.
     opened: Mutex<Option<Opened>>,
     shown: Arc<Shown>,
@@ -121,6 +123,7 @@ impl Acme {
             host: host.to_owned(),
             table: Table::new(store.clone()),
             known: Mutex::default(),
+            reading: Turn::default(),
             opened: Mutex::default(),
             shown,
             challenges: Challenges::new(store, host.to_owned(), clock),
@@ -132,10 +135,10 @@ impl Acme {
 
     /// How it is.
     pub fn status(&self) -> AcmeStatus {
-        let known = self.known();
+        let (known, now) = (self.known(), self.foundations.clock.now());
         AcmeStatus {
             directory: self.settings.directory.to_string(),
-            next_at: self.due_at(&known),
+            next_at: self.due_at(&known, now),
             tries: known.tries,
             failure: known.failure.clone(),
         }
@@ -155,7 +158,7 @@ impl Acme {
     pub(super) fn problem(&self, now: Timestamp) -> Option<String> {
         let (known, host, ca) = (self.known(), &self.host, &self.settings.directory);
         // The same text for as long as it is the same thing: ops are told whenever it is another one.
-        let next = match self.due_at(&known) {
+        let next = match self.due_at(&known, now) {
             next if next > now => format!("the next try is at {next}, or by `tls renew`"),
             _ => "it is tried again".to_owned(),
         };
@@ -169,12 +172,19 @@ impl Acme {
     }
 
     /// What cannot be shown is as good as none.
-    fn due_at(&self, known: &StoredAcme) -> Timestamp {
+    fn due_at(&self, known: &StoredAcme, now: Timestamp) -> Timestamp {
         if self.unopened().is_some() {
             let none = StoredAcme { certificate: None, ..known.clone() };
-            return none.due_at(&self.host, self.settings.directory.as_str());
+            return none.due_at(&self.host, self.settings.directory.as_str(), now);
         }
-        known.due_at(&self.host, self.settings.directory.as_str())
+        known.due_at(&self.host, self.settings.directory.as_str(), now)
+    }
+
+    /// Whether it is time also for who has not the duty. A certificate of whatever CA does for him: else two brokers whose
+    /// files name two CAs would order from both in turn.
+    fn is_overdue(&self, known: &StoredAcme, now: Timestamp) -> bool {
+        let directory = known.certificate.as_ref().map_or(self.settings.directory.as_str(), |held| &held.directory);
+        known.due_at(&self.host, directory, now) <= now
     }
 
     /// Why the certificate in the store cannot be shown, if that is so.
@@ -206,6 +216,7 @@ impl Acme {
         // Begun before the record is read, so that no change falls between.
         let mut changes = self.table.watch().await?;
         self.read().await?;
+        let mut waiting = None;
         loop {
             tokio::select! {
                 event = changes.next() => match event {
@@ -214,14 +225,28 @@ impl Acme {
                 },
                 () = tokio::time::sleep(PAUSE) => {}
             }
-            let due = self.due_at(&self.known()) <= self.foundations.clock.now();
-            if due && *self.foundations.on_duty.borrow() {
+            if self.is_to_order(&mut waiting) {
                 self.order().await?;
             }
         }
     }
 
+    /// Whether it is time, and this broker's turn: who has not the duty waits for who has it.
+    fn is_to_order(&self, waiting: &mut Option<Instant>) -> bool {
+        let (known, now) = (self.known(), self.foundations.clock.now());
+        if *self.foundations.on_duty.borrow() {
+            *waiting = None;
+            return self.due_at(&known, now) <= now;
+        }
+        if !self.is_overdue(&known, now) {
+            *waiting = None;
+            return false;
+        }
+        waiting.get_or_insert_with(Instant::now).elapsed() >= NOBODY
+    }
+
     async fn read(&self) -> Result<(), StoreError> {
+        let _turn = self.reading.lock().await;
         let stored = self.table.get(StoredAcme::ID).await?.map(|stored| stored.record).unwrap_or_default();
         if let Some(held) = &stored.certificate {
             self.take_up(held);
@@ -251,84 +276,6 @@ impl Acme {
         let key = self.foundations.sealing.open(Purpose::ServerKey, &held.private_key)?;
         served(&held.chain, &key)
     }
-
-    /// One try. Whatever comes of it is in the record afterwards; only the store's own failure comes back.
-    async fn order(&self) -> Result<(), StoreError> {
-        if !self.begin().await? {
-            return Ok(());
-        }
-        info!(host = self.host, ca = %self.settings.directory, "a certificate is ordered");
-        let ordered = tokio::time::timeout(ORDER, self.attempt()).await.unwrap_or(Err(OrderError::TimedOut));
-        let cleared = self.challenges.clear().await;
-        match ordered {
-            Ok(got) => {
-                let put = |known: Option<StoredAcme>| Ok(known.unwrap_or_default().got(got.clone()));
-                self.table.update::<StoreError>(StoredAcme::ID, put).await?;
-                let obtained = Event::new(Kind::PublicCertificateObtained).object(got.host);
-                self.foundations.audit.note(obtained.detail(got.not_after.to_string()));
-            }
-            Err(error) => {
-                let (unknown, reason) = (error.is_unknown_account(), chain(&error));
-                let put = |known: Option<StoredAcme>| {
-                    let mut known = known.unwrap_or_default();
-                    known.failure = Some(reason.clone());
-                    known.account = known.account.filter(|_| !unknown);
-                    Ok(known)
-                };
-                self.table.update::<StoreError>(StoredAcme::ID, put).await?;
-            }
-        }
-        self.read().await?;
-        cleared
-    }
-
-    /// Writes down that a try begins, unless it is not time any more: another broker was faster.
-    async fn begin(&self) -> Result<bool, StoreError> {
-        let (now, directory) = (self.foundations.clock.now(), self.settings.directory.as_str());
-        let tried = |known: Option<StoredAcme>| {
-            let known = known.unwrap_or_default();
-            if self.due_at(&known) > now { Err(NotNow::Later) } else { Ok(known.tried(directory, now)) }
-        };
-        match self.table.update(StoredAcme::ID, tried).await {
-            Ok(_) => self.read().await.map(|()| true),
-            Err(NotNow::Later) => self.read().await.map(|()| false),
-            Err(NotNow::Store(error)) => Err(error),
-        }
-    }
-
-    async fn attempt(&self) -> Result<StoredCertificate, OrderError> {
-        let account = self.account().await?;
-        let ordered = order::order(&account, &self.host, &self.challenges).await?;
-        let got = served(&ordered.chain, &ordered.private_key)?;
-        Ok(StoredCertificate {
-            host: self.host.clone(),
-            directory: self.settings.directory.to_string(),
-            private_key: self.foundations.sealing.seal(Purpose::ServerKey, &ordered.private_key)?,
-            chain: ordered.chain,
-            not_before: got.not_before(),
-            not_after: got.not_after(),
-        })
-    }
-
-    /// The account at the CA: a new one is kept before anything is done with it.
-    async fn account(&self) -> Result<Account, OrderError> {
-        let (sealed, sealing) = (self.known().account.clone(), &self.foundations.sealing);
-        if let Some(sealed) = sealed {
-            let credentials = sealing.open(Purpose::AcmeAccount, &sealed)?;
-            let credentials = serde_json::from_slice::<AccountCredentials>(&credentials);
-            let credentials = credentials.map_err(|_| SecretError::NotSealedForThis)?;
-            return order::known(&self.foundations.outbound, credentials).await;
-        }
-        let (account, credentials) = order::register(&self.foundations.outbound, &self.settings).await?;
-        let text = Zeroizing::new(serde_json::to_vec(&credentials).map_err(instant_acme::Error::from)?);
-        let sealed = sealing.seal(Purpose::AcmeAccount, &text)?;
-        let put = |known: Option<StoredAcme>| {
-            Ok::<_, StoreError>(StoredAcme { account: Some(sealed.clone()), ..known.unwrap_or_default() })
-        };
-        self.table.update(StoredAcme::ID, put).await?;
-        info!(account = account.id(), "there is an account at the CA now");
-        Ok(account)
-    }
 }
 
 impl fmt::Debug for Acme {
@@ -356,18 +303,6 @@ fn chain(error: &dyn std::error::Error) -> String {
     lines.dedup();
     let line = lines.join(": ");
     line.chars().map(|c| if c.is_control() { ' ' } else { c }).take(REASON).collect()
-}
-
-/// Why a try does not begin.
-enum NotNow {
-    Later,
-    Store(StoreError),
-}
-
-impl From<StoreError> for NotNow {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
 }
 
 /// Why no CA can be asked.

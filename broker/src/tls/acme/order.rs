@@ -11,7 +11,7 @@ use http::header::USER_AGENT;
 use http_body_util::{BodyExt as _, Full};
 use instant_acme::{
     Account, AccountBuilder, AccountCredentials, AuthorizationStatus, BodyWrapper, BytesResponse, ChallengeType,
-    HttpClient, Identifier, NewAccount, NewOrder, Order, OrderStatus, RetryPolicy,
+    HttpClient, Identifier, NewAccount, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
 use zeroize::Zeroizing;
 
@@ -27,8 +27,15 @@ const LIMIT: usize = 256 * 1024;
 const PATIENCE: RetryPolicy =
     RetryPolicy::new().initial_delay(Duration::from_millis(500)).timeout(Duration::from_secs(120));
 
-/// The problem of an account that the CA does not know (RFC 8555 6.7).
-const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
+/// Before the name of a problem (RFC 8555 6.7).
+const PROBLEM: &str = "urn:ietf:params:acme:error:";
+
+/// The account is none (any more), or was deactivated or revoked (RFC 8555 7.3.6).
+const NO_ACCOUNT: &str = "accountDoesNotExist";
+const UNAUTHORIZED: &str = "unauthorized";
+
+/// What a CA says that came to the name and did not find us.
+const NOT_FOUND_THERE: [&str; 6] = [UNAUTHORIZED, "caa", "connection", "dns", "incorrectResponse", "tls"];
 
 /// What an order brings: the chain as PEM, and the key as PKCS#8.
 pub(super) struct Ordered {
@@ -73,6 +80,11 @@ pub(super) async fn register(
     Ok(client(outbound).create(&account, settings.directory.to_string(), None).await?)
 }
 
+/// Tells the CA where it reaches us from now on.
+pub(super) async fn tell_contact(account: &Account, contact: &[String]) -> Result<(), instant_acme::Error> {
+    account.update_contacts(&contact.iter().map(String::as_str).collect::<Vec<_>>()).await
+}
+
 /// The account that there is.
 pub(super) async fn known(outbound: &Outbound, credentials: AccountCredentials) -> Result<Account, OrderError> {
     Ok(client(outbound).from_credentials(credentials).await?)
@@ -81,13 +93,12 @@ pub(super) async fn known(outbound: &Outbound, credentials: AccountCredentials) 
 /// Orders a certificate for this host.
 pub(super) async fn order(account: &Account, host: &str, challenges: &Challenges) -> Result<Ordered, OrderError> {
     let host_only = [Identifier::Dns(host.to_owned())];
-    let mut order = account.new_order(&NewOrder::new(&host_only)).await?;
+    let mut order = account.new_order(&NewOrder::new(&host_only)).await.map_err(refused)?;
     authorize(&mut order, challenges).await?;
     match order.poll_ready(&PATIENCE).await {
         Ok(OrderStatus::Ready) => {}
         Ok(_) => return Err(why_not(&mut order).await),
-        Err(instant_acme::Error::Api(problem)) => return Err(OrderError::NotOurs(problem.to_string())),
-        Err(error) => return Err(error.into()),
+        Err(error) => return Err(not_ready(error, order.state().error.is_some())),
     }
     let key = ServerKey::generate()?;
     order.finalize_csr(&key.csr(host)?).await?;
@@ -123,12 +134,43 @@ async fn why_not(order: &mut Order) -> OrderError {
     OrderError::NotOurs("it does not say why".to_owned())
 }
 
+/// An account that may not order is none.
+fn refused(error: instant_acme::Error) -> OrderError {
+    match error {
+        instant_acme::Error::Api(problem) if name(&problem) == Some(UNAUTHORIZED) => OrderError::Refused(problem),
+        error => error.into(),
+    }
+}
+
+/// What a CA says while it is asked how an order is: about the name if the order itself carries it, or by what it is called.
+/// Everything else is about the question: too many of them, or the CA is out of order.
+fn not_ready(error: instant_acme::Error, carried: bool) -> OrderError {
+    match error {
+        instant_acme::Error::Api(problem)
+            if carried || name(&problem).is_some_and(|name| NOT_FOUND_THERE.contains(&name)) =>
+        {
+            OrderError::NotOurs(problem.to_string())
+        }
+        error => error.into(),
+    }
+}
+
+fn name(problem: &Problem) -> Option<&str> {
+    problem.r#type.as_deref()?.strip_prefix(PROBLEM)
+}
+
 /// Why there is no certificate.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum OrderError {
     /// The CA did not find the answer.
     #[error("the CA does not find this broker at the public address, port 443: {0}")]
     NotOurs(String),
+    /// Whose account it was.
+    #[error("the CA does not take orders of this account any more: {0}")]
+    Refused(Problem),
+    /// The account was sealed by keys that are gone, or is none.
+    #[error("the account at the CA cannot be used: {0}")]
+    Account(#[source] crate::secret::SecretError),
     /// Only by means that are not ours.
     #[error("the CA does not offer the challenge tls-alpn-01, which is the only one that a broker answers")]
     NoChallenge,
@@ -153,8 +195,50 @@ pub(super) enum OrderError {
 }
 
 impl OrderError {
-    /// Whether the CA does not know the account (any more).
-    pub(super) fn is_unknown_account(&self) -> bool {
-        matches!(self, Self::Ca(instant_acme::Error::Api(problem)) if problem.r#type.as_deref() == Some(NO_ACCOUNT))
+    /// Whether the next try is better made with another account: pauses keep that from becoming many.
+    pub(super) fn gives_up_account(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Account(_) => true,
+            Self::Ca(instant_acme::Error::Api(problem)) => name(problem) == Some(NO_ACCOUNT),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::SecretError;
+
+    fn problem(name: &str) -> instant_acme::Error {
+        let (r#type, detail) = (Some(format!("{PROBLEM}{name}")), Some("so it is".to_owned()));
+        instant_acme::Error::Api(Problem { r#type, detail, status: None, subproblems: Vec::new() })
+    }
+
+    #[test]
+    fn the_firewall_is_blamed_for_what_the_ca_met_at_the_name_only() {
+        for name in NOT_FOUND_THERE {
+            assert!(matches!(not_ready(problem(name), false), OrderError::NotOurs(_)), "{name}");
+        }
+        for name in ["rateLimited", "serverInternal", "badNonce", NO_ACCOUNT] {
+            assert!(matches!(not_ready(problem(name), false), OrderError::Ca(_)), "{name}");
+            assert!(matches!(not_ready(problem(name), true), OrderError::NotOurs(_)), "{name} of the order itself");
+        }
+        assert!(matches!(not_ready(instant_acme::Error::Str("no time"), true), OrderError::Ca(_)));
+    }
+
+    #[test]
+    fn an_account_that_is_of_no_use_is_given_up_and_no_other() {
+        assert!(refused(problem(UNAUTHORIZED)).gives_up_account());
+        assert!(refused(problem(NO_ACCOUNT)).gives_up_account());
+        assert!(not_ready(problem(NO_ACCOUNT), false).gives_up_account());
+        assert!(OrderError::Account(SecretError::NotSealedForThis).gives_up_account());
+        for name in ["rateLimited", "rejectedIdentifier", "userActionRequired", "serverInternal"] {
+            assert!(!refused(problem(name)).gives_up_account(), "{name}");
+        }
+        // Of the name, that is.
+        assert!(!not_ready(problem(UNAUTHORIZED), false).gives_up_account());
+        assert!(!OrderError::Secret(SecretError::NotSealedForThis).gives_up_account());
+        assert!(!OrderError::TimedOut.gives_up_account());
     }
 }
