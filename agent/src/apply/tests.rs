@@ -114,7 +114,7 @@ impl Instance {
         let data = PrivateDir::open(&config.data_dir).unwrap();
         let application = Application::new(config.app_url.clone(), &config.public_url).unwrap();
         let broker = TestBroker::default();
-        let authority = TestAuthority::new(crate::clock::now());
+        let authority = TestAuthority::new(clock::now());
         let (url, _) = broker.serve(&authority).await;
         let connection = Broker::new(Arc::new(authority.enrol(&path("identity"), url))).unwrap();
         let standing = Arc::new(Standing::open(data.clone()).unwrap());

@@ -174,7 +174,7 @@ async fn credentials_that_fail_hold_up_nothing_else() {
     stream.says(Says::Snapshot(snapshot));
     assert_eq!(resources(&stream.hears_acks(2).await), [51, 52]);
     let refusal = Refusal { version: 53, reason: "SECRET_REFUSED", detail: "no".to_owned() };
-    alpha.standing.refuse(Resource::ClientCredentials, refusal.clone(), crate::clock::now());
+    alpha.standing.refuse(Resource::ClientCredentials, refusal.clone(), clock::now());
     let Said::Nack(nack) = stream.hears().await else { panic!("a refusal") };
     assert_eq!((nack.revision, nack.reason.as_str(), nack.resource.unwrap().version), (5, "SECRET_REFUSED", 53));
     assert_eq!(alpha.standing.applied().revision, 0, "not all of it is in effect");
