@@ -266,7 +266,7 @@ def test_08_without_agent(ops: Ops, broker: Broker, folder: Path) -> None:
     ops.agrees("Remove the relying party wiki?", "homeward-broker registration close wiki", "Remove")
     ops.reads("The relying party without agent is gone.")
     assert broker.shows("registration", "list") == []
-    # A provider that does not answer is a home that cannot be used, and ops are told at once.
+    # A home whose provider nobody has asked for anything yet.
     secret = folder / "provider.secret"
     secret.write_text("not so secret")
     secret.chmod(0o600)

@@ -390,9 +390,7 @@ async fn of_many_records_of_one_moment_each_is_on_one_page() {
         let page = browser.get(&at(&federation, &next)).await.unwrap();
         rows.push(page.body.matches("<tr><th scope=\"row\">").count());
         let link = page.body.split('<').find(|tag| tag.starts_with("a rel=\"next\""));
-        next = link
-            .map(|tag| attribute(tag, "href").unwrap().replace("&amp;", "&").replace("&#38;", "&"))
-            .unwrap_or_default();
+        next = link.map(|tag| attribute(tag, "href").unwrap()).unwrap_or_default();
     }
     assert_eq!(rows, [100, 100, 30]);
     for wrong in ["x", "../../etc/passwd", "2026-11-22.x:1"] {

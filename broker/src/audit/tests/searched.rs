@@ -1,5 +1,7 @@
 //! A search from the newest back goes on where it was left, costs no more than it may, and stops when nobody listens.
 
+#![expect(clippy::disallowed_methods, reason = "files as no broker would write them")]
+
 use std::cell::Cell;
 
 use tokio::time::Instant;

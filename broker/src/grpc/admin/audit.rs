@@ -177,6 +177,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    #[expect(clippy::disallowed_methods, reason = "a file that is soon made and read by this test alone")]
     async fn a_page_that_nobody_waits_for_any_more_is_not_read_on() {
         let folder = tempfile::tempdir().unwrap();
         let chain = folder.path().join("6f1d0000-0000-4000-8000-000000000000");

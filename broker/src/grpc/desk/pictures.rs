@@ -182,7 +182,7 @@ mod tests {
         let instance = |number: usize| v1::Instance {
             name: name(number),
             state: v1::InstanceState::Confirmed.into(),
-            online: number % 10 != 0,
+            online: !number.is_multiple_of(10),
             portal_url: "https://a.example/homeward/".to_owned(),
             client_id: "c".to_owned(),
             ..Default::default()
