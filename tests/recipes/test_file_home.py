@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -71,6 +72,24 @@ def test_a_wrong_password_is_refused(garage: Agent, desk: Member, authority: Thr
     for account in (Account("greta", "guessed", "", "", ""), Account("nobody-here", GRETA.password, "", "", "")):
         page = tries(account, desk, authority)
         assert page.url.startswith(garage.public.url) and 'id="who"' not in page.text
+
+
+def test_the_doctor_rehearses_a_login_at_desk_with_greta(garage: Agent, desk: Member, folder: Path) -> None:
+    """A whole login at a real site, through nginx and over TLS, and out again; and one with a wrong password."""
+    password = folder / "canary"
+    password.write_text(f"{GRETA.password}\n")
+    password.chmod(0o600)
+    canary = ("--canary", "greta", "--password-file", str(password), "--home", "garage")
+    _, found = desk.agent.tells("doctor", *canary)
+    assert GRETA.password not in json.dumps(found)
+    steps = [finding for finding in found["findings"] if finding["about"].startswith("rehearsal")]
+    assert all(step["verdict"] == "ok" for step in steps), steps
+    said = {step["about"].removeprefix("rehearsal: "): step["sentence"] for step in steps}
+    assert "as greta@garage" in said["account"] and "signed out again" in said["end"], steps
+    password.write_text("wrong\n")
+    code, found = desk.agent.tells("doctor", *canary)
+    (wrong,) = [finding for finding in found["findings"] if finding["about"] == "rehearsal: password"]
+    assert code == 1 and "password is wrong" in wrong["sentence"] and wrong["remedy"], wrong
 
 
 def test_who_is_disabled_is_out_everywhere_and_comes_back_nowhere(
