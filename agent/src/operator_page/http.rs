@@ -19,7 +19,8 @@ use super::door::Shut;
 use super::pages::{self, Failure, Frame, NO_PAGE, Page};
 use crate::answer::{harden, html, redirect};
 use crate::clock;
-use crate::home::http::{REQUEST_TIMEOUT, serve as serve_pages};
+use crate::home::http::REQUEST_TIMEOUT;
+use crate::home::listener::serve as serve_pages;
 
 /// Largest form: a token.
 const LARGEST_BODY: usize = 4 * 1024;
@@ -34,7 +35,7 @@ const LOADER: HeaderName = HeaderName::from_static("cross-origin-resource-policy
 /// Serves until nobody waits for it any more, if there is a listener.
 pub(crate) async fn serve(listener: Option<TcpListener>, page: OperatorPage) -> std::io::Result<()> {
     let Some(listener) = listener else { return Ok(()) };
-    serve_pages(listener, router(Arc::new(page)), std::future::pending()).await
+    serve_pages(listener, router(Arc::new(page)), &[], std::future::pending()).await
 }
 
 pub(super) fn router(page: Arc<OperatorPage>) -> Router {

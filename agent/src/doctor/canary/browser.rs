@@ -102,8 +102,7 @@ impl Browser {
 
     /// Sends a form. Where the answer leads, nothing of it goes.
     pub(super) async fn post(&mut self, url: &Url, form: &[(&str, &str)]) -> Result<Answer, Stuck> {
-        let mut serializer = form_urlencoded::Serializer::new(String::new());
-        let body = Zeroizing::new(serializer.extend_pairs(form).finish());
+        let body = Zeroizing::new(form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish());
         self.ask(Method::POST, url, Some(body)).await
     }
 
