@@ -315,7 +315,8 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (shutdown, proxies) = (CancellationToken::new(), TrustedProxies::new(Vec::new()));
-        let terms = Terms { router: Router::new(), rest: HEADERS, proxies, shutdown: shutdown.clone() };
+        let (router, turned_away) = (Router::new(), Met::default());
+        let terms = Terms { router, rest: HEADERS, proxies, turned_away, shutdown: shutdown.clone() };
         let serving = tokio::spawn(serve_plain(listener, terms));
         let request = hyper::Request::get(path).header("host", "a.example").header("cookie", "c".repeat(4000));
         let request = request.body(axum::body::Body::empty()).unwrap();
