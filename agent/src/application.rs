@@ -193,7 +193,7 @@ impl Application {
 
     /// The same, asked as browsers ask it: at its public address, through whatever stands before it.
     #[must_use]
-    pub(crate) fn as_browsers_do(self, public_url: &PublicUrl, wire: Wire) -> Self {
+    pub(crate) fn the_way_of_browsers(self, public_url: &PublicUrl, wire: Wire) -> Self {
         let url = Url::parse(&public_url.origin()).unwrap_or_else(|_| self.url.clone());
         let mut headers = self.headers;
         // That is for the reverse proxy to say.

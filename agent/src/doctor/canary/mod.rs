@@ -121,7 +121,7 @@ impl<'a> Walk<'a> {
         };
         let browser = Browser::new(&patient.wire, config).map_err(unusable)?;
         let application =
-            patient.application.clone().as_browsers_do(&config.public_url, patient.wire.clone().within(PATIENCE));
+            patient.application.clone().the_way_of_browsers(&config.public_url, patient.wire.clone().within(PATIENCE));
         Ok(Self {
             patient,
             canary,
