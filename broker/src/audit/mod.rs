@@ -158,7 +158,7 @@ impl Audit {
             // Another broker may have the folder from here on.
             drop(lock);
         });
-        audit.resumed(chain, found);
+        audit.resumed(chain, &found);
         Ok(audit)
     }
 
@@ -191,7 +191,7 @@ impl Audit {
         (Self::with(Clock::system(), folder, queue, counting), tests::Heard(orders))
     }
 
-    fn resumed(&self, chain: ChainId, found: journal::Found) {
+    fn resumed(&self, chain: ChainId, found: &journal::Found) {
         let event = Event::new(Kind::RecordsMissing);
         if found.gap {
             error!(

@@ -99,7 +99,8 @@ pub fn continued<T: Display>(
 /// # Errors
 /// Those of the work.
 pub async fn during<T, E>(step: Span, work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
-    let done = work.instrument(step.clone()).await;
+    // On the heap: what is traced is what is large.
+    let done = Box::pin(work.instrument(step.clone())).await;
     if done.is_err() {
         step.record(STATUS, "ERROR");
     }
