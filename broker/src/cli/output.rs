@@ -201,11 +201,13 @@ impl Row for v1::TrustEdge {
         "CONSENT",
         "API",
         "MISSING SIDE",
+        "LINKED",
         "CHANGED",
     ];
 
     fn cells(&self) -> Vec<String> {
-        let (changed, api) = (time(self.update_time.as_ref()), if self.api_access { "yes" } else { "" });
+        let yes = |is: bool| if is { "yes" } else { "" }.to_owned();
+        let (changed, api) = (time(self.update_time.as_ref()), yes(self.api_access));
         let consent = consent(self.consent()).to_owned();
         vec![
             self.relying_party.clone(),
@@ -214,8 +216,9 @@ impl Row for v1::TrustEdge {
             group_lines(self).join(", "),
             self.email_domains.join(", "),
             consent,
-            api.to_owned(),
+            api,
             side(self.missing_side()).to_owned(),
+            yes(self.linked),
             changed,
         ]
     }
@@ -230,6 +233,7 @@ impl Row for v1::TrustEdge {
             "consent": consent(self.consent()),
             "api_access": self.api_access,
             "missing_side": side(self.missing_side()),
+            "linked": self.linked,
             "update_time": time(self.update_time.as_ref()),
         })
     }

@@ -79,6 +79,10 @@ pub(super) struct Allow {
     /// The relying party may call the home's API in the name of users whom the home knows (token exchange).
     #[arg(long)]
     api: bool,
+    /// A user of this home who has linked his account to one at another home, which the relying party accepts too, is taken
+    /// for that one. The home speaks for users of the other one by that.
+    #[arg(long)]
+    linked: bool,
     /// Give the consent of this side only: nobody is let in before the other has given its own. What is not said beside it
     /// stays as it is.
     #[arg(long, value_enum)]
@@ -147,6 +151,7 @@ impl From<Allow> for v1::TrustEdge {
             username_template: wanted.username_template.map(|template| template.to_string()).unwrap_or_default(),
             groups: groups.collect(),
             missing_side: v1::TrustSide::Unspecified.into(),
+            linked: wanted.linked,
         }
     }
 }

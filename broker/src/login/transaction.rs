@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::login::{AuthorizationRequest, LoginError};
+use crate::login::{AuthorizationRequest, LoginError, PendingLink};
 use crate::registry::{SessionId, TransactionId};
 use crate::secret::{Purpose, SealingKeys, SecretHash};
 
@@ -29,6 +29,9 @@ pub struct Transaction {
     /// Its begin, as its trace tells it. Unset by earlier releases.
     #[serde(default)]
     pub began: Began,
+    /// Set if it is the broker itself that asks, to link two homes.
+    #[serde(default)]
+    pub link: Option<Box<PendingLink>>,
 }
 
 impl Transaction {
@@ -42,7 +45,7 @@ impl Transaction {
         lifetime: Duration,
     ) -> Result<Self, LoginError> {
         let expires_at = request.received_at + lifetime;
-        Ok(Self { id: TransactionId::generate()?, request, browser, expires_at, began: Began::now() })
+        Ok(Self { id: TransactionId::generate()?, request, browser, expires_at, began: Began::now(), link: None })
     }
 
     /// Sealed for the hidden field of the home picker.

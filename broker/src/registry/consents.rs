@@ -92,6 +92,8 @@ pub struct TrustTerms {
     pub username_template: Option<UsernameTemplate>,
     /// As [`TrustEdge::groups`].
     pub groups: Option<GroupMap>,
+    /// As [`TrustEdge::linked`].
+    pub linked: Option<bool>,
 }
 
 impl TrustTerms {
@@ -103,6 +105,7 @@ impl TrustTerms {
             api_access: self.api_access.unwrap_or(edge.api_access),
             username_template: self.username_template.unwrap_or(edge.username_template),
             groups: self.groups.unwrap_or(edge.groups),
+            linked: self.linked.unwrap_or(edge.linked),
             ..edge
         }
     }

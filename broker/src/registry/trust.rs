@@ -42,6 +42,10 @@ pub struct TrustEdge {
     pub epoch: TrustEpoch,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// Whether a user of the home who has linked his account to one at another home is taken for that one: the home speaks
+    /// for users of another home by that.
+    #[serde(default)]
+    pub linked: bool,
 }
 
 impl TrustEdge {
@@ -60,6 +64,7 @@ impl TrustEdge {
             groups: GroupMap::default(),
             epoch: TrustEpoch::generate()?,
             updated_at: now,
+            linked: false,
         })
     }
 
@@ -75,6 +80,7 @@ impl TrustEdge {
             consent = self.consent.as_str(),
             api = self.api_access,
             missing = self.consents.missing().map_or("none", TrustSide::as_str),
+            linked = self.linked,
             "trust allowed"
         );
     }

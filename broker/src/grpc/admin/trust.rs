@@ -130,5 +130,6 @@ fn trust_edge(edge: &TrustEdge) -> v1::TrustEdge {
             Some(TrustSide::RelyingParty) => v1::TrustSide::RelyingParty,
         }
         .into(),
+        linked: edge.linked,
     }
 }

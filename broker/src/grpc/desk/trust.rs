@@ -125,6 +125,7 @@ impl Seat {
             username_template: edge.username_template,
             email_domains: edge.email_domains,
             api_access: edge.api_access,
+            linked: edge.linked,
         }
     }
 }
@@ -170,6 +171,7 @@ pub(super) fn wire_edge(order: &EdgeOrder) -> Result<v1::TrustEdge, Status> {
         username_template: order.username_template.clone(),
         groups: groups.collect(),
         missing_side: v1::TrustSide::Unspecified.into(),
+        linked: order.linked,
     })
 }
 

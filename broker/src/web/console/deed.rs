@@ -133,6 +133,8 @@ pub struct EdgeOrder {
     pub api_access: bool,
     /// Whose consent, if not that of both.
     pub side: Option<TrustSide>,
+    /// Whether users of the home are taken for those to whom they have linked their accounts.
+    pub linked: bool,
 }
 
 impl Deed {
@@ -166,6 +168,7 @@ impl Deed {
                     username_template: text("username_template"),
                     consent: named("consent").unwrap_or_else(unsaid),
                     api_access: form.has("api"),
+                    linked: form.has("linked"),
                     side,
                 })
             }
@@ -232,7 +235,7 @@ impl Deed {
                     ("username_template", order.username_template.clone()),
                     ("consent", order.consent.clone()),
                 ];
-                told.into_iter().chain(flag("api", order.api_access)).collect()
+                told.into_iter().chain(flag("api", order.api_access)).chain(flag("linked", order.linked)).collect()
             }
             Self::Quarantine { name, reason } => vec![("name", name.clone()), ("reason", reason.clone())],
             Self::Release { name }
@@ -323,6 +326,7 @@ mod tests {
             consent: "first".into(),
             api_access: true,
             side: None,
+            linked: true,
         };
         let of_home = EdgeOrder {
             relying_party: "beta".into(),

@@ -285,7 +285,7 @@ fn allow(order: &EdgeOrder) -> String {
     if !order.consent.is_empty() {
         text = format!("{text} --consent {}", quoted(&order.consent));
     }
-    text + flag(" --api", order.api_access) + &of(order.side)
+    text + flag(" --api", order.api_access) + flag(" --linked", order.linked) + &of(order.side)
 }
 
 /// Whose consent, with the space before it; nothing for that of both.
