@@ -136,7 +136,9 @@ async fn a_collector_behind_tls_is_believed_by_its_ca() {
         federation.stop_broker().await.unwrap();
         assert_eq!(collector.spans().len() > before, told, "{settings}");
         let log = std::fs::read_to_string(&federation.log).unwrap();
-        assert_eq!(log.contains("takes no traces") || log.contains("trusts no CA"), !told, "{log}");
+        // The last try may take as long as the end waits for it.
+        let lost = ["takes no traces", "trusts no CA", "did not reach the collector"];
+        assert_eq!(lost.iter().any(|said| log.contains(said)), !told, "{log}");
     }
 }
 
