@@ -13,8 +13,8 @@ use crate::config::Lifetimes;
 use crate::grants::binding::Binding;
 use crate::grants::sealed::Serial;
 use crate::registry::{
-    ClaimsRequest, ClientId, InstanceId, LinkedTo, Scopes, SessionId, Snapshot, Subject, TransactionId, TrustEpoch, UserId,
-    VerifiedIdentity,
+    ClaimsRequest, ClientId, InstanceId, LinkedTo, Scopes, SessionId, Snapshot, Subject, TransactionId, TrustEpoch,
+    UserId, VerifiedIdentity,
 };
 use crate::secret::{SecretError, random};
 use crate::storage::table::Record;

@@ -37,7 +37,7 @@ use crate::config::Issuer;
 use crate::login::record::{CompletedLogin, LoginState};
 use crate::login::transaction::Ticket;
 use crate::registry::{
-    AssertedIdentity, Client, CutOffs, HeldNames, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot, SubjectKey,
+    AssertedIdentity, CutOffs, HeldNames, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot, SubjectKey,
     TransactionId,
 };
 use crate::secret::{SealingKeys, SecretHash};

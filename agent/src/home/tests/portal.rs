@@ -95,7 +95,7 @@ impl World {
         let url = alpha.url.clone();
         let home = format!("methods = {methods}\nwatch_every = 1");
         let recipe = format!("{}\n{more}", Recipe::embedded_text("django-allauth").unwrap());
-        Self { alpha: Some(alpha), ..Self::of(&url, &recipe, &home).await }
+        Self { alpha: Some(alpha), ..Box::pin(Self::of(&url, &recipe, &home)).await }
     }
 
     /// In front of the application at `url`.

@@ -95,6 +95,7 @@ fn terms(wanted: &v1::TrustEdge) -> Result<TrustTerms, Status> {
         api_access: wanted.api_access.then_some(true),
         username_template: template.map_err(|error| status::invalid(&error))?,
         groups: Some(groups(&wanted.groups)?).filter(|groups| !groups.is_empty()),
+        linked: wanted.linked.then_some(true),
     })
 }
 

@@ -90,7 +90,7 @@ impl Snapshot {
     /// Looks at all edges: few pages ask.
     pub fn linkable(&self, own: &InstanceName) -> Vec<(Home<'_>, Vec<&InstanceName>)> {
         let mut homes: Vec<(Home<'_>, Vec<&InstanceName>)> = Vec::new();
-        for edge in self.edges().filter(|edge| edge.linked && edge.id.home != *own) {
+        for edge in self.known_edges().filter(|edge| edge.is_in_force() && edge.linked && edge.id.home != *own) {
             let party = &edge.id.relying_party;
             let own_too = self.home_id(own).and_then(|id| self.vouching(party, own, id));
             let other = self.home_id(&edge.id.home).and_then(|id| self.vouching(party, &edge.id.home, id));

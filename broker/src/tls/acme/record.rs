@@ -251,8 +251,9 @@ mod tests {
 
     #[test]
     fn a_ca_is_not_hammered_whatever_happens() {
+        type Ending = fn(StoredAcme, &Begun) -> StoredAcme;
         // Nothing comes of any try; each broker dies in its try; what comes is old already.
-        let endings: [(&str, fn(StoredAcme, &Begun) -> StoredAcme); 3] = [
+        let endings: [(&str, Ending); 3] = [
             ("fails", |stored, begun| stored.failed(String::new(), false, begun)),
             ("dies", |stored, _| stored),
             ("old", |stored, begun| {
