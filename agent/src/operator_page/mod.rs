@@ -14,7 +14,6 @@ mod fact;
 mod pages;
 mod sheet;
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -78,7 +77,7 @@ impl OperatorPage {
         let hosts = config.operator_page.as_ref().map(|page| page.hosts.clone());
         Ok(Self {
             seen,
-            door: Door::new(hosts.unwrap_or_else(BTreeSet::new))?,
+            door: Door::new(hosts.unwrap_or_default())?,
             examination: Examination::new(file.to_owned()),
             configured: configured::section(file, config),
             places: configured::places(config),
