@@ -121,10 +121,10 @@ def test_2_the_doctor_is_waited_for(operator: Ops, bench: Bench) -> None:
     bench.answers.clear()
     try:
         operator.page.goto(bench.page)
-        operator.reads("The application does not answer.")
         lets_the_doctor_look(operator)
         status = operator.page.locator("[role=status]")
         expect(status).to_contain_text("The doctor looks", timeout=PATIENCE_S * 1000)
+        expect(status).to_contain_text("asking the application")
         # It opens itself again until it is back: without JavaScript there is no other way, and it says so.
         operator.sees("bench: Homeward agent", excused=("meta-refresh",))
     finally:

@@ -25,7 +25,8 @@ pub(super) struct Page<'a> {
     pub(super) frame: Frame,
     pub(super) sheet: &'a Sheet,
     pub(super) form_token: &'a str,
-    /// After how many seconds it looks again by itself, if the doctor is not back.
+    /// After how many seconds it looks again by itself, if the doctor is not back. (At its address without a fragment: to the
+    /// same one with a fragment, browsers only scroll.)
     pub(super) again: u64,
 }
 

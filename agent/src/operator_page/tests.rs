@@ -260,7 +260,10 @@ async fn the_doctor_looks_once_for_all_who_ask_meanwhile() {
     stage.page.examination.begin(first);
     stage.page.examination.begin(clock::now());
     let looks = stage.opened().await;
-    assert!(looks.contains("http-equiv=\"refresh\"") && looks.contains("The doctor looks, since"), "{looks}");
+    assert!(
+        looks.contains("http-equiv=\"refresh\" content=\"5; url=./\"") && looks.contains("The doctor looks, since"),
+        "{looks}"
+    );
     assert!(!looks.contains("<form"), "who is there need not be sent for");
     may.send_replace(true);
     stage.page.examination.wait(Duration::from_secs(60)).await;
