@@ -44,7 +44,8 @@ pub(super) async fn carry_out(path: &Path) -> Result<(), Failure> {
             proved.set(true);
             before.set(None);
         };
-        match own.run(path, &mut signals, usable).await {
+        // Boxed: in it are two configurations.
+        match Box::pin(own.run(path, &mut signals, usable)).await {
             Ok(None) => return Ok(()),
             Ok(Some(next)) => {
                 let last = std::mem::replace(&mut own, next);
