@@ -124,11 +124,11 @@ impl TrustEdge {
     }
 
     /// With the consent of this side too, on these terms. `fresh` is one that nobody has said anything of.
-    fn consented(old: Option<Self>, fresh: Self, side: TrustSide, terms: TrustTerms) -> Self {
-        let consents = old.as_ref().map_or(Consents::Only(side), |old| old.consents.with(side));
+    fn consented(old: Option<&Self>, fresh: Self, side: TrustSide, terms: TrustTerms) -> Self {
+        let consents = old.map_or(Consents::Only(side), |old| old.consents.with(side));
         let (epoch, updated_at) = (fresh.epoch, fresh.updated_at);
-        let edge = terms.on(old.clone().unwrap_or(fresh));
-        Self { consents, epoch, updated_at, ..edge }.in_place_of(old.as_ref())
+        let edge = terms.on(old.cloned().unwrap_or(fresh));
+        Self { consents, epoch, updated_at, ..edge }.in_place_of(old)
     }
 
     /// Without the consent of this side, if it was given and the other one is left.
@@ -211,9 +211,8 @@ mod tests {
     #[test]
     fn an_edge_that_comes_into_force_begins_another_life() {
         use TrustSide::{Home, RelyingParty};
-        let consented = |old: &TrustEdge, side| {
-            TrustEdge::consented(Some(old.clone()), edge(Consents::Both), side, TrustTerms::default())
-        };
+        let consented =
+            |old: &TrustEdge, side| TrustEdge::consented(Some(old), edge(Consents::Both), side, TrustTerms::default());
         let whole = edge(Consents::Both);
         assert_eq!(consented(&whole, Home).epoch, whole.epoch, "what rests on it goes on");
         for side in TrustSide::ALL {
@@ -240,8 +239,7 @@ mod tests {
             username_template: "{email}".parse().unwrap(),
             ..edge(Consents::Only(TrustSide::Home))
         };
-        let edge_after =
-            TrustEdge::consented(Some(old.clone()), edge(Consents::Both), TrustSide::RelyingParty, terms());
+        let edge_after = TrustEdge::consented(Some(&old), edge(Consents::Both), TrustSide::RelyingParty, terms());
         assert!(edge_after.api_access && edge_after.is_in_force() && edge_after.vouches_for("alice@alpha.example"));
         assert_eq!((edge_after.consent, &edge_after.groups), (ConsentPolicy::Always, &old.groups));
         assert_eq!(edge_after.username_template.to_string(), "{email}");

@@ -233,14 +233,14 @@ impl Registry {
     /// When one of the two is not enrolled or has not the role, or the relying party could take two users for one.
     pub async fn allow_trust(&self, edge: TrustEdge) -> Result<TrustEdge, TrustError> {
         let both = TrustEdge { consents: Consents::Both, ..edge };
-        self.put_trust(&both.id, |old| both.clone().in_place_of(old.as_ref())).await
+        self.put_trust(&both.id, |old| both.clone().in_place_of(old)).await
     }
 
     /// Puts what is made of the edge as it is, or of nothing.
     async fn put_trust(
         &self,
         id: &TrustEdgeId,
-        make: impl Fn(Option<TrustEdge>) -> TrustEdge,
+        make: impl Fn(Option<&TrustEdge>) -> TrustEdge,
     ) -> Result<TrustEdge, TrustError> {
         let snapshot = self.snapshot();
         let find = |name: &InstanceName| {
@@ -256,7 +256,7 @@ impl Registry {
             return Err(TrustError::NoHome(id.home.clone()));
         }
         let checked = |old: Option<TrustEdge>| {
-            let edge = make(old);
+            let edge = make(old.as_ref());
             // One that is not in force hinders no other: it is checked when it is completed.
             if edge.is_in_force() {
                 for key in snapshot.account_keys(&id.relying_party) {
