@@ -60,7 +60,7 @@ use fleet::{Fleet, Pace, SharedState, StoredQuestion, Terms};
 use foundations::Foundations;
 use grants::{DeviceRequest, EnteredCode, GrantOfUser, InstanceProbes, Probes, RevokedToken, StoredGrant};
 use keys::{KeyError, KeySet, StoredKey};
-use login::{ClaimedTicket, Login, LoginRecord, LoginTerms, PushedRequest};
+use login::{ClaimedTicket, Login, LoginRecord, LoginTerms, PushedRequest, SpentLink};
 use metrics::Sources;
 use oidc::{Provider, Publication, UsedAssertion};
 use outbound::{CaFileError, Outbound};
@@ -106,6 +106,7 @@ const EXPIRING: &[&str] = &[
     StoredCounts::TABLE,
     ConsoleCode::TABLE,
     ConsoleSession::TABLE,
+    SpentLink::TABLE,
 ];
 
 /// Tables whose records hold something sealed: what a turn of the key-encryption key seals again.

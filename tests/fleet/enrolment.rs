@@ -137,6 +137,7 @@ impl Registrar {
             home: None,
             recovery: RecoveryPolicy::default(),
             restored_at: None,
+            last_cut_off_at: None,
         };
         Ok((instance, Identity { recovery, key, chain, generation: 1 }))
     }

@@ -50,6 +50,10 @@ pub enum Kind {
     UserReported,
     /// A session is over.
     SessionEnded,
+    /// A user says that his accounts at two homes are one person's.
+    HomesLinked,
+    /// They are not any more.
+    HomesUnlinked,
     /// A join token is made.
     JoinTokenCreated,
     /// A join token is taken back.
@@ -136,7 +140,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 60] = [
+    pub const ALL: [Self; 62] = [
         Self::BrokerStarted,
         Self::BrokerStopped,
         Self::RecordsMissing,
@@ -156,6 +160,8 @@ impl Kind {
         Self::TokenRevoked,
         Self::UserReported,
         Self::SessionEnded,
+        Self::HomesLinked,
+        Self::HomesUnlinked,
         Self::JoinTokenCreated,
         Self::JoinTokenRevoked,
         Self::InstanceEnrolled,

@@ -18,6 +18,7 @@ mod init;
 mod instance;
 mod kek;
 mod keys;
+mod link;
 mod output;
 mod place;
 mod registration;
@@ -101,6 +102,9 @@ enum Command {
     /// Who is signed in, and logouts on their way to applications.
     #[command(subcommand)]
     Session(session::Command),
+    /// Users whose accounts at two homes are one person's.
+    #[command(subcommand)]
+    Link(link::Command),
     /// What is turning, and what will.
     #[command(subcommand)]
     Rotation(rotation::Command),
@@ -186,6 +190,7 @@ async fn run(command: Command, config: &Config, file: &Path, output: Output) -> 
         Command::Keys(command) => keys::run(command, config, output).await,
         Command::Secret(command) => secret::run(command, config, output).await,
         Command::Session(command) => session::run(command, config, output).await,
+        Command::Link(command) => link::run(command, config, output).await,
         Command::Audit(command) => audit::run(command, config, output).await,
         Command::Console(command) => console::run(command, config, output).await,
         Command::Rotation(command) => rotation::run(command, config, output).await,

@@ -200,11 +200,13 @@ impl Row for v1::TrustEdge {
         "VERIFIED EMAIL DOMAINS",
         "CONSENT",
         "API",
+        "LINKED",
         "CHANGED",
     ];
 
     fn cells(&self) -> Vec<String> {
-        let (changed, api) = (time(self.update_time.as_ref()), if self.api_access { "yes" } else { "" });
+        let yes = |is: bool| if is { "yes" } else { "" }.to_owned();
+        let (changed, api) = (time(self.update_time.as_ref()), yes(self.api_access));
         let consent = consent(self.consent()).to_owned();
         vec![
             self.relying_party.clone(),
@@ -213,7 +215,8 @@ impl Row for v1::TrustEdge {
             group_lines(self).join(", "),
             self.email_domains.join(", "),
             consent,
-            api.to_owned(),
+            api,
+            yes(self.linked),
             changed,
         ]
     }
@@ -227,6 +230,7 @@ impl Row for v1::TrustEdge {
             "email_domains": self.email_domains,
             "consent": consent(self.consent()),
             "api_access": self.api_access,
+            "linked": self.linked,
             "update_time": time(self.update_time.as_ref()),
         })
     }

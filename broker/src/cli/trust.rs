@@ -85,6 +85,11 @@ pub(super) struct Allow {
     /// The relying party may call the home's API in the name of users whom the home knows (token exchange).
     #[arg(long)]
     api: bool,
+
+    /// A user of this home who has linked his account to one at another home, which the relying party accepts too, is taken
+    /// for that one. The home speaks for users of the other one by that.
+    #[arg(long)]
+    linked: bool,
 }
 
 impl From<Allow> for v1::TrustEdge {
@@ -102,6 +107,7 @@ impl From<Allow> for v1::TrustEdge {
             api_access: wanted.api,
             username_template: wanted.username_template.to_string(),
             groups: groups.collect(),
+            linked: wanted.linked,
         }
     }
 }

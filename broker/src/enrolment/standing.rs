@@ -35,8 +35,7 @@ impl Enrolment {
     pub async fn quarantine(&self, name: &InstanceName, reason: &str, now: Timestamp) -> Result<(), EnrolmentError> {
         self.change(name, |instance| {
             if !is_alarmed(instance) {
-                let cause = QuarantineCause::Ops;
-                instance.state = InstanceState::Quarantined { reason: reason.to_owned(), since: now, cause };
+                instance.cut_off(reason.to_owned(), QuarantineCause::Ops, now);
             }
             Ok(())
         })
@@ -138,7 +137,7 @@ impl Enrolment {
             return Ok(());
         }
         let told = reason.clone();
-        instance.state = InstanceState::Quarantined { reason, since: now, cause: QuarantineCause::Alarm };
+        instance.cut_off(reason, QuarantineCause::Alarm, now);
         let write = self.registry.instances.put(instance.name.as_str(), &instance, Expect::Version(version))?;
         let revision = self.registry.instances.commit(vec![write]).await?;
         self.audit.note(Event::new(Kind::CloneAlarm).instance(&instance.name).detail(told));

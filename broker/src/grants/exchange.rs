@@ -97,7 +97,7 @@ impl Grants {
             binding: terms.binding.clone(),
             actor: Some(terms.client.relying_party.client_id.clone()),
         };
-        let audience = Audience::of_user(target.server, grant, person, &self.subjects);
+        let audience = Audience::of_user(target.server, grant, person, (&self.subjects, snapshot));
         self.without_login(contents, Some(&audience), now)
     }
 

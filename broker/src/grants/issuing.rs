@@ -133,7 +133,7 @@ impl Grants {
         if !granted || !may_call {
             return Err(TokenError::ResourceNotGranted);
         }
-        Ok(Audience::of_user(server, grant, person, &self.subjects))
+        Ok(Audience::of_user(server, grant, person, (&self.subjects, snapshot)))
     }
 
     fn id_token(

@@ -8,7 +8,7 @@ use crate::config::Issuer;
 use crate::grants::binding::Confirmation;
 use crate::grants::record::Grant;
 use crate::grants::sealed::AccessTokenContents;
-use crate::registry::{Client, ClientId, SubjectKey, VerifiedIdentity};
+use crate::registry::{Client, ClientId, KnownAs, Snapshot, SubjectKey, UserOfHome, VerifiedIdentity};
 
 /// Whose API an access token is for, and of whom it speaks there.
 pub struct Audience<'a> {
@@ -37,13 +37,18 @@ pub struct LoginOfUser<'a> {
 
 impl<'a> Audience<'a> {
     /// For the user of a grant.
-    pub fn of_user(server: Client<'a>, grant: &'a Grant, person: &'a VerifiedIdentity, subjects: &SubjectKey) -> Self {
-        let kind = &server.relying_party.policy.subject_type;
-        let id = person.home_user_id.as_str();
+    pub fn of_user(
+        server: Client<'a>,
+        grant: &'a Grant,
+        person: &'a VerifiedIdentity,
+        (subjects, snapshot): (&SubjectKey, &Snapshot),
+    ) -> Self {
+        let user = UserOfHome { home: &grant.home, home_id: grant.home_id, home_user_id: &person.home_user_id };
+        let KnownAs { subject, .. } = subjects.known_as(server, user, grant.link.as_ref(), snapshot);
         Self {
             server,
             client_id: &grant.client_id,
-            subject: subjects.subject_for(kind, grant.home_id, id).to_string(),
+            subject: subject.to_string(),
             home_user_id: (*server.name == grant.home).then(|| person.id_at_home()),
             login: Some(LoginOfUser::of(grant)),
         }

@@ -13,7 +13,8 @@ use crate::config::Lifetimes;
 use crate::grants::binding::Binding;
 use crate::grants::sealed::Serial;
 use crate::registry::{
-    ClaimsRequest, ClientId, InstanceId, Scopes, SessionId, Snapshot, Subject, TrustEpoch, UserId, VerifiedIdentity,
+    ClaimsRequest, ClientId, InstanceId, LinkedTo, Scopes, SessionId, Snapshot, Subject, TrustEpoch, UserId,
+    VerifiedIdentity,
 };
 use crate::secret::{SecretError, random};
 use crate::storage::table::Record;
@@ -58,6 +59,13 @@ pub struct Grant {
     pub acr: Option<String>,
     /// How.
     pub amr: Vec<String>,
+    /// The account that the user is linked to, if that has an effect anywhere: an API may know him by it where the relying
+    /// party does not.
+    #[serde(default)]
+    pub link: Option<LinkedTo>,
+    /// Set if the relying party knows him by it: the life of the trust edge to that account's home.
+    #[serde(default)]
+    pub by_link: Option<TrustEpoch>,
 }
 
 impl Grant {
@@ -65,7 +73,14 @@ impl Grant {
     pub fn is_trusted(&self, snapshot: &Snapshot) -> bool {
         let client = snapshot.client(self.client_id.as_str()).is_some();
         let vouching = snapshot.vouching(&self.relying_party, &self.home, self.home_id);
-        client && vouching.is_some_and(|(_, edge)| edge.epoch == self.trust)
+        client && vouching.is_some_and(|(_, edge)| edge.epoch == self.trust) && self.is_who_he_was(snapshot)
+    }
+
+    /// Whether the relying party takes the user for the same one still.
+    fn is_who_he_was(&self, snapshot: &Snapshot) -> bool {
+        let home = (&self.home, self.home_id);
+        let followed = |link: &LinkedTo| snapshot.follows_link(&self.relying_party, home, link);
+        self.by_link.is_none_or(|trust| self.link.as_ref().and_then(followed) == Some(trust))
     }
 }
 

@@ -43,7 +43,7 @@ enum Role {
 }
 
 /// Every method there is.
-const ROLES: [(&str, Role); 60] = [
+const ROLES: [(&str, Role); 62] = [
     ("/homeward.v1.EnrolmentService/Enrol", Role::Anyone),
     ("/homeward.v1.EnrolmentService/Renew", Role::Agent),
     ("/homeward.v1.EnrolmentService/Confirm", Role::Agent),
@@ -88,6 +88,8 @@ const ROLES: [(&str, Role); 60] = [
     ("/homeward.v1.AdminService/EndSessions", Role::Ops),
     ("/homeward.v1.AdminService/ListLogouts", Role::Ops),
     ("/homeward.v1.AdminService/RetryLogout", Role::Ops),
+    ("/homeward.v1.AdminService/ListLinks", Role::Ops),
+    ("/homeward.v1.AdminService/EndLink", Role::Ops),
     ("/homeward.v1.AdminService/GetLoginCounts", Role::Ops),
     ("/homeward.v1.AdminService/OpenRegistration", Role::Ops),
     ("/homeward.v1.AdminService/ListRegistrations", Role::Ops),

@@ -46,6 +46,8 @@ pub(super) enum Reason {
     UserUnknown,
     /// There is no such session.
     SessionUnknown,
+    /// No link of that id.
+    LinkUnknown,
     /// There is no such session of the web console.
     ConsoleSessionUnknown,
     /// The instance is no relying party.
@@ -80,6 +82,7 @@ pub(super) fn refused(reason: Reason) -> Status {
         Reason::SessionUnknown => {
             status(Code::NotFound, "SESSION_UNKNOWN", "there is no such session: see `session list`")
         }
+        Reason::LinkUnknown => status(Code::NotFound, "LINK_UNKNOWN", "there is no such link: see `link list`"),
         Reason::ConsoleSessionUnknown => {
             status(Code::NotFound, "SESSION_UNKNOWN", "there is no such session: see `console session list`")
         }
@@ -242,6 +245,7 @@ fn account_key(conflict: &AccountKeyConflict) -> &'static str {
         AccountKeyConflict::NoAuthority(_) => "EMAIL_AUTHORITY_MISSING",
         AccountKeyConflict::SharedDomain { .. } => "EMAIL_AUTHORITY_SHARED",
         AccountKeyConflict::NamesMeet(_) => "USERNAMES_MEET",
+        AccountKeyConflict::LinksUnseen(_) => "LINKS_UNSEEN",
     }
 }
 

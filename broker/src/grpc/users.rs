@@ -6,7 +6,7 @@ use crate::audit::{Audit, Event, Kind};
 use crate::clock::Clock;
 use crate::grants::Grants;
 use crate::grpc::{Services, status};
-use crate::registry::{Departure, InstanceId, Registry, SubjectKey, UserId};
+use crate::registry::{Departure, InstanceId, Link, Registry, SubjectKey, UserId};
 use crate::sessions::{Ended, Sessions, TellHome};
 
 /// Who ends what users have.
@@ -67,7 +67,31 @@ impl Users {
         let ended = ended.map_err(|error| status::session(&error))?;
         if departure.is_some() {
             self.end_grants(&user).await?;
+            // The home does not stand by him any more, so no other home lets anybody in as him.
+            for link in self.registry.links.of_user(&user).await.map_err(|error| status::store(&error))? {
+                self.unlink(&link, "the home has taken back its word").await?;
+            }
         }
+        Ok(ended)
+    }
+
+    /// Ends a link and what rests on it; says how many sessions that were. What its alias has ends before and after: a login
+    /// that came in between finds the link gone, or is ended with the rest.
+    pub(super) async fn unlink(&self, link: &Link, why: &'static str) -> Result<usize, Status> {
+        let before = self.end_everything(&link.alias.user).await?;
+        let ended = self.registry.links.end(link).await.map_err(|error| status::store(&error))?;
+        if ended {
+            let unlinked = Event::new(Kind::HomesUnlinked).object(&link.id).home(&link.alias.home);
+            self.audit.note(unlinked.user(&link.alias.user).detail(why));
+        }
+        Ok(before + self.end_everything(&link.alias.user).await?)
+    }
+
+    async fn end_everything(&self, user: &UserId) -> Result<usize, Status> {
+        let (snapshot, now) = (self.registry.snapshot(), self.clock.now());
+        let ended = self.sessions.end_for_good(user, &snapshot, now).await;
+        let ended = ended.map_err(|error| status::session(&error))?.sessions.len();
+        self.end_grants(user).await?;
         Ok(ended)
     }
 

@@ -18,6 +18,7 @@
 mod consent;
 mod errand;
 mod error;
+mod link;
 mod pushed;
 mod record;
 mod request;
@@ -36,7 +37,7 @@ use crate::config::Issuer;
 use crate::login::record::{CompletedLogin, LoginState};
 use crate::login::transaction::Ticket;
 use crate::registry::{
-    AssertedIdentity, Client, HeldNames, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot, SubjectKey,
+    AssertedIdentity, CutOffs, HeldNames, Home, HomeStatus, InstanceId, Liveness, Registry, Snapshot, SubjectKey,
 };
 use crate::secret::{SealingKeys, SecretHash};
 use crate::storage::table::Table;
@@ -45,10 +46,11 @@ use crate::storage::{Expect, Store, Write};
 pub use consent::{Agreement, Consent, Consents, FoundConsent};
 pub use errand::ClaimedTicket;
 pub use error::LoginError;
+pub use link::{LinkOrder, LinkingError, PendingLink, ProvenAccount, SpentLink, Stage};
 pub use pushed::{Pushed, PushedId, PushedRequest, PushedRequests};
 pub use record::{CheckedOutcome, LoginFailure, LoginRecord};
 pub use request::{AuthorizationRequest, Demand, Prompt, Reply, ResponseMode};
-pub use step::{HomeChoice, Refusal, SignedIn, Step, decide, judge, meets_demands};
+pub use step::{HomeChoice, Refusal, SignedIn, Step, decide, meets_demands, vouched_for};
 pub use transaction::{Question, Transaction, TransactionId};
 
 /// Where the browser comes back to, on the broker.
@@ -60,6 +62,7 @@ pub struct Login {
     sealing: Arc<SealingKeys>,
     records: Table<LoginRecord>,
     claimed: Table<ClaimedTicket>,
+    spent_links: Table<SpentLink>,
     names: HeldNames,
     registry: Registry,
     liveness: Liveness,
@@ -124,6 +127,8 @@ pub struct Returned {
     pub home_id: InstanceId,
     /// What it said.
     pub outcome: CheckedOutcome,
+    /// How often it had taken back its word of the user by then.
+    pub cut_offs: CutOffs,
     /// Uses the handle up, as long as the home stands by its word: belongs into the commit of whatever is made of the
     /// outcome.
     pub finish: Vec<Write>,
@@ -142,6 +147,7 @@ impl Login {
             sealing,
             records: Table::new(store.clone()),
             claimed: Table::new(store.clone()),
+            spent_links: Table::new(store.clone()),
             names: HeldNames::new(store, subjects),
             registry,
             liveness,
@@ -158,9 +164,14 @@ impl Login {
             name: home.name.clone(),
             display_name: home.display_name.to_owned(),
             public_url: home.public_url(),
-            status: home.status(&self.liveness, &self.registry.reachability),
+            status: self.status(&home),
         });
         choices.collect()
+    }
+
+    /// Whether a home can be chosen now.
+    pub fn status(&self, home: &Home<'_>) -> HomeStatus {
+        home.status(&self.liveness, &self.registry.reachability)
     }
 
     /// A transaction for this request in this browser.
@@ -210,10 +221,8 @@ impl Login {
     /// When the relying party does not accept the home, or it cannot log anybody in now.
     pub fn ticket(&self, transaction: &Transaction, home: &InstanceName) -> Result<String, LoginError> {
         let snapshot = self.registry.snapshot();
-        let relying_party = &transaction.request.relying_party;
-        let accepted = self.homes(&snapshot, relying_party).into_iter().find(|choice| choice.name == *home);
-        let status = accepted.ok_or(LoginError::HomeNotAccepted)?.status;
-        if status != HomeStatus::Ready {
+        let accepted = accepted(&snapshot, transaction, home).ok_or(LoginError::HomeNotAccepted)?;
+        if self.status(&accepted) != HomeStatus::Ready {
             return Err(LoginError::HomeNotReady);
         }
         Ticket { home: home.clone(), transaction: transaction.clone() }.seal(&self.sealing)
@@ -236,15 +245,15 @@ impl Login {
     pub fn open_ticket(&self, caller: &InstanceName, ticket: &str, now: Timestamp) -> Result<OpenedTicket, LoginError> {
         let ticket = Ticket::open(&self.sealing, ticket, caller, now)?;
         let snapshot = self.registry.snapshot();
-        let (relying_party, _) = self.parties(&snapshot, &ticket)?;
+        let (display_name, _) = parties(&snapshot, &ticket)?;
         let request = ticket.transaction.request;
         Ok(OpenedTicket {
             transaction: ticket.transaction.id,
-            relying_party: relying_party.name.clone(),
-            relying_party_display_name: relying_party.display_name.to_owned(),
+            relying_party_display_name: display_name.to_owned(),
             min_auth_time: request.min_auth_time(),
             silent: request.prompt == Prompt::Silent,
             acr_values: request.wanted_classes(),
+            relying_party: request.relying_party,
             login_hint: request.login_hint,
             ui_locales: request.ui_locales,
             expires_at: ticket.transaction.expires_at,
@@ -265,7 +274,7 @@ impl Login {
     ) -> Result<String, LoginError> {
         let ticket = Ticket::open(&self.sealing, ticket, caller, now)?;
         let snapshot = self.registry.snapshot();
-        let (_, home) = self.parties(&snapshot, &ticket)?;
+        let (_, home) = parties(&snapshot, &ticket)?;
         if home.id != heard {
             // Its users are not those of whom the name speaks now.
             return Err(LoginError::HomeNotAccepted);
@@ -301,14 +310,27 @@ impl Login {
             // Nor is it taken back between here and the commit.
             finish.push(users.unchanged(&standing)?);
         }
-        Ok(Returned { transaction, home, home_id, outcome, finish })
+        Ok(Returned { transaction, home, home_id, outcome, cut_offs, finish })
     }
+}
 
-    /// Relying party and home of a ticket, if both may take part in logins still.
-    fn parties<'a>(&self, snapshot: &'a Snapshot, ticket: &Ticket) -> Result<(Client<'a>, Home<'a>), LoginError> {
-        let request = &ticket.transaction.request;
-        let relying_party = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
-        let accepted = snapshot.homes_for(relying_party.name).into_iter().find(|home| *home.name == ticket.home);
-        Ok((relying_party, accepted.ok_or(LoginError::HomeNotAccepted)?))
+/// The name people read of the relying party of a ticket, and its home, if both may take part in logins still.
+fn parties<'a>(snapshot: &'a Snapshot, ticket: &Ticket) -> Result<(&'a str, Home<'a>), LoginError> {
+    let Ticket { home, transaction } = ticket;
+    let display_name = match transaction.asked_by_broker() {
+        Some(display_name) => display_name,
+        None => {
+            let client = snapshot.client(transaction.request.client_id.as_str());
+            client.ok_or(LoginError::RelyingPartyGone)?.display_name
+        }
+    };
+    Ok((display_name, accepted(snapshot, transaction, home).ok_or(LoginError::HomeNotAccepted)?))
+}
+
+/// A home that may vouch in a login now. The broker itself asks only the home that it means.
+fn accepted<'a>(snapshot: &'a Snapshot, transaction: &Transaction, home: &InstanceName) -> Option<Home<'a>> {
+    match transaction.asked_by_broker() {
+        Some(_) => snapshot.vouching_home(home),
+        None => snapshot.homes_for(&transaction.request.relying_party).into_iter().find(|known| known.name == home),
     }
 }

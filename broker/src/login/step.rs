@@ -137,26 +137,18 @@ pub fn decide(request: &AuthorizationRequest, session: Option<&SignedIn>, homes:
     }
 }
 
-/// Judges what a home said, when the browser is back: the demands of the request hold at the end as at the beginning,
-/// whatever the home made of them.
+/// Who it is by what a home said, when the browser is back.
 ///
 /// # Errors
-/// What the relying party is told.
-pub fn judge(
-    request: &AuthorizationRequest,
-    outcome: CheckedOutcome,
-    subject: impl FnOnce(&VerifiedIdentity) -> Subject,
-) -> Result<(VerifiedIdentity, Subject), Refusal> {
-    let identity = match outcome {
-        CheckedOutcome::Identity(identity) => identity,
-        CheckedOutcome::Failure(LoginFailure::LoginRequired) => return Err(Refusal::LoginRequired),
-        CheckedOutcome::Failure(LoginFailure::Cancelled) => return Err(Refusal::Cancelled),
-        CheckedOutcome::Failure(LoginFailure::Denied) => return Err(Refusal::DeniedByHome),
-        CheckedOutcome::Failure(LoginFailure::Unavailable) => return Err(Refusal::HomeUnavailable),
-    };
-    let subject = subject(&identity);
-    meets_demands(request, &identity, &subject)?;
-    Ok((identity, subject))
+/// What the relying party is told if it is nobody.
+pub fn vouched_for(outcome: CheckedOutcome) -> Result<VerifiedIdentity, Refusal> {
+    match outcome {
+        CheckedOutcome::Identity(identity) => Ok(identity),
+        CheckedOutcome::Failure(LoginFailure::LoginRequired) => Err(Refusal::LoginRequired),
+        CheckedOutcome::Failure(LoginFailure::Cancelled) => Err(Refusal::Cancelled),
+        CheckedOutcome::Failure(LoginFailure::Denied) => Err(Refusal::DeniedByHome),
+        CheckedOutcome::Failure(LoginFailure::Unavailable) => Err(Refusal::HomeUnavailable),
+    }
 }
 
 /// Whether this user, as the home last spoke of him, is the one that the request demands.

@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::login::{AuthorizationRequest, LoginError};
+use crate::login::{AuthorizationRequest, LoginError, PendingLink};
 use crate::registry::SessionId;
 use crate::secret::{Purpose, SealingKeys, SecretHash, random};
 
@@ -29,6 +29,9 @@ pub struct Transaction {
     browser: SecretHash,
     /// Its end.
     pub expires_at: Timestamp,
+    /// Set if it is the broker itself that asks, to link two homes.
+    #[serde(default)]
+    pub link: Option<Box<PendingLink>>,
 }
 
 impl Transaction {
@@ -42,7 +45,7 @@ impl Transaction {
         lifetime: Duration,
     ) -> Result<Self, LoginError> {
         let expires_at = request.received_at + lifetime;
-        Ok(Self { id: TransactionId(random()?), request, browser, expires_at })
+        Ok(Self { id: TransactionId(random()?), request, browser, expires_at, link: None })
     }
 
     /// Sealed for the hidden field of the home picker.

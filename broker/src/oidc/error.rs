@@ -16,14 +16,14 @@ use tracing::{error, info};
 
 use crate::audit::{Event, Kind};
 use crate::grants::{DeviceError, TokenError};
-use crate::login::{LoginError, Refusal};
+use crate::login::{LinkingError, LoginError, Refusal};
 use crate::oidc::client_auth::ClientAuthError;
 use crate::oidc::dpop::{self, DpopError};
 use crate::oidc::parameters::{Parameters, excerpt};
 use crate::oidc::registration::MetadataError;
 use crate::oidc::request::RequestObjectError;
 use crate::oidc::request::{CallbackError, RequestError};
-use crate::registry::RegistrationError;
+use crate::registry::{LinkError, RegistrationError};
 use crate::secret::SecretError;
 use crate::sessions::SessionError;
 use crate::storage::StoreError;
@@ -145,6 +145,8 @@ pub(super) enum BrowserError {
     TooManyArrivals,
     #[error("the form is not of this session")]
     ForeignForm,
+    #[error(transparent)]
+    Linking(#[from] LinkingError),
 }
 
 impl BrowserError {
@@ -152,6 +154,12 @@ impl BrowserError {
     pub(super) fn unanswerable(cause: RequestError, parameters: &Parameters) -> Self {
         let said = |name| excerpt(parameters.get(name).ok().flatten().unwrap_or_default());
         Self::Unanswerable { cause, client_id: said("client_id"), redirect_uri: said("redirect_uri") }
+    }
+}
+
+impl From<LinkError> for BrowserError {
+    fn from(error: LinkError) -> Self {
+        Self::Linking(error.into())
     }
 }
 
@@ -205,6 +213,41 @@ fn page(error: &BrowserError) -> Problem {
         BrowserError::Grant(_) => Problem::INTERNAL,
         BrowserError::Device(error) => of_device(error),
         BrowserError::TooManyCodes | BrowserError::TooManyArrivals => Problem::TOO_MANY,
+        BrowserError::Linking(error) => of_linking(error),
+    }
+}
+
+fn of_linking(error: &LinkingError) -> Problem {
+    let not_linked = |advice| refused(StatusCode::FORBIDDEN, "Your homes were not linked", advice);
+    match error {
+        LinkingError::OtherSession => {
+            not_linked("You have signed in or out in this browser since. Open your account page and begin again.")
+        }
+        LinkingError::OtherUser => not_linked(
+            "You signed in as somebody else than the one you are here. Open your account page and begin again.",
+        ),
+        LinkingError::NotFresh => not_linked(
+            "You have to sign in anew at both homes, and this one does not say that you did. Open your account page and \
+             begin again; if it stays so, this home cannot be linked.",
+        ),
+        LinkingError::NotLetIn => not_linked(
+            "Your home did not let you in, or does not answer. Open your account page and begin again later.",
+        ),
+        LinkingError::NotOffered => not_linked("This home cannot be linked to yours, or not any more."),
+        LinkingError::Spent => {
+            not_linked("They were linked by this page before. Your account page shows how it is now.")
+        }
+        LinkingError::Refused(LinkError::SameHome) => not_linked("Both accounts are at the same home."),
+        LinkingError::Refused(LinkError::PrimaryIsAlias) => {
+            not_linked("Your account is linked to one at another home already. Sign in with that one to link more.")
+        }
+        LinkingError::Refused(LinkError::AliasIsLinked) => {
+            not_linked("The other account is linked already. Sign in with it, and unlink it on its account page first.")
+        }
+        LinkingError::Refused(LinkError::TooMany) => {
+            not_linked("Your account has as many linked homes as it can have.")
+        }
+        LinkingError::Refused(LinkError::Store(error)) => of_store(error),
     }
 }
 

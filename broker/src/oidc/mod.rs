@@ -15,6 +15,7 @@
 //! | `/device_authorization`, `/device` | `device`: the device's side, and its user's |
 //! | `/logout` | `logout`: the end of a session at the user's wish |
 //! | `/account` | `account`: where the user is signed in, and the end of that |
+//! | `/account/link` | `account/linking.rs`: two homes of a user are linked |
 //! | `/register` | `registration`: clients register, and look after themselves |
 //! | `/jwks`, `/.well-known/openid-configuration`, `/.well-known/oauth-authorization-server` | `discovery`: documents |
 //!
@@ -91,6 +92,7 @@ mod path {
     pub(super) const DEVICE_REFUSED: &str = "/device/refused";
     pub(super) const LOGOUT_CONFIRMED: &str = "/logout/confirmed";
     pub(super) const ACCOUNT: &str = "/account";
+    pub(super) const LINK: &str = "/account/link";
     pub(super) const UPSTREAM_CALLBACK: &str = "/upstream/{name}/callback";
     pub(super) const UPSTREAM_SETUP: &str = "/upstream/{name}/setup";
     pub(super) const REGISTER: &str = "/register";
@@ -252,6 +254,7 @@ pub fn router(provider: Arc<Provider>, boundary: Boundary) -> Router {
         .route(path::LOGOUT, get(logout::get).post(logout::post).head(no_head))
         .route(path::LOGOUT_CONFIRMED, post(logout::confirmed))
         .route(path::ACCOUNT, get(account::get).post(account::post))
+        .route(path::LINK, get(account::linking::get).post(account::linking::post))
         .route(path::REGISTER, post(registration::post))
         .route(path::REGISTERED, get(registration::get).put(registration::put).delete(registration::delete))
         .with_state(provider)

@@ -49,6 +49,9 @@ impl AccountKey {
         others: impl IntoIterator<Item = &'a TrustEdge>,
     ) -> Result<(), AccountKeyConflict> {
         let others: Vec<&TrustEdge> = others.into_iter().filter(|other| other.id != edge.id).collect();
+        if edge.linked && self != Self::Subject {
+            return Err(AccountKeyConflict::LinksUnseen(edge.id.clone()));
+        }
         match self {
             Self::Subject => Ok(()),
             Self::Email => check_authority(edge, &others),
@@ -138,6 +141,12 @@ pub enum AccountKeyConflict {
         .0.relying_party, .0.home, .0.home
     )]
     NamesMeet(TrustEdgeId),
+    /// A link changes the subject alone: it would have no effect, or one that nobody means.
+    #[error(
+        "{} does not find accounts by the subject, which is all that linked homes share: allow {} without --linked",
+        .0.relying_party, .0.home
+    )]
+    LinksUnseen(TrustEdgeId),
 }
 
 #[cfg(test)]
@@ -187,6 +196,15 @@ mod tests {
             (Username, vec![edge("gamma", one, "{email}"), edge("alpha", no, full)], refused("NamesMeet")),
         ] {
             assert_eq!(check(key, &edges), expected, "{key:?} {edges:?}");
+        }
+    }
+
+    #[test]
+    fn only_who_finds_accounts_by_the_subject_sees_links() {
+        let linked = TrustEdge { linked: true, ..edge("alpha", &["alpha.example"], "{username}@{home}") };
+        assert_eq!(AccountKey::Subject.check(&linked, []), Ok(()));
+        for key in [AccountKey::Email, AccountKey::Username] {
+            assert_eq!(key.check(&linked, []), Err(AccountKeyConflict::LinksUnseen(linked.id.clone())), "{key:?}");
         }
     }
 

@@ -176,7 +176,12 @@ impl VerifiedIdentity {
 
     /// The id by which the home itself knows the user.
     pub fn id_at_home(&self) -> &str {
-        self.0.home_user_id.split(INCARNATION).next().unwrap_or_default()
+        Self::part_of_home(&self.0.home_user_id)
+    }
+
+    /// The id by which the home itself knows the user of whom this is made.
+    pub fn part_of_home(home_user_id: &str) -> &str {
+        home_user_id.split(INCARNATION).next().unwrap_or_default()
     }
 }
 

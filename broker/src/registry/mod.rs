@@ -18,6 +18,7 @@ mod home;
 mod home_user;
 mod identity;
 mod instance;
+mod link;
 mod liveness;
 mod look_alike;
 mod look_up;
@@ -67,6 +68,10 @@ pub use instance::{
     Certificate, ClientAuthMethod, ClientCredential, ClientId, ClientKey, ClientSecret, Instance, InstanceId,
     InstanceState, Portal, QuarantineCause, RecoveryPolicy, RecoveryPolicyError, RelyingParty, SigningKeyChoice,
 };
+pub use link::{
+    FoundLink, HomeStanding, KnownAs, Link, LinkError, LinkId, LinkIdError, LinkVoid, LinkedAccount, LinkedTo, Links,
+    UserLinks, UserOfHome, judge_link,
+};
 pub use liveness::{Acknowledged, Claim, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError, RESPONSE_PARAMETERS, is_readable, is_seen};
 pub use registration::{INITIAL_TOKEN_PREFIX, REGISTRATION_TOKEN_PREFIX, RegistrationError};
@@ -111,6 +116,8 @@ pub struct Registry {
     pub reachability: Reachability,
     /// For who completes logins, and for homes that take back their word.
     pub home_users: HomeUsers,
+    /// For users with accounts at two homes.
+    pub links: Links,
     look_ups: LookUps,
     /// The broker's own client.
     console: Option<Arc<RegisteredClient>>,
@@ -146,7 +153,7 @@ impl Registry {
         let edges = Table::new(store.clone());
         let (registrations, clients) = (Table::new(store.clone()), Table::new(store.clone()));
         let (upstreams, reachability) = (Table::new(store.clone()), Reachability::default());
-        let home_users = HomeUsers::new(store.clone());
+        let (home_users, links) = (HomeUsers::new(store.clone()), Links::new(store.clone()));
         // Begun before the tables are read, so that no change falls between.
         let changes = store.watch(TABLES).await?;
         let (publish, snapshot) = watch::channel(Arc::default());
@@ -159,6 +166,7 @@ impl Registry {
             upstreams,
             reachability,
             home_users,
+            links,
             look_ups: LookUps::new(),
             console,
             snapshot,

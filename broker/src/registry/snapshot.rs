@@ -33,6 +33,8 @@ pub struct Snapshot {
     /// By home, then by relying party: whom a change of the home concerns.
     released: HashTrieMapSync<InstanceName, HashTrieMapSync<InstanceName, ()>>,
     denials: u64,
+    /// How many edges follow links.
+    linked_edges: usize,
     /// The broker's own client.
     console: Option<Arc<RegisteredClient>>,
 }
@@ -209,6 +211,11 @@ impl Snapshot {
         self.denials
     }
 
+    /// Whether any relying party follows links at all: if none does, nobody looks them up.
+    pub fn follows_links(&self) -> bool {
+        self.linked_edges > 0
+    }
+
     /// A home without agent.
     pub fn upstream(&self, name: &InstanceName) -> Option<&Arc<Upstream>> {
         self.upstreams.get(name)
@@ -232,7 +239,7 @@ impl Snapshot {
     }
 
     /// A home by name, if it may vouch now.
-    fn vouching_home(&self, name: &InstanceName) -> Option<Home<'_>> {
+    pub fn vouching_home(&self, name: &InstanceName) -> Option<Home<'_>> {
         let cut_off = self.instance(name).is_some_and(|instance| listed_as(instance).is_none());
         self.home(name).filter(|_| !cut_off)
     }
@@ -365,10 +372,17 @@ impl Snapshot {
     fn put_edge(&mut self, edge: TrustEdge, touched: &mut HashSet<InstanceName>) {
         let TrustEdgeId { relying_party, home } = edge.id.clone();
         let mut homes = self.accepted.get(&relying_party).cloned().unwrap_or_default();
-        let known = homes.contains_key(&home);
+        let (known, linked) = (homes.get(&home).cloned(), edge.linked);
         homes.insert_mut(home.clone(), Arc::new(edge));
         self.accepted.insert_mut(relying_party.clone(), homes);
-        if known {
+        self.linked_edges += usize::from(linked);
+        if let Some(known) = known {
+            self.linked_edges -= usize::from(known.linked);
+            if known.linked && !linked {
+                // What rests on links there is dead: the sessions follow.
+                self.denials += 1;
+                touched.insert(relying_party);
+            }
             // What a home may vouch for is nothing that its relying party's agent is told.
             return;
         }
@@ -380,9 +394,8 @@ impl Snapshot {
 
     fn remove_edge(&mut self, id: &TrustEdgeId, touched: &mut HashSet<InstanceName>) {
         let TrustEdgeId { relying_party, home } = id;
-        if self.edge(relying_party, home).is_none() {
-            return;
-        }
+        let Some(edge) = self.edge(relying_party, home) else { return };
+        self.linked_edges -= usize::from(edge.linked);
         self.denials += 1;
         remove_inner(&mut self.accepted, relying_party, home);
         remove_inner(&mut self.released, home, relying_party);

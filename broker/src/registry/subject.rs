@@ -91,8 +91,9 @@ impl SubjectKey {
         UserId(URL_SAFE_NO_PAD.encode(hash.split_at(16).0))
     }
 
-    /// The subject by which a relying party knows a home's user (OpenID Connect Core 8).
-    pub fn subject_for(&self, kind: &SubjectType, home: InstanceId, home_user_id: &str) -> Subject {
+    /// The subject by which a relying party knows a home's user (OpenID Connect Core 8), unless he is linked to another one:
+    /// see [`SubjectKey::known_as`].
+    pub(in crate::registry) fn subject_for(&self, kind: &SubjectType, home: InstanceId, home_user_id: &str) -> Subject {
         match kind {
             SubjectType::Public => self.subject(home, home_user_id),
             SubjectType::Pairwise { sector } => {

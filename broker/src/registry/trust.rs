@@ -39,6 +39,10 @@ pub struct TrustEdge {
     pub epoch: TrustEpoch,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// Whether a user of the home who has linked his account to one at another home is taken for that one: the home speaks
+    /// for users of another home by that.
+    #[serde(default)]
+    pub linked: bool,
 }
 
 impl TrustEdge {
@@ -56,6 +60,7 @@ impl TrustEdge {
             groups: GroupMap::default(),
             epoch: TrustEpoch::generate()?,
             updated_at: now,
+            linked: false,
         })
     }
 
@@ -70,6 +75,7 @@ impl TrustEdge {
             groups = words(self.groups.mappings().map(|mapping| mapping.to_string()).collect()),
             consent = self.consent.as_str(),
             api = self.api_access,
+            linked = self.linked,
             "trust allowed"
         );
     }

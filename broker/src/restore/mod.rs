@@ -4,7 +4,7 @@
 //! and only people know what that was. So:
 //!
 //! * everything short-lived is left behind: sessions, grants with their tokens, codes and device codes, logins on their
-//!   way, join tokens, consents, logouts, probes, reports of agents;
+//!   way, join tokens, consents, links of homes, logouts, probes, reports of agents;
 //! * the signing keys are left behind, and new ones are made: no token from before is believed, whoever made it;
 //! * a trust edge begins another life: no code or token that rests on an earlier one counts;
 //! * an instance comes back quarantined, unless ops name it as known to be good. In either case none of its certificates

@@ -10,7 +10,7 @@ const MADE: Timestamp = Timestamp::from_secs(1_800_000_000);
 const NOW: Timestamp = Timestamp::from_secs(1_800_086_400);
 
 /// Left behind, each for the reason that the module tells; and what is nobody's beyond its own broker.
-const LEFT_BEHIND: [&str; 26] = [
+const LEFT_BEHIND: [&str; 28] = [
     "acme",
     "acme_challenge",
     "agent_report",
@@ -24,6 +24,8 @@ const LEFT_BEHIND: [&str; 26] = [
     "duty",
     "grant",
     "join_token",
+    "link",
+    "link_spent",
     "login",
     "login_count",
     "logout",

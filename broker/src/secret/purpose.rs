@@ -39,11 +39,13 @@ pub enum Purpose {
     AcmeAccount,
     /// The private key of the certificate of the public address.
     ServerKey,
+    /// A link of two homes in the user's hands, while he shows that both accounts are his.
+    Link,
 }
 
 impl Purpose {
     /// All of them, in their order.
-    pub(super) const ALL: [Self; 18] = [
+    pub(super) const ALL: [Self; 19] = [
         Self::AuthorityKey,
         Self::SigningKey,
         Self::SubjectKey,
@@ -62,6 +64,7 @@ impl Purpose {
         Self::Question,
         Self::AcmeAccount,
         Self::ServerKey,
+        Self::Link,
     ];
 
     pub(super) const fn text(self) -> &'static str {
@@ -84,6 +87,7 @@ impl Purpose {
             Self::Question => "homeward question 1",
             Self::AcmeAccount => "homeward acme account 1",
             Self::ServerKey => "homeward server key 1",
+            Self::Link => "homeward link 1",
         }
     }
 }

@@ -86,12 +86,13 @@ async fn sweep(sessions: &Sessions, registry: &Registry, clock: &Clock) -> Resul
         let (orphans, others) = judge(sessions_of_page, registry, &mut asked).await?;
         let snapshot = registry.snapshot();
         for (id, session) in others {
-            if session.opened.values().any(|opened| opened.is_closed(&session.home, &snapshot)) {
+            if session.opened.values().any(|opened| opened.is_closed((&session.home, session.home_id), &snapshot)) {
                 sessions.leave_closed(&id, &snapshot, clock.now()).await?;
             }
         }
         count += sessions.end(&orphans, TellHome::No, &snapshot, clock.now()).await?.sessions.len();
         if ended {
+            registry.end_links_of_the_gone().await?;
             return Ok(count);
         }
         tokio::time::sleep(BREATH).await;

@@ -131,8 +131,9 @@ impl Sessions {
     ) -> Result<(), SessionError> {
         for _ in 0..TRIES {
             let Some(Stored { record, version }) = self.table.get(id.as_str()).await? else { return Ok(()) };
-            let home = record.home.clone();
-            let (closed, opened) = record.opened.into_iter().partition(|(_, opened)| opened.is_closed(&home, snapshot));
+            let (home, of_home) = (record.home.clone(), record.home_id);
+            let is_closed = |opened: &Opened| opened.is_closed((&home, of_home), snapshot);
+            let (closed, opened) = record.opened.into_iter().partition(|(_, opened)| is_closed(opened));
             let session = Session { opened: closed, ..record };
             let mut told = Vec::new();
             for (id, logout) in logouts_of(id, &session, snapshot, now)? {

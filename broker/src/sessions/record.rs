@@ -6,7 +6,9 @@ use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::registry::{ClientId, InstanceId, SessionId, Snapshot, Subject, TrustEpoch, UserId, VerifiedIdentity};
+use crate::registry::{
+    ClientId, InstanceId, LinkedTo, SessionId, Snapshot, Subject, TrustEpoch, UserId, UserOfHome, VerifiedIdentity,
+};
 use crate::secret::SecretHash;
 use crate::storage::table::Record;
 
@@ -39,6 +41,13 @@ pub struct Session {
     pub opened: BTreeMap<ClientId, Opened>,
 }
 
+impl Session {
+    /// Whom it is of, by the home's word.
+    pub fn person(&self) -> UserOfHome<'_> {
+        UserOfHome { home: &self.home, home_id: self.home_id, home_user_id: &self.identity.home_user_id }
+    }
+}
+
 impl Record for Session {
     const TABLE: &'static str = "session";
 
@@ -62,6 +71,9 @@ pub struct Opened {
     pub trust: TrustEpoch,
     /// When it was entered first.
     pub since: Timestamp,
+    /// The account whose subject it is, if the user is linked to that, and the life of the trust edge to its home.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<(LinkedTo, TrustEpoch)>,
     /// The claims that it has been told of the user in this session, by name; unset if a broker of an earlier release wrote
     /// this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -79,9 +91,14 @@ impl Opened {
         Self { released, ..self }
     }
 
-    /// Whether the relying party accepts this home's users no more, or does so anew.
-    pub(super) fn is_closed(&self, home: &InstanceName, snapshot: &Snapshot) -> bool {
-        snapshot.edge(&self.relying_party, home).is_none_or(|edge| edge.epoch != self.trust)
+    /// Whether the relying party accepts this home's users no more, or does so anew, or the user is not the one any more whom
+    /// it took him for.
+    pub(super) fn is_closed(&self, home: (&InstanceName, InstanceId), snapshot: &Snapshot) -> bool {
+        let denied = snapshot.edge(&self.relying_party, home.0).is_none_or(|edge| edge.epoch != self.trust);
+        let another = |(link, trust): &(LinkedTo, TrustEpoch)| {
+            snapshot.follows_link(&self.relying_party, home, link) != Some(*trust)
+        };
+        denied || self.link.as_ref().is_some_and(another)
     }
 }
 

@@ -25,9 +25,9 @@ pub use cookies::{CookieName, UpstreamCookie, Visitor, set_cookie};
 pub use form_token::FormToken;
 pub use health::{Readiness, identity};
 pub use pages::{
-    ANY_HTTPS, AccountPage, ApplicationRow, ConsentPage, DeviceEndPage, DevicePage, FormPostPage, HomeButton,
-    PermissionRow, PickerPage, Problem, ReleasedLine, SessionRow, SetupLink, SetupPage, SignOutPage, SignedOutPage,
-    StrangerPage, ToldRow, ago, ahead,
+    ANY_HTTPS, AccountPage, ApplicationRow, ConsentPage, DeviceEndPage, DevicePage, FormPostPage, HomeButton, LinkPage,
+    LinkQuestion, LinkRow, LinkedHomes, PermissionRow, PickerPage, Problem, ReleasedLine, SessionRow, SetupLink,
+    SetupPage, SignOutPage, SignedOutPage, StrangerPage, ToldRow, ago, ahead,
 };
 pub use redirect::redirect;
 

@@ -16,8 +16,8 @@ use crate::fleet::{AccountPreview, Inquiry, NoReply, Reply};
 use crate::grpc::admin::{Service, name};
 use crate::grpc::status::{self, Reason};
 use crate::registry::{
-    ClaimMapping, Client, ConsentPolicy, Home, HomeStatus, Person, ReleaseTerms, Snapshot, TrustEdge, TrustEdgeId,
-    TrustError, VerifiedIdentity, Way,
+    ClaimMapping, Client, ConsentPolicy, Home, HomeStatus, KnownAs, Link, LinkVoid, LinkedTo, Person, ReleaseTerms,
+    Snapshot, TrustEdge, TrustEdgeId, TrustError, UserOfHome, VerifiedIdentity, Way,
 };
 
 /// Longest login name that is asked about, in characters.
@@ -53,9 +53,10 @@ impl Service {
             return Ok(v1::ExplainTrustResponse { problems, ..v1::ExplainTrustResponse::default() });
         };
         let policy = &case.client.relying_party.policy;
-        let subject = self.users.subjects.subject_for(&policy.subject_type, case.home.id, &identity.home_user_id);
+        let (known, link) = self.known_as(&case, &identity, &snapshot).await?;
         let terms = ReleaseTerms { edge: &case.edge, policy };
-        let claims = ClaimMapping::of(Person { identity: &identity, subject: &subject }, terms);
+        let mut claims = ClaimMapping::of(Person { identity: &identity, subject: &known.subject }, terms);
+        problems.extend(link.map(|link| explain_link(&link, &known, &mut claims, &snapshot)));
         problems.extend(lost_groups(&case, &identity));
         let account = match snapshot.edge(&case.id.relying_party, &case.id.home) {
             Some(_) => self.account(&case, &claims, &mut problems).await,
@@ -150,6 +151,21 @@ impl Service {
         Ok(newest.map(|session| Known { identity: session.identity, source: v1::IdentitySource::LastLogin }))
     }
 
+    /// Whom the relying party would take the user for, and the link that has to do with it.
+    async fn known_as(
+        &self,
+        case: &Case<'_>,
+        identity: &VerifiedIdentity,
+        snapshot: &Snapshot,
+    ) -> Result<(KnownAs, Option<Link>), Status> {
+        let (home, home_id, home_user_id) = (&case.id.home, case.home.id, identity.home_user_id.as_str());
+        let user = self.users.subjects.user(home_id, home_user_id);
+        let found = self.registry.links.of_alias(&user).await.map_err(|error| status::store(&error))?;
+        let person = UserOfHome { home, home_id, home_user_id };
+        let to = found.link.clone().map(LinkedTo::of);
+        Ok((self.users.subjects.known_as(case.client, person, to.as_ref(), snapshot), found.link))
+    }
+
     /// What the relying party's application would make of these claims.
     async fn account(
         &self,
@@ -176,6 +192,26 @@ impl Service {
         problems.push(why);
         None
     }
+}
+
+/// What a link does here, or why it does nothing; what it does stands beside the subject too.
+fn explain_link(link: &Link, known: &KnownAs, claims: &mut [ClaimMapping], snapshot: &Snapshot) -> String {
+    let (home, other) = (&link.alias.home, format!("{}@{}", link.primary.username, link.primary.home));
+    if known.by_link.is_some() {
+        for subject in claims.iter_mut().filter(|it| it.claim == "sub") {
+            subject.reason = format!("the subject of {other}, to whom the user has linked his account");
+        }
+        return format!("the user is taken for {other} by a link: see homeward-broker link list");
+    }
+    let why = match snapshot.judge_link(link) {
+        Err(LinkVoid::Gone) => "one of the two homes is not here any more".to_owned(),
+        Err(LinkVoid::CutOff) => "one of the two homes is in quarantine".to_owned(),
+        Err(LinkVoid::CutOffSince) => {
+            "one of the two homes was in quarantine since, so the user has to unlink, and link again".to_owned()
+        }
+        Ok(()) => format!("that takes an edge to {} too, and --linked with the edge to {home}", link.primary.home),
+    };
+    format!("the user has linked his account to {other}, which has no effect here: {why}")
 }
 
 /// What is wrong with the parties and their edge, whoever the user is.

@@ -8,6 +8,7 @@ mod backup;
 mod console;
 mod explain;
 mod kek;
+mod link;
 mod registration;
 mod rotation;
 mod session;
@@ -480,6 +481,17 @@ impl AdminService for Service {
     ) -> Result<Response<v1::RetryLogoutResponse>, Status> {
         let logout = self.retry(&request.into_inner().id).await?;
         Ok(Response::new(v1::RetryLogoutResponse { logout: Some(logout) }))
+    }
+
+    async fn list_links(
+        &self,
+        request: Request<v1::ListLinksRequest>,
+    ) -> Result<Response<v1::ListLinksResponse>, Status> {
+        Ok(Response::new(self.links(&request.into_inner()).await?))
+    }
+
+    async fn end_link(&self, request: Request<v1::EndLinkRequest>) -> Result<Response<v1::EndLinkResponse>, Status> {
+        Ok(Response::new(self.unlink(&request.into_inner().id).await?))
     }
 
     async fn get_login_counts(

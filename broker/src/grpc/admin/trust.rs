@@ -27,6 +27,7 @@ impl Service {
             api_access: wanted.api_access,
             username_template: template.map_err(|error| status::invalid(&error))?.unwrap_or_default(),
             groups: groups(&wanted.groups)?,
+            linked: wanted.linked,
             ..TrustEdge::new(id, self.clock.now()).map_err(|error| status::internal(&error))?
         };
         let edge = self.registry.allow_trust(edge).await.map_err(|error| status::trust(&error))?;
@@ -89,5 +90,6 @@ fn trust_edge(edge: &TrustEdge) -> v1::TrustEdge {
         api_access: edge.api_access,
         username_template: edge.username_template.to_string(),
         groups: groups.collect(),
+        linked: edge.linked,
     }
 }

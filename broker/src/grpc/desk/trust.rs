@@ -115,6 +115,7 @@ impl Seat {
             username_template: edge.username_template,
             email_domains: edge.email_domains,
             api_access: edge.api_access,
+            linked: edge.linked,
         }
     }
 }
@@ -158,5 +159,6 @@ pub(super) fn wire_edge(order: &EdgeOrder) -> Result<v1::TrustEdge, Status> {
         api_access: order.api_access,
         username_template: order.username_template.clone(),
         groups: groups.collect(),
+        linked: order.linked,
     })
 }

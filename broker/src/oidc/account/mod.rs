@@ -6,11 +6,13 @@
 //! What an application was told is shown by name, as it was noted in the session when it happened: what an edge would release
 //! today says nothing of that.
 //!
-//! A user has one home here. Two that are linked would be one person with two subjects, or one subject with two homes. By the
-//! first, nothing would be linked where it matters, at the relying parties. By the second, one of the two accounts would
-//! become somebody else at every relying party that knows it, and a home could sign its users in as another one's: a
-//! subject is made of one home's id of a user, so that nobody but that home can speak for it.
+//! A user with accounts at two homes can say that they are one person's (`linking.rs`). A subject is made of one home's id of
+//! a user, so that nobody but that home can speak for it: a link lets another home speak for it too. So it goes one way,
+//! from a user who has shown that both accounts are his, and counts only at relying parties whose ops have allowed it for
+//! that other home; everywhere else he stays two.
 
+pub(super) mod linking;
+mod links;
 mod permissions;
 
 use std::sync::Arc;
@@ -30,8 +32,8 @@ use crate::oidc::logout::Departure;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
-use crate::registry::{Client, SessionId, Snapshot};
-use crate::sessions::{LogoutId, LogoutState, Message, Opened, Session, StoredLogout, TellHome};
+use crate::registry::{Client, LinkId, SessionId, Snapshot};
+use crate::sessions::{Ended, LogoutId, LogoutState, Message, Opened, Session, StoredLogout, TellHome};
 use crate::web::{AccountPage, ApplicationRow, FormToken, SessionRow, StrangerPage, ToldRow, Visitor, ago, ahead};
 
 /// Logouts whose state is shown, at the most: their ids stand in the address.
@@ -70,16 +72,19 @@ enum Wish {
     Everywhere,
     /// What an application was allowed.
     Permission(String),
+    /// A link to another home.
+    Link(LinkId),
 }
 
 impl Wish {
     fn read(parameters: &Parameters) -> Result<Self, CallbackError> {
         let field = |name| parameters.get(name).map_err(|_| CallbackError::Parameters);
-        match (field("session")?, field("end")?, field("withdraw")?) {
-            (Some(id), None, None) => Ok(Self::Session(id.parse().map_err(|_| CallbackError::Parameters)?)),
-            (None, Some("others"), None) => Ok(Self::Others),
-            (None, Some("everywhere"), None) => Ok(Self::Everywhere),
-            (None, None, Some(client)) => Ok(Self::Permission(client.to_owned())),
+        match (field("session")?, field("end")?, field("withdraw")?, field("unlink")?) {
+            (Some(id), None, None, None) => Ok(Self::Session(id.parse().map_err(|_| CallbackError::Parameters)?)),
+            (None, Some("others"), None, None) => Ok(Self::Others),
+            (None, Some("everywhere"), None, None) => Ok(Self::Everywhere),
+            (None, None, Some(client), None) => Ok(Self::Permission(client.to_owned())),
+            (None, None, None, Some(id)) => Ok(Self::Link(id.parse().map_err(|_| CallbackError::Parameters)?)),
             _ => Err(CallbackError::Parameters),
         }
     }
@@ -117,6 +122,7 @@ impl Provider {
             action: path::ACCOUNT,
             form_token: token.as_str().to_owned(),
             sessions: rows.collect(),
+            linked: self.linked_homes(&own.session, &snapshot, now).await?,
             permissions: self.permissions(&own.session.user, &snapshot, now).await?,
             told: logouts.iter().map(|logout| told_row(logout, &snapshot)).collect(),
         };
@@ -133,6 +139,9 @@ impl Provider {
             return Ok(StrangerPage {}.into_response());
         };
         self.check_form(&token, parameters)?;
+        if let Some(other) = parameters.get("link").map_err(|_| CallbackError::Parameters)? {
+            return self.begin_link(&own, other, visitor, now).await;
+        }
         let wish = Wish::read(parameters)?;
         let snapshot = self.registry.snapshot();
         let sessions = self.sessions.of_user(&own.session.user).await?.into_iter().map(|(id, _)| id);
@@ -141,6 +150,15 @@ impl Provider {
             Wish::Session(wanted) => (sessions.filter(|id| *id == wanted).collect(), TellHome::No),
             Wish::Others => (sessions.filter(|id| *id != own.id).collect(), TellHome::No),
             Wish::Everywhere => (sessions.collect(), TellHome::Yes),
+            Wish::Link(wanted) => {
+                let links = self.registry.links.of_user(&own.session.user).await?.into_iter();
+                let mut ended = Ended::default();
+                for link in links.filter(|link| link.id == wanted) {
+                    info!(session = %own.id, link = %link.id, "a user unlinks homes");
+                    ended = self.unlink(&link, &snapshot, now).await?;
+                }
+                return Ok(self.answer_of_end(&ended, &own.id, &snapshot));
+            }
             Wish::Permission(client) => {
                 info!(session = %own.id, client, "a user takes back what an application was allowed");
                 self.withdraw(&own.session.user, &client).await?;
@@ -149,15 +167,20 @@ impl Provider {
         };
         info!(session = %own.id, ends = ids.len(), ?tell_home, "a user ends sessions");
         let ended = self.sessions.end(&ids, tell_home, &snapshot, now).await?;
-        if ids.contains(&own.id) {
-            return Ok(Departure::of(&ended, &snapshot, &self.issuer).into_response());
+        Ok(self.answer_of_end(&ended, &own.id, &snapshot))
+    }
+
+    /// Back to look at who is told; whose own session was among those that ended gets the page of who has left.
+    fn answer_of_end(&self, ended: &Ended, own: &SessionId, snapshot: &Snapshot) -> Response {
+        if ended.sessions.iter().any(|(id, _)| id == own) {
+            return Departure::of(ended, snapshot, &self.issuer).into_response();
         }
         let told: Vec<&str> = ended.logouts.iter().take(MAX_TOLD).map(|(id, _)| id.as_str()).collect();
         let to = match told.join(".") {
             none if none.is_empty() => path::ACCOUNT.to_owned(),
             told => format!("{}?told={told}", path::ACCOUNT),
         };
-        Ok((StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response())
+        (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response()
     }
 
     /// A form that is not of this session is somebody else's (S3).

@@ -8,13 +8,14 @@ use crate::clock::Timestamp;
 use crate::grants::{CodeBinding, Grant};
 use crate::login::{AuthorizationRequest, LoginError, Refusal, Reply, ResponseMode, Transaction};
 use crate::oidc::Provider;
+use crate::oidc::authorization::recognised::Recognised;
 use crate::oidc::authorization::{Next, Onward};
 use crate::oidc::error::{self, BrowserError, OAuthError};
 use crate::oidc::request::{self, Callback};
 use crate::oidc::response;
 use crate::registry::{
-    Asked, Claims, Client, ClientId, InstanceId, Person as Described, ReleaseTerms, SessionId, Snapshot, Subject,
-    TrustEpoch, UserId, VerifiedIdentity,
+    Asked, Claims, Client, ClientId, InstanceId, Person as Described, ReleaseTerms, SessionId, Snapshot, TrustEpoch,
+    UserId, VerifiedIdentity,
 };
 use crate::sessions::Opened;
 use crate::storage::Write;
@@ -26,17 +27,18 @@ pub(super) struct Person<'a> {
     pub(super) identity: &'a VerifiedIdentity,
     pub(super) user: UserId,
     pub(super) session: SessionId,
-    pub(super) subject: Subject,
+    pub(super) known: Recognised,
     pub(super) trust: TrustEpoch,
 }
 
 /// What a session notes of the client that is entered.
 pub(super) fn opened(
     request: &AuthorizationRequest,
-    who: Described<'_>,
+    (identity, known): (&VerifiedIdentity, &Recognised),
     terms: ReleaseTerms<'_>,
     now: Timestamp,
 ) -> (ClientId, Opened) {
+    let who = Described { identity, subject: &known.subject };
     let asked = Asked { scopes: &request.scopes, claims: &request.claims };
     let released = Claims::in_all(who, terms, asked);
     let opened = Opened {
@@ -45,6 +47,7 @@ pub(super) fn opened(
         username: Claims::username(who, terms),
         trust: terms.edge.epoch,
         since: now,
+        link: known.followed(),
         released: Some(released.released().map(|(name, _)| name.to_owned()).collect()),
     };
     (request.client_id.clone(), opened)
@@ -74,7 +77,7 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
         let request = &transaction.request;
-        let decided = decided(transaction).home(person.home.0).subject(&person.subject).session(&person.session);
+        let decided = decided(transaction).home(person.home.0).subject(&person.known.subject).session(&person.session);
         let decided = decided.user(&person.user);
         let grant = grant(request, person);
         writes.extend(self.pushed.use_up(request).await?);
@@ -165,7 +168,8 @@ fn decided(transaction: &Transaction) -> Event {
 
 /// What the relying party holds from now on. Whether the user agrees, or ops have answered for it, is settled.
 fn grant(request: &AuthorizationRequest, person: Person<'_>) -> Grant {
-    let Person { home: (home, home_id), identity, user, session, subject, trust } = person;
+    let Person { home: (home, home_id), identity, user, session, known, trust } = person;
+    let Recognised { subject, link, by_link, .. } = known;
     Grant {
         client_id: request.client_id.clone(),
         relying_party: request.relying_party.clone(),
@@ -183,5 +187,7 @@ fn grant(request: &AuthorizationRequest, person: Person<'_>) -> Grant {
         auth_time: identity.auth_time,
         acr: identity.acr.clone(),
         amr: identity.amr.clone(),
+        link,
+        by_link,
     }
 }

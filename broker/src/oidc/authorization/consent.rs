@@ -17,13 +17,14 @@ use crate::clock::Timestamp;
 use crate::login::{FoundConsent, LoginError, Question, Refusal, Reply, meets_demands};
 use crate::oidc::authorization::answer::{Person, opened};
 use crate::oidc::authorization::choice::host;
+use crate::oidc::authorization::recognised::Recognised;
 use crate::oidc::authorization::released;
 use crate::oidc::authorization::{Next, Onward, SESSION_TRIES};
 use crate::oidc::error::BrowserError;
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
-use crate::registry::{Asked, Claims, Client, Person as Described, ReleaseTerms, Scope, Snapshot, Subject};
+use crate::registry::{Asked, Claims, Client, Person as Described, ReleaseTerms, Scope, Snapshot};
 use crate::sessions::FoundSession;
 use crate::storage::StoreError;
 use crate::web::{ConsentPage, Visitor};
@@ -56,7 +57,7 @@ struct Asking<'a> {
     question: Question,
     sealed: &'a str,
     found: FoundSession,
-    subject: Subject,
+    known: Recognised,
     earlier: Option<FoundConsent>,
 }
 
@@ -121,7 +122,7 @@ impl Provider {
             let (transaction, session) = (&asking.question.transaction, &asking.found.session);
             let request = &transaction.request;
             let vouching = snapshot.vouching(&request.relying_party, &session.home, session.home_id);
-            let judged = match (vouching, meets_demands(request, &session.identity, &asking.subject)) {
+            let judged = match (vouching, meets_demands(request, &session.identity, &asking.known.subject)) {
                 (None, _) => Err(Refusal::HomeNotAccepted),
                 (Some(_), Err(refusal)) => Err(refusal),
                 (Some((_, edge)), Ok(())) => Ok(ReleaseTerms { edge, policy: &client.relying_party.policy }),
@@ -161,27 +162,26 @@ impl Provider {
         let found = self.sessions.find(cookie, now).await?.filter(|found| found.id == question.session);
         let found = found.ok_or(LoginError::SignedOut)?;
         let session = &found.session;
-        let subject_type = &client.relying_party.policy.subject_type;
-        let subject = self.subjects.subject_for(subject_type, session.home_id, &session.identity.home_user_id);
+        let known = self.recognise(client, session.person(), &session.user, snapshot).await?;
         let earlier = self.consents.find(&session.user, &request.client_id).await?;
-        Ok((Asking { question, sealed, found, subject, earlier }, client))
+        Ok((Asking { question, sealed, found, known, earlier }, client))
     }
 
     /// Ends the login with the user's yes, which is written with it.
     async fn agree(&self, asking: Asking<'_>, terms: ReleaseTerms<'_>, now: Timestamp) -> Result<Next, BrowserError> {
         let answered = asking.is_answered();
-        let Asking { question: Question { transaction, session: id }, found, subject, earlier, .. } = asking;
+        let Asking { question: Question { transaction, session: id }, found, known, earlier, .. } = asking;
         let (request, session) = (&transaction.request, found.session.clone());
         info!(transaction = %transaction.id, relying_party = %request.relying_party, "the user agreed");
         let mut writes = Vec::new();
         if !answered {
             writes.push(self.consents.give(&session.user, request, transaction.id, earlier, now)?);
         }
-        let who = Described { identity: &session.identity, subject: &subject };
-        writes.extend(self.sessions.enter(found, opened(request, who, terms, now), now)?);
+        let entered = opened(request, (&session.identity, &known), terms, now);
+        writes.extend(self.sessions.enter(found, entered, now)?);
         let home = (&session.home, session.home_id);
         let (identity, user, trust) = (&session.identity, session.user, terms.edge.epoch);
-        let person = Person { home, identity, user, session: id, subject, trust };
+        let person = Person { home, identity, user, session: id, known, trust };
         let given = Event::new(Kind::ConsentGiven).transaction(transaction.id).client(&request.client_id);
         let given = given.relying_party(&request.relying_party).user(&person.user);
         let next = self.give(&transaction, person, writes, now).await?;
@@ -196,7 +196,7 @@ impl Provider {
         let (request, session) = (&asking.question.transaction.request, &asking.found.session);
         let vouching = snapshot.vouching(&request.relying_party, &session.home, session.home_id);
         let (home, edge) = vouching.ok_or(LoginError::HomeNotAccepted)?;
-        let person = Described { identity: &session.identity, subject: &asking.subject };
+        let person = Described { identity: &session.identity, subject: &asking.known.subject };
         let asked = Asked { scopes: &request.scopes, claims: &request.claims };
         let terms = ReleaseTerms { edge, policy: &client.relying_party.policy };
         let apis = request.resources.iter().map(|resource| released::api(resource, snapshot));

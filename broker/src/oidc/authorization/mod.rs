@@ -16,6 +16,7 @@ pub(super) mod consent;
 mod device;
 pub(super) mod par;
 pub(super) mod provider;
+mod recognised;
 pub(super) mod released;
 
 use homeward_certs::identity::InstanceName;
@@ -25,14 +26,16 @@ use tracing::{Instrument as _, info, warn};
 use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::login::{
-    Agreement, AuthorizationRequest, LoginError, PushedId, Question, Refusal, Returned, SignedIn, Step, Transaction,
-    decide, judge,
+    Agreement, AuthorizationRequest, CheckedOutcome, LoginError, PushedId, Question, Refusal, Returned, SignedIn, Step,
+    Transaction, decide, meets_demands, vouched_for,
 };
 use crate::oidc::error::{self, BrowserError};
 use crate::oidc::parameters::Parameters;
 use crate::oidc::request::{self, CallbackError, Channel, Refused};
 use crate::oidc::{Provider, path};
-use crate::registry::{Client, ConsentPolicy, Person as Described, ReleaseTerms, SessionId, Snapshot, UserId};
+use crate::registry::{
+    Client, ConsentPolicy, InstanceId, ReleaseTerms, SessionId, Snapshot, UserId, UserOfHome, VerifiedIdentity,
+};
 use crate::secret::{OpaqueSecret, SecretHash};
 use crate::sessions::{FoundSession, Vouched};
 use crate::storage::StoreError;
@@ -40,6 +43,7 @@ use crate::web::{ConsentPage, FormPostPage, PickerPage, UpstreamCookie, Visitor}
 
 use answer::{Person, opened};
 pub(super) use arrivals::ArrivalLimits;
+use recognised::Recognised;
 
 /// How often a request looks at its session again when that changed in between.
 const SESSION_TRIES: usize = 4;
@@ -154,16 +158,16 @@ impl Provider {
         let homes = self.login.homes(snapshot, &request.relying_party);
         for _ in 0..SESSION_TRIES {
             let found = self.find_session(visitor, request, snapshot, now).await?;
-            let step = decide(request, found.as_ref().map(|(_, who)| who), &homes);
+            let step = decide(request, found.as_ref().map(|(_, who, _)| who), &homes);
             info!(transaction = %transaction.id, relying_party = %request.relying_party, %step, "next step of a login");
             let ended = match (step, found) {
                 (Step::ChooseHome, _) => return Ok(self.ask(transaction, visitor, snapshot)?.into()),
                 (Step::GoHome(home), _) => return self.go_home(transaction, &home, visitor, now).await,
-                (Step::AskConsent, Some((found, _))) => {
+                (Step::AskConsent, Some((found, ..))) => {
                     return Ok(self.question(transaction.clone(), found.id)?.into());
                 }
-                (Step::IssueCode, Some((found, who))) => {
-                    self.end_with_session(transaction, (found, who), snapshot, now).await
+                (Step::IssueCode, Some((found, _, known))) => {
+                    self.end_with_session(transaction, (found, known), snapshot, now).await
                 }
                 (Step::Refuse(refusal), _) => self.refuse(transaction, refusal, Vec::new()).await,
                 (Step::IssueCode | Step::AskConsent, None) => {
@@ -226,7 +230,11 @@ impl Provider {
             let returned = self.login.read_return(handle, browser, now).await?;
             let transaction = returned.transaction.id;
             let step = traces::step("back from the home", transaction);
-            match self.end_with_home(returned, visitor, now).instrument(step).await {
+            let ended = match returned.transaction.link.clone() {
+                Some(pending) => self.prove_for_link(*pending, returned, visitor, now).instrument(step).await,
+                None => self.end_with_home(returned, visitor, now).instrument(step).await,
+            };
+            match ended {
                 // The session changed under this login, or the handle was used: looking again tells which.
                 Err(BrowserError::Login(LoginError::Store(StoreError::Conflict))) => {}
                 Err(error) => return Err(error),
@@ -240,26 +248,21 @@ impl Provider {
     }
 
     async fn end_with_home(&self, returned: Returned, visitor: &Visitor, now: Timestamp) -> Result<Next, BrowserError> {
-        let Returned { transaction, home, home_id: id, outcome, finish } = returned;
+        let Returned { transaction, home, home_id: id, outcome, finish, .. } = returned;
         let request = &transaction.request;
         let snapshot = self.registry.snapshot();
         let client = self.check_callback(request, &snapshot)?;
-        let subject_type = &client.relying_party.policy.subject_type;
-        let judged = match snapshot.vouching(&request.relying_party, &home, id) {
-            Some((_, edge)) => {
-                judge(request, outcome, |who| self.subjects.subject_for(subject_type, id, &who.home_user_id))
-                    .map(|(identity, subject)| (identity, subject, edge))
-            }
-            None => Err(Refusal::HomeNotAccepted),
-        };
         let mut writes = finish;
-        let (identity, subject, edge) = match judged {
+        let (identity, mut known) = match self.judge_home(request, client, (&home, id), outcome, &snapshot).await? {
             Ok(judged) => judged,
             Err(refusal) => {
                 info!(transaction = %transaction.id, %refusal, "the home's answer is no login");
                 return self.refuse(&transaction, refusal, writes).await;
             }
         };
+        let (_, edge) = snapshot.vouching(&request.relying_party, &home, id).ok_or(LoginError::HomeNotAccepted)?;
+        // Nobody unlinks him between here and the commit.
+        writes.extend(known.unchanged.take());
         let user = self.subjects.user(id, &identity.home_user_id);
         let agreement = self.agreement(request, &user, edge.consent).await?;
         let current = match &visitor.session {
@@ -269,14 +272,13 @@ impl Provider {
         let vouched = Vouched { home: home.clone(), home_id: id, user: user.clone(), identity: identity.clone() };
         // A client that learns nothing yet was not entered: no logout is ever told to it.
         let terms = ReleaseTerms { edge, policy: &client.relying_party.policy };
-        let who = Described { identity: &identity, subject: &subject };
-        let entered = (agreement == Agreement::Given).then(|| opened(request, who, terms, now));
+        let entered = (agreement == Agreement::Given).then(|| opened(request, (&identity, &known), terms, now));
         let begun = self.sessions.begin(current, vouched, entered, now)?;
         writes.extend(begun.writes);
         let mut next = match agreement {
             Agreement::Given => {
                 let (home, session, trust) = ((&home, id), begun.id, edge.epoch);
-                let person = Person { home, identity: &identity, user, session, subject, trust };
+                let person = Person { home, identity: &identity, user, session, known, trust };
                 self.give(&transaction, person, writes, now).await?
             }
             Agreement::Wanted => {
@@ -288,6 +290,29 @@ impl Provider {
         Ok(next)
     }
 
+    /// Who it is by what the home said, as the relying party knows him: the demands of the request hold at the end as at the
+    /// beginning, whatever the home made of them.
+    async fn judge_home(
+        &self,
+        request: &AuthorizationRequest,
+        client: Client<'_>,
+        (home, home_id): (&InstanceName, InstanceId),
+        outcome: CheckedOutcome,
+        snapshot: &Snapshot,
+    ) -> Result<Result<(VerifiedIdentity, Recognised), Refusal>, BrowserError> {
+        if snapshot.vouching(&request.relying_party, home, home_id).is_none() {
+            return Ok(Err(Refusal::HomeNotAccepted));
+        }
+        let identity = match vouched_for(outcome) {
+            Ok(identity) => identity,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        let person = UserOfHome { home, home_id, home_user_id: &identity.home_user_id };
+        let user = self.subjects.user(home_id, &identity.home_user_id);
+        let known = self.recognise(client, person, &user, snapshot).await?;
+        Ok(meets_demands(request, &identity, &known.subject).map(|()| (identity, known)))
+    }
+
     /// The session of the browser, if the home behind it may vouch to this relying party.
     async fn find_session(
         &self,
@@ -295,7 +320,7 @@ impl Provider {
         request: &AuthorizationRequest,
         snapshot: &Snapshot,
         now: Timestamp,
-    ) -> Result<Option<(FoundSession, SignedIn)>, BrowserError> {
+    ) -> Result<Option<(FoundSession, SignedIn, Recognised)>, BrowserError> {
         let Some(cookie) = &visitor.session else { return Ok(None) };
         let Some(found) = self.sessions.find(cookie, now).await? else { return Ok(None) };
         let session = &found.session;
@@ -303,22 +328,22 @@ impl Provider {
             return Ok(None);
         };
         let client = snapshot.client(request.client_id.as_str()).ok_or(LoginError::RelyingPartyGone)?;
-        let subject_type = &client.relying_party.policy.subject_type;
         let identity = &session.identity;
+        let known = self.recognise(client, session.person(), &session.user, snapshot).await?;
         let who = SignedIn {
             home: session.home.clone(),
-            subject: self.subjects.subject_for(subject_type, session.home_id, &identity.home_user_id),
+            subject: known.subject.clone(),
             auth_time: identity.auth_time,
             acr: identity.acr.clone(),
             agreement: self.agreement(request, &session.user, edge.consent).await?,
         };
-        Ok(Some((found, who)))
+        Ok(Some((found, who, known)))
     }
 
     async fn end_with_session(
         &self,
         transaction: &Transaction,
-        (found, SignedIn { subject, .. }): (FoundSession, SignedIn),
+        (found, known): (FoundSession, Recognised),
         snapshot: &Snapshot,
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
@@ -328,14 +353,13 @@ impl Provider {
         let (_, edge) = vouching.ok_or(LoginError::HomeNotAccepted)?;
         let client = self.check_callback(request, snapshot)?;
         let terms = ReleaseTerms { edge, policy: &client.relying_party.policy };
-        let who = Described { identity: &session.identity, subject: &subject };
-        let entered = opened(request, who, terms, now);
+        let entered = opened(request, (&session.identity, &known), terms, now);
         let person = Person {
             home: (&session.home, session.home_id),
             identity: &session.identity,
             user: session.user.clone(),
             session: found.id.clone(),
-            subject,
+            known,
             trust: edge.epoch,
         };
         let writes = self.sessions.enter(found, entered, now)?;

@@ -38,20 +38,29 @@ impl Provider {
         visitor: &Visitor,
         now: Timestamp,
     ) -> Result<Next, BrowserError> {
-        let snapshot = self.registry.snapshot();
-        let sent = match snapshot.home(home).map(|home| home.way) {
-            Some(Way::Provider(upstream)) => self.depart(transaction, upstream, visitor, now).await,
-            Some(Way::Portal(..)) | None => {
-                let address = self.login.ticket_address(transaction, home);
-                address.map(|address| Onward::Address(address).into()).map_err(BrowserError::from)
-            }
-        };
-        match sent {
+        match self.set_out(transaction, home, visitor, now).await {
             Err(error) if error.is_home_not_ready() => {
                 info!(transaction = %transaction.id, %home, cause = %error, "the home is not ready");
                 Ok(self.ask(transaction, visitor, &self.registry.snapshot())?.into())
             }
             sent => sent,
+        }
+    }
+
+    /// The same, to this home or to none.
+    ///
+    /// # Errors
+    /// When the home is not accepted or not ready, or something failed.
+    pub(in crate::oidc) async fn set_out(
+        &self,
+        transaction: &Transaction,
+        home: &InstanceName,
+        visitor: &Visitor,
+        now: Timestamp,
+    ) -> Result<Next, BrowserError> {
+        match self.registry.snapshot().home(home).map(|home| home.way) {
+            Some(Way::Provider(upstream)) => self.depart(transaction, upstream, visitor, now).await,
+            Some(Way::Portal(..)) | None => Ok(Onward::Address(self.login.ticket_address(transaction, home)?).into()),
         }
     }
 

@@ -21,6 +21,7 @@ mod hostile;
 mod http_layer;
 mod introspection;
 mod keys;
+mod links;
 mod logout;
 mod methods;
 mod names;

@@ -132,7 +132,7 @@ impl Provider {
             (None, _) => grant.subject.to_string(),
             // The edge that let the client call it may be gone since.
             (Some(_), Some(server)) if snapshot.may_call(&grant.relying_party, server.name, home) => {
-                Audience::of_user(server, grant, person, &self.subjects).subject
+                Audience::of_user(server, grant, person, (&self.subjects, snapshot)).subject
             }
             (Some(_), _) => return Err(TokenError::TrustWithdrawn.into()),
         };

@@ -21,7 +21,7 @@ use crate::keys::{self, KeySet};
 use crate::outbound::{self, Outbound};
 use crate::registry::tests::{NOW, World as RegistryWorld, name};
 use crate::registry::{
-    AssertedIdentity, ClientId, Instance, InstanceId, Liveness, SessionId, SubjectKey, SubjectType, TokenSigner, UserId,
+    AssertedIdentity, ClientId, Instance, InstanceId, Liveness, SessionId, SubjectKey, TokenSigner, UserId,
 };
 use crate::sessions::{Delivery, DeliveryFoundations, LogoutId, LogoutState, Opened, Sessions, StoredLogout, Vouched};
 use crate::storage::Store;
@@ -120,7 +120,7 @@ impl World {
     }
 
     fn opened(&self, home_id: InstanceId, user: &str, party: &str) -> Opened {
-        let subject = self.subjects.subject_for(&SubjectType::Public, home_id, user);
+        let subject = self.subjects.subject(home_id, user);
         let snapshot = self.registry.registry.snapshot();
         let trust = snapshot.edge(&name(party), &name("alpha")).map(|edge| edge.epoch).unwrap_or_default();
         Opened {
@@ -129,6 +129,7 @@ impl World {
             username: Some(format!("{user}@alpha")),
             trust,
             since: self.clock.now(),
+            link: None,
             released: None,
         }
     }

@@ -105,6 +105,8 @@ pub struct EdgeOrder {
     pub consent: String,
     /// Whether the relying party may call the home's API.
     pub api_access: bool,
+    /// Whether users of the home are taken for those to whom they have linked their accounts.
+    pub linked: bool,
 }
 
 impl Deed {
@@ -135,6 +137,7 @@ impl Deed {
                 username_template: text("username_template"),
                 consent: named("consent").unwrap_or_else(|| "none".to_owned()),
                 api_access: form.has("api"),
+                linked: form.has("linked"),
             }),
             "deny" => Self::Deny { relying_party: named("relying_party")?, home: named("home")? },
             "turn" => Self::Turn { subject: subject(form)?, compromised: form.has("compromised") },
@@ -184,7 +187,7 @@ impl Deed {
                     ("username_template", order.username_template.clone()),
                     ("consent", order.consent.clone()),
                 ];
-                told.into_iter().chain(flag("api", order.api_access)).collect()
+                told.into_iter().chain(flag("api", order.api_access)).chain(flag("linked", order.linked)).collect()
             }
             Self::Quarantine { name, reason } => vec![("name", name.clone()), ("reason", reason.clone())],
             Self::Release { name } | Self::Evict { name } => vec![("name", name.clone())],
@@ -254,6 +257,7 @@ mod tests {
             username_template: "{username}".into(),
             consent: "first".into(),
             api_access: true,
+            linked: true,
         };
         let token = TokenOrder { instance: "beta".into(), minutes: 90, note: "for Bea".into(), replace: true };
         let name = || "beta".to_owned();

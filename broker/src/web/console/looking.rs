@@ -97,6 +97,7 @@ pub(super) async fn edge(State(reception): State<Arc<Reception>>, ops: Ops, RawQ
             email_domains: Vec::new(),
             consent: "none",
             api_access: false,
+            linked: false,
             changed: None,
         })
     });

@@ -169,6 +169,8 @@ pub struct EdgeRow {
     pub consent: &'static str,
     /// Whether the home's API may be called.
     pub api_access: bool,
+    /// Whether its users are taken for those to whom they have linked their accounts.
+    pub linked: bool,
     /// When it was changed.
     pub changed: Option<Moment>,
 }

@@ -213,7 +213,8 @@ fn allow(order: &EdgeOrder) -> String {
     if !order.username_template.is_empty() {
         text = format!("{text} --username-template {}", quoted(&order.username_template));
     }
-    format!("{text} --consent {}{}", quoted(&order.consent), flag(" --api", order.api_access))
+    let flags = format!("{}{}", flag(" --api", order.api_access), flag(" --linked", order.linked));
+    format!("{text} --consent {}{flags}", quoted(&order.consent))
 }
 
 fn turn(verb: &str, subject: &str) -> String {

@@ -4,7 +4,7 @@ use askama::Template;
 use axum::response::{IntoResponse, Response};
 
 use crate::clock::Timestamp;
-use crate::web::pages::render;
+use crate::web::pages::{LinkedHomes, form_policy, render};
 use crate::web::stylesheet;
 
 /// Where a user is signed in.
@@ -29,6 +29,8 @@ pub struct AccountPage {
     pub sessions: Vec<SessionRow>,
     /// What applications were allowed for longer.
     pub permissions: Vec<PermissionRow>,
+    /// Which homes are linked, and which could be.
+    pub linked: LinkedHomes,
     /// What becomes of logouts that were just ordered.
     pub told: Vec<ToldRow>,
 }
@@ -85,7 +87,10 @@ pub struct ToldRow {
 
 impl IntoResponse for AccountPage {
     fn into_response(self) -> Response {
-        render(&self)
+        let mut response = render(&self);
+        // A link begins with a login.
+        form_policy(&mut response, "'self'", &self.linked.form_targets, None);
+        response
     }
 }
 

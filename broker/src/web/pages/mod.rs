@@ -4,6 +4,7 @@ mod account;
 mod consent;
 mod device;
 mod form_post;
+mod link;
 mod setup;
 mod signing_out;
 
@@ -20,6 +21,7 @@ pub use account::{AccountPage, ApplicationRow, PermissionRow, SessionRow, Strang
 pub use consent::{ConsentPage, ReleasedLine};
 pub use device::{DeviceEndPage, DevicePage};
 pub use form_post::FormPostPage;
+pub use link::{LinkPage, LinkQuestion, LinkRow, LinkedHomes};
 pub use setup::{SetupLink, SetupPage};
 pub use signing_out::{SignOutPage, SignedOutPage};
 

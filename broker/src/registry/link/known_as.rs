@@ -1,0 +1,107 @@
+//! Whom a relying party takes a user for: the one place that decides it.
+//!
+//! It is decided when a code is made, and the grant carries what it was decided by: a refresh keeps the subject, or ends
+//! with what it rested on. Only for whose API a token is made is it decided again, for that API may know the user by
+//! another name than the client does.
+
+use homeward_certs::identity::InstanceName;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::registry::{Client, Home, InstanceId, Link, Snapshot, Subject, SubjectKey, TrustEpoch};
+
+/// A user, by his home's word.
+#[derive(Clone, Copy, Debug)]
+pub struct UserOfHome<'a> {
+    /// His home.
+    pub home: &'a InstanceName,
+    /// Which installation of that name.
+    pub home_id: InstanceId,
+    /// The id that his subjects are made of.
+    pub home_user_id: &'a str,
+}
+
+/// The account whose subject a user has by a link: what grants and sessions keep of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkedTo {
+    /// Its home.
+    pub home: InstanceName,
+    /// Which installation of that name.
+    pub home_id: InstanceId,
+    /// The id that its subjects are made of.
+    pub home_user_id: String,
+    /// When the link was made.
+    pub made_at: Timestamp,
+}
+
+impl LinkedTo {
+    /// Of a link.
+    pub fn of(link: Link) -> Self {
+        let Link { primary, made_at, .. } = link;
+        Self { home: primary.home, home_id: primary.home_id, home_user_id: primary.home_user_id, made_at }
+    }
+}
+
+/// Whom a relying party takes a user for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownAs {
+    /// By what it knows him.
+    pub subject: Subject,
+    /// Set if that is the subject of the account that he is linked to: the life of the trust edge to that one's home.
+    pub by_link: Option<TrustEpoch>,
+}
+
+impl SubjectKey {
+    /// Whom a relying party takes a user for who may be linked to an account at another home.
+    pub fn known_as(
+        &self,
+        client: Client<'_>,
+        person: UserOfHome<'_>,
+        link: Option<&LinkedTo>,
+        snapshot: &Snapshot,
+    ) -> KnownAs {
+        let kind = &client.relying_party.policy.subject_type;
+        let home = (person.home, person.home_id);
+        let followed = link.and_then(|link| Some((link, snapshot.follows_link(client.name, home, link)?)));
+        let (of_home, id) = match followed {
+            Some((link, _)) => (link.home_id, link.home_user_id.as_str()),
+            None => (person.home_id, person.home_user_id),
+        };
+        KnownAs { subject: self.subject_for(kind, of_home, id), by_link: followed.map(|(_, trust)| trust) }
+    }
+}
+
+impl Snapshot {
+    /// Whether a relying party takes a home's user for the one that he is linked to: ops have allowed it for this home, the
+    /// other one is accepted there too, and the link has an effect. Gives the life of the trust edge to that other home.
+    pub fn follows_link(
+        &self,
+        relying_party: &InstanceName,
+        (home, home_id): (&InstanceName, InstanceId),
+        link: &LinkedTo,
+    ) -> Option<TrustEpoch> {
+        self.edge(relying_party, home).filter(|edge| edge.linked)?;
+        let accepted = self.edge(relying_party, &link.home)?;
+        let homes = [(&link.home, link.home_id), (home, home_id)];
+        self.judge_homes(link.made_at, homes).ok().map(|()| accepted.epoch)
+    }
+
+    /// The homes that a user of this one may link, with the relying parties at which that has an effect, by display name.
+    /// Looks at all edges: few pages ask.
+    pub fn linkable(&self, own: &InstanceName) -> Vec<(Home<'_>, Vec<&InstanceName>)> {
+        let mut homes: Vec<(Home<'_>, Vec<&InstanceName>)> = Vec::new();
+        for edge in self.edges().filter(|edge| edge.linked && edge.id.home != *own) {
+            let party = &edge.id.relying_party;
+            let own_too = self.home_id(own).and_then(|id| self.vouching(party, own, id));
+            let other = self.home_id(&edge.id.home).and_then(|id| self.vouching(party, &edge.id.home, id));
+            let (Some(_), Some((other, _))) = (own_too, other) else { continue };
+            match homes.iter_mut().find(|(home, _)| home.name == other.name) {
+                Some((_, parties)) => parties.push(party),
+                None => homes.push((other, vec![party])),
+            }
+        }
+        homes.sort_by_cached_key(|(home, _)| (home.display_name.to_lowercase(), home.name));
+        homes.iter_mut().for_each(|(_, parties)| parties.sort());
+        homes
+    }
+}
