@@ -417,9 +417,10 @@ async fn hand_over(brokers: &Brokers, shutdown: &CancellationToken) {
 }
 
 /// What brings an older store to this program's version. Version 2 has the federation's settings, which every start writes,
-/// and this record.
-fn upgrade() -> [Step<'static>; 1] {
-    [Step::new(2, |_| Box::pin(async { Ok(StepPage::default()) }))]
+/// and this record. Version 3 has edges that lack a consent, and links of users: an older broker would let users in by the
+/// ones, and write records back without what it does not know of the others.
+fn upgrade() -> [Step<'static>; 2] {
+    [2, 3].map(|to| Step::new(to, |_| Box::pin(async { Ok(StepPage::default()) })))
 }
 
 /// Why a broker does not run.

@@ -72,7 +72,7 @@ async fn a_store_of_the_previous_release_opens_and_is_of_this_one_then() {
     assert!(keys.as_array().unwrap().iter().all(|key| old.iter().any(|kid| key["key_id"] == **kid)), "{keys}");
     federation.stop_broker().await.unwrap();
     let schema = entry(&store_of(&federation), Key::new("schema", "version")).await.unwrap();
-    assert_eq!(schema, json!({"version": 2, "epoch": 0}));
+    assert_eq!(schema, json!({"version": 3, "epoch": 0}));
     // And it opens again.
     federation.serve().await.unwrap();
 }
@@ -82,11 +82,11 @@ async fn a_store_of_a_newer_release_is_refused_in_one_sentence() {
     let mut federation = Federation::founded("").await.unwrap();
     {
         let store = SledStore::open(&store_of(&federation)).unwrap();
-        let value = [&[0xff; 8][..], br#"{"version":3,"epoch":0,"unheard_of":{}}"#].concat();
+        let value = [&[0xff; 8][..], br#"{"version":4,"epoch":0,"unheard_of":{}}"#].concat();
         store.commit(vec![put(Key::new("schema", "version"), value)]).await.unwrap();
     }
     let refused = format!("{:#}", federation.serve().await.unwrap_err());
-    assert!(refused.contains("written by a newer broker (schema 3, this one knows 2)"), "{refused}");
+    assert!(refused.contains("written by a newer broker (schema 4, this one knows 3)"), "{refused}");
 }
 
 /// The configuration of a broker that has nothing but the store and the key.

@@ -40,7 +40,7 @@ use crate::config::{Current, Issuer, Lifetimes};
 use crate::grants::record::GrantState;
 use crate::grants::sealed::SealedToken as _;
 use crate::rate_limit::Met;
-use crate::registry::{Snapshot, SubjectKey, TokenSigner};
+use crate::registry::{LinkedTo, Links, Snapshot, SubjectKey, TokenSigner};
 use crate::secret::SealingKeys;
 use crate::storage::Store;
 use crate::storage::table::Table;
@@ -69,6 +69,7 @@ pub struct Grants {
     table: Table<StoredGrant>,
     of_users: Table<GrantOfUser>,
     revoked: Table<RevokedToken>,
+    links: Links,
     sealing: Arc<SealingKeys>,
     signer: TokenSigner,
     subjects: SubjectKey,
@@ -94,9 +95,10 @@ impl Grants {
     /// The flow on what it stands on.
     pub fn new(foundations: GrantFoundations, issuer: Issuer, lifetimes: Current<Lifetimes>) -> Self {
         let GrantFoundations { store, sealing, signer, subjects } = foundations;
-        let (table, of_users, revoked) = (Table::new(store.clone()), Table::new(store.clone()), Table::new(store));
+        let (table, of_users) = (Table::new(store.clone()), Table::new(store.clone()));
+        let (revoked, links) = (Table::new(store.clone()), Links::new(store));
         let crowded = Met::default();
-        Self { table, of_users, revoked, sealing, signer, subjects, issuer, lifetimes, crowded }
+        Self { table, of_users, revoked, links, sealing, signer, subjects, issuer, lifetimes, crowded }
     }
 
     /// Opens an access token that somebody sent.
@@ -120,5 +122,15 @@ impl Grants {
             GrantState::Live if !stored.grant.is_trusted(snapshot) => Err(TokenError::TrustWithdrawn),
             GrantState::Live => Ok(stored.grant),
         }
+    }
+
+    /// Whether the user's link leaves him who he was when the grant was made. A link ends in a record of its own, so that
+    /// whatever fails behind its end, nothing by it is renewed. Read only where it can matter.
+    async fn goes_with_link(&self, grant: &Grant, snapshot: &Snapshot) -> Result<bool, TokenError> {
+        if grant.by_link.is_none() && !snapshot.follows_links() {
+            return Ok(true);
+        }
+        let link = self.links.of_alias(&grant.user).await?.link.map(LinkedTo::of);
+        Ok(grant.goes_with(link.as_ref(), snapshot))
     }
 }

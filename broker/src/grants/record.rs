@@ -13,8 +13,8 @@ use crate::config::Lifetimes;
 use crate::grants::binding::Binding;
 use crate::grants::sealed::Serial;
 use crate::registry::{
-    ClaimsRequest, ClientId, InstanceId, LinkedTo, Scopes, SessionId, Snapshot, Subject, TransactionId, TrustEpoch,
-    UserId, VerifiedIdentity,
+    ClaimsRequest, ClientId, InstanceId, LinkTrust, LinkedTo, Scopes, SessionId, Snapshot, Subject, TransactionId,
+    TrustEpoch, UserId, VerifiedIdentity,
 };
 use crate::secret::{SecretError, random};
 use crate::storage::table::Record;
@@ -66,9 +66,9 @@ pub struct Grant {
     /// party does not.
     #[serde(default)]
     pub link: Option<LinkedTo>,
-    /// Set if the relying party knows him by it: the life of the trust edge to that account's home.
+    /// Set if the relying party knows him by it: what that rests on.
     #[serde(default)]
-    pub by_link: Option<TrustEpoch>,
+    pub by_link: Option<LinkTrust>,
 }
 
 impl Grant {
@@ -79,11 +79,23 @@ impl Grant {
         client && vouching.is_some_and(|(_, edge)| edge.epoch == self.trust) && self.is_who_he_was(snapshot)
     }
 
-    /// Whether the relying party takes the user for the same one still.
+    /// Whether the relying party takes the user for the same one still: also who was taken for himself may be another one by
+    /// his link now.
     fn is_who_he_was(&self, snapshot: &Snapshot) -> bool {
-        let home = (&self.home, self.home_id);
-        let followed = |link: &LinkedTo| snapshot.follows_link(&self.relying_party, home, link);
-        self.by_link.is_none_or(|trust| self.link.as_ref().and_then(followed) == Some(trust))
+        self.followed(self.link.as_ref(), snapshot) == self.by_link
+    }
+
+    /// Whether the link that the user has now, if any, leaves him who he was: the very link that he is known by, or none that
+    /// is followed.
+    pub(super) fn goes_with(&self, link: Option<&LinkedTo>, snapshot: &Snapshot) -> bool {
+        match self.by_link {
+            Some(_) => link == self.link.as_ref(),
+            None => self.followed(link, snapshot).is_none(),
+        }
+    }
+
+    fn followed(&self, link: Option<&LinkedTo>, snapshot: &Snapshot) -> Option<LinkTrust> {
+        snapshot.follows_link(&self.relying_party, (&self.home, self.home_id), link?)
     }
 }
 

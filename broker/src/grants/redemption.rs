@@ -83,6 +83,10 @@ impl Grants {
             self.end(&id).await?;
             return Err(TokenError::CodeExpired);
         }
+        if !self.goes_with_link(&code.grant, snapshot).await? {
+            self.end(&id).await?;
+            return Err(TokenError::TrustWithdrawn);
+        }
         // Signs first and commits later: a code is not used up for a token that could not be made.
         let begun = match self.begin((code.id, code.grant), &terms, (person, snapshot), now) {
             Err(TokenError::SessionEnded) => {

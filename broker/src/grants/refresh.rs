@@ -74,6 +74,10 @@ impl Grants {
                 }
                 judged => judged?,
             };
+            if record.grant.is_trusted(snapshot) && !self.goes_with_link(&record.grant, snapshot).await? {
+                self.end(id).await?;
+                return Err(TokenError::TrustWithdrawn);
+            }
             // What is written knows nothing yet of a lifetime that was made longer.
             let covered = family.end(&lifetimes) < record.kept_until;
             let used_lately = covered && now.since(family.used_at) < lifetimes.refresh_token_idle / TOUCH_EVERY;

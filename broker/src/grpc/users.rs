@@ -75,16 +75,15 @@ impl Users {
         Ok(ended)
     }
 
-    /// Ends a link and what rests on it; says how many sessions that were. What its alias has ends before and after: a login
-    /// that came in between finds the link gone, or is ended with the rest.
+    /// Ends a link, then what rests on it; says how many sessions that were. A login that is under way finds the link gone, or
+    /// is ended with the rest; and no grant that is not reached is renewed, for it asks for its link.
     pub(super) async fn unlink(&self, link: &Link, why: &'static str) -> Result<usize, Status> {
-        let before = self.end_everything(&link.alias.user).await?;
         let ended = self.registry.links.end(link).await.map_err(|error| status::store(&error))?;
         if ended {
             let unlinked = Event::new(Kind::HomesUnlinked).object(&link.id).home(&link.alias.home);
             self.audit.note(unlinked.user(&link.alias.user).detail(why));
         }
-        Ok(before + self.end_everything(&link.alias.user).await?)
+        self.end_everything(&link.alias.user).await
     }
 
     async fn end_everything(&self, user: &UserId) -> Result<usize, Status> {

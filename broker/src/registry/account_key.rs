@@ -49,7 +49,7 @@ impl AccountKey {
         others: impl IntoIterator<Item = &'a TrustEdge>,
     ) -> Result<(), AccountKeyConflict> {
         let others: Vec<&TrustEdge> = others.into_iter().filter(|other| other.id != edge.id).collect();
-        if edge.linked && self != Self::Subject {
+        if edge.linked.is_some() && self != Self::Subject {
             return Err(AccountKeyConflict::LinksUnseen(edge.id.clone()));
         }
         match self {
@@ -201,7 +201,8 @@ mod tests {
 
     #[test]
     fn only_who_finds_accounts_by_the_subject_sees_links() {
-        let linked = TrustEdge { linked: true, ..edge("alpha", &["alpha.example"], "{username}@{home}") };
+        let plain = edge("alpha", &["alpha.example"], "{username}@{home}");
+        let linked = TrustEdge { linked: Some(plain.epoch), ..plain };
         assert_eq!(AccountKey::Subject.check(&linked, []), Ok(()));
         for key in [AccountKey::Email, AccountKey::Username] {
             assert_eq!(key.check(&linked, []), Err(AccountKeyConflict::LinksUnseen(linked.id.clone())), "{key:?}");

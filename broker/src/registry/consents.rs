@@ -97,7 +97,7 @@ pub struct TrustTerms {
 }
 
 impl TrustTerms {
-    /// This edge, on these terms.
+    /// This edge, on these terms. A permission to follow links that is said begins with the edge's life.
     pub fn on(self, edge: TrustEdge) -> TrustEdge {
         TrustEdge {
             email_domains: self.email_domains.unwrap_or(edge.email_domains),
@@ -105,7 +105,10 @@ impl TrustTerms {
             api_access: self.api_access.unwrap_or(edge.api_access),
             username_template: self.username_template.unwrap_or(edge.username_template),
             groups: self.groups.unwrap_or(edge.groups),
-            linked: self.linked.unwrap_or(edge.linked),
+            linked: match self.linked {
+                Some(linked) => linked.then_some(edge.epoch),
+                None => edge.linked,
+            },
             ..edge
         }
     }
@@ -118,10 +121,13 @@ impl TrustEdge {
     }
 
     /// The same, in place of what was there. Tokens that rest on an edge in force go on; one that comes into force begins
-    /// another life, so that nothing which died with a consent comes back with it.
+    /// another life, so that nothing which died with a consent comes back with it. So does the permission to follow links.
     pub(super) fn in_place_of(self, old: Option<&Self>) -> Self {
         match old.filter(|old| old.is_in_force()) {
-            Some(old) => Self { epoch: old.epoch, ..self },
+            Some(old) => {
+                let linked = self.linked.map(|anew| old.linked.unwrap_or(anew));
+                Self { epoch: old.epoch, linked, ..self }
+            }
             None => self,
         }
     }
@@ -130,7 +136,7 @@ impl TrustEdge {
     fn consented(old: Option<&Self>, fresh: Self, side: TrustSide, terms: TrustTerms) -> Self {
         let consents = old.map_or(Consents::Only(side), |old| old.consents.with(side));
         let (epoch, updated_at) = (fresh.epoch, fresh.updated_at);
-        let edge = terms.on(old.cloned().unwrap_or(fresh));
+        let edge = terms.on(Self { epoch, ..old.cloned().unwrap_or(fresh) });
         Self { consents, epoch, updated_at, ..edge }.in_place_of(old)
     }
 
@@ -230,6 +236,26 @@ mod tests {
         }
         let first = TrustEdge::consented(None, edge(Consents::Both), RelyingParty, TrustTerms::default());
         assert_eq!(first.consents.missing(), Some(Home));
+    }
+
+    #[test]
+    fn a_permission_to_follow_links_that_is_given_anew_is_another_one() {
+        let terms = |linked| TrustTerms { linked: Some(linked), ..TrustTerms::default() };
+        let fresh = || edge(Consents::Both);
+        let first = terms(true).on(fresh());
+        let again = terms(true).on(fresh()).in_place_of(Some(&first));
+        assert_eq!((again.epoch, again.linked), (first.epoch, first.linked), "what rests on it goes on");
+        let off = TrustTerms::default().on(fresh()).in_place_of(Some(&first));
+        assert_eq!((off.epoch, off.linked), (first.epoch, None));
+        let is_another = |on: &TrustEdge| on.epoch == first.epoch && on.linked.is_some() && on.linked != first.linked;
+        assert!(first.linked.is_some() && is_another(&terms(true).on(fresh()).in_place_of(Some(&off))));
+        // By one side's word too.
+        let consented =
+            |old: &TrustEdge, terms| TrustEdge::consented(Some(old), fresh(), TrustSide::RelyingParty, terms);
+        assert_eq!(consented(&first, terms(true)).linked, first.linked);
+        assert_eq!(consented(&first, TrustTerms::default()).linked, first.linked);
+        assert_eq!(consented(&first, terms(false)).linked, None);
+        assert!(is_another(&consented(&off, terms(true))));
     }
 
     #[test]

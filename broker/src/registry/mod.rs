@@ -72,8 +72,8 @@ pub use instance::{
     InstanceState, Portal, QuarantineCause, RecoveryPolicy, RecoveryPolicyError, RelyingParty, SigningKeyChoice,
 };
 pub use link::{
-    FoundLink, HomeStanding, KnownAs, Link, LinkError, LinkId, LinkIdError, LinkVoid, LinkedAccount, LinkedTo, Links,
-    UserLinks, UserOfHome, judge_link,
+    FoundLink, HomeStanding, KnownAs, Link, LinkError, LinkId, LinkIdError, LinkTrust, LinkVoid, LinkedAccount,
+    LinkedTo, Links, UserLinks, UserOfHome, judge_link,
 };
 pub use liveness::{Acknowledged, Claim, HomeStatus, KeySetProof, Liveness, Refusal, Resource, Sighting};
 pub use profile::{Profile, ProfileError, RESPONSE_PARAMETERS, is_readable, is_seen};

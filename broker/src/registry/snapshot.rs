@@ -212,8 +212,8 @@ impl Snapshot {
         self.accepted.values().flat_map(HashTrieMapSync::values).chain(self.one_sided.values())
     }
 
-    /// How many edges have been taken away, or have lost a consent, since the registry was read. Whoever compares two counts misses none, not even
-    /// one that came and went in between.
+    /// How many edges have been taken away, have lost a consent, or have changed whom links make of users, since the registry
+    /// was read. Whoever compares two counts misses none, not even one that came and went in between.
     pub fn denials(&self) -> u64 {
         self.denials
     }
@@ -387,12 +387,14 @@ impl Snapshot {
         let mut homes = self.accepted.get(&relying_party).cloned().unwrap_or_default();
         let (known, linked) = (homes.get(&home).cloned(), edge.linked);
         homes.insert_mut(home.clone(), Arc::new(edge));
+        // Links to the home that is accepted now are followed from now on.
+        let follows = self.linked_edges > 0 && homes.values().any(|edge| edge.linked.is_some());
         self.accepted.insert_mut(relying_party.clone(), homes);
-        self.linked_edges += usize::from(linked);
+        self.linked_edges += usize::from(linked.is_some());
         if let Some(known) = known {
-            self.linked_edges -= usize::from(known.linked);
-            if known.linked && !linked {
-                // What rests on links there is dead: the sessions follow.
+            self.linked_edges -= usize::from(known.linked.is_some());
+            if known.linked != linked {
+                // Users of the home are others there from now on: what they have is dead, and the sessions follow.
                 self.denials += 1;
                 touched.insert(relying_party);
             }
@@ -403,13 +405,17 @@ impl Snapshot {
         parties.insert_mut(relying_party.clone(), ());
         self.released.insert_mut(home, parties);
         self.touch(&relying_party, touched);
+        if follows {
+            self.denials += 1;
+            touched.insert(relying_party);
+        }
     }
 
     fn remove_edge(&mut self, id: &TrustEdgeId, touched: &mut HashSet<InstanceName>) {
         self.one_sided.remove_mut(id);
         let TrustEdgeId { relying_party, home } = id;
         let Some(edge) = self.edge(relying_party, home) else { return };
-        self.linked_edges -= usize::from(edge.linked);
+        self.linked_edges -= usize::from(edge.linked.is_some());
         self.denials += 1;
         remove_inner(&mut self.accepted, relying_party, home);
         remove_inner(&mut self.released, home, relying_party);

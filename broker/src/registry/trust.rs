@@ -43,9 +43,10 @@ pub struct TrustEdge {
     /// When it was last changed.
     pub updated_at: Timestamp,
     /// Whether a user of the home who has linked his account to one at another home is taken for that one: the home speaks
-    /// for users of another home by that.
+    /// for users of another home by that. Unset if not; else which life of the permission this is, so that nothing which
+    /// died with it comes back when it is given anew.
     #[serde(default)]
-    pub linked: bool,
+    pub linked: Option<TrustEpoch>,
 }
 
 impl TrustEdge {
@@ -64,7 +65,7 @@ impl TrustEdge {
             groups: GroupMap::default(),
             epoch: TrustEpoch::generate()?,
             updated_at: now,
-            linked: false,
+            linked: None,
         })
     }
 
@@ -80,7 +81,7 @@ impl TrustEdge {
             consent = self.consent.as_str(),
             api = self.api_access,
             missing = self.consents.missing().map_or("none", TrustSide::as_str),
-            linked = self.linked,
+            linked = self.linked.is_some(),
             "trust allowed"
         );
     }

@@ -13,7 +13,7 @@ use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::registry::{Client, ClientId, SessionId, Snapshot, UserId};
 use crate::sessions::outbox::{Entered, LogoutId, LogoutState, Message, StoredLogout, TRIED};
-use crate::sessions::{Opened, Session, SessionError, SessionOfUser, Sessions};
+use crate::sessions::{FoundSession, Opened, Session, SessionError, SessionOfUser, Sessions};
 use crate::storage::table::Stored;
 use crate::storage::{Expect, StoreError, Write};
 
@@ -150,6 +150,25 @@ impl Sessions {
             }
         }
         Err(StoreError::Conflict.into())
+    }
+
+    /// The writes that tell a client the end of what a session has there, if its user is another one there from now on: what
+    /// the session knows of the client is replaced, and nothing else would tell it.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn leave_replaced(
+        &self,
+        found: &FoundSession,
+        (client, opened): &(ClientId, Opened),
+        snapshot: &Snapshot,
+        now: Timestamp,
+    ) -> Result<Vec<Write>, SessionError> {
+        let old = found.session.opened.get(client).filter(|old| old.subject != opened.subject);
+        let told = old.and_then(|old| Some((old, message(snapshot, (client, old), &found.id)?)));
+        let Some((old, (message, state))) = told else { return Ok(Vec::new()) };
+        let logout = logout((&found.session, state), (old.relying_party.clone(), message), now);
+        Ok(self.outbox.write(&LogoutId::generate(now)?, &logout)?)
     }
 
     /// The sessions of a user that somebody can sign on with, or that have living tokens still.

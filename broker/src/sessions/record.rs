@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::registry::{
-    ClientId, InstanceId, LinkedTo, SessionId, Snapshot, Subject, TrustEpoch, UserId, UserOfHome, VerifiedIdentity,
+    ClientId, InstanceId, LinkTrust, LinkedTo, SessionId, Snapshot, Subject, TrustEpoch, UserId, UserOfHome,
+    VerifiedIdentity,
 };
 use crate::secret::SecretHash;
 use crate::storage::table::Record;
@@ -76,9 +77,10 @@ pub struct Opened {
     pub trust: TrustEpoch,
     /// When it was entered first.
     pub since: Timestamp,
-    /// The account whose subject it is, if the user is linked to that, and the life of the trust edge to its home.
+    /// The account that the user is linked to, if that has an effect anywhere, and what it rests on that the subject is its, if
+    /// it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub link: Option<(LinkedTo, TrustEpoch)>,
+    pub link: Option<(LinkedTo, Option<LinkTrust>)>,
     /// The claims that it has been told of the user in this session, by name; unset if a broker of an earlier release wrote
     /// this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,8 +102,8 @@ impl Opened {
     /// it took him for.
     pub(super) fn is_closed(&self, home: (&InstanceName, InstanceId), snapshot: &Snapshot) -> bool {
         let denied = snapshot.edge(&self.relying_party, home.0).is_none_or(|edge| edge.epoch != self.trust);
-        let another = |(link, trust): &(LinkedTo, TrustEpoch)| {
-            snapshot.follows_link(&self.relying_party, home, link) != Some(*trust)
+        let another = |(link, by_link): &(LinkedTo, Option<LinkTrust>)| {
+            snapshot.follows_link(&self.relying_party, home, link) != *by_link
         };
         denied || self.link.as_ref().is_some_and(another)
     }

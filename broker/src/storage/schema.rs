@@ -28,7 +28,7 @@ use crate::storage::table::{Record, Stored, Table, decode};
 use crate::storage::{Expect, Key, Page, Store, StoreError, Version, Write};
 
 /// What this program writes.
-pub const CURRENT: u32 = 2;
+pub const CURRENT: u32 = 3;
 
 /// What the release wrote that knew no versions.
 const FIRST: u32 = 1;

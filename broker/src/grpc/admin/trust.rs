@@ -131,6 +131,6 @@ fn trust_edge(edge: &TrustEdge) -> v1::TrustEdge {
             Some(TrustSide::RelyingParty) => v1::TrustSide::RelyingParty,
         }
         .into(),
-        linked: edge.linked,
+        linked: edge.linked.is_some(),
     }
 }

@@ -22,7 +22,7 @@ use crate::clock::Timestamp;
 use crate::login::{
     LinkOrder, LinkingError, LoginError, PendingLink, ProvenAccount, Refusal, Returned, Stage, vouched_for,
 };
-use crate::oidc::account::links::{applications, home_name, noted, target};
+use crate::oidc::account::links::{applications, home_name, is_offered, noted, target};
 use crate::oidc::authorization::{Next, Onward};
 use crate::oidc::error::BrowserError;
 use crate::oidc::parameters::Parameters;
@@ -217,7 +217,7 @@ impl Provider {
         let (Stage::Both(primary, alias), Some(link)) = (&pending.stage, pending.link()) else {
             return Err(LinkingError::OtherSession.into());
         };
-        if snapshot.judge_link(&link).is_err() || applications(&link, &snapshot).is_empty() {
+        if snapshot.judge_link(&link).is_err() || !is_offered(&link, &snapshot) {
             return Err(LinkingError::NotOffered.into());
         }
         let mut attempt = 1;

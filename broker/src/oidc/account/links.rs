@@ -3,14 +3,19 @@
 //! The end of a link ends all that its alias has here: sessions, and grants that would outlive them. So does its beginning:
 //! no application is left with a user whom it takes for somebody else the next time.
 
+use homeward_certs::identity::InstanceName;
+
 use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::oidc::Provider;
 use crate::oidc::authorization::choice::host;
 use crate::oidc::error::BrowserError;
-use crate::registry::{Client, Home, HomeStatus, Link, LinkVoid, LinkedAccount, Snapshot, UserId, Way};
+use crate::registry::{Home, HomeStatus, Link, LinkVoid, LinkedAccount, Snapshot, UserId, Way};
 use crate::sessions::{Ended, Session};
 use crate::web::{ANY_HTTPS, HomeButton, LinkRow, LinkedHomes, ago};
+
+/// Most applications that are named to who is asked whether to link.
+const MOST_NAMED: usize = 20;
 
 impl Provider {
     /// The section of the page.
@@ -45,17 +50,13 @@ impl Provider {
         }
     }
 
-    /// Ends a link and what rests on it. What its alias has ends before and after: a login that came in between finds the
-    /// link gone, or is ended with the rest.
+    /// Ends a link, then what rests on it. A login that is under way finds the link gone, or is ended with the rest; and no
+    /// grant that is not reached is renewed, for it asks for its link.
     pub(super) async fn unlink(&self, link: &Link, snapshot: &Snapshot, now: Timestamp) -> Result<Ended, BrowserError> {
-        let mut ended = self.end_all_of(&link.alias.user, snapshot, now).await?;
         if self.registry.links.end(link).await? {
             self.audit.note(noted(Kind::HomesUnlinked, link).detail("by the user"));
         }
-        let later = self.end_all_of(&link.alias.user, snapshot, now).await?;
-        ended.sessions.extend(later.sessions);
-        ended.logouts.extend(later.logouts);
-        Ok(ended)
+        self.end_all_of(&link.alias.user, snapshot, now).await
     }
 
     /// Ends all that a user has here: the sessions first, so that no code brings another grant.
@@ -92,13 +93,30 @@ pub(super) fn home_name(account: &LinkedAccount, snapshot: &Snapshot) -> String 
     home.map_or_else(|| account.home.to_string(), |home| home.display_name.to_owned())
 }
 
-/// The names people read of the relying parties where linking these two has an effect.
+/// Whether linking these two has an effect anywhere.
+pub(super) fn is_offered(link: &Link, snapshot: &Snapshot) -> bool {
+    let homes = snapshot.linkable(&link.primary.home).into_iter();
+    let mut parties = homes.filter(|(home, _)| home.id == link.alias.home_id).flat_map(|(_, parties)| parties);
+    parties.any(|party| named(party, snapshot).is_some())
+}
+
+/// The names people read of the relying parties where linking these two has an effect: the first of them. One without agent
+/// goes by its name, whatever its clients are called.
 pub(super) fn applications(link: &Link, snapshot: &Snapshot) -> Vec<String> {
     let homes = snapshot.linkable(&link.primary.home).into_iter();
     let parties = homes.filter(|(home, _)| home.id == link.alias.home_id).flat_map(|(_, parties)| parties);
-    let named = |client: Client<'_>| client.display_name.to_owned();
-    let name = |party| snapshot.clients().find(|client| client.name == party).map(named);
-    parties.filter_map(name).collect()
+    let mut names: Vec<_> = parties.filter_map(|party| named(party, snapshot)).collect();
+    let more = names.len().saturating_sub(MOST_NAMED);
+    names.truncate(MOST_NAMED);
+    names.extend((more > 0).then(|| format!("and {more} more")));
+    names
+}
+
+/// How a relying party is named to people; the console, which is none, is not.
+fn named(party: &InstanceName, snapshot: &Snapshot) -> Option<String> {
+    let of_instance = snapshot.instance(party).filter(|instance| instance.relying_party.is_some());
+    let registered = || snapshot.registration(party).map(|registration| registration.name.to_string());
+    of_instance.map(|instance| instance.display_name.clone()).or_else(registered)
 }
 
 fn link_row(link: &Link, own: &Session, snapshot: &Snapshot, now: Timestamp) -> LinkRow {

@@ -48,7 +48,7 @@ pub(super) fn opened(
         username: Claims::username(who, terms),
         trust: terms.edge.epoch,
         since: now,
-        link: known.followed(),
+        link: known.kept(),
         released: Some(released.released().map(|(name, _)| name.to_owned()).collect()),
     };
     (request.client_id.clone(), opened)

@@ -200,6 +200,7 @@ impl Provider {
             writes.push(self.consents.give(&session.user, request, transaction.id, earlier, now)?);
         }
         let entered = opened(request, (&session.identity, &known), terms, now);
+        writes.extend(self.sessions.leave_replaced(&found, &entered, &self.registry.snapshot(), now)?);
         writes.extend(self.sessions.enter(found, entered, now)?);
         let home = (&session.home, session.home_id);
         let (identity, user, trust) = (&session.identity, session.user, terms.edge.epoch);

@@ -274,6 +274,11 @@ impl Provider {
         // A client that learns nothing yet was not entered: no logout is ever told to it.
         let terms = ReleaseTerms { edge, policy: &client.relying_party.policy };
         let entered = (agreement == Agreement::Given).then(|| opened(request, (&identity, &known), terms, now));
+        if let (Some(found), Some(entered)) = (&current, &entered)
+            && found.session.user == user
+        {
+            writes.extend(self.sessions.leave_replaced(found, entered, &snapshot, now)?);
+        }
         let begun = self.sessions.begin(current, vouched, entered, now)?;
         let new = begun.is_new.then(|| (user.clone(), begun.id.clone()));
         writes.extend(begun.writes);
@@ -370,8 +375,9 @@ impl Provider {
             known,
             trust: edge.epoch,
         };
-        let writes = self.sessions.enter(found, entered, now)?;
-        self.give(transaction, person, writes.into_iter().collect(), now).await
+        let mut writes = self.sessions.leave_replaced(&found, &entered, snapshot, now)?;
+        writes.extend(self.sessions.enter(found, entered, now)?);
+        self.give(transaction, person, writes, now).await
     }
 
     /// Whether the user has to be asked. What he agreed to before is read only where it matters.

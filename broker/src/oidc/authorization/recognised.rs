@@ -1,7 +1,7 @@
 //! Whom the relying party of a login takes its user for, with what that rests on.
 
 use crate::oidc::Provider;
-use crate::registry::{Client, FoundLink, KnownAs, LinkedTo, Snapshot, Subject, TrustEpoch, UserId, UserOfHome};
+use crate::registry::{Client, FoundLink, KnownAs, LinkTrust, LinkedTo, Snapshot, Subject, UserId, UserOfHome};
 use crate::storage::{StoreError, Write};
 
 /// A user as a relying party knows him.
@@ -10,15 +10,15 @@ pub(super) struct Recognised {
     /// His link, if he has one that has an effect anywhere.
     pub(super) link: Option<LinkedTo>,
     /// Set if the subject is by that.
-    pub(super) by_link: Option<TrustEpoch>,
+    pub(super) by_link: Option<LinkTrust>,
     /// Makes a commit rest on nobody having changed it.
     pub(super) unchanged: Option<Write>,
 }
 
 impl Recognised {
     /// What a session keeps of the link, to know when its client has to be told that all is over.
-    pub(super) fn followed(&self) -> Option<(LinkedTo, TrustEpoch)> {
-        self.link.clone().zip(self.by_link)
+    pub(super) fn kept(&self) -> Option<(LinkedTo, Option<LinkTrust>)> {
+        self.link.clone().map(|link| (link, self.by_link))
     }
 }
 

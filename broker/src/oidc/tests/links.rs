@@ -1,5 +1,7 @@
 //! Linked homes: the way there, what it changes and where, and how it ends. gamma's ally is alpha's alice.
 
+mod ends;
+
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -36,7 +38,7 @@ fn home_of(portal: &str) -> &str {
 /// beta accepts both homes, and follows links from gamma; delta accepts both, and follows none.
 async fn world() -> World {
     let world = World::new().await;
-    world.allow_with("beta", "gamma", |edge| edge.linked = true).await;
+    world.allow_with("beta", "gamma", |edge| edge.linked = Some(edge.epoch)).await;
     world
 }
 
@@ -163,10 +165,10 @@ async fn where_ops_have_not_allowed_it_a_link_has_no_effect() {
     let world = world().await;
     link(&world, &mut alices(&world).await).await;
     let linked = subject(&world, "gamma").await;
-    world.change_edge("beta", "gamma", |edge| edge.linked = false).await;
-    world.change_edge("delta", "gamma", |edge| edge.linked = true).await;
+    world.change_edge("beta", "gamma", |edge| edge.linked = None).await;
+    world.change_edge("delta", "gamma", |edge| edge.linked = Some(edge.epoch)).await;
     assert_ne!(subject(&world, "gamma").await, linked, "not allowed at beta, whoever allows it elsewhere");
-    world.change_edge("beta", "gamma", |edge| edge.linked = true).await;
+    world.change_edge("beta", "gamma", |edge| edge.linked = Some(edge.epoch)).await;
     assert_eq!(subject(&world, "gamma").await, linked);
     world.deny("beta", "alpha").await;
     assert_ne!(subject(&world, "gamma").await, linked, "whose other home is not accepted");
@@ -356,7 +358,7 @@ async fn of_many_answers_at_once_one_links() {
 #[tokio::test]
 async fn nobody_is_linked_twice_or_in_a_chain() {
     let world = world().await;
-    world.allow_with("beta", "delta", |edge| edge.linked = true).await;
+    world.allow_with("beta", "delta", |edge| edge.linked = Some(edge.epoch)).await;
     let mut browser = alices(&world).await;
     // Two pages that ask for the same account of gamma, by two users.
     let page = asked(&world, &mut browser).await;
@@ -398,7 +400,7 @@ async fn the_same_home_or_one_that_nobody_follows_is_not_linked() {
     for other in ["alpha", "delta", "nobody"] {
         assert_not_linked(&begin(&world, &mut browser, other).await);
     }
-    world.change_edge("beta", "gamma", |edge| edge.linked = false).await;
+    world.change_edge("beta", "gamma", |edge| edge.linked = None).await;
     assert!(!browser.get(&world, "/account").await.text().contains("Linked homes"));
     assert_not_linked(&begin(&world, &mut browser, "gamma").await);
 }

@@ -8,7 +8,7 @@ use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
-use crate::registry::{Client, Home, InstanceId, Link, Snapshot, Subject, SubjectKey, TrustEpoch};
+use crate::registry::{Client, Home, InstanceId, Link, LinkId, Snapshot, Subject, SubjectKey, TrustEpoch};
 
 /// A user, by his home's word.
 #[derive(Clone, Copy, Debug)]
@@ -32,14 +32,25 @@ pub struct LinkedTo {
     pub home_user_id: String,
     /// When the link was made.
     pub made_at: Timestamp,
+    /// Which link it is.
+    pub id: LinkId,
 }
 
 impl LinkedTo {
     /// Of a link.
     pub fn of(link: Link) -> Self {
-        let Link { primary, made_at, .. } = link;
-        Self { home: primary.home, home_id: primary.home_id, home_user_id: primary.home_user_id, made_at }
+        let Link { id, primary, made_at, .. } = link;
+        Self { home: primary.home, home_id: primary.home_id, home_user_id: primary.home_user_id, made_at, id }
     }
+}
+
+/// What ops have said where a link is followed: what rests on the link dies when they take any of it back, and stays dead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkTrust {
+    /// The life of the permission to follow links of the user's own home.
+    pub linked: TrustEpoch,
+    /// The life of the trust edge to the home of the account that he is linked to.
+    pub accepted: TrustEpoch,
 }
 
 /// Whom a relying party takes a user for.
@@ -47,8 +58,8 @@ impl LinkedTo {
 pub struct KnownAs {
     /// By what it knows him.
     pub subject: Subject,
-    /// Set if that is the subject of the account that he is linked to: the life of the trust edge to that one's home.
-    pub by_link: Option<TrustEpoch>,
+    /// Set if that is the subject of the account that he is linked to: what that rests on.
+    pub by_link: Option<LinkTrust>,
 }
 
 impl SubjectKey {
@@ -73,24 +84,27 @@ impl SubjectKey {
 
 impl Snapshot {
     /// Whether a relying party takes a home's user for the one that he is linked to: ops have allowed it for this home, the
-    /// other one is accepted there too, and the link has an effect. Gives the life of the trust edge to that other home.
+    /// other one is accepted there too, and the link has an effect. Gives what that rests on.
     pub fn follows_link(
         &self,
         relying_party: &InstanceName,
         (home, home_id): (&InstanceName, InstanceId),
         link: &LinkedTo,
-    ) -> Option<TrustEpoch> {
-        self.edge(relying_party, home).filter(|edge| edge.linked)?;
-        let accepted = self.edge(relying_party, &link.home)?;
+    ) -> Option<LinkTrust> {
+        let linked = self.edge(relying_party, home)?.linked?;
+        let accepted = self.edge(relying_party, &link.home)?.epoch;
         let homes = [(&link.home, link.home_id), (home, home_id)];
-        self.judge_homes(link.made_at, homes).ok().map(|()| accepted.epoch)
+        self.judge_homes(link.made_at, homes).ok().map(|()| LinkTrust { linked, accepted })
     }
 
     /// The homes that a user of this one may link, with the relying parties at which that has an effect, by display name.
     /// Looks at all edges: few pages ask.
     pub fn linkable(&self, own: &InstanceName) -> Vec<(Home<'_>, Vec<&InstanceName>)> {
         let mut homes: Vec<(Home<'_>, Vec<&InstanceName>)> = Vec::new();
-        for edge in self.known_edges().filter(|edge| edge.is_in_force() && edge.linked && edge.id.home != *own) {
+        for edge in self.known_edges().filter(|edge| edge.is_in_force() && edge.id.home != *own) {
+            if edge.linked.is_none() {
+                continue;
+            }
             let party = &edge.id.relying_party;
             let own_too = self.home_id(own).and_then(|id| self.vouching(party, own, id));
             let other = self.home_id(&edge.id.home).and_then(|id| self.vouching(party, &edge.id.home, id));

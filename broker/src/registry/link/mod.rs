@@ -26,7 +26,7 @@ use crate::secret::{SecretError, random};
 use crate::storage::table::{Record, Stored, Table};
 use crate::storage::{Expect, Store, StoreError, Write};
 
-pub use known_as::{KnownAs, LinkedTo, UserOfHome};
+pub use known_as::{KnownAs, LinkTrust, LinkedTo, UserOfHome};
 pub use standing::{HomeStanding, LinkVoid, judge_link};
 
 /// How often a change is tried again when another one came first.
@@ -130,7 +130,8 @@ pub struct FoundLink {
 }
 
 impl Links {
-    pub(super) fn new(store: Arc<dyn Store>) -> Self {
+    /// Those of this store.
+    pub fn new(store: Arc<dyn Store>) -> Self {
         Self { table: Table::new(store) }
     }
 

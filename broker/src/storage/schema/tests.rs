@@ -36,6 +36,11 @@ fn lengthen<'a>(store: &'a Arc<dyn Store>, pages: &'a AtomicUsize, fails_at: usi
     })
 }
 
+/// What has nothing to write.
+fn empty<'a>() -> Step<'a> {
+    Step::new(3, |_| Box::pin(async { Ok(StepPage::default()) }))
+}
+
 async fn values(store: &Arc<dyn Store>) -> Vec<String> {
     let found = store.list(Page { prefix: "x/".to_owned(), after: None, limit: 1000 }).await.unwrap();
     found.into_iter().map(|(_, found)| String::from_utf8(found.value).unwrap()).collect()
@@ -51,7 +56,7 @@ async fn an_interrupted_upgrade_goes_on_where_it_was() {
     }
     assert!(values(&store).await.iter().any(|value| value == "old"));
     let step = lengthen(&store, &pages, usize::MAX);
-    assert_eq!(open(&store, &[step]).await.unwrap(), SchemaRecord::current());
+    assert_eq!(open(&store, &[step, empty()]).await.unwrap(), SchemaRecord::current());
     assert_eq!(values(&store).await, ["old+"; 95]);
     // Ten pages, and the two that failed.
     assert_eq!(pages.load(Ordering::SeqCst), 12);
@@ -63,7 +68,7 @@ async fn of_several_starters_each_page_is_done_by_one() {
     let (store, pages) = (old_store(&folder).await, AtomicUsize::new(0));
     let starters = (0..4).map(|_| async {
         let step = lengthen(&store, &pages, usize::MAX);
-        open(&store, &[step]).await
+        open(&store, &[step, empty()]).await
     });
     for opened in futures_util::future::join_all(starters).await {
         assert_eq!(opened.unwrap().version, CURRENT);
@@ -79,7 +84,7 @@ async fn what_must_not_be_opened_is_refused_in_one_sentence() {
     assert!(refusal().await.contains("homeward-broker init"));
     let current = SchemaRecord::current();
     for (record, says) in [
-        (SchemaRecord { version: 3, ..current.clone() }, "written by a newer broker (schema 3, this one knows 2)"),
+        (SchemaRecord { version: 4, ..current.clone() }, "written by a newer broker (schema 4, this one knows 3)"),
         (SchemaRecord { arriving: Some("sled:/a".to_owned()), ..current.clone() }, "from sled:/a was not finished"),
         (SchemaRecord { moved_to: Some("etcd:b".to_owned()), ..current.clone() }, "has moved to etcd:b"),
     ] {
