@@ -191,14 +191,15 @@ impl Application {
         Self { parameters, ..self }
     }
 
-    /// The same, asked as browsers ask it: at its public address, through whatever stands before it.
+    /// The same, asked as browsers ask it: at its public address, through whatever stands before it. What the operator has
+    /// told this machine of the application, nobody there is told.
     #[must_use]
     pub(crate) fn the_way_of_browsers(self, public_url: &PublicUrl, wire: Wire) -> Self {
         let url = Url::parse(&public_url.origin()).unwrap_or_else(|_| self.url.clone());
         let mut headers = self.headers;
         // That is for the reverse proxy to say.
         headers.remove(FORWARDED_PROTO);
-        Self { url, headers, public: Some(wire), ..self }
+        Self { url, headers, parameters: Parameters::default(), public: Some(wire), ..self }
     }
 
     /// And where it is counted how often it is reloaded.

@@ -64,7 +64,7 @@ use std::time::Duration;
 use homeward_telemetry::metrics::MetricError;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::application::{Application, ApplicationError};
 use crate::apply::Applier;
@@ -245,19 +245,43 @@ pub async fn run(
     if let Some(elsewhere) = elsewhere {
         tokio::spawn(elsewhere.prepare());
     }
+    let (stop, stopped) = oneshot::channel::<()>();
+    let mut serving = Box::pin(async move {
+        // Nothing is ever sent: whoever drops the other end has it stop.
+        let stopped = async move {
+            let _ = stopped.await;
+        };
+        tokio::select! {
+            served = listener::serve(listeners.portal, pages, &config.portal.trusted_proxies, stopped) => served.map_err(RunError::Portal),
+            Err(error) = telemetry::serve(listeners.metrics, watched) => Err(RunError::Portal(error)),
+            Err(error) = operator_page::http::serve(listeners.operator_page, operator_page) => Err(RunError::OperatorPage(error)),
+        }
+    });
     usable();
-    let ended = tokio::select! {
-        dismissal = sync.run() => Err(dismissal.into()),
-        served = listener::serve(listeners.portal, pages, &config.portal.trusted_proxies, shutdown) => served.map_err(RunError::Portal),
-        Err(error) = telemetry::serve(listeners.metrics, watched) => Err(RunError::Portal(error)),
-        Err(error) = operator_page::http::serve(listeners.operator_page, operator_page) => Err(RunError::OperatorPage(error)),
+    let (ended, serves): (Result<(), RunError>, bool) = tokio::select! {
+        dismissal = sync.run() => (Err(dismissal.into()), true),
+        () = shutdown => (Ok(()), true),
+        served = &mut serving => (served, false),
+    };
+    // What is being applied is not cut: what it began, it finishes or rolls back. Nor is it left to itself, or it would roll
+    // back what the next life of this agent has brought about. Until then browsers, and who watches, find the agent here.
+    if !applying.is_finished() {
+        tracing::info!("the agent ends as soon as nothing is being applied any more");
+    }
+    let applied = async move {
+        let _ = applying.await;
+        drop(stop);
+    };
+    let ended = if serves {
+        let ((), served) = tokio::join!(applied, serving);
+        ended.and(served)
+    } else {
+        applied.await;
+        ended
     };
     for task in [renewing, proving, ending, answering, watching, asking] {
         task.abort();
     }
-    // What is being applied is not cut: what it began, it finishes or rolls back. Nor is it left to itself, or it would roll
-    // back what the next life of this agent has brought about.
-    let _ = applying.await;
     ended
 }
 

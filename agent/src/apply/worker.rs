@@ -24,6 +24,10 @@ pub(crate) async fn run(mut applier: Applier, mut wanted: watch::Receiver<Wanted
         let in_effect = || applier.standing.applied().versions.of(Resource::ClientCredentials);
         let other = |wanted: &Wanted| wanted.credentials.as_ref().is_some_and(|it| Some(it.version) != in_effect());
         let Ok(credentials) = wanted.wait_for(other).await.map(|wanted| wanted.credentials.clone()) else { return };
+        // What came before the end is seen all the same; nobody waits for it any more, and nothing is begun at the end.
+        if wanted.has_changed().is_err() {
+            return;
+        }
         let Some(credentials) = credentials else { continue };
         if bring_about(&mut applier, &credentials, &mut wanted).await == Wanting::Nobody {
             return;

@@ -9,9 +9,9 @@ use serde_json::json;
 use super::layout::Layout;
 use super::{Failure, Output, Report, password, print, print_json};
 use crate::clock;
-use crate::doctor;
 use crate::doctor::canary::Canary;
 use crate::doctor::finding::{Finding, Verdict};
+use crate::doctor::{self, Asks};
 
 /// What it looks for.
 #[derive(Debug, Args)]
@@ -38,7 +38,8 @@ impl Doctor {
         let canary = self.canary().map_err(Failure::refused)?;
         let progress = |sentence: &str| eprintln!("{sentence}");
         // On the heap: it holds everything that is asked at some time.
-        let findings = Box::pin(doctor::examine(config, canary.as_ref(), clock::now(), &progress)).await;
+        let findings =
+            Box::pin(doctor::examine(config, canary.as_ref(), Asks::Operator, clock::now(), &progress)).await;
         tell(&findings, report)
     }
 

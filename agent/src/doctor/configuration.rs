@@ -17,12 +17,19 @@ const ABOUT: &str = "configuration";
 pub(super) fn refused(path: &Path, error: &ConfigError) -> Finding {
     let file = path.display();
     let said = match error {
-        // The whole message is a drawing of several lines.
-        ConfigError::Malformed { source, .. } => format!("{file} does not parse: {}", source.message().trim()),
+        // What it says of a value quotes it, and others read this than whoever may read the file.
+        ConfigError::Malformed { source, .. } => format!("{file} does not parse{}", place(source)),
         error => error.to_string(),
     };
     let remedy = "homeward-agent config check shows where; deploy/agent.toml explains every setting";
     Finding::error(ABOUT, sentence(&said), remedy)
+}
+
+/// Where a file does not parse: the message's first line, if it is a drawing of several.
+fn place(error: &toml::de::Error) -> String {
+    let drawn = error.to_string();
+    let place = drawn.lines().next().and_then(|line| line.strip_prefix("TOML parse error "));
+    place.map(|place| format!(" {place}")).unwrap_or_default()
 }
 
 /// What it comes to, and what it leaves open.
@@ -102,7 +109,21 @@ pub(crate) fn sentence(error: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::sentence;
+    use super::*;
+
+    #[test]
+    fn what_does_not_parse_is_not_quoted() {
+        for text in
+            ["[app.parameters]\nadmin_token = 12345678\n", "[relying_party]\nreload = \"deploy --password=12345678\"\n"]
+        {
+            let file = tempfile::NamedTempFile::new().unwrap();
+            let text = format!("public_url = 'https://beta.example'\n{text}");
+            std::io::Write::write_all(&mut file.as_file(), text.as_bytes()).unwrap();
+            let finding = refused(file.path(), &Config::load(file.path()).unwrap_err());
+            assert!(finding.sentence.contains("does not parse at line 3"), "{finding:?}");
+            assert!(!format!("{finding:?}").contains("12345678"), "{finding:?}");
+        }
+    }
 
     #[test]
     fn an_error_becomes_a_sentence_and_names_stay_as_they_are() {

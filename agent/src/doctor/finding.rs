@@ -2,6 +2,9 @@
 
 use serde::Serialize;
 
+/// Longer than any sentence that is written here: what others put into one is cut.
+const LONGEST: usize = 2000;
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Finding {
@@ -30,17 +33,17 @@ pub(crate) enum Verdict {
 impl Finding {
     /// As it should be.
     pub(crate) fn ok(about: &str, sentence: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Ok, about: about.to_owned(), sentence: sentence.into(), remedy: None }
+        Self { verdict: Verdict::Ok, about: about.to_owned(), sentence: fit(&sentence.into()), remedy: None }
     }
 
     /// Not as users expect.
     pub(crate) fn warning(about: &str, sentence: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Warning, remedy: Some(remedy.into()), ..Self::ok(about, sentence) }
+        Self { verdict: Verdict::Warning, remedy: Some(fit(&remedy.into())), ..Self::ok(about, sentence) }
     }
 
     /// Logins do not work, or are not safe.
     pub(crate) fn error(about: &str, sentence: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Error, remedy: Some(remedy.into()), ..Self::ok(about, sentence) }
+        Self { verdict: Verdict::Error, remedy: Some(fit(&remedy.into())), ..Self::ok(about, sentence) }
     }
 }
 
@@ -52,5 +55,24 @@ impl Verdict {
             Self::Warning => "warning",
             Self::Error => "error",
         }
+    }
+}
+
+/// As a terminal may show it: what others put into it writes nothing but letters.
+fn fit(text: &str) -> String {
+    let text = text.chars().map(|c| if c.is_whitespace() { ' ' } else { c });
+    text.filter(|c| !c.is_control()).take(LONGEST).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_put_into_a_sentence_moves_no_terminal() {
+        let long = "x".repeat(LONGEST);
+        let finding = Finding::error("login", format!("a\u{1b}]0;b\u{7}\nc {long}"), "d\u{9b}e");
+        assert!(finding.sentence.starts_with("a]0;b c x") && finding.sentence.len() == LONGEST, "{finding:?}");
+        assert_eq!(finding.remedy.as_deref(), Some("de"));
     }
 }

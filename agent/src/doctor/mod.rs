@@ -53,8 +53,18 @@ struct Patient<'a> {
     config: &'a Config,
     application: Application,
     wire: Wire,
+    asks: Asks,
     /// Who it is, and what it uses; before enrolment, nobody and nothing.
     enrolled: Option<Enrolled>,
+}
+
+/// On whose behalf the doctor looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Asks {
+    /// Somebody's, at a terminal.
+    Operator,
+    /// The agent's own, which runs.
+    Agent,
 }
 
 struct Enrolled {
@@ -66,6 +76,7 @@ struct Enrolled {
 pub(crate) async fn examine(
     path: &Path,
     canary: Option<&Canary>,
+    asks: Asks,
     now: OffsetDateTime,
     progress: &impl Fn(&str),
 ) -> Vec<Finding> {
@@ -78,7 +89,7 @@ pub(crate) async fn examine(
     let (loaded, of_identity) = identity::check(&config.data_dir, now);
     findings.extend(of_identity);
     let patient = match Patient::new(&config, loaded) {
-        Ok(patient) => patient,
+        Ok(patient) => Patient { asks, ..patient },
         Err(finding) => {
             findings.push(*finding);
             return findings;
@@ -133,7 +144,7 @@ impl<'a> Patient<'a> {
             // What cannot be read is written anew by the agent; until then nothing is in effect.
             applied: Applied::load(&data).unwrap_or_default(),
         });
-        Ok(Self { config, application, wire, enrolled })
+        Ok(Self { config, application, wire, asks: Asks::Operator, enrolled })
     }
 }
 

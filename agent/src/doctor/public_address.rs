@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 
 use super::application;
 use super::finding::Finding;
-use super::{Enrolled, Patient};
+use super::{Asks, Enrolled, Patient};
 use crate::application::Question;
 use crate::config::{Config, PortalConfig};
 use crate::home::listener as portal_pages;
@@ -29,13 +29,10 @@ pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
     let mut findings = vec![finding];
     let Some(Enrolled { identity, .. }) = &patient.enrolled else { return findings };
     let key = identity.reachability_key();
-    let (agent, stand_in) = Agent::find(&patient.wire, &patient.config.portal, &key).await;
+    let (agent, _stand_in) = Agent::find(patient, &key).await;
     findings.push(agent.finding(&patient.config.portal));
     if answers && patient.config.has_portal() && !matches!(agent, Agent::Another) {
         findings.extend(portal(&patient.wire, patient.config, &key).await);
-    }
-    if let Some(stand_in) = stand_in {
-        stand_in.abort();
     }
     findings
 }
@@ -90,9 +87,19 @@ enum Agent {
     Unknown(String),
 }
 
+/// Serves the portal in the agent's place, until it is dropped.
+struct StandIn(JoinHandle<()>);
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Agent {
     /// Asks, and stands in if nobody is there.
-    async fn find(wire: &Wire, portal: &PortalConfig, key: &ReachabilityKey) -> (Self, Option<JoinHandle<()>>) {
+    async fn find(patient: &Patient<'_>, key: &ReachabilityKey) -> (Self, Option<StandIn>) {
+        let (wire, portal) = (&patient.wire, &patient.config.portal);
         let Ok(probe) = key.probe() else { return (Self::Unknown("there is no randomness".to_owned()), None) };
         // A port that the system chooses is known to the agent only.
         if portal.listen.port() == 0 {
@@ -102,11 +109,15 @@ impl Agent {
         match get(wire, &address, None).await {
             Ok(answer) if probe.read(&answer.body).is_some() => (Self::Runs, None),
             Ok(_) => (Self::Another, None),
+            // The agent that asks is about to listen there itself.
+            Err(WireError::Unreachable(_)) if patient.asks == Asks::Agent => {
+                (Self::Unknown("it begins to listen there when it is restarted or reloaded".to_owned()), None)
+            }
             Err(WireError::Unreachable(_)) => match TcpListener::bind(portal.listen).await {
                 Ok(listener) => {
                     let pages = reachability::routes(portal, key.clone());
                     let served = portal_pages::serve(listener, pages, &[], std::future::pending());
-                    (Self::StoodInFor, Some(tokio::spawn(async move { drop(served.await) })))
+                    (Self::StoodInFor, Some(StandIn(tokio::spawn(async move { drop(served.await) }))))
                 }
                 Err(error) => (Self::Unknown(error.to_string()), None),
             },
@@ -139,6 +150,13 @@ impl Agent {
             }
         }
     }
+}
+
+/// Whether it is this instance's agent that listens where the portal should be.
+pub(super) async fn is_served_by_the_agent(wire: &Wire, portal: &PortalConfig, key: &ReachabilityKey) -> bool {
+    let Ok(probe) = key.probe() else { return false };
+    let address = format!("http://{}{}{PAGE}?{PARAMETER}={}", here(portal.listen), portal.path, probe.value());
+    get(wire, &address, None).await.is_ok_and(|answer| probe.read(&answer.body).is_some())
 }
 
 /// What a browser that the broker sends here would meet.

@@ -142,7 +142,8 @@ async fn a_portal_that_is_somebody_elses_is_no_portal() {
 
 #[tokio::test]
 async fn a_configuration_that_does_not_load_is_the_only_finding() {
-    let findings = Box::pin(examine(Path::new("/nonexistent/agent.toml"), None, clock::now(), &|_| {})).await;
+    let findings =
+        Box::pin(examine(Path::new("/nonexistent/agent.toml"), None, Asks::Operator, clock::now(), &|_| {})).await;
     assert_eq!(findings.len(), 1);
     assert!(findings[0].verdict == Verdict::Error && findings[0].sentence.contains("/nonexistent/agent.toml"));
 }

@@ -7,8 +7,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::doctor;
 use crate::doctor::finding::Finding;
+use crate::doctor::{self, Asks};
 
 /// At most one at a time.
 #[derive(Debug)]
@@ -90,7 +90,7 @@ async fn look(file: PathBuf, state: watch::Sender<State>, now: OffsetDateTime) {
         });
     };
     // On the heap: it holds everything that is asked at some time.
-    let all = Box::pin(doctor::examine(&file, None, now, &progress)).await;
+    let all = Box::pin(doctor::examine(&file, None, Asks::Agent, now, &progress)).await;
     tracing::info!(findings = all.len(), "the doctor has looked, as the operator's page asked");
     state.send_modify(|state| state.last = Some(Findings { of: now, all }));
 }

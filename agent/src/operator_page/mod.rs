@@ -18,8 +18,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use homeward_proto::v1::AgentState;
 use time::OffsetDateTime;
 use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
 use self::configured::Place;
 use self::door::Door;
@@ -33,7 +35,7 @@ use crate::health::Health;
 use crate::identity::Identity;
 use crate::random::NoRandomness;
 use crate::renewal::order::Orders;
-use crate::resources::standing::Standing;
+use crate::resources::standing::{Standing, State};
 use crate::resources::wanted::Wanted;
 
 /// How long whoever sent for the doctor waits before the page says that it looks.
@@ -69,6 +71,8 @@ pub(crate) struct OperatorPage {
     relying_party: Option<String>,
     vouches: bool,
     started: OffsetDateTime,
+    /// How the application was, and when it was known.
+    last: Mutex<Option<(Instant, AgentState)>>,
 }
 
 impl OperatorPage {
@@ -84,6 +88,7 @@ impl OperatorPage {
             relying_party: config.relying_party.as_ref().map(|_| config.recipe.title.clone()),
             vouches: config.home.is_some(),
             started: now,
+            last: Mutex::default(),
         })
     }
 
@@ -91,9 +96,7 @@ impl OperatorPage {
     async fn sheet(&self, now: OffsetDateTime) -> Sheet {
         let seen = &self.seen;
         let standing = seen.standing.watch().borrow().clone();
-        let health = seen.health.lock().await;
-        let application = if health.asks() { Some(health.state(&standing).await) } else { None };
-        drop(health);
+        let application = self.application(&standing).await;
         let renewal = seen.identity.renew_at();
         let known = Known {
             identity: &seen.identity,
@@ -119,6 +122,23 @@ impl OperatorPage {
             places: self.places.clone(),
             configured: self.configured.clone(),
         }
+    }
+
+    /// How the application is; unset if there is nothing to ask it. It is asked for one at a time, and whoever waits for that
+    /// takes the answer that comes meanwhile: an application that hangs keeps nobody waiting for long.
+    async fn application(&self, standing: &State) -> Option<AgentState> {
+        let came = Instant::now();
+        let mut last = self.last.lock().await;
+        if let Some((_, state)) = last.as_ref().filter(|(at, _)| *at >= came) {
+            return Some(state.clone());
+        }
+        let health = self.seen.health.lock().await;
+        if !health.asks() {
+            return None;
+        }
+        let state = health.state(standing).await;
+        *last = Some((Instant::now(), state.clone()));
+        Some(state)
     }
 
     /// Sends for the doctor, if the form is this page's, and waits for it for a while.

@@ -77,6 +77,21 @@ pub(crate) enum WireError {
     Body,
 }
 
+impl WireError {
+    /// Whether the way may lead there for others only: no such name, or nobody who answers. Whoever answers with the wrong
+    /// certificate is there.
+    pub(crate) fn is_nobody(&self) -> bool {
+        match self {
+            // In which TLS ends that does not come about.
+            Self::Unreachable(error) => {
+                !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof)
+            }
+            Self::TimedOut => true,
+            _ => false,
+        }
+    }
+}
+
 trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}

@@ -19,6 +19,9 @@ pub struct Applied {
     /// Since when, in seconds since 1970.
     #[serde(default)]
     pub revision_at: Option<i64>,
+    /// The revision that was in effect before the agent looked again, and since when: it may turn out to be still.
+    #[serde(default)]
+    pub(crate) looked_at: Option<(u64, i64)>,
     /// OAuth client id, if the instance is a relying party.
     pub client_id: Option<String>,
     /// Issuer of its tokens.
@@ -112,7 +115,7 @@ impl Applied {
 
     /// The broker is to send the credentials again: whether they are in place, only they can tell.
     pub(crate) fn ask_for_credentials(&mut self) {
-        self.revision = 0;
+        self.look_again();
         self.versions.set(Resource::ClientCredentials, None);
     }
 
@@ -120,8 +123,21 @@ impl Applied {
     pub(crate) fn forget_credentials(&mut self) {
         self.proved = false;
         self.proved_at = None;
-        self.revision = 0;
+        (self.revision, self.revision_at, self.looked_at) = (0, None, None);
         self.versions.set(Resource::ClientCredentials, None);
+    }
+
+    /// All of a revision is in effect: since now, unless it was before the agent looked again.
+    pub(crate) fn complete(&mut self, revision: u64, now: OffsetDateTime) {
+        let before = self.looked_at.take().filter(|(known, _)| *known == revision).map(|(_, at)| at);
+        (self.revision, self.revision_at) = (revision, Some(before.unwrap_or_else(|| now.unix_timestamp())));
+    }
+
+    fn look_again(&mut self) {
+        if let (1.., Some(at)) = (self.revision, self.revision_at) {
+            self.looked_at = Some((self.revision, at));
+        }
+        (self.revision, self.revision_at) = (0, None);
     }
 
     /// What was applied last.
@@ -222,6 +238,25 @@ mod tests {
         assert_eq!(applied.proved_at, Some(1000), "looked at again, and not proved again");
         applied.forget_credentials();
         assert_eq!(applied.proved_at, None);
+    }
+
+    #[test]
+    fn a_revision_is_in_effect_since_it_was_so_first() {
+        let (mut applied, at) = (Applied::default(), |seconds| OffsetDateTime::from_unix_timestamp(seconds).unwrap());
+        applied.complete(7, at(1000));
+        for now in [2000, 3000] {
+            applied.ask_for_credentials();
+            applied.ask_for_credentials();
+            assert_eq!((applied.revision, applied.revision_at), (0, None));
+            applied.complete(7, at(now));
+            assert_eq!((applied.revision, applied.revision_at), (7, Some(1000)));
+        }
+        applied.ask_for_credentials();
+        applied.complete(8, at(4000));
+        assert_eq!(applied.revision_at, Some(4000));
+        applied.forget_credentials();
+        applied.complete(8, at(5000));
+        assert_eq!(applied.revision_at, Some(5000), "nothing was known of it meanwhile");
     }
 
     #[test]

@@ -12,7 +12,6 @@ use thiserror::Error;
 use crate::disk::DiskError;
 use crate::identity::{Identity, IdentityError};
 use crate::renewal::order::Orders;
-use crate::resources::applied::Applied;
 use crate::resources::standing::{Refusal, Standing};
 use crate::resources::wanted::{Versioned, Wanted};
 use crate::{clock, random};
@@ -66,10 +65,8 @@ impl Settling {
     pub(super) fn complete(&self, wanted: &Wanted) {
         let applied = self.standing.applied();
         if applied.revision != wanted.revision && wanted.is_met_by(&applied.versions) {
-            let now = clock::now().unix_timestamp();
-            let in_effect =
-                |applied: &mut Applied| (applied.revision, applied.revision_at) = (wanted.revision, Some(now));
-            match self.standing.change(in_effect) {
+            let now = clock::now();
+            match self.standing.change(|applied| applied.complete(wanted.revision, now)) {
                 Ok(()) => tracing::info!(revision = wanted.revision, "the instance uses the revision"),
                 Err(error) => tracing::error!(%error, "the revision that is in effect could not be written down"),
             }

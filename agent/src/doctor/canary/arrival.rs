@@ -33,8 +33,10 @@ struct Landed {
 enum Who {
     Somebody(Option<String>),
     Nobody,
-    /// The recipe has no way to ask that with cookies alone, or there was no answer.
-    Unknown,
+    /// The recipe has no way to ask that with cookies alone.
+    Unasked,
+    /// The application was asked, and gave no answer.
+    Unanswered,
 }
 
 impl Walk<'_> {
@@ -53,14 +55,22 @@ impl Walk<'_> {
                 self.ok(ABOUT, sentence);
                 Ok(())
             }
-            Who::Unknown if !is_bad => {
+            Who::Unanswered if !is_bad => {
+                let sentence = format!(
+                    "{title} took the login and shows no error at {place}; asked who is signed in, it gives no answer."
+                );
+                let remedy = "see the application's own error log; homeward-agent recipe test asks it the same";
+                self.findings.push(Finding::warning(ABOUT, sentence, remedy));
+                Ok(())
+            }
+            Who::Unasked if !is_bad => {
                 let sentence = format!(
                     "{title} took the login and shows no error at {place}. As whom, the recipe has no way to ask with cookies."
                 );
                 self.ok(ABOUT, sentence);
                 Ok(())
             }
-            Who::Nobody | Who::Unknown => Err(self.not_signed_in(&landed).await),
+            Who::Nobody | Who::Unasked | Who::Unanswered => Err(self.not_signed_in(&landed).await),
         }
     }
 
@@ -90,37 +100,47 @@ impl Walk<'_> {
 
     async fn who(&mut self) -> Who {
         let config = self.patient.config;
-        let Ok(origin) = Url::parse(&config.public_url.origin()) else { return Who::Unknown };
+        let Ok(origin) = Url::parse(&config.public_url.origin()) else { return Who::Unasked };
         if config.recipe.relying_party.as_ref().is_some_and(|role| role.gate == Some(Gate::AuthRequest)) {
-            let Ok(check) = origin.join(&format!("{}gate/check", config.portal.path)) else { return Who::Unknown };
+            let Ok(check) = origin.join(&format!("{}gate/check", config.portal.path)) else { return Who::Unasked };
             // The path of the check is nginx's own, and not for browsers.
             return match self.browser.get_of_portal(&check).await {
                 Ok(answer) if answer.status == 204 => Who::Somebody(header(&answer, "x-homeward-user")),
                 Ok(answer) if answer.status == 401 => Who::Nobody,
-                Ok(_) | Err(_) => Who::Unknown,
+                Ok(_) | Err(_) => Who::Unanswered,
             };
         }
         self.who_at(&origin).await
     }
 
-    /// Asks as a home would, with the cookies of this browser.
+    /// Asks as a home would, with the cookies that this browser has for each address.
     async fn who_at(&self, origin: &Url) -> Who {
-        let Some(recipe) = &self.patient.config.recipe.home else { return Who::Unknown };
-        let Some(cookies) = self.browser.cookies(origin) else { return Who::Nobody };
+        let Some(recipe) = &self.patient.config.recipe.home else { return Who::Unasked };
         let source = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let mut conversation = Conversation::of_browser(&self.application, source, cookies);
-        let askable: Vec<_> = recipe.who_am_i.iter().filter(|request| conversation.can_take(&request.step())).collect();
+        let nobody = Conversation::begin(&self.application, Some(source));
+        let askable: Vec<_> = recipe.who_am_i.iter().filter(|request| nobody.can_take(&request.step())).collect();
         let mut name = None;
         for (position, request) in askable.iter().enumerate() {
-            let Ok(answer) = conversation.take(&request.step(), &[]).await else { return Who::Unknown };
-            match request.when.holds(answer.status, &answer.body) {
+            let cookies = origin.join(&request.path.to_string()).ok().and_then(|url| self.browser.cookies(&url));
+            let holds = match cookies {
+                Some(cookies) => {
+                    let mut conversation = Conversation::of_browser(&self.application, source, cookies);
+                    let Ok(answer) = conversation.take(&request.step(), &[]).await else { return Who::Unanswered };
+                    let holds = request.when.holds(answer.status, &answer.body);
+                    holds.then_some(answer)
+                }
+                None => None,
+            };
+            match holds {
                 // The first decides.
-                false if position == 0 => return Who::Nobody,
-                false => {}
-                true => name = name.or_else(|| username(&recipe.identity.username.0, &request.name, &answer.body)),
+                None if position == 0 => return Who::Nobody,
+                None => {}
+                Some(answer) => {
+                    name = name.or_else(|| username(&recipe.identity.username.0, &request.name, &answer.body));
+                }
             }
         }
-        if askable.is_empty() { Who::Unknown } else { Who::Somebody(name) }
+        if askable.is_empty() { Who::Unasked } else { Who::Somebody(name) }
     }
 
     /// What is most likely to stand in the way, by what can be seen of it.
@@ -168,19 +188,33 @@ impl Walk<'_> {
     /// Whether the application has heard that the canary is gone.
     pub(super) async fn leave_application(&mut self) {
         const OUT: &str = "The canary is signed out again, here and at the broker.";
+        let mut is_silent = false;
         for _ in 0..UNTIL_TOLD {
-            match self.who().await {
+            let who = self.who().await;
+            is_silent = matches!(who, Who::Unanswered);
+            match who {
                 Who::Nobody => return self.ok(END, OUT),
-                Who::Unknown => {
+                Who::Unasked => {
                     return self.ok(END, "The canary is signed out again at the broker, which tells the application.");
                 }
-                Who::Somebody(_) => tokio::time::sleep(PAUSE).await,
+                Who::Somebody(_) | Who::Unanswered => tokio::time::sleep(PAUSE).await,
             }
+        }
+        if is_silent {
+            return self.findings.push(silent());
         }
         let sentence = "The canary is signed out at the broker, and still signed in at the application.";
         let remedy = "end its session there by hand; homeward-broker audit list says whether the application was told, and what it said";
         self.findings.push(Finding::warning(END, sentence, remedy));
     }
+}
+
+/// What became of the session at the application, nobody says.
+pub(super) fn silent() -> Finding {
+    let sentence =
+        "The canary is signed out at the broker; whether it is at the application, that does not say in time.";
+    let remedy = "see that the application answers, and look at its list of sessions; homeward-broker audit list says whether it was told";
+    Finding::warning(END, sentence, remedy)
 }
 
 fn header(answer: &Answer, name: &str) -> Option<String> {

@@ -31,7 +31,7 @@ struct Begun {
 impl Walk<'_> {
     /// Begins a login; gives the address that it leads to at the broker.
     pub(super) async fn begin(&mut self) -> Result<Url, Ended> {
-        self.look_for_a_way().await;
+        self.look_for_a_way().await?;
         let (status, location) = self.first_answer().await?;
         let wrong = login::judge(status, location.as_deref(), &self.expected);
         if let Some((worst, others)) = wrong.split_first() {
@@ -51,19 +51,26 @@ impl Walk<'_> {
     }
 
     /// Some public names lead somewhere for browsers only: then application and portal are asked on this machine.
-    async fn look_for_a_way(&mut self) {
+    async fn look_for_a_way(&mut self) -> Result<(), Ended> {
         let config = self.patient.config;
-        let Ok(url) = Url::parse(&config.public_url.origin()) else { return };
-        if let Err(Stuck::NoAnswer(_, error @ (WireError::Unreachable(_) | WireError::TimedOut))) =
-            self.browser.get(&url).await
-        {
-            let sentence = format!(
-                "{} cannot be asked from this machine ({error}): application and portal are asked beside the reverse proxy, and what that does is not rehearsed.",
-                config.public_url.origin()
-            );
-            self.findings.push(Finding::ok("rehearsal", sentence));
-            self.browser.go_beside();
-            self.application = self.patient.application.clone();
+        let Ok(url) = Url::parse(&config.public_url.origin()) else { return Ok(()) };
+        match self.browser.get(&url).await {
+            Err(Stuck::NoAnswer(_, error)) if error.is_nobody() => {
+                let sentence = format!(
+                    "{} cannot be asked from this machine ({error}): application and portal are asked beside the reverse proxy, and what that does is not rehearsed.",
+                    config.public_url.origin()
+                );
+                self.findings.push(Finding::ok("rehearsal", sentence));
+                self.browser.go_beside();
+                self.application = self.patient.application.clone();
+                Ok(())
+            }
+            Err(stuck @ Stuck::NoAnswer(_, WireError::Unreachable(_))) => {
+                let remedy = "renew the certificate of the public address, or let this machine know the CA that browsers know: nobody is signed in past a certificate that does not count";
+                Err(not_answered("rehearsal", stuck, remedy))
+            }
+            // What else is wrong, the first step says.
+            Ok(_) | Err(_) => Ok(()),
         }
     }
 
@@ -142,13 +149,18 @@ async fn begin_at<'a>(
     Ok(begun)
 }
 
+/// Whether what a request says was pushed (RFC 9126) or signed (RFC 9101).
+pub(super) fn is_sealed(request: &Url) -> bool {
+    request.query_pairs().any(|(name, _)| name == "request_uri" || name == "request")
+}
+
 /// The same request, for which the broker asks which home it shall be, even if there is one only (OpenID Connect Core
 /// 3.1.2.1): so the home is known by its name before a password goes anywhere. What was pushed or signed stays as it is.
 fn with_picker(mut request: Url) -> Url {
-    let pairs: Vec<(String, String)> = request.query_pairs().into_owned().collect();
-    if pairs.iter().any(|(name, _)| name == "request_uri" || name == "request") {
+    if is_sealed(&request) {
         return request;
     }
+    let pairs: Vec<(String, String)> = request.query_pairs().into_owned().collect();
     let prompts = pairs.iter().filter(|(name, _)| name == "prompt").flat_map(|(_, value)| value.split_whitespace());
     let prompts: BTreeSet<&str> = prompts.filter(|prompt| *prompt != "none").chain(["select_account"]).collect();
     let prompt = prompts.into_iter().collect::<Vec<_>>().join(" ");

@@ -33,7 +33,7 @@ impl Walk<'_> {
                 if self.is_callback(&next) {
                     return Err(self.refused(HOME, &Callback { url: next, form: None }));
                 }
-                return self.door(&next, is_chosen);
+                return if is_chosen { self.door(&next) } else { Err(self.unchosen(request, &next)) };
             }
             let pick = self.pick(&answer, is_chosen)?;
             let answered = self.browser.post(&pick.action, &pick.form()).await;
@@ -160,7 +160,12 @@ impl Walk<'_> {
         };
         let goes_there = |action: &str| account.join(action).is_ok_and(|url| login::is_of(&url, &issuer));
         // This browser's stands first. Without one, nobody is to be signed out.
-        let Some(form) = answer.page.form(&["form_token", "session"], goes_there) else { return };
+        let Some(form) = answer.page.form(&["form_token", "session"], goes_there) else {
+            if self.is_back {
+                self.findings.push(left_signed_in("the broker shows no session of this browser's", &issuer));
+            }
+            return;
+        };
         let fields = ["form_token", "session"].map(|name| (name, form.hidden(name).unwrap_or_default()));
         if let Ok(action) = account.join(&form.action) {
             // Whether it did, the next look shows.
@@ -172,6 +177,7 @@ impl Walk<'_> {
             self.findings.push(left_signed_in("its session at the broker is still there", &issuer));
             return;
         }
+        self.is_out_at_broker = true;
         self.leave_application().await;
     }
 }

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use cookie_store::CookieStore;
+use cookie_store::{CookieDomain, CookieError, CookieStore, RawCookie};
 use http::header::{ACCEPT, CONTENT_TYPE, COOKIE, DATE, LOCATION, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, Method, Request};
 use time::OffsetDateTime;
@@ -30,7 +30,7 @@ pub(super) struct Browser {
     beside: Beside,
     jar: CookieStore,
     left: usize,
-    /// The names of cookies that a browser takes no notice of, as they are set.
+    /// The names of the application's cookies that a browser takes no notice of, as they are set.
     pub(super) dropped: Vec<String>,
 }
 
@@ -90,6 +90,11 @@ impl Browser {
         self.beside.is_taken = true;
     }
 
+    /// Whether it goes to this address past the reverse proxy.
+    pub(super) fn is_beside(&self, url: &Url) -> bool {
+        self.beside.is_taken && url.origin() == self.beside.origin
+    }
+
     /// As many requests again as at the beginning: whatever led in circles, the way out is another one.
     pub(super) fn begin_anew(&mut self) {
         self.left = MOST;
@@ -139,25 +144,34 @@ impl Browser {
     }
 
     fn wire(&self, url: &Url) -> &Wire {
-        let Beside { origin, portal_path, application, portal, is_taken } = &self.beside;
+        let Beside { portal_path, application, portal, .. } = &self.beside;
         let beside = if url.path().starts_with(portal_path) { portal } else { application };
-        beside.as_ref().filter(|_| *is_taken && url.origin() == *origin).unwrap_or(&self.public)
+        beside.as_ref().filter(|_| self.is_beside(url)).unwrap_or(&self.public)
     }
 
     /// Takes over cookies that an address has set.
     pub(super) fn keep<'a>(&mut self, url: &Url, set: impl IntoIterator<Item = &'a HeaderValue>) {
         for text in set.into_iter().filter_map(|header| header.to_str().ok()) {
-            if self.jar.parse(text, url).is_err() {
+            let is_kept = RawCookie::parse(text).is_ok_and(|cookie| {
+                // What is gone already can be taken back, too.
+                !breaks_rules(&cookie, url)
+                    && matches!(self.jar.insert_raw(&cookie, url), Ok(_) | Err(CookieError::Expired))
+            });
+            // What others set is not the application's to mend.
+            if !is_kept && url.origin() == self.beside.origin {
                 let name = text.split('=').next().unwrap_or_default();
                 self.dropped.push(name.chars().filter(|c| c.is_ascii_graphic()).take(60).collect());
             }
         }
     }
 
-    /// What is sent to an address.
+    /// What is sent to an address. Broker and portals elsewhere get only what they have set themselves: no cookie that the
+    /// application has set for a whole domain is to count for one of theirs.
     pub(super) fn cookies(&self, url: &Url) -> Option<HeaderValue> {
-        let pairs: Vec<String> =
-            self.jar.get_request_values(url).map(|(name, value)| format!("{name}={value}")).collect();
+        let is_own = url.origin() == self.beside.origin;
+        let all = self.jar.matches(url).into_iter();
+        let fit = all.filter(|cookie| is_own || matches!(cookie.domain, CookieDomain::HostOnly(_)));
+        let pairs: Vec<String> = fit.map(|cookie| format!("{}={}", cookie.name(), cookie.value())).collect();
         let mut header = (!pairs.is_empty()).then(|| HeaderValue::from_str(&pairs.join("; ")).ok()).flatten()?;
         header.set_sensitive(true);
         Some(header)
@@ -185,9 +199,50 @@ impl std::fmt::Debug for Browser {
     }
 }
 
+/// Whether browsers refuse a cookie for its name (RFC 6265bis 4.1.3), or because it is for a whole top-level domain.
+fn breaks_rules(cookie: &RawCookie<'_>, url: &Url) -> bool {
+    let name = cookie.name().to_ascii_lowercase();
+    let is_secure = cookie.secure() == Some(true);
+    let domain = cookie.domain().map(|domain| domain.trim_start_matches('.')).filter(|domain| !domain.is_empty());
+    let is_for_all =
+        domain.is_some_and(|domain| !domain.contains('.') && url.host_str().is_none_or(|host| host != domain));
+    let is_host_only = domain.is_none() && cookie.path() == Some("/");
+    is_for_all
+        || (name.starts_with("__secure-") && !is_secure)
+        || (name.starts_with("__host-") && !(is_secure && is_host_only))
+}
+
 /// An address as findings name it: host and path. What stands behind may be a ticket, a state or a code.
 pub(super) fn shown(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{host}{port}{}", url.path()).chars().filter(|c| !c.is_control()).take(120).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_refuse_what_is_not_for_whoever_sets_it() {
+        let url: Url = "https://beta.example/".parse().unwrap();
+        let breaks = |text: &str| breaks_rules(&RawCookie::parse(text).unwrap(), &url);
+        for good in [
+            "a=b",
+            "a=b; Domain=beta.example",
+            "__Host-a=b; Secure; Path=/",
+            "__Secure-a=b; Secure; Domain=beta.example",
+        ] {
+            assert!(!breaks(good), "{good}");
+        }
+        for bad in [
+            "a=b; Domain=example",
+            "__Host-a=b; Secure; Path=/; Domain=beta.example",
+            "__host-a=b; Secure; Path=/x",
+            "__Host-a=b; Path=/",
+            "__Secure-a=b",
+        ] {
+            assert!(breaks(bad), "{bad}");
+        }
+    }
 }

@@ -3,9 +3,11 @@
 use secrecy::ExposeSecret as _;
 use url::Url;
 
+use super::beginning::is_sealed;
 use super::browser::{Answer, shown};
 use super::{Ended, Walk, led, not_answered};
 use crate::doctor::finding::Finding;
+use crate::doctor::public_address::is_served_by_the_agent;
 use crate::home::decision::Note;
 use crate::home::pages;
 
@@ -21,16 +23,8 @@ pub(super) struct Door {
 
 impl Walk<'_> {
     /// The door that the broker leads to, as its answer to the choice of a home.
-    pub(super) fn door(&self, next: &Url, is_chosen: bool) -> Result<Door, Ended> {
+    pub(super) fn door(&self, next: &Url) -> Result<Door, Ended> {
         let home = &self.home;
-        if !is_chosen && !self.is_the_only_home() {
-            let sentence = format!(
-                "The broker leads to a home at {} without asking which; the password is for {home} only.",
-                shown(next)
-            );
-            let remedy = "rehearse with a user of the home that the application's request names: --home NAME";
-            return Err(Box::new(Finding::error(HOME, sentence, remedy)));
-        }
         let door = Door::at(next).ok_or_else(|| {
             let sentence = format!(
                 "{home} signs its users in at {}, which is no agent's portal: the password stays here.",
@@ -51,14 +45,25 @@ impl Walk<'_> {
         Ok(door)
     }
 
-    /// Whether the broker has nothing to ask, as it told the agent.
-    fn is_the_only_home(&self) -> bool {
-        let accepted = self.patient.enrolled.as_ref().map(|enrolled| enrolled.applied.homes.as_slice());
-        matches!(accepted, Some([(only, _)]) if *only == self.home)
+    /// Nobody has chosen the home that the broker leads to. Which homes were accepted when the agent heard of them last, does
+    /// not say whose portal this is.
+    pub(super) fn unchosen(&self, request: &Url, next: &Url) -> Ended {
+        let sentence = format!(
+            "The broker leads to a home at {} without asking which; the password is for {} only.",
+            shown(next),
+            self.home
+        );
+        if is_sealed(request) {
+            let remedy = "log in by hand: the application pushes or signs its requests, so the doctor cannot have the broker ask which home it shall be";
+            return Box::new(Finding::warning(HOME, sentence, remedy));
+        }
+        let remedy = "rehearse with a user of the home that the application's request names: --home NAME";
+        Box::new(Finding::error(HOME, sentence, remedy))
     }
 
     /// Signs the canary in; gives the address at the broker that the portal leads back to.
     pub(super) async fn sign_in(&mut self, door: &Door) -> Result<Url, Ended> {
+        self.look_who_listens(door).await?;
         let mut answer = self.at_portal(&door.address(false)).await?;
         self.ok(HOME, format!("The broker leads to {}, the portal of {}.", shown(&door.page), self.home));
         if let Some(next) = answer.next.clone() {
@@ -94,6 +99,20 @@ impl Walk<'_> {
             }
             None => Err(self.not_let_in(&answer)),
         }
+    }
+
+    /// Past the reverse proxy no certificate says who listens: the agent itself has to.
+    async fn look_who_listens(&self, door: &Door) -> Result<(), Ended> {
+        let Some(enrolled) = self.patient.enrolled.as_ref().filter(|_| self.browser.is_beside(&door.page)) else {
+            return Ok(());
+        };
+        let (portal, key) = (&self.patient.config.portal, enrolled.identity.reachability_key());
+        if is_served_by_the_agent(&self.patient.wire, portal, &key).await {
+            return Ok(());
+        }
+        let sentence =
+            format!("On {} nobody shows to be this instance's agent: the password stays here.", portal.listen);
+        Err(Box::new(Finding::error(HOME, sentence, "start the agent: systemctl start homeward-agent")))
     }
 
     async fn at_portal(&mut self, url: &Url) -> Result<Answer, Ended> {
