@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
+use tracing::Dispatch;
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::subscriber::DefaultGuard;
@@ -50,9 +51,14 @@ impl<S: tracing::Subscriber> Layer<S> for Steps {
     }
 }
 
+/// Somebody else who listens, to nothing, for as long as the tests run: while there is one listener only, `tracing` asks
+/// the thread that comes to a span first whether anybody wants it, and believes that for all threads.
+static SECOND: LazyLock<Dispatch> = LazyLock::new(|| Dispatch::new(tracing_subscriber::registry()));
+
 impl Steps {
     /// As long as the guard is there.
     pub(super) fn listen() -> (Self, DefaultGuard) {
+        LazyLock::force(&SECOND);
         let steps = Self::default();
         let guard = tracing::subscriber::set_default(tracing_subscriber::registry().with(steps.clone()));
         (steps, guard)
