@@ -20,6 +20,7 @@ sed -i -e 's|^public_url = .*|public_url = "https://login.store.test"|' \\
 """
 
 SERVED = """
+rm -f /tmp/said
 runuser -u homeward-broker -- homeward-broker serve >/tmp/said 2>/tmp/log &
 timeout 20 sh -c 'until grep -q listening /tmp/said; do sleep 0.1; done' || { cat /tmp/log; exit 1; }
 homeward-broker healthcheck
