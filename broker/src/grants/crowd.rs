@@ -4,6 +4,9 @@
 //! Nobody is locked out: when a grant has begun, the ones that were used longest ago end, of the same client if it is the one
 //! that has too many. One in so many looks, by the lot that its id is: a client that wants such a grant at each login would
 //! pay for a list each time. So there may be some more than the most for a while.
+//!
+//! What was used longest ago says the store's count of commits. A clock would end what was granted a moment ago, where it was
+//! set back before.
 
 use tracing::{info, warn};
 
@@ -66,7 +69,9 @@ impl Grants {
         there.retain(|(_, stored)| only.is_none_or(|client| stored.record.grant.client_id == *client));
         let ending = if there.len() > most { AT_ONCE } else { 0 };
         there.retain(|(id, _)| id != begun);
-        there.sort_by_key(|(_, stored)| stored.record.family.as_ref().map(|family| family.used_at));
+        // What came into this store by one commit, from another, is told apart by its time.
+        let used = |stored: &Stored<StoredGrant>| stored.record.family.as_ref().map(|family| family.used_at);
+        there.sort_by_key(|(_, stored)| (stored.version.revision(), used(stored)));
         there.truncate(ending);
         writes.extend(self.ends(user, there)?);
         if writes.is_empty() {

@@ -5,6 +5,8 @@
 //! any session does; applications hear of it. So whoever has a user's password can end the user's other sessions by a
 //! hundred logins. One click on "log out everywhere" is all that he needs for that anyway.
 //!
+//! What was used longest ago says the store's count of commits: a clock that was set back would end what has just begun.
+//!
 //! Logins of one moment do not wait for each other: a few more than the most may be there until the next one.
 
 use tracing::info;
@@ -43,7 +45,7 @@ impl Sessions {
         for (key, _) in known {
             let Some(Ok(id)) = key.strip_prefix(&first).map(str::parse::<SessionId>) else { continue };
             match self.table.get(id.as_str()).await? {
-                Some(stored) => there.push((stored.record.last_login_at, id)),
+                Some(stored) => there.push(((stored.version.revision(), stored.record.last_login_at), id)),
                 // It went by its age, and what stands under its user is kept for as long as any session may last.
                 None => gone.push(self.of_users.delete(&key, Expect::Any)),
             }
@@ -56,7 +58,7 @@ impl Sessions {
             return Ok(());
         }
         there.retain(|(_, id)| id != begun);
-        there.sort_by_key(|(last_login_at, _)| *last_login_at);
+        there.sort_by_key(|(used, _)| *used);
         let ids: Vec<SessionId> = there.into_iter().map(|(_, id)| id).take(BATCH).collect();
         let ended = self.end(&ids, TellHome::No, snapshot, now).await?.sessions.len();
         info!(

@@ -55,6 +55,23 @@ async fn of_too_many_sessions_those_end_that_were_used_longest_ago_and_applicati
     assert!(told.iter().all(|(_, logout)| logout.state != LogoutState::Confirmed && logout.target.as_str() == "beta"));
 }
 
+#[tokio::test]
+async fn where_the_clock_was_set_back_what_has_just_begun_is_not_what_was_used_longest_ago() {
+    let world = World::new().await;
+    let mut cookies = Vec::new();
+    for _ in 0..90 {
+        cookies.push(world.one_more("alice").await.1);
+    }
+    world.hands.set_back(Duration::from_secs(600));
+    for _ in 0..11 {
+        cookies.push(world.one_more("alice").await.1);
+    }
+    assert_eq!(world.sessions.crowded_out(), 16);
+    for (n, cookie) in cookies.iter().enumerate() {
+        assert_eq!(world.is_there(cookie).await, n >= 16, "{n}");
+    }
+}
+
 /// What is kept under a user lives longer than a session that nobody uses: it counts for nothing.
 #[tokio::test]
 async fn sessions_that_went_by_their_age_take_no_place() {
