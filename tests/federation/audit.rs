@@ -41,6 +41,9 @@ async fn a_login_leaves_its_records_and_none_of_its_secrets() {
     client.redeem("no-code").await;
     let silent = client.answer(&mut Browser::new(), &client.authorize(&[("prompt", "none")])).await;
     assert_eq!(silent["error"], "login_required");
+    let lasting = client.authorize(&[("scope", "openid offline_access")]);
+    let lasting = client.answer(&mut browser, &lasting).await;
+    assert!(client.redeem(&lasting["code"]).await.1["refresh_token"].is_string());
     town.federation.ops(&["session", "end", "--user", "alice@alpha"]).await.unwrap();
     town.federation.ops(&["trust", "deny", "--relying-party", "beta", "--home", "alpha"]).await.unwrap();
     town.federation.ops(&["trust", "deny", "--relying-party", "beta", "--home", "alpha"]).await.unwrap_err();
@@ -56,6 +59,7 @@ async fn a_login_leaves_its_records_and_none_of_its_secrets() {
         "home_answered",
         "tokens_issued",
         "session_ended",
+        "grants_ended",
         "trust_denied",
     ];
     for event in done {

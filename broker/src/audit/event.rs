@@ -50,6 +50,8 @@ pub enum Kind {
     UserReported,
     /// A session is over.
     SessionEnded,
+    /// Lasting grants of a user are over: all that he has, or the oldest of too many.
+    GrantsEnded,
     /// A user says that his accounts at two homes are one person's.
     HomesLinked,
     /// They are not any more.
@@ -140,7 +142,7 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 62] = [
+    pub const ALL: [Self; 63] = [
         Self::BrokerStarted,
         Self::BrokerStopped,
         Self::RecordsMissing,
@@ -160,6 +162,7 @@ impl Kind {
         Self::TokenRevoked,
         Self::UserReported,
         Self::SessionEnded,
+        Self::GrantsEnded,
         Self::HomesLinked,
         Self::HomesUnlinked,
         Self::JoinTokenCreated,

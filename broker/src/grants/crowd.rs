@@ -10,6 +10,7 @@
 
 use tracing::{info, warn};
 
+use crate::audit::{Event, Kind};
 use crate::grants::Grants;
 use crate::grants::error::TokenError;
 use crate::grants::issuing::Tokens;
@@ -84,6 +85,8 @@ impl Grants {
             Ok(_) if ending == 0 => {}
             Ok(_) => {
                 info!(user = user.as_str(), %client, "a user has more than {most} grants: {ending} have ended");
+                let ended = Event::new(Kind::GrantsEnded).user(user).detail(format!("of more than {most}: {ending}"));
+                self.audit.note(only.into_iter().fold(ended, Event::client));
                 self.crowded.add(ending as u64);
             }
         }

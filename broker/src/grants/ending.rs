@@ -2,6 +2,7 @@
 
 use secrecy::ExposeSecret as _;
 
+use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::grants::error::TokenError;
 use crate::grants::issuing::Tokens;
@@ -73,6 +74,23 @@ impl Grants {
             grants.extend(stored.filter(|record| record.state == GrantState::Live).map(|record| (id, record.grant)));
         }
         Ok(grants)
+    }
+
+    /// Ends all grants of a user that outlive their sessions; says how many. Whoever means all that a user has ends the
+    /// sessions first, so that no code brings another grant.
+    ///
+    /// # Errors
+    /// When the store does not answer. What was ended until then has ended.
+    pub async fn end_all(&self, user: &UserId) -> Result<usize, TokenError> {
+        let all = self.of_user(user).await?;
+        for (id, _) in &all {
+            self.end(id).await?;
+        }
+        if !all.is_empty() {
+            let ended = Event::new(Kind::GrantsEnded).user(user);
+            self.audit.note(ended.detail(format!("all of the user's: {}", all.len())));
+        }
+        Ok(all.len())
     }
 
     /// An access token without grant is noted by itself.

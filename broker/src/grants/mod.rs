@@ -35,6 +35,7 @@ mod sealed;
 
 use std::sync::Arc;
 
+use crate::audit::Audit;
 use crate::clock::Timestamp;
 use crate::config::{Current, Issuer, Lifetimes};
 use crate::grants::record::GrantState;
@@ -75,6 +76,7 @@ pub struct Grants {
     subjects: SubjectKey,
     issuer: Issuer,
     lifetimes: Current<Lifetimes>,
+    audit: Audit,
     crowded: Met,
 }
 
@@ -89,16 +91,18 @@ pub struct GrantFoundations {
     pub signer: TokenSigner,
     /// How instances know users.
     pub subjects: SubjectKey,
+    /// What ends is noted there.
+    pub audit: Audit,
 }
 
 impl Grants {
     /// The flow on what it stands on.
     pub fn new(foundations: GrantFoundations, issuer: Issuer, lifetimes: Current<Lifetimes>) -> Self {
-        let GrantFoundations { store, sealing, signer, subjects } = foundations;
+        let GrantFoundations { store, sealing, signer, subjects, audit } = foundations;
         let (table, of_users) = (Table::new(store.clone()), Table::new(store.clone()));
         let (revoked, links) = (Table::new(store.clone()), Links::new(store));
         let crowded = Met::default();
-        Self { table, of_users, revoked, links, sealing, signer, subjects, issuer, lifetimes, crowded }
+        Self { table, of_users, revoked, links, sealing, signer, subjects, issuer, lifetimes, audit, crowded }
     }
 
     /// Opens an access token that somebody sent.

@@ -96,10 +96,7 @@ impl Users {
 
     /// Ends what would have outlived the sessions; says how much it was.
     pub(super) async fn end_grants(&self, user: &UserId) -> Result<u32, Status> {
-        let grants = self.grants.of_user(user).await.map_err(|error| status::grant(&error))?;
-        for (id, _) in &grants {
-            self.grants.end(id).await.map_err(|error| status::grant(&error))?;
-        }
-        Ok(u32::try_from(grants.len()).unwrap_or(u32::MAX))
+        let ended = self.grants.end_all(user).await.map_err(|error| status::grant(&error))?;
+        Ok(u32::try_from(ended).unwrap_or(u32::MAX))
     }
 }

@@ -194,6 +194,7 @@ impl Provider {
             sealing: sealing.clone(),
             signer: signer.clone(),
             subjects: subjects.clone(),
+            audit: audit.clone(),
         };
         let grants = Grants::new(grants, issuer.clone(), lifetimes);
         Self {

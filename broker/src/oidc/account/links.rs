@@ -67,9 +67,7 @@ impl Provider {
         now: Timestamp,
     ) -> Result<Ended, BrowserError> {
         let ended = self.sessions.end_for_good(user, snapshot, now).await?;
-        for (id, _) in &self.grants.of_user(user).await? {
-            self.grants.end(id).await?;
-        }
+        self.grants.end_all(user).await?;
         Ok(ended)
     }
 }

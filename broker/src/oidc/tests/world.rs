@@ -165,6 +165,7 @@ impl World {
             sealing: sealing.clone(),
             signer: TokenSigner::new(keys.clone(), liveness.clone()),
             subjects,
+            audit: audit.clone(),
         };
         let boundary = Boundary::new(&issuer, TrustedProxies::new(Vec::new()));
         let grants = Grants::new(of_grants.clone(), issuer.clone(), current.clone());
