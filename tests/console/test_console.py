@@ -141,6 +141,10 @@ def one_consent_is_taken_back_and_given_again(ops: Ops, broker: Broker) -> None:
     expect(ops.page.locator(".trust-map")).to_contain_text("garage does not release them")
     (half,) = broker.shows("trust", "list")
     assert half["missing_side"] == "home" and half["groups"] == ["admins=bosses", "people=staff"]
+    ops.clicks("Overview")
+    ops.sees("Overview")
+    ops.clicks("garage has not consented to release its users to workshop: nobody gets in.")
+    ops.sees("Trust")
     ops.clicks("Change workshop accepts garage")
     ops.sees("workshop accepts garage")
     ops.reads("One consent is missing")

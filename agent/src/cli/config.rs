@@ -28,6 +28,7 @@ impl ConfigVerb {
             ("relying_party_credentials", json!(credentials)),
             ("home_portal", json!(portal)),
             ("portal_listens_on", json!(config.portal.listen.to_string())),
+            ("operator_page_listens_on", json!(config.page_address().map(|address| address.to_string()))),
         ]);
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! `homeward-agent enrol`: from a join token to an identity.
 
-use std::io::Read;
+use std::io::{IsTerminal as _, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -98,7 +98,11 @@ impl Source {
         match self.token_file.as_deref() {
             None => {}
             Some(path) if path == Path::new("-") => {
-                std::io::stdin().take(LONGEST_TOKEN).read_to_string(&mut text)?;
+                let stdin = std::io::stdin();
+                if stdin.is_terminal() {
+                    eprintln!("Paste the join token, then press Enter and Ctrl-D:");
+                }
+                stdin.take(LONGEST_TOKEN).read_to_string(&mut text)?;
             }
             Some(path) => text = secret_file::read_all(path)?,
         }

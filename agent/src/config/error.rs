@@ -13,7 +13,7 @@ use crate::recipe::RecipeError;
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// No file.
-    #[error("cannot read {path}: {source}", path = path.display())]
+    #[error("cannot read {path}: {source}; --config names another file", path = path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

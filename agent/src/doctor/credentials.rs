@@ -21,6 +21,9 @@ use crate::resources::applied::Applied;
 
 const ABOUT: &str = "credentials";
 
+/// What is to be done where nobody can log in, because nobody is accepted.
+pub(super) const ASK_FOR_TRUST: &str = "ask ops for: homeward-broker trust allow --relying-party NAME --home HOME; homeward-broker trust list shows whose consent is missing";
+
 /// What is in place, and what the running application shows of it.
 pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
     let config = patient.config;
@@ -28,6 +31,10 @@ pub(super) async fn check(patient: &Patient<'_>) -> Vec<Finding> {
     let Some(Enrolled { applied, identity }) = &patient.enrolled else { return Vec::new() };
     let mut findings = vec![in_effect(applied, &config.recipe.title)];
     let Some(client_id) = &applied.client_id else { return findings };
+    if applied.homes.is_empty() {
+        let sentence = "No home is accepted here: nobody can log in from elsewhere.";
+        findings.push(Finding::warning("trust", sentence, ASK_FOR_TRUST));
+    }
     let target = recipe.way(role.way.as_deref()).map(|way| &way.target);
     if let (Some(Target::Files(files)), Some(folder)) = (target, &role.credentials_dir) {
         let current = folder.join(CURRENT);
@@ -93,7 +100,9 @@ fn file_problem(path: &Path, role: &RelyingPartyConfig) -> Option<Finding> {
         return Some(Finding::error(
             ABOUT,
             sentence,
-            format!("run: chmod 600 {shown}; then ask ops for a new secret: homeward-broker secret rotate"),
+            format!(
+                "run: chmod 600 {shown}; then ask ops for a new secret: homeward-broker secret rotate --instance NAME"
+            ),
         ));
     }
     (!is_owned(&metadata, role)).then(|| {
@@ -127,7 +136,9 @@ fn of_application(target: &Target, config: &Config) -> BTreeSet<PathBuf> {
 
 fn sqlite_file(config: &Config, parameter: &str) -> Option<PathBuf> {
     let address = Url::parse(&config.parameters.value(parameter).ok()??).ok()?;
-    address.to_file_path().ok().filter(|_| address.scheme() == "sqlite")
+    let path = address.to_file_path().ok().filter(|_| address.scheme() == "sqlite")?;
+    // As people write it: sqlite:// and a path make three slashes, and many write four.
+    Some(path.components().collect())
 }
 
 /// That it is not there is said elsewhere.
@@ -136,7 +147,7 @@ fn open_problem(path: &Path) -> Option<Finding> {
     (mode & 0o007 != 0).then(|| {
         let shown = path.display();
         let sentence = format!("{shown} has mode {mode:04o}: all users of this machine can read or change the client's secret in it.");
-        let remedy = format!("run: chmod o= {shown} (and chgrp, if the application does not own it); then ask ops for a new secret: homeward-broker secret rotate");
+        let remedy = format!("run: chmod o= {shown} (and chgrp, if the application does not own it); then ask ops for a new secret: homeward-broker secret rotate --instance NAME");
         Finding::error(ABOUT, sentence, remedy)
     })
 }

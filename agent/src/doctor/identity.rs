@@ -9,7 +9,8 @@ use super::finding::Finding;
 use crate::clock;
 use crate::contact::LastContact;
 use crate::disk::{DiskError, PrivateDir};
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
+use crate::refusal::Dismissal;
 
 /// The identity, if there is one that can be read, and what is to be said of it.
 pub(super) fn check(data_dir: &Path, now: OffsetDateTime) -> (Option<(PrivateDir, Identity)>, Vec<Finding>) {
@@ -21,6 +22,8 @@ pub(super) fn check(data_dir: &Path, now: OffsetDateTime) -> (Option<(PrivateDir
     let loaded = PrivateDir::open(data_dir).map_err(|error| unreadable(&error)).and_then(|data| {
         match Identity::load(data.clone()) {
             Ok(identity) => Ok(identity.map(|identity| (data, identity))),
+            // It is there, and good for all that this user can see.
+            Err(IdentityError::Disk(error @ DiskError::Failed { .. })) => Err(unreadable(&error)),
             Err(error) => Err(Finding::error(ABOUT, sentence(&error.to_string()), REPLACE)),
         }
     });
@@ -39,6 +42,9 @@ pub(super) fn check(data_dir: &Path, now: OffsetDateTime) -> (Option<(PrivateDir
 
 /// What ops and operator do when an identity is beyond repair.
 const REPLACE: &str = "ask ops for: homeward-broker token create --instance NAME --replace; then run: homeward-agent enrol --replace --token-file -";
+
+/// What they do when it may be good as it was.
+const RELEASE: &str = "ask ops why (homeward-broker instance show NAME); when they have released the instance, start the agent again. After an alarm they give you a token made with --replace: homeward-agent enrol --replace --token-file -";
 
 fn not_enrolled() -> Finding {
     let remedy = "get a join token from ops (homeward-broker token create --instance NAME) and run: homeward-agent enrol --token-file -";
@@ -75,7 +81,9 @@ pub(crate) fn certificate(identity: &Identity, now: OffsetDateTime) -> Finding {
 
 fn dismissed(data: &PrivateDir) -> Option<Finding> {
     let why = LastContact::load(data).ok()?.dismissed?;
-    Some(Finding::error("dismissal", format!("The broker has sent this agent away: {why}."), REPLACE))
+    let may_pass = [Dismissal::Quarantined, Dismissal::Banned].iter().any(|dismissal| dismissal.to_string() == why);
+    let remedy = if may_pass { RELEASE } else { REPLACE };
+    Some(Finding::error("dismissal", format!("The broker has sent this agent away: {why}."), remedy))
 }
 
 #[cfg(test)]

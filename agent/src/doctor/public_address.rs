@@ -193,7 +193,10 @@ fn elsewhere(page: &str, answer: &Fetched, config: &Config) -> Finding {
 /// What the reverse proxy makes of a request.
 fn judge(seen: &Seen, config: &Config) -> Vec<Finding> {
     let mut findings = Vec::new();
-    findings.push(client_address(seen));
+    // Whoever claims to come from elsewhere then is on this machine already.
+    if !is_reached_directly(config) {
+        findings.push(client_address(seen));
+    }
     let scheme = config.public_url.scheme();
     match seen.forwarded_proto.as_deref() {
         Some(proto) if proto == scheme => {}
@@ -217,6 +220,12 @@ fn judge(seen: &Seen, config: &Config) -> Vec<Finding> {
         findings.push(Finding::error("cookies", sentence, remedy));
     }
     findings
+}
+
+/// Whether browsers come to the portal itself, which only those on this machine can: for all others there is TLS.
+fn is_reached_directly(config: &Config) -> bool {
+    let port = config.public_url.authority().rsplit(':').next().and_then(|port| port.parse().ok());
+    !config.public_url.is_https() && port == Some(config.portal.listen.port())
 }
 
 /// Limits on password tries go by the browser's address, so a stranger must not choose it, and all must not share one.

@@ -158,11 +158,11 @@ impl Known<'_> {
             facts.push(Fact::codes("Client id", applied.client_id.clone(), "none yet"));
             facts.push(proved);
             facts.push(Fact::codes("Removed settings", applied.removed.clone(), "none"));
+            facts.push(Fact::codes("Keys it verifies with", applied.proved_keys.key_ids.clone(), "none yet"));
+            let mut known = Fact::text("How that is known", how(&applied.proved_keys.method));
+            known.said.extend(at(applied.keys_proved_at));
+            facts.push(known);
         }
-        facts.push(Fact::codes("Keys it verifies with", applied.proved_keys.key_ids.clone(), "none yet"));
-        let mut known = Fact::text("How that is known", how(&applied.proved_keys.method));
-        known.said.extend(at(applied.keys_proved_at));
-        facts.push(known);
         Section { id: "effect", title: "In effect", facts, command: "homeward-agent status" }
     }
 
@@ -252,6 +252,11 @@ impl Versioning {
 }
 
 impl Doctor {
+    /// Whether it found anything to mend.
+    pub(super) fn is_worried(&self) -> bool {
+        self.last.iter().flat_map(|(_, findings)| findings).any(|finding| finding.verdict != Verdict::Ok)
+    }
+
     /// How many findings there are of a kind, as the command counts them.
     pub(super) fn count(&self) -> String {
         let all = self.last.iter().flat_map(|(_, findings)| findings);

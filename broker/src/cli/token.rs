@@ -44,7 +44,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             let lifetime_duration = Some(prost_types::Duration::try_from(lifetime)?);
             let request = v1::CreateJoinTokenRequest { instance, lifetime_duration, note, replace };
             let created = admin.create_join_token(request).await.map_err(|status| refusal(&status))?.into_inner();
-            show(&created.text, &created.join_token.unwrap_or_default(), output);
+            show((&created.text, replace), &created.join_token.unwrap_or_default(), output);
         }
         Command::List => {
             let all = all_pages(async |page_token| {
@@ -65,7 +65,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
     Ok(())
 }
 
-fn show(text: &str, token: &v1::JoinToken, output: Output) {
+fn show((text, replace): (&str, bool), token: &v1::JoinToken, output: Output) {
     match output {
         Output::Json => {
             let mut shown = token.json();
@@ -79,7 +79,10 @@ fn show(text: &str, token: &v1::JoinToken, output: Output) {
                 token.instance,
                 time(token.expire_time.as_ref())
             ));
-            print_line(&"Give it to the operator, who runs `homeward-agent enrol --token-file -` and pastes it:");
+            let enrol = if replace { "enrol --replace" } else { "enrol" };
+            print_line(&format_args!(
+                "Give it to the operator, who runs `homeward-agent {enrol} --token-file -`, pastes it and ends with Ctrl-D:"
+            ));
             print_line(&text);
         }
     }

@@ -1,5 +1,7 @@
 //! `homeward-broker trust`.
 
+use std::ops::Range;
+
 use clap::{Args, Subcommand, ValueEnum};
 use homeward_proto::v1;
 use serde_json::json;
@@ -184,7 +186,7 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
             let request = v1::AllowTrustRequest::from(*wanted);
             let allowed = admin.allow_trust(request).await.map_err(|status| refusal(&status))?.into_inner();
             let edge = allowed.trust_edge.unwrap_or_default();
-            output.say(&standing(&edge), &edge.json());
+            output.say(&format!("{}\n{}", standing(&edge), terms(&edge)), &edge.json());
         }
         Command::Explain(asked) => {
             let request = v1::ExplainTrustRequest::from(asked);
@@ -222,6 +224,16 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
         }
     }
     Ok(())
+}
+
+/// On which terms: whoever says an edge again sees what has become of the ones of before.
+fn terms(edge: &v1::TrustEdge) -> String {
+    const OF_TERMS: Range<usize> = 2..7;
+    let cells = edge.cells();
+    let named = v1::TrustEdge::COLUMNS.iter().zip(&cells).skip(OF_TERMS.start).take(OF_TERMS.len());
+    let named =
+        named.map(|(name, said)| format!("{}: {}", name.to_lowercase(), if said.is_empty() { "none" } else { said }));
+    format!("On these terms: {}.", named.collect::<Vec<_>>().join("; "))
 }
 
 /// Who accepts whom now, or whose word is still missing.

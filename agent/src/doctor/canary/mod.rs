@@ -28,6 +28,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use self::browser::{Answer, Browser, PATIENCE, Stuck, shown};
+use super::credentials::ASK_FOR_TRUST;
 use super::finding::Finding;
 use super::login::{self, Expected};
 use super::{Enrolled, Patient, broker as of_broker, configuration};
@@ -119,7 +120,10 @@ impl<'a> Walk<'a> {
         })?;
         let instance = identity.instance().to_string();
         let home = home_of(canary, config.home.is_some().then_some(instance.as_str()), &applied.homes);
-        let home = home.ok_or_else(|| refused("Which home the canary is of, nobody said.", "add: --home NAME"))?;
+        let home = home.ok_or_else(|| match applied.homes.is_empty() {
+            true => refused("No home is accepted here: nobody can log in from elsewhere.", ASK_FOR_TRUST),
+            false => refused("Which home the canary is of, nobody said.", "add: --home NAME"),
+        })?;
         let unusable = |error: WireError| {
             refused(
                 &configuration::sentence(&error.to_string()),

@@ -198,7 +198,7 @@ impl Walk<'_> {
             Note::Wrong => error(
                 format!("{home} says that user name or password is wrong."),
                 format!(
-                    "correct --canary or the password file; at {home}: homeward-agent recipe test --username {username}"
+                    "correct --canary or the password file; at {home}: homeward-agent recipe test --username {username}, or homeward-agent user list where a file has the users"
                 ),
             ),
             Note::SecondFactorNeeded

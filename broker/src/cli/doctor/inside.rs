@@ -112,10 +112,16 @@ impl Inside {
             }
         };
         let there = "there: homeward-agent status; homeward-agent doctor";
+        let cut_off = self.instances.iter().filter(|it| it.state() == v1::InstanceState::Quarantined);
+        note(
+            &cut_off.map(|it| it.name.as_str()).collect::<Vec<_>>(),
+            "in quarantine (instance show NAME says why)",
+            "homeward-broker instance release NAME; after an alarm: homeward-broker token create --instance NAME --replace",
+        );
         note(
             &those(&|it| !it.online && !ended(it)),
             "not connected",
-            &format!("systemctl start homeward-agent {there}"),
+            "there: systemctl start homeward-agent; homeward-agent doctor",
         );
         let come_back =
             "there: start the agent, it comes back by its recovery key; or a new one: token create --replace";

@@ -58,7 +58,10 @@ async fn examine(config: &Config) -> Vec<Finding> {
     let inside = match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Ok(inside)) => inside,
         Ok(Err(error)) => {
-            let remedy = "systemctl start homeward-broker; homeward-broker config check says whether it could start";
+            let remedy = match error.is::<admin::NoBroker>() {
+                true => "systemctl start homeward-broker; homeward-broker config check says whether it could start",
+                false => "sudo homeward-broker doctor; if that says the same, look into the broker's log",
+            };
             findings.push(Finding::error("broker", format!("{error:#}"), remedy));
             return findings;
         }

@@ -22,6 +22,7 @@ impl Seat {
         let rotations = self.rotations().await?;
         let plan = self.plan().await?;
         let (upstreams, registrations) = (self.upstreams().await?, self.registrations().await?);
+        let edges = self.edges().await?;
         let mut attention: Vec<Attention> = instances.iter().filter_map(of_instance).collect();
         let unusable = upstreams.iter().filter(|upstream| !upstream.problem.is_empty());
         attention.extend(unusable.map(|upstream| Attention {
@@ -34,6 +35,7 @@ impl Seat {
             page: "/console/turning".to_owned(),
         }));
         attention.extend(self.of_the_ca().await?);
+        attention.extend(edges.iter().filter_map(of_edge));
         attention.extend(brokers.iter().filter(|broker| !broker.remark.is_empty()).map(|broker| Attention {
             sentence: format!("Broker {}: {}", broker.name, sentence(&broker.remark)),
             page: "/console/".to_owned(),
@@ -42,7 +44,7 @@ impl Seat {
             attention,
             instances: (instances.len(), instances.iter().filter(|row| row.online).count()),
             agentless: upstreams.len() + registrations.len(),
-            edges: self.edges().await?.len(),
+            edges: edges.len(),
             turning: rotations.iter().filter(|one| one.state() == v1::RotationState::Running).count(),
             next: plan.into_iter().next().map(|planned| self.move_row(planned)),
             plot: self.plot().await?,
@@ -87,6 +89,17 @@ impl Seat {
     pub(super) async fn edges(&self) -> Result<Vec<v1::TrustEdge>, Refusal> {
         Ok(all_pages!(self, list_trust_edges, ListTrustEdgesRequest, trust_edges))
     }
+}
+
+/// One that lets nobody in, because a consent is missing.
+fn of_edge(edge: &v1::TrustEdge) -> Option<Attention> {
+    let v1::TrustEdge { relying_party, home, .. } = edge;
+    let missing = match edge.missing_side() {
+        v1::TrustSide::Unspecified => return None,
+        v1::TrustSide::Home => format!("{home} has not consented to release its users to {relying_party}"),
+        v1::TrustSide::RelyingParty => format!("{relying_party} has not consented to accept users of {home}"),
+    };
+    Some(Attention { sentence: format!("{missing}: nobody gets in."), page: "/console/trust".to_owned() })
 }
 
 /// The worst of it: whoever is cut off is offline, too.
