@@ -17,6 +17,7 @@ mod explain;
 mod http;
 mod identity;
 mod killed;
+mod links;
 mod login;
 mod logout;
 mod moving;

@@ -67,6 +67,9 @@ pub enum TokenError {
     /// The edge is gone, or the home is cut off.
     #[error("the home may not vouch to this relying party any more")]
     TrustWithdrawn,
+    /// It ended, or came to be since.
+    #[error("the user's link to another home is not what it was")]
+    LinkChanged,
     /// Never issued, or ended.
     #[error("the access token is unknown")]
     AccessTokenUnknown,

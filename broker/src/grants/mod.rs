@@ -117,24 +117,26 @@ impl Grants {
     /// The grant of an access token, if it is good still. Whether its session is there is for the caller to ask.
     ///
     /// # Errors
-    /// When it was ended, or trust was withdrawn since.
+    /// When it was ended, or what it rests on.
     pub async fn find(&self, id: &GrantId, serial: Serial, snapshot: &Snapshot) -> Result<Grant, TokenError> {
         let stored = self.table.get(id.as_str()).await?.ok_or(TokenError::AccessTokenUnknown)?.record;
         match stored.state {
             GrantState::Ended => Err(TokenError::GrantEnded),
             GrantState::Live if stored.revoked.contains(&serial) => Err(TokenError::AccessTokenRevoked),
-            GrantState::Live if !stored.grant.is_trusted(snapshot) => Err(TokenError::TrustWithdrawn),
-            GrantState::Live => Ok(stored.grant),
+            GrantState::Live => self.judge(&stored.grant, snapshot).await.map(|()| stored.grant),
         }
     }
 
-    /// Whether the user's link leaves him who he was when the grant was made. A link ends in a record of its own, so that
-    /// whatever fails behind its end, nothing by it is renewed. Read only where it can matter.
-    async fn goes_with_link(&self, grant: &Grant, snapshot: &Snapshot) -> Result<bool, TokenError> {
-        if grant.by_link.is_none() && !snapshot.follows_links() {
-            return Ok(true);
+    /// Whether all that a grant rests on is what it was when it was made. A link ends in a record of its own, which is read
+    /// where it can matter: so whatever fails behind its end, nothing by it is good.
+    async fn judge(&self, grant: &Grant, snapshot: &Snapshot) -> Result<(), TokenError> {
+        if !grant.is_trusted(snapshot) {
+            return Err(TokenError::TrustWithdrawn);
+        }
+        if !grant.asks_for_link(snapshot) {
+            return Ok(());
         }
         let link = self.links.of_alias(&grant.user).await?.link.map(LinkedTo::of);
-        Ok(grant.goes_with(link.as_ref(), snapshot))
+        if grant.goes_with(link.as_ref(), snapshot) { Ok(()) } else { Err(TokenError::LinkChanged) }
     }
 }

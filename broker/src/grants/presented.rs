@@ -7,7 +7,7 @@ use crate::clock::Timestamp;
 use crate::grants::Grants;
 use crate::grants::error::TokenError;
 use crate::grants::jwt_access_token::JwtAccessToken;
-use crate::grants::record::{Grant, GrantState};
+use crate::grants::record::Grant;
 use crate::grants::sealed::{AccessTokenContents, Bearer, RefreshTokenContents, SealedToken as _, Serial};
 use crate::registry::{Client, Snapshot};
 
@@ -73,18 +73,10 @@ impl Grants {
         now: Timestamp,
     ) -> Result<GoodRefreshToken, TokenError> {
         let stored = self.table.get(token.grant.as_str()).await?.ok_or(TokenError::RefreshTokenUnknown)?.record;
-        let family = stored.family.as_ref().ok_or(TokenError::RefreshTokenUnknown)?;
-        let expires_at = family.end(&self.lifetimes.now());
-        if stored.state == GrantState::Ended || family.generation != token.generation {
-            return Err(TokenError::GrantEnded);
-        }
-        if now >= expires_at {
-            return Err(TokenError::RefreshTokenExpired);
-        }
-        if !stored.grant.is_trusted(snapshot) {
-            return Err(TokenError::TrustWithdrawn);
-        }
-        Ok(GoodRefreshToken { issued_at: family.began_at, expires_at, grant: stored.grant })
+        let lifetimes = self.lifetimes.now();
+        let family = self.judge_refresh_token(token, &stored, (snapshot, &lifetimes), now).await?;
+        let (issued_at, expires_at) = (family.began_at, family.end(&lifetimes));
+        Ok(GoodRefreshToken { issued_at, expires_at, grant: stored.grant })
     }
 
     /// The client of an access token that is its own, if both are good still.

@@ -85,11 +85,18 @@ impl Grant {
         self.followed(self.link.as_ref(), snapshot) == self.by_link
     }
 
-    /// Whether the link that the user has now, if any, leaves him who he was: the very link that he is known by, or none that
-    /// is followed.
+    /// Whether it matters what link the user has now.
+    pub(super) fn asks_for_link(&self, snapshot: &Snapshot) -> bool {
+        let edge = snapshot.edge(&self.relying_party, &self.home);
+        self.link.is_some() || edge.is_some_and(|edge| edge.linked.is_some())
+    }
+
+    /// Whether the link that the user has now, if any, leaves him who he was: the very link that he, or the user of an API, is
+    /// known by; or none that is followed.
     pub(super) fn goes_with(&self, link: Option<&LinkedTo>, snapshot: &Snapshot) -> bool {
-        match self.by_link {
-            Some(_) => link == self.link.as_ref(),
+        let counts = |known: &&LinkedTo| snapshot.may_follow_link((&self.home, self.home_id), known);
+        match self.link.as_ref().filter(counts) {
+            Some(own) => link == Some(own),
             None => self.followed(link, snapshot).is_none(),
         }
     }

@@ -83,9 +83,12 @@ impl Grants {
             self.end(&id).await?;
             return Err(TokenError::CodeExpired);
         }
-        if !self.goes_with_link(&code.grant, snapshot).await? {
-            self.end(&id).await?;
-            return Err(TokenError::TrustWithdrawn);
+        match self.judge(&code.grant, snapshot).await {
+            Err(TokenError::LinkChanged) => {
+                self.end(&id).await?;
+                return Err(TokenError::LinkChanged);
+            }
+            judged => judged?,
         }
         // Signs first and commits later: a code is not used up for a token that could not be made.
         let begun = match self.begin((code.id, code.grant), &terms, (person, snapshot), now) {

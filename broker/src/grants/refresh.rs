@@ -67,17 +67,15 @@ impl Grants {
             let stored = self.table.get(id.as_str()).await?;
             let Stored { record, version } = stored.ok_or(TokenError::RefreshTokenUnknown)?;
             let lifetimes = self.lifetimes.now();
-            let family = match refreshment.judge(&record, &lifetimes, now) {
-                Err(TokenError::RefreshTokenReplayed) => {
+            refreshment.check_owner(&record)?;
+            let judged = self.judge_refresh_token(&refreshment.token, &record, (snapshot, &lifetimes), now).await;
+            let family = match judged {
+                Err(error @ (TokenError::RefreshTokenReplayed | TokenError::LinkChanged)) => {
                     self.end(id).await?;
-                    return Err(TokenError::RefreshTokenReplayed);
+                    return Err(error);
                 }
                 judged => judged?,
             };
-            if record.grant.is_trusted(snapshot) && !self.goes_with_link(&record.grant, snapshot).await? {
-                self.end(id).await?;
-                return Err(TokenError::TrustWithdrawn);
-            }
             // What is written knows nothing yet of a lifetime that was made longer.
             let covered = family.end(&lifetimes) < record.kept_until;
             let used_lately = covered && now.since(family.used_at) < lifetimes.refresh_token_idle / TOUCH_EVERY;
@@ -103,6 +101,28 @@ impl Grants {
         Err(StoreError::Conflict.into())
     }
 
+    /// The family of a refresh token, if it could be used now: asked by who uses it, and by who only looks.
+    pub(super) async fn judge_refresh_token<'a>(
+        &self,
+        token: &RefreshTokenContents,
+        record: &'a StoredGrant,
+        (snapshot, lifetimes): (&Snapshot, &Lifetimes),
+        now: Timestamp,
+    ) -> Result<&'a Family, TokenError> {
+        let family = record.family.as_ref().ok_or(TokenError::RefreshTokenUnknown)?;
+        if record.state == GrantState::Ended {
+            return Err(TokenError::GrantEnded);
+        }
+        // A newer one than the record knows comes of a record that was put back from a backup: as bad as an older one.
+        if token.generation != family.generation {
+            return Err(TokenError::RefreshTokenReplayed);
+        }
+        if now >= family.end(lifetimes) {
+            return Err(TokenError::RefreshTokenExpired);
+        }
+        self.judge(&record.grant, snapshot).await.map(|()| family)
+    }
+
     fn renewed(
         &self,
         refreshment: &Refreshment<'_>,
@@ -111,9 +131,6 @@ impl Grants {
         now: Timestamp,
     ) -> Result<Tokens, TokenError> {
         let (grant, terms) = (&record.grant, &refreshment.terms);
-        if !grant.is_trusted(snapshot) {
-            return Err(TokenError::TrustWithdrawn);
-        }
         let person = grant.offline.as_deref().ok_or(TokenError::RefreshTokenUnknown)?;
         let scopes = refreshment.scopes(&grant.scopes)?;
         let id = &refreshment.token.grant;
@@ -122,14 +139,9 @@ impl Grants {
 }
 
 impl Refreshment<'_> {
-    /// The family that the token is of, if it is good. Whose it is comes first: what would not have been valid anyway
-    /// gives nobody away, and ends nothing.
-    fn judge<'a>(
-        &self,
-        record: &'a StoredGrant,
-        lifetimes: &Lifetimes,
-        now: Timestamp,
-    ) -> Result<&'a Family, TokenError> {
+    /// Whether the token is its client's. This comes first: what would not have been valid anyway gives nobody away, and ends
+    /// nothing.
+    fn check_owner(&self, record: &StoredGrant) -> Result<(), TokenError> {
         if record.grant.client_id != self.terms.client.relying_party.client_id {
             return Err(TokenError::RefreshTokenOfAnotherClient);
         }
@@ -137,14 +149,7 @@ impl Refreshment<'_> {
         if family.binding != Binding::Bearer && family.binding != self.terms.binding {
             return Err(TokenError::BoundToAnotherKey);
         }
-        if record.state == GrantState::Ended {
-            return Err(TokenError::GrantEnded);
-        }
-        // A newer one than the record knows comes of a record that was put back from a backup: as bad as an older one.
-        if self.token.generation != family.generation {
-            return Err(TokenError::RefreshTokenReplayed);
-        }
-        if now >= family.end(lifetimes) { Err(TokenError::RefreshTokenExpired) } else { Ok(family) }
+        Ok(())
     }
 
     /// RFC 6749 6: what was granted, or less.

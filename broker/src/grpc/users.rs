@@ -76,14 +76,17 @@ impl Users {
     }
 
     /// Ends a link, then what rests on it; says how many sessions that were. A login that is under way finds the link gone, or
-    /// is ended with the rest; and no grant that is not reached is renewed, for it asks for its link.
+    /// is ended with the rest; and what is not reached is dead, for it asks for its link. Whoever fails in between is asked
+    /// again: until all has ended the link is there to be ended.
     pub(super) async fn unlink(&self, link: &Link, why: &'static str) -> Result<usize, Status> {
         let ended = self.registry.links.end(link).await.map_err(|error| status::store(&error))?;
         if ended {
             let unlinked = Event::new(Kind::HomesUnlinked).object(&link.id).home(&link.alias.home);
             self.audit.note(unlinked.user(&link.alias.user).detail(why));
         }
-        self.end_everything(&link.alias.user).await
+        let sessions = self.end_everything(&link.alias.user).await?;
+        self.registry.links.forget(link).await.map_err(|error| status::store(&error))?;
+        Ok(sessions)
     }
 
     async fn end_everything(&self, user: &UserId) -> Result<usize, Status> {

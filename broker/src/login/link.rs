@@ -132,7 +132,7 @@ impl PendingLink {
     pub fn link(&self) -> Option<Link> {
         let Stage::Both(primary, alias) = &self.stage else { return None };
         let (primary, alias) = (primary.account.clone(), alias.account.clone());
-        Some(Link { id: self.id.clone(), primary, alias, made_at: self.began_at })
+        Some(Link { id: self.id.clone(), primary, alias, made_at: self.began_at, is_over: false })
     }
 
     fn ends_at(&self) -> Timestamp {

@@ -593,7 +593,8 @@ fn token(error: &TokenError) -> (StatusCode, OAuthError) {
         | TokenError::NotExchangeable
         | TokenError::SessionEnded
         | TokenError::GrantEnded
-        | TokenError::TrustWithdrawn => (StatusCode::BAD_REQUEST, invalid),
+        | TokenError::TrustWithdrawn
+        | TokenError::LinkChanged => (StatusCode::BAD_REQUEST, invalid),
         TokenError::ScopeWidened => {
             (StatusCode::BAD_REQUEST, oauth("invalid_scope", "scope must not go beyond what was granted."))
         }
@@ -666,9 +667,12 @@ impl UserinfoError {
                 Some(oauth("invalid_token", "The access token is bound: show what it is bound to.")),
             ),
             Self::Dpop(error) => (StatusCode::UNAUTHORIZED, Some(dpop(*error))),
-            Self::Token(TokenError::TrustWithdrawn | TokenError::SessionEnded | TokenError::GrantEnded) => {
-                (StatusCode::UNAUTHORIZED, Some(invalid))
-            }
+            Self::Token(
+                TokenError::TrustWithdrawn
+                | TokenError::LinkChanged
+                | TokenError::SessionEnded
+                | TokenError::GrantEnded,
+            ) => (StatusCode::UNAUTHORIZED, Some(invalid)),
             Self::Token(error) => {
                 let (status, error) = token(error);
                 (status, Some(error))

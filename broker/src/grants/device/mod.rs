@@ -257,9 +257,7 @@ impl Devices {
         let ApprovedDevice { id, record, version, grant } = device;
         let grant_id = GrantId::generate()?;
         let (user, client) = (grant.user.clone(), grant.client_id.clone());
-        if !self.grants.goes_with_link(&grant, snapshot).await? {
-            return Err(TokenError::TrustWithdrawn.into());
-        }
+        self.grants.judge(&grant, snapshot).await?;
         let begun = self.grants.begin((grant_id.clone(), grant), terms, (person, snapshot), now)?;
         let redeemed = DeviceRequest { state: DeviceState::Redeemed(grant_id.clone()), ..record };
         let mut writes = begun.writes;

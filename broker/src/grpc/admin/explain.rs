@@ -204,6 +204,7 @@ fn explain_link(link: &Link, known: &KnownAs, claims: &mut [ClaimMapping], snaps
         return format!("the user is taken for {other} by a link: see homeward-broker link list");
     }
     let why = match snapshot.judge_link(link) {
+        Err(LinkVoid::Over) => "it has ended".to_owned(),
         Err(LinkVoid::Gone) => "one of the two homes is not here any more".to_owned(),
         Err(LinkVoid::CutOff) => "one of the two homes is in quarantine".to_owned(),
         Err(LinkVoid::CutOffSince) => {

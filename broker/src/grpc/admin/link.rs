@@ -34,6 +34,7 @@ fn wire_link(link: &Link, snapshot: &Snapshot) -> v1::Link {
     let named = |account: &LinkedAccount| format!("{}@{}", account.username, account.home);
     let void_reason = match snapshot.judge_link(link) {
         Ok(()) => "",
+        Err(LinkVoid::Over) => "it has ended, what came in by it not yet: end it again",
         Err(LinkVoid::Gone) => "a home is not here any more",
         Err(LinkVoid::CutOff) => "a home is in quarantine",
         Err(LinkVoid::CutOffSince) => "a home was in quarantine since",

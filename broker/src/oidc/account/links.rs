@@ -50,13 +50,15 @@ impl Provider {
         }
     }
 
-    /// Ends a link, then what rests on it. A login that is under way finds the link gone, or is ended with the rest; and no
-    /// grant that is not reached is renewed, for it asks for its link.
+    /// Ends a link, then what rests on it. A login that is under way finds the link gone, or is ended with the rest; and what is
+    /// not reached is dead, for it asks for its link. Until all has ended the link is there to be ended.
     pub(super) async fn unlink(&self, link: &Link, snapshot: &Snapshot, now: Timestamp) -> Result<Ended, BrowserError> {
         if self.registry.links.end(link).await? {
             self.audit.note(noted(Kind::HomesUnlinked, link).detail("by the user"));
         }
-        self.end_all_of(&link.alias.user, snapshot, now).await
+        let ended = self.end_all_of(&link.alias.user, snapshot, now).await?;
+        self.registry.links.forget(link).await?;
+        Ok(ended)
     }
 
     /// Ends all that a user has here: the sessions first, so that no code brings another grant.
@@ -128,6 +130,7 @@ fn link_row(link: &Link, own: &Session, snapshot: &Snapshot, now: Timestamp) -> 
         alias_username: alias.username.clone(),
         since: ago(now, link.made_at),
         void: snapshot.judge_link(link).err().map(|void| match void {
+            LinkVoid::Over => "It has ended, but not yet everywhere where you came in by it. Unlink once more.",
             LinkVoid::Gone => "It has no effect: one of the two homes is not here any more.",
             LinkVoid::CutOff => "It has no effect: one of the two homes is cut off right now.",
             LinkVoid::CutOffSince => {

@@ -28,7 +28,7 @@ async fn token(world: &World) -> String {
 }
 
 /// beta's request, with some parameters replaced; an empty one counts as absent.
-async fn exchange(world: &World, token: &str, replaced: &[(&str, &str)]) -> Answer {
+pub(super) async fn exchange(world: &World, token: &str, replaced: &[(&str, &str)]) -> Answer {
     exchange_by(world, "beta", token, replaced).await
 }
 
@@ -45,7 +45,7 @@ async fn exchange_by(world: &World, client: &str, token: &str, replaced: &[(&str
     world.token(Some(&world.basic(client)), &form).await
 }
 
-fn issued(answer: &Answer) -> (String, Value) {
+pub(super) fn issued(answer: &Answer) -> (String, Value) {
     assert_eq!(answer.status.as_u16(), 200, "{}", answer.text());
     let token = answer.json()["access_token"].as_str().unwrap().to_owned();
     let claims = claims(&token);

@@ -1,5 +1,6 @@
 //! Linked homes: the way there, what it changes and where, and how it ends. gamma's ally is alpha's alice.
 
+mod apis;
 mod ends;
 
 use std::sync::Arc;
@@ -9,7 +10,9 @@ use serde_json::Value;
 use super::session::hidden as transaction_of;
 use super::world::{Answer, Browser, ISSUER, World, alice, claims};
 use crate::clock::Timestamp;
-use crate::registry::{AssertedIdentity, Departure, InstanceState, LinkError, QuarantineCause, UserId};
+use crate::registry::{
+    AssertedIdentity, Departure, InstanceState, Link, LinkError, QuarantineCause, SubjectType, UserId,
+};
 
 fn ally(auth_time: Timestamp) -> AssertedIdentity {
     AssertedIdentity {
@@ -126,6 +129,11 @@ fn user(world: &World, home: &str, id: &str) -> UserId {
     world.provider.subjects.user(world.instance_id(home), id)
 }
 
+/// ally's to alice.
+async fn made(world: &World) -> Link {
+    world.registry.links.of_user(&user(world, "gamma", "99")).await.unwrap().remove(0)
+}
+
 async fn links(world: &World) -> usize {
     world.registry.links.page(None, 100).await.unwrap().0.len()
 }
@@ -158,6 +166,26 @@ async fn whoever_links_two_homes_is_one_person_where_ops_allow_it() {
     let userinfo = world.userinfo(tokens["access_token"].as_str().unwrap()).await;
     assert_eq!(userinfo.json()["sub"], own.as_str());
     assert_eq!(subject(&world, "alpha").await, own);
+}
+
+/// OpenID Connect Core 8.1: also who knows users by subjects of its own knows them by those of whom they are linked to.
+#[tokio::test]
+async fn a_client_with_subjects_of_its_own_knows_the_linked_one_by_his() {
+    let world = world().await;
+    let sector = "beta.example".to_owned();
+    world.change_policy(|policy| policy.subject_type = SubjectType::Pairwise { sector }).await;
+    let (own, other) = (subject(&world, "alpha").await, subject(&world, "gamma").await);
+    assert_ne!(own, world.provider.subjects.subject(world.instance_id("alpha"), "17").to_string());
+    let mut browser = alices(&world).await;
+    link(&world, &mut browser).await;
+    for _ in 0..2 {
+        assert_eq!(subject(&world, "gamma").await, own);
+        assert_eq!(subject(&world, "alpha").await, own);
+    }
+    let page = browser.get(&world, "/account").await;
+    let (id, token) = (field(page.text(), "unlink"), field(page.text(), "form_token"));
+    browser.post(&world, "/account", &[("unlink", &id), ("form_token", &token)]).await;
+    assert_eq!(subject(&world, "gamma").await, other, "and he is the one again who he was");
 }
 
 #[tokio::test]
@@ -248,7 +276,7 @@ async fn a_home_that_is_another_one_by_now_has_no_links() {
     link(&world, &mut alices(&world).await).await;
     world.change("alpha", |alpha| alpha.id = crate::registry::InstanceId::generate()).await;
     assert_eq!(subject(&world, "gamma").await, other);
-    world.registry.end_links_of_the_gone().await.unwrap();
+    assert!(world.registry.sweep_links().await.unwrap().is_empty(), "nothing is left to end");
     assert_eq!(links(&world).await, 0);
 }
 
@@ -379,17 +407,16 @@ async fn nobody_is_linked_twice_or_in_a_chain() {
     assert_not_linked(&answer(&world, &mut bobs, &bobs_page, "yes").await);
     assert_eq!(links(&world).await, 1);
 
-    let link = world.registry.links.of_user(&user(&world, "gamma", "99")).await.unwrap().remove(0);
+    let link = made(&world).await;
     let id = || crate::registry::LinkId::generate().unwrap();
-    let as_primary =
-        crate::registry::Link { id: id(), primary: link.alias.clone(), alias: link.primary.clone(), ..link.clone() };
+    let as_primary = Link { id: id(), primary: link.alias.clone(), alias: link.primary.clone(), ..link.clone() };
     assert!(matches!(world.registry.links.make(&as_primary).await, Err(LinkError::PrimaryIsAlias)));
     let mut third = link.primary.clone();
     third.user = user(&world, "delta", "1");
     (third.home, third.home_id) = ("delta".parse().unwrap(), world.instance_id("delta"));
-    let as_alias = crate::registry::Link { id: id(), primary: third, alias: link.primary.clone(), ..link.clone() };
+    let as_alias = Link { id: id(), primary: third, alias: link.primary.clone(), ..link.clone() };
     assert!(matches!(world.registry.links.make(&as_alias).await, Err(LinkError::AliasIsLinked)));
-    let same = crate::registry::Link { id: id(), alias: link.primary.clone(), ..link };
+    let same = Link { id: id(), alias: link.primary.clone(), ..link };
     assert!(matches!(world.registry.links.make(&same).await, Err(LinkError::SameHome)));
 }
 

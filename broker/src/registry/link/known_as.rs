@@ -88,13 +88,17 @@ impl Snapshot {
     pub fn follows_link(
         &self,
         relying_party: &InstanceName,
-        (home, home_id): (&InstanceName, InstanceId),
+        home: (&InstanceName, InstanceId),
         link: &LinkedTo,
     ) -> Option<LinkTrust> {
-        let linked = self.edge(relying_party, home)?.linked?;
+        let linked = self.edge(relying_party, home.0)?.linked?;
         let accepted = self.edge(relying_party, &link.home)?.epoch;
-        let homes = [(&link.home, link.home_id), (home, home_id)];
-        self.judge_homes(link.made_at, homes).ok().map(|()| LinkTrust { linked, accepted })
+        self.may_follow_link(home, link).then_some(LinkTrust { linked, accepted })
+    }
+
+    /// Whether a link of this home's user can have an effect anywhere, as its homes stand.
+    pub fn may_follow_link(&self, home: (&InstanceName, InstanceId), link: &LinkedTo) -> bool {
+        self.judge_homes(link.made_at, [(&link.home, link.home_id), home]).is_ok()
     }
 
     /// The homes that a user of this one may link, with the relying parties at which that has an effect, by display name.

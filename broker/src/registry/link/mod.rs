@@ -7,6 +7,10 @@
 //! The same link stands in the records of both its users, which change in one commit. Whether it has an effect is asked
 //! anew wherever a subject is decided ([`known_as`]): a link is void while one of its homes is cut off, and for good if one
 //! was cut off since it was made, for whoever had that home could have linked its users to himself.
+//!
+//! A link ends in two steps. The first is one commit, by which it is over: whoever asks for it, and all that came in by it
+//! asks, finds none. It stands in the records until the sessions of its alias have ended too, so that whoever was
+//! interrupted there, or the broker on duty, finds it again.
 
 mod known_as;
 mod standing;
@@ -102,6 +106,9 @@ pub struct Link {
     pub alias: LinkedAccount,
     /// When the user said so.
     pub made_at: Timestamp,
+    /// Set once it has ended, and what came in by it has not yet.
+    #[serde(default)]
+    pub is_over: bool,
 }
 
 /// The links of a user, under his id as the broker knows him.
@@ -135,7 +142,7 @@ impl Links {
         Self { table: Table::new(store) }
     }
 
-    /// All links of a user, on whichever side of them.
+    /// All links of a user, on whichever side of them; also those that are over.
     ///
     /// # Errors
     /// When the store does not answer.
@@ -149,7 +156,7 @@ impl Links {
     /// When the store does not answer.
     pub async fn of_alias(&self, user: &UserId) -> Result<FoundLink, StoreError> {
         let (record, expect) = self.read(user).await?;
-        let link = record.links.into_iter().find(|link| link.alias.user == *user);
+        let link = record.links.into_iter().find(|link| link.alias.user == *user && !link.is_over);
         Ok(FoundLink { link, unchanged: self.table.delete(user.as_str(), held(expect)) })
     }
 
@@ -181,26 +188,31 @@ impl Links {
         ])
     }
 
-    /// Ends a link, in one commit; says whether it was there.
+    /// Ends a link, in one commit; says whether it was there and not over. Once what came in by it has ended too, it is to be
+    /// forgotten.
     ///
     /// # Errors
     /// When the store does not answer.
     pub async fn end(&self, link: &Link) -> Result<bool, StoreError> {
-        for _ in 0..TRIES {
-            let (mut writes, mut found) = (Vec::new(), false);
-            for user in [&link.primary.user, &link.alias.user] {
-                let (mut record, expect) = self.read(user).await?;
-                let before = record.links.len();
-                record.links.retain(|known| known.id != link.id);
-                found |= record.links.len() < before;
-                writes.extend((record.links.len() < before).then(|| self.put(user, &record, expect)).transpose()?);
-            }
-            match self.table.commit(writes).await {
-                Err(StoreError::Conflict) => {}
-                done => return done.map(|_| found),
-            }
-        }
-        Err(StoreError::Conflict)
+        let end = |links: &mut Vec<Link>| {
+            let mut found = links.iter_mut().filter(|known| known.id == link.id);
+            found.any(|known| !std::mem::replace(&mut known.is_over, true))
+        };
+        self.change(link, end).await
+    }
+
+    /// Forgets a link with which nothing is left to end.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn forget(&self, link: &Link) -> Result<(), StoreError> {
+        let forget = |links: &mut Vec<Link>| {
+            let before = links.len();
+            links.retain(|known| known.id != link.id);
+            links.len() < before
+        };
+        self.change(link, forget).await?;
+        Ok(())
     }
 
     /// A page of the links of all users behind this one, and where the next page begins, if there may be one. A link stands
@@ -235,6 +247,25 @@ impl Links {
         }
     }
 
+    /// Changes a link with both its users, in one commit; says whether there was anything to change.
+    async fn change(&self, link: &Link, change: impl Fn(&mut Vec<Link>) -> bool) -> Result<bool, StoreError> {
+        for _ in 0..TRIES {
+            let mut writes = Vec::new();
+            for user in [&link.primary.user, &link.alias.user] {
+                let (mut record, expect) = self.read(user).await?;
+                if change(&mut record.links) {
+                    writes.push(self.put(user, &record, expect)?);
+                }
+            }
+            let changes = !writes.is_empty();
+            match self.table.commit(writes).await {
+                Err(StoreError::Conflict) => {}
+                done => return done.map(|_| changes),
+            }
+        }
+        Err(StoreError::Conflict)
+    }
+
     async fn read(&self, user: &UserId) -> Result<(UserLinks, Expect), StoreError> {
         Ok(match self.table.get(user.as_str()).await? {
             Some(Stored { record, version }) => (record, Expect::Version(version)),
@@ -252,12 +283,14 @@ impl Links {
 }
 
 impl Registry {
-    /// Ends the links of homes that are not here any more: whoever comes under their names has other users.
+    /// Forgets the links of homes that are not here any more: whoever comes under their names has other users. Gives those that
+    /// are over, and whose aliases may have sessions still.
     ///
     /// # Errors
     /// When the store does not answer.
-    pub async fn end_links_of_the_gone(&self) -> Result<(), StoreError> {
+    pub async fn sweep_links(&self) -> Result<Vec<Link>, StoreError> {
         let (mut after, is_gone) = (None, |link: &Link| self.snapshot().judge_link(link) == Err(LinkVoid::Gone));
+        let mut over = Vec::new();
         loop {
             let (links, next) = self.links.page(after.as_deref(), STEP).await?;
             for link in links.iter().filter(|link| is_gone(link)) {
@@ -266,11 +299,12 @@ impl Registry {
                     self.catch_up_with(home).await?;
                 }
                 if is_gone(link) {
-                    self.links.end(link).await?;
+                    self.links.forget(link).await?;
                 }
             }
+            over.extend(links.into_iter().filter(|link| link.is_over));
             if next.is_none() {
-                return Ok(());
+                return Ok(over);
             }
             after = next;
         }

@@ -22,6 +22,8 @@ pub enum HomeStanding {
 /// Why a link has no effect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LinkVoid {
+    /// It has ended.
+    Over,
     /// One of its homes is gone.
     Gone,
     /// One of its homes is in quarantine.
@@ -53,6 +55,9 @@ impl Snapshot {
     /// # Errors
     /// Why it has none.
     pub fn judge_link(&self, link: &Link) -> Result<(), LinkVoid> {
+        if link.is_over {
+            return Err(LinkVoid::Over);
+        }
         let (primary, alias) = (&link.primary, &link.alias);
         self.judge_homes(link.made_at, [(&primary.home, primary.home_id), (&alias.home, alias.home_id)])
     }
