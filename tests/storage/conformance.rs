@@ -196,10 +196,13 @@ async fn a_commit_rests_on_what_it_leaves_alone<P: Place>() {
     put(&store, "held/1", "x").await;
     let before = version(&store, "held/1").await;
     let held = || write("held/1", Expect::Held(before), None);
+    put(&store, "held/2", "x").await;
+    let other = version(&store, "held/2").await;
+    let other = || write("held/2", Expect::Held(other), None);
     let mut watch = store.watch("").await.unwrap();
     // Beside the longest commit, and beside others at the same time.
     let writes = (0..MAX_WRITES).map(|n| write(&format!("t/{n:03}"), Expect::Absent, Some("x")));
-    store.commit(writes.chain([held()]).collect()).await.unwrap();
+    store.commit(writes.chain([held(), other()]).collect()).await.unwrap();
     let many = (0..200).map(|n| store.commit(vec![write(&format!("u/{n}"), Expect::Absent, Some("x")), held()]));
     assert!(futures_util::future::join_all(many).await.iter().all(Result::is_ok));
     assert_eq!((version(&store, "held/1").await, get(&store, "held/1").await.as_deref()), (before, Some("x")));

@@ -33,8 +33,8 @@ use tokio::sync::broadcast;
 /// Most writes of a commit: etcd takes 128 operations in a transaction, of which some are the store's own.
 pub const MAX_WRITES: usize = 120;
 
-/// Most keys that a commit rests on beside those.
-const MAX_HELD: usize = 1;
+/// Most keys that a commit rests on beside those: one of the flow's own, and the one that [`held`] adds to all.
+const MAX_HELD: usize = 2;
 
 /// An ordered key–value store. The consistency it owes:
 ///

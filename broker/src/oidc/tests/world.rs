@@ -33,9 +33,10 @@ use crate::registry::{
 };
 use crate::secret::SealingKeys;
 use crate::sessions::{Session, Sessions};
+use crate::storage::schema::SchemaRecord;
 use crate::storage::sled::SledStore;
 use crate::storage::table::Table;
-use crate::storage::{Expect, Store};
+use crate::storage::{Expect, Store, schema};
 use crate::upstream::Upstreams;
 use crate::web::{Boundary, Readiness};
 
@@ -101,6 +102,7 @@ impl World {
         let sealing = SealingKeys::new_for_test();
         let mut writes = keys::first_keys(&store, &sealing, NOW).unwrap();
         writes.push(SubjectKey::first(&store, &sealing).unwrap());
+        writes.push(SchemaRecord::current().write(&store, Expect::Absent).unwrap());
         store.commit(writes).await.unwrap();
         let ground = Ground { sled, sealing, clock: Clock::manual(NOW), folder: Arc::new(folder) };
         let mut world = Self::on(ground, issuer, private_networks).await;
@@ -123,7 +125,8 @@ impl World {
 
     async fn on(ground: Ground, issuer: &str, private_networks: Vec<IpNet>) -> Self {
         let Ground { sled, sealing, clock: (time, clock), folder } = ground;
-        let store: Arc<dyn Store> = sled.clone();
+        // As on etcd: each commit rests on one thing more.
+        let store = schema::hold(sled.clone()).await.unwrap();
         let (keys, keep_keys_fresh) = KeySet::open(store.clone(), sealing.clone()).await.unwrap();
         tokio::spawn(keep_keys_fresh);
         let subjects = SubjectKey::load(&store, &sealing).await.unwrap();
@@ -146,7 +149,7 @@ impl World {
         let sessions = Sessions::new(store.clone(), current.clone(), audit.clone());
         let outbound = Outbound::new(outbound, registry.clone(), time.clone()).unwrap();
         let foundations = Foundations {
-            store,
+            store: store.clone(),
             sealing: sealing.clone(),
             upstreams: Upstreams::new(sealing.clone(), registry.clone(), outbound.clone(), issuer.clone()),
             outbound,
@@ -161,7 +164,7 @@ impl World {
             clock: time.clone(),
         };
         let of_grants = GrantFoundations {
-            store: sled.clone(),
+            store: store.clone(),
             sealing: sealing.clone(),
             signer: TokenSigner::new(keys.clone(), liveness.clone()),
             subjects,

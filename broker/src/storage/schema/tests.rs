@@ -119,6 +119,20 @@ async fn a_broker_that_stood_still_writes_nothing_after_the_move() {
     assert_eq!(values(&store).await, ["again"]);
 }
 
+/// A login of a user with linked homes, for one, rests on his links.
+#[tokio::test]
+async fn a_commit_that_rests_on_something_itself_is_held_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(SledStore::open(folder.path()).unwrap());
+    let current = SchemaRecord::current().write(&store, Expect::Absent).unwrap();
+    store.commit(vec![current, raw(0, "own")]).await.unwrap();
+    let version = store.get(&Key::new("x", "0000")).await.unwrap().unwrap().version;
+    let rests = Write { expect: Expect::Held(version), value: None, ..raw(0, "") };
+    let held = hold(store.clone()).await.unwrap();
+    held.commit(vec![raw(1, "x"), rests]).await.unwrap();
+    assert_eq!(values(&store).await, ["own", "x"]);
+}
+
 /// A broker that got in just before the federation moved.
 #[tokio::test]
 async fn a_broker_hears_that_the_federation_has_moved() {
