@@ -137,7 +137,7 @@ impl Registrar {
             home: None,
             recovery: RecoveryPolicy::default(),
             restored_at: None,
-            last_cut_off_at: None,
+            quarantines: 0,
         };
         Ok((instance, Identity { recovery, key, chain, generation: 1 }))
     }

@@ -160,7 +160,7 @@ mod tests {
             home: None,
             recovery: RecoveryPolicy::default(),
             restored_at: None,
-            last_cut_off_at: None,
+            quarantines: 0,
         }
     }
 

@@ -268,7 +268,7 @@ impl Enrolment {
             home: profile.portal_url.map(|portal_url| Portal { portal_url }),
             recovery: old.map(|old| old.recovery).unwrap_or_default(),
             restored_at: None,
-            last_cut_off_at: old.and_then(|old| old.last_cut_off_at),
+            quarantines: old.map_or(0, |old| old.quarantines),
             name,
         };
         let peer = request.peer.to_string();

@@ -127,8 +127,7 @@ impl PendingLink {
         Ok(Self { stage, ..self })
     }
 
-    /// The link, if all that it needs was shown. It is as old as its beginning: a home that was cut off since is not
-    /// believed what it said in between.
+    /// The link, if all that it needs was shown.
     pub fn link(&self) -> Option<Link> {
         let Stage::Both(primary, alias) = &self.stage else { return None };
         let (primary, alias) = (primary.account.clone(), alias.account.clone());

@@ -51,10 +51,10 @@ pub struct Instance {
     /// which were made since nor which were replaced. The agent comes back by its recovery key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restored_at: Option<Timestamp>,
-    /// When it was put into quarantine last, also when that is over: what its users said of themselves before counts no
-    /// more. Unset by earlier releases, which kept nothing that asks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_cut_off_at: Option<Timestamp>,
+    /// How often it was put into quarantine: what its users said of themselves before the last time counts no more. Counted,
+    /// because the clocks of two brokers differ. Earlier releases kept nothing that asks.
+    #[serde(default)]
+    pub quarantines: u32,
 }
 
 impl Record for Instance {
@@ -76,7 +76,7 @@ impl Instance {
     /// Puts it into quarantine.
     pub fn cut_off(&mut self, reason: String, cause: QuarantineCause, now: Timestamp) {
         self.state = InstanceState::Quarantined { reason, since: now, cause };
-        self.last_cut_off_at = Some(now);
+        self.quarantines = self.quarantines.saturating_add(1);
     }
 }
 

@@ -131,6 +131,7 @@ impl Provider {
         pending.check_session(&own.id, &own.session.user)?;
         let account = LinkedAccount {
             user: self.subjects.user(home_id, &identity.home_user_id),
+            quarantines: self.registry.snapshot().quarantines(&home),
             home,
             home_id,
             home_user_id: identity.home_user_id.clone(),

@@ -7,7 +7,6 @@
 use homeward_certs::identity::InstanceName;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
 use crate::registry::{Client, Home, InstanceId, Link, LinkId, Snapshot, Subject, SubjectKey, TrustEpoch};
 
 /// A user, by his home's word.
@@ -30,8 +29,8 @@ pub struct LinkedTo {
     pub home_id: InstanceId,
     /// The id that its subjects are made of.
     pub home_user_id: String,
-    /// When the link was made.
-    pub made_at: Timestamp,
+    /// How often its home had been in quarantine when it was linked, and the home of who has the link.
+    pub quarantines: [u32; 2],
     /// Which link it is.
     pub id: LinkId,
 }
@@ -39,8 +38,9 @@ pub struct LinkedTo {
 impl LinkedTo {
     /// Of a link.
     pub fn of(link: Link) -> Self {
-        let Link { id, primary, made_at, .. } = link;
-        Self { home: primary.home, home_id: primary.home_id, home_user_id: primary.home_user_id, made_at, id }
+        let Link { id, primary, alias, .. } = link;
+        let quarantines = [primary.quarantines, alias.quarantines];
+        Self { home: primary.home, home_id: primary.home_id, home_user_id: primary.home_user_id, quarantines, id }
     }
 }
 
@@ -98,7 +98,7 @@ impl Snapshot {
 
     /// Whether a link of this home's user can have an effect anywhere, as its homes stand.
     pub fn may_follow_link(&self, home: (&InstanceName, InstanceId), link: &LinkedTo) -> bool {
-        self.judge_homes(link.made_at, [(&link.home, link.home_id), home]).is_ok()
+        self.judge_homes(link.quarantines, [(&link.home, link.home_id), home]).is_ok()
     }
 
     /// The homes that a user of this one may link, with the relying parties at which that has an effect, by display name.

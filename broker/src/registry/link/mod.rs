@@ -93,6 +93,8 @@ pub struct LinkedAccount {
     pub user: UserId,
     /// His login name there, for people.
     pub username: String,
+    /// How often the home had been in quarantine when it said so.
+    pub quarantines: u32,
 }
 
 /// That two accounts are one person's.

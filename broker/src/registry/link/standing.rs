@@ -1,8 +1,7 @@
-//! Whether a link has an effect: a pure function of when it was made and how its homes stand.
+//! Whether a link has an effect: a pure function of how its homes stood when it was made, and how they stand.
 
 use homeward_certs::identity::InstanceName;
 
-use crate::clock::Timestamp;
 use crate::registry::{InstanceId, InstanceState, Link, Snapshot};
 
 /// How a home stands, as far as links are concerned.
@@ -14,8 +13,8 @@ pub enum HomeStanding {
     CutOff,
     /// It takes part.
     Good {
-        /// When it was put into quarantine last.
-        last_cut_off_at: Option<Timestamp>,
+        /// How often it was in quarantine.
+        quarantines: u32,
     },
 }
 
@@ -32,21 +31,19 @@ pub enum LinkVoid {
     CutOffSince,
 }
 
-/// Whether a link that was made then between homes that stand so has an effect.
+/// Whether a link has an effect between homes that stand so, and had been in quarantine so often when it was made.
 ///
 /// # Errors
 /// Why it has none: for good before for now.
-pub fn judge_link(made_at: Timestamp, homes: [HomeStanding; 2]) -> Result<(), LinkVoid> {
+pub fn judge_link(before: [u32; 2], homes: [HomeStanding; 2]) -> Result<(), LinkVoid> {
     if homes.contains(&HomeStanding::Gone) {
         return Err(LinkVoid::Gone);
     }
     if homes.contains(&HomeStanding::CutOff) {
         return Err(LinkVoid::CutOff);
     }
-    // Within the same second nobody knows which came first.
-    let since =
-        |home: &HomeStanding| matches!(home, HomeStanding::Good { last_cut_off_at: Some(at) } if *at >= made_at);
-    if homes.iter().any(since) { Err(LinkVoid::CutOffSince) } else { Ok(()) }
+    let as_before = before.map(|quarantines| HomeStanding::Good { quarantines });
+    if homes == as_before { Ok(()) } else { Err(LinkVoid::CutOffSince) }
 }
 
 impl Snapshot {
@@ -59,15 +56,16 @@ impl Snapshot {
             return Err(LinkVoid::Over);
         }
         let (primary, alias) = (&link.primary, &link.alias);
-        self.judge_homes(link.made_at, [(&primary.home, primary.home_id), (&alias.home, alias.home_id)])
+        let before = [primary.quarantines, alias.quarantines];
+        self.judge_homes(before, [(&primary.home, primary.home_id), (&alias.home, alias.home_id)])
     }
 
     pub(super) fn judge_homes(
         &self,
-        made_at: Timestamp,
+        before: [u32; 2],
         homes: [(&InstanceName, InstanceId); 2],
     ) -> Result<(), LinkVoid> {
-        judge_link(made_at, homes.map(|(name, id)| self.home_standing(name, id)))
+        judge_link(before, homes.map(|(name, id)| self.home_standing(name, id)))
     }
 
     /// How this very installation stands.
@@ -75,38 +73,37 @@ impl Snapshot {
         if self.home_id(name) != Some(id) {
             return HomeStanding::Gone;
         }
-        let instance = self.instance(name);
-        if instance.is_some_and(|instance| matches!(instance.state, InstanceState::Quarantined { .. })) {
+        if self.instance(name).is_some_and(|it| matches!(it.state, InstanceState::Quarantined { .. })) {
             return HomeStanding::CutOff;
         }
-        HomeStanding::Good { last_cut_off_at: instance.and_then(|instance| instance.last_cut_off_at) }
+        HomeStanding::Good { quarantines: self.quarantines(name) }
+    }
+
+    /// How often a home was in quarantine; one without agent never is.
+    pub fn quarantines(&self, name: &InstanceName) -> u32 {
+        self.instance(name).map_or(0, |instance| instance.quarantines)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn a_home_that_was_cut_off_since_voids_a_link_for_good() {
         use HomeStanding::{CutOff, Gone};
-        let made = Timestamp::from_secs(1_800_000_000);
-        let (before, after) = (made - Duration::from_secs(1), made + Duration::from_secs(1));
-        let good = |at: Option<Timestamp>| HomeStanding::Good { last_cut_off_at: at };
+        let good = |quarantines| HomeStanding::Good { quarantines };
         for (one, other, expected) in [
-            (good(None), good(None), Ok(())),
-            (good(Some(before)), good(None), Ok(())),
-            (good(Some(made)), good(None), Err(LinkVoid::CutOffSince)),
-            (good(None), good(Some(after)), Err(LinkVoid::CutOffSince)),
-            (CutOff, good(None), Err(LinkVoid::CutOff)),
-            (CutOff, good(Some(after)), Err(LinkVoid::CutOff)),
+            (good(1), good(2), Ok(())),
+            (good(2), good(2), Err(LinkVoid::CutOffSince)),
+            (good(1), good(3), Err(LinkVoid::CutOffSince)),
+            (CutOff, good(2), Err(LinkVoid::CutOff)),
+            (CutOff, good(3), Err(LinkVoid::CutOff)),
             (Gone, CutOff, Err(LinkVoid::Gone)),
-            (good(None), Gone, Err(LinkVoid::Gone)),
+            (good(1), Gone, Err(LinkVoid::Gone)),
         ] {
-            assert_eq!(judge_link(made, [one, other]), expected, "{one:?} {other:?}");
-            assert_eq!(judge_link(made, [other, one]), expected, "{other:?} {one:?}");
+            assert_eq!(judge_link([1, 2], [one, other]), expected, "{one:?} {other:?}");
+            assert_eq!(judge_link([2, 1], [other, one]), expected, "{other:?} {one:?}");
         }
     }
 }
