@@ -120,11 +120,10 @@ impl Enrolment {
         let clients = self.registry.clients.all().await?.into_iter().filter(|(_, stored)| stored.record.name == *name);
         let mut writes: Vec<Write> = clients.map(|(id, _)| self.registry.clients.delete(&id, Expect::Any)).collect();
         let closed = Closed { clients: writes.len() };
-        let snapshot = self.registry.snapshot();
-        let edges = snapshot.known_edges().filter(|edge| edge.id.relying_party == *name);
-        writes.extend(edges.map(|edge| self.registry.edges.delete(&edge.id.key(), Expect::Any)));
+        writes.extend(self.registry.without_edges_of(name).await?);
         let itself = self.registry.registrations.delete(name.as_str(), Expect::Version(known.version));
         self.registry.reached(self.registry.registrations.commit_after(writes, vec![itself]).await?).await?;
+        self.registry.forget_edges_of(name).await?;
         Ok(closed)
     }
 

@@ -8,8 +8,8 @@ use crate::audit::{Event, Kind};
 use crate::clock::Timestamp;
 use crate::enrolment::{Enrolment, EnrolmentError, JoinTokenState, unhindered};
 use crate::registry::{Instance, InstanceState, QuarantineCause, RecoveryPolicy, SigningKeyChoice};
+use crate::storage::Expect;
 use crate::storage::table::Stored;
-use crate::storage::{Expect, Write};
 
 /// What is to be changed; what is unset stays.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -83,10 +83,7 @@ impl Enrolment {
 
     async fn try_evict(&self, name: &InstanceName) -> Result<Evicted, EnrolmentError> {
         let instance = self.registry.instances.get(name.as_str()).await?.ok_or(EnrolmentError::InstanceUnknown)?;
-        let snapshot = self.registry.snapshot();
-        let edges = snapshot.known_edges().filter(|edge| edge.id.relying_party == *name || edge.id.home == *name);
-        let mut writes: Vec<Write> =
-            edges.map(|edge| self.registry.edges.delete(&edge.id.key(), Expect::Any)).collect();
+        let mut writes = self.registry.without_edges_of(name).await?;
         let trust_edges = writes.len();
         for (id, Stored { record: mut token, version }) in self.tokens.all().await? {
             if token.instance == *name && token.state == JoinTokenState::Issued {
@@ -99,6 +96,7 @@ impl Enrolment {
         let itself = self.registry.instances.delete(name.as_str(), Expect::Version(instance.version));
         let revision = self.registry.instances.commit_after(writes, vec![itself]).await?;
         self.registry.reached(revision).await?;
+        self.registry.forget_edges_of(name).await?;
         self.liveness.forget(name);
         Ok(Evicted { trust_edges })
     }

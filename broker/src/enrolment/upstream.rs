@@ -150,11 +150,10 @@ impl Enrolment {
     async fn try_remove(&self, name: &InstanceName) -> Result<(), EnrolmentError> {
         let stored = self.registry.upstreams.get(name.as_str()).await?;
         let stored = stored.ok_or_else(|| EnrolmentError::UpstreamUnknown(name.clone()))?;
-        let snapshot = self.registry.snapshot();
-        let edges = snapshot.known_edges().filter(|edge| edge.id.home == *name);
-        let edges = edges.map(|edge| self.registry.edges.delete(&edge.id.key(), Expect::Any)).collect();
+        let edges = self.registry.without_edges_of(name).await?;
         let itself = self.registry.upstreams.delete(name.as_str(), Expect::Version(stored.version));
         self.registry.reached(self.registry.upstreams.commit_after(edges, vec![itself]).await?).await?;
+        self.registry.forget_edges_of(name).await?;
         Ok(())
     }
 }

@@ -47,7 +47,7 @@ use tracing::{error, info};
 
 use crate::config::Issuer;
 use crate::storage::table::Table;
-use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent};
+use crate::storage::{Expect, Revision, Store, StoreError, Watch, WatchEvent, Write};
 
 pub use account_key::{AccountKey, AccountKeyConflict};
 pub use claims::{
@@ -253,18 +253,7 @@ impl Registry {
         make: impl Fn(Option<&TrustEdge>) -> TrustEdge,
     ) -> Result<TrustEdge, TrustError> {
         let snapshot = self.snapshot();
-        let find = |name: &InstanceName| {
-            snapshot.instance(name).cloned().ok_or_else(|| TrustError::UnknownInstance(name.clone()))
-        };
-        let is_console = snapshot.console().is_some_and(|console| *console.name == id.relying_party);
-        let registered = is_console || snapshot.registration(&id.relying_party).is_some();
-        if !registered && find(&id.relying_party)?.relying_party.is_none() {
-            return Err(TrustError::NoRelyingParty(id.relying_party.clone()));
-        }
-        if snapshot.home(&id.home).is_none() {
-            find(&id.home)?;
-            return Err(TrustError::NoHome(id.home.clone()));
-        }
+        snapshot.check_ends(id)?;
         let checked = |old: Option<TrustEdge>| {
             let edge = make(old.as_ref());
             // One that is not in force hinders no other: it is checked when it is completed.
@@ -277,6 +266,14 @@ impl Registry {
         };
         let revision = self.edges.update(&id.key(), checked).await?;
         self.reached(revision).await?;
+        // One of them may have gone at another broker: whoever comes under its name has nothing to do with this.
+        if let Err(gone) = self.snapshot().check_ends(id) {
+            let write = self.edges.delete(&id.key(), Expect::Version(revision.version()));
+            return match self.edges.commit(vec![write]).await {
+                Ok(_) | Err(StoreError::Conflict) => Err(gone),
+                Err(error) => Err(error.into()),
+            };
+        }
         // Whoever took it away at the same moment came last.
         let stored = self.snapshot().known_edge(id).cloned().ok_or_else(|| TrustError::NoEdge(id.clone()))?;
         stored.log();
@@ -292,6 +289,30 @@ impl Registry {
         let write = self.edges.delete(&id.key(), Expect::Version(stored.version));
         self.reached(self.edges.commit(vec![write]).await?).await?;
         info!(relying_party = %id.relying_party, home = %id.home, "trust denied");
+        Ok(())
+    }
+
+    /// The writes that take away all edges of a name that is about to go, as the store has them: another broker may have put
+    /// one a moment ago.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn without_edges_of(&self, name: &InstanceName) -> Result<Vec<Write>, StoreError> {
+        let all = self.edges.all().await?.into_iter();
+        let of_name = |edge: &TrustEdge| edge.id.relying_party == *name || edge.id.home == *name;
+        let own = all.filter(|(_, stored)| of_name(&stored.record));
+        Ok(own.map(|(key, _)| self.edges.delete(&key, Expect::Any)).collect())
+    }
+
+    /// Takes away what was put while a name went.
+    ///
+    /// # Errors
+    /// When the store does not answer.
+    pub async fn forget_edges_of(&self, name: &InstanceName) -> Result<(), StoreError> {
+        let left = self.without_edges_of(name).await?;
+        if !left.is_empty() {
+            self.reached(self.edges.commit_after(left, Vec::new()).await?).await?;
+        }
         Ok(())
     }
 

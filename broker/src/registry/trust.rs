@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use crate::clock::Timestamp;
-use crate::registry::{AccountKeyConflict, Consents, GroupMap, TrustSide, UsernameTemplate};
+use crate::registry::{AccountKeyConflict, Consents, GroupMap, Snapshot, TrustSide, UsernameTemplate};
 use crate::secret::{SecretError, random};
 use crate::storage::StoreError;
 use crate::storage::table::Record;
@@ -144,6 +144,26 @@ pub struct TrustEdgeId {
     pub relying_party: InstanceName,
     /// Whom.
     pub home: InstanceName,
+}
+
+impl Snapshot {
+    /// Whether an edge can be between these two: one asks for logins, the other vouches.
+    ///
+    /// # Errors
+    /// Which of them does not.
+    pub(super) fn check_ends(&self, TrustEdgeId { relying_party, home }: &TrustEdgeId) -> Result<(), TrustError> {
+        let find = |name: &InstanceName| self.instance(name).ok_or_else(|| TrustError::UnknownInstance(name.clone()));
+        let is_console = self.console().is_some_and(|console| console.name == relying_party);
+        let registered = is_console || self.registration(relying_party).is_some();
+        if !registered && find(relying_party)?.relying_party.is_none() {
+            return Err(TrustError::NoRelyingParty(relying_party.clone()));
+        }
+        if self.home(home).is_none() {
+            find(home)?;
+            return Err(TrustError::NoHome(home.clone()));
+        }
+        Ok(())
+    }
 }
 
 impl TrustEdgeId {

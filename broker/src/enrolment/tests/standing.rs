@@ -58,6 +58,13 @@ async fn an_evicted_instance_leaves_nothing_behind() {
     let snapshot = world.registry.snapshot();
     let left: Vec<String> = snapshot.known_edges().map(|edge| edge.id.key()).collect();
     assert_eq!(left, ["beta.gamma"]);
+    // One that another broker has put meanwhile, which had not heard of it.
+    let late = TrustEdgeId { relying_party: "beta".parse().unwrap(), home: agent.name.clone() };
+    let edges = &world.registry.edges;
+    let put = edges.put(&late.key(), &TrustEdge::new(late.clone(), START).unwrap(), Expect::Any).unwrap();
+    world.registry.reached(edges.commit(vec![put]).await.unwrap()).await.unwrap();
+    world.registry.forget_edges_of(&agent.name).await.unwrap();
+    assert!(world.registry.snapshot().known_edge(&late).is_none(), "or it is of whoever comes under that name");
     let tokens = world.enrolment.list_tokens().await.unwrap();
     let open = tokens.iter().filter(|listed| listed.token.state == JoinTokenState::Issued).count();
     assert_eq!(open, 0);
