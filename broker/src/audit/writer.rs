@@ -245,11 +245,15 @@ impl Writer {
     async fn expire(&mut self) {
         let today = self.journal.lock().unwrap_or_else(PoisonError::into_inner).day().clone();
         let Some(keep) = self.keep_days else { return };
-        if self.anchored.expired_at.replace(today.clone()) == Some(today) {
+        if self.anchored.expired_at.replace(today.clone()) == Some(today.clone()) {
             return;
         }
+        let (chain, folder) = (self.chain(), self.shared.folder.clone());
         let now = self.shared.clock.now();
-        if now > self.anchored.head.at + LEAP {
+        // What the store heard last may be of this broker under the same wrong clock, before it was started anew.
+        let days = folder.days(chain).unwrap_or_default();
+        let before = days.iter().rfind(|day| **day < today);
+        if now > self.anchored.head.at + LEAP || before.is_some_and(|day| *day < Day::of(now - LEAP)) {
             warn!(
                 %now,
                 last_record_at = %self.anchored.head.at,
@@ -260,7 +264,6 @@ impl Writer {
         let kept_since = now - Duration::from_secs(u64::from(keep) * 86_400);
         let oldest = Day::of(kept_since);
         let ended_before = Day::of(kept_since - ENDED);
-        let (chain, folder) = (self.chain(), self.shared.folder.clone());
         match retention::expire(&self.tables, &folder, chain, (&oldest, &ended_before)).await {
             Ok(0) => {}
             Ok(days) => {

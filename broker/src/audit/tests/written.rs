@@ -108,6 +108,8 @@ async fn a_machine_that_boots_in_a_wrong_year_deletes_nothing_on_that_day() {
     world.time.advance(DAY * 365 * 12);
     world.fill(1, 3).await;
     assert_eq!(world.files().len(), 3);
+    world.fill(1, 3).await;
+    assert_eq!(world.files().len(), 3, "nor when it is started again on that day");
     world.time.advance(DAY);
     world.fill(1, 3).await;
     assert_eq!(world.files().len(), 2);
