@@ -22,6 +22,18 @@ pub fn network(peer: IpAddr) -> IpAddr {
     }
 }
 
+/// Of an IPv6 address so many bits are those of a site: what customers get is a /56 or a /48 (RFC 6177), and so any number of
+/// networks.
+const SITE: u32 = 48;
+
+/// Who has come from the same house, by whichever of his networks.
+pub fn site(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> (128 - SITE) << (128 - SITE)).into(),
+    }
+}
+
 /// How often a limit was met: somebody was turned away, or something left out, that no answer and no other metric tells of.
 #[derive(Clone, Debug, Default)]
 pub struct Met(Arc<AtomicU64>);

@@ -2,7 +2,7 @@
 //! end of all that lets answers finish.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,7 +18,6 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
 use super::http::Peer;
-use super::limits::network;
 use super::source::is_trusted;
 
 /// For a client to send its headers.
@@ -30,6 +29,10 @@ const MOST_CONNECTIONS: usize = 256;
 /// Connections of one source at once; further ones are closed. Of proxies and this machine there may be more: all browsers
 /// come by them, as a rule, and the proxy bounds them.
 const MOST_OF_ONE_SOURCE: usize = 64;
+/// Connections of all strangers together: whoever has many addresses leaves room for proxies and this machine.
+const MOST_OF_STRANGERS: usize = 192;
+/// So long a stranger's connection may last: one that asks and takes no answers has no other end.
+const LONGEST_VISIT: Duration = Duration::from_secs(300);
 
 /// Serves until `shutdown`, then lets answers finish: no connection is answered by what was configured before.
 pub(crate) async fn serve(
@@ -54,8 +57,9 @@ pub(crate) async fn serve(
                     continue;
                 };
                 let (router, watcher) = (router.clone(), graceful.watcher());
+                let longest = place.as_ref().map_or(Duration::MAX, |_| LONGEST_VISIT);
                 connections.spawn(async move {
-                    serve_connection(stream, peer, router, watcher).await;
+                    serve_connection((stream, peer), router, watcher, longest).await;
                     drop((slot, place));
                 });
             }
@@ -83,13 +87,20 @@ async fn next(
     Ok((slot, stream, peer))
 }
 
-async fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, watcher: Watcher) {
+async fn serve_connection(
+    (stream, peer): (TcpStream, SocketAddr),
+    router: Router,
+    watcher: Watcher,
+    longest: Duration,
+) {
     let service = TowerToHyperService::new(router.layer(Extension(Peer(peer.ip()))));
     let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(32 * 1024);
     let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
-    if let Err(error) = watcher.watch(connection).await {
-        tracing::debug!(%error, "a connection to the portal ended badly");
+    match tokio::time::timeout(longest, watcher.watch(connection)).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a connection to the portal ended badly"),
+        Err(_) => tracing::debug!(%peer, "a connection to the portal is cut: it lasts for too long"),
     }
 }
 
@@ -114,13 +125,13 @@ impl Sources {
         if peer.to_canonical().is_loopback() || is_trusted(peer, trusted_proxies) {
             return Ok(None);
         }
-        let source = network(peer);
+        let source = site(peer);
         let mut all = self.all();
-        let here = all.entry(source).or_default();
-        if *here >= MOST_OF_ONE_SOURCE {
+        let here = all.get(&source).copied().unwrap_or_default();
+        if here >= MOST_OF_ONE_SOURCE || all.values().sum::<usize>() >= MOST_OF_STRANGERS {
             return Err(TooMany);
         }
-        *here += 1;
+        all.insert(source, here + 1);
         Ok(Some(Place { sources: self.clone(), source }))
     }
 
@@ -141,8 +152,19 @@ impl Drop for Place {
     }
 }
 
+/// Who has one IPv6 network has many: customers get a /56 or a /48 (RFC 6177).
+fn site(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V4(address) => address.into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use axum::routing::get;
+    use tokio::io::AsyncWriteExt as _;
+
     use super::*;
 
     fn address(text: &str) -> IpAddr {
@@ -152,12 +174,38 @@ mod tests {
     #[test]
     fn one_source_has_its_places_and_leaves_the_others_theirs() {
         let sources = Sources::default();
-        let neighbours = (0..100).map(|n| IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, n]));
+        let neighbours = (0..100).map(|n| IpAddr::from([0x2001, 0xdb8, 0, n, 0, 0, 0, n]));
         let places: Vec<_> = neighbours.filter_map(|neighbour| sources.admit(neighbour, &[]).ok()).collect();
         assert_eq!(places.len(), MOST_OF_ONE_SOURCE);
         let other = sources.admit(address("192.0.2.1"), &[]).unwrap();
         drop((places, other));
         assert!(sources.all().is_empty(), "who has left is not remembered");
+    }
+
+    #[test]
+    fn all_strangers_together_leave_room_for_proxies_and_this_machine() {
+        let (sources, trusted) = (Sources::default(), ["192.0.2.1/32".parse().unwrap()]);
+        let everywhere = (0..300u16).map(|n| IpAddr::from([198, 51, (n >> 8) as u8, n as u8]));
+        let places: Vec<_> = everywhere.filter_map(|stranger| sources.admit(stranger, &trusted).ok()).collect();
+        assert_eq!(places.len(), MOST_OF_STRANGERS);
+        const { assert!(MOST_OF_STRANGERS + MOST_OF_ONE_SOURCE <= MOST_CONNECTIONS) };
+        for known in ["192.0.2.1", "127.0.0.1"] {
+            assert!(sources.admit(address(known), &trusted).is_ok(), "{known}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_does_not_take_his_answers_does_not_stay() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut greedy = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let accepted = listener.accept().await.unwrap();
+        let router = Router::new().route("/", get(|| async { "x".repeat(1 << 16) }));
+        let graceful = GracefulShutdown::new();
+        let longest = Duration::from_millis(500);
+        tokio::spawn(serve_connection(accepted, router, graceful.watcher(), longest));
+        let asked = b"GET / HTTP/1.1\r\nhost: alpha.example\r\n\r\n".repeat(100);
+        let asks = async { while greedy.write_all(&asked).await.is_ok() {} };
+        tokio::time::timeout(Duration::from_secs(20), asks).await.expect("he has his place for ever");
     }
 
     #[test]

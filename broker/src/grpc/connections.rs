@@ -21,7 +21,7 @@ use tokio::sync::Semaphore;
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
-use crate::rate_limit::{Door, Met, network};
+use crate::rate_limit::{Door, Met, network, site};
 use crate::telemetry::Limits;
 use crate::web::Requests;
 
@@ -31,9 +31,15 @@ const OF_ONE_NETWORK: usize = 64;
 /// The same, of all networks together: who has many addresses takes no agent's place either.
 const OF_STRANGERS: usize = 2048;
 
-/// Of one instance: its agent's, and those of its application, which shows the same certificate where it redeems codes (RFC
-/// 8705). Further ones are closed. What an agent has lost is found out by the keepalive, before they are so many.
-const OF_ONE_INSTANCE: usize = 64;
+/// The same, of one site: who has many networks (RFC 6177) keeps nobody else from enrolling.
+const OF_ONE_SITE: usize = OF_STRANGERS / 4;
+
+/// Of one certificate of an instance: its agent's, and those of its application, which shows the same one where it redeems
+/// codes (RFC 8705). Further ones are closed. What an agent has lost is found out by the keepalive, before they are so many.
+const OF_ONE_CERTIFICATE: usize = 64;
+
+/// Of one instance, by whatever certificates: a thief who holds on to one that was replaced takes no place of the new one.
+const OF_ONE_INSTANCE: usize = 4 * OF_ONE_CERTIFICATE;
 
 /// So long nothing may be called. Not of agents: HTTP/2 asks them whether they are there, and their streams are silent.
 const REST: Duration = Duration::from_secs(30);
@@ -64,8 +70,10 @@ impl Connection {
 #[derive(Clone, Debug)]
 pub(super) struct Bounds {
     trust_domain: TrustDomain,
+    certificates: Door<Arc<CertificateDer<'static>>>,
     instances: Door<InstanceName>,
     networks: Door<IpAddr>,
+    sites: Door<IpAddr>,
     strangers: Arc<Semaphore>,
     met: Limits,
 }
@@ -73,8 +81,10 @@ pub(super) struct Bounds {
 impl Bounds {
     /// Nobody is there yet. Whoever is turned away is counted here.
     pub(super) fn new(trust_domain: TrustDomain, met: Limits) -> Self {
-        let (instances, networks) = (Door::new(OF_ONE_INSTANCE, 0), Door::new(OF_ONE_NETWORK, 0));
-        Self { trust_domain, instances, networks, strangers: Arc::new(Semaphore::new(OF_STRANGERS)), met }
+        let (certificates, instances) = (Door::new(OF_ONE_CERTIFICATE, 0), Door::new(OF_ONE_INSTANCE, 0));
+        let (networks, strangers) = (Door::new(OF_ONE_NETWORK, 0), Arc::new(Semaphore::new(OF_STRANGERS)));
+        let sites = Door::new(OF_ONE_SITE, 0);
+        Self { trust_domain, certificates, instances, networks, sites, strangers, met }
     }
 
     /// Counts the handshakes that are turned away.
@@ -100,22 +110,23 @@ impl Bounds {
             Some(_) => Terms::APPLICATION,
             None => Terms::STRANGER,
         };
-        let place = match who {
-            Some(name) => self.of_instance(name).await,
-            None => self.of_network(network(peer.ip())).await,
+        let place = match (who, leaf.clone()) {
+            (Some(name), Some(leaf)) => self.of_instance(name, leaf).await,
+            _ => self.of_network(peer.ip()).await,
         };
         let connection = Connection { peer, leaf, requests: Requests::default() };
         Some(Held::new(stream, connection, terms, place?))
     }
 
     // Nobody waits before these doors.
-    async fn of_instance(&self, name: InstanceName) -> Option<Place> {
-        let inside = self.instances.enter(name).await;
-        noted(inside.map(|inside| Box::new(inside) as Place), &self.met.instances)
+    async fn of_instance(&self, name: InstanceName, leaf: Arc<CertificateDer<'static>>) -> Option<Place> {
+        let (one, all) = (self.certificates.enter(leaf).await, self.instances.enter(name).await);
+        noted(one.zip(all).map(|inside| Box::new(inside) as Place), &self.met.instances)
     }
 
-    async fn of_network(&self, network: IpAddr) -> Option<Place> {
-        let (inside, one) = (self.networks.enter(network).await, self.strangers.clone().try_acquire_owned().ok());
+    async fn of_network(&self, peer: IpAddr) -> Option<Place> {
+        let inside = self.networks.enter(network(peer)).await.zip(self.sites.enter(site(peer)).await);
+        let one = self.strangers.clone().try_acquire_owned().ok();
         noted(inside.zip(one).map(|place| Box::new(place) as Place), &self.met.strangers)
     }
 }
@@ -329,26 +340,44 @@ mod tests {
     async fn networks_and_instances_have_their_places_and_take_no_others() {
         let met = Limits::default();
         let bounds = Bounds::new("federation.example".parse().unwrap(), met.clone());
-        let address = |n: u16| IpAddr::from([0x2001, 0xdb8, 0, n, 0, 0, 0, 1]);
+        let address = |n: u16| IpAddr::from([0x2001, 0xdb8, n / 50, n, 0, 0, 0, 1]);
+        let name = |name: &str| name.parse::<InstanceName>().unwrap();
+        let leaf = |text: &str| Arc::new(CertificateDer::from(text.as_bytes().to_vec()));
         let mut places = Vec::new();
         for n in 0..100 {
-            places.extend(bounds.of_network(network(address(n / 80))).await);
+            places.extend(bounds.of_network(address(n / 80)).await);
         }
         assert_eq!((places.len(), met.strangers.times()), (64 + 20, 16));
         for n in 0..100 {
-            let name: InstanceName = if n < 80 { "alpha" } else { "beta" }.parse().unwrap();
-            places.extend(bounds.of_instance(name).await);
+            places.extend(bounds.of_instance(name(if n < 80 { "alpha" } else { "beta" }), leaf("first")).await);
         }
-        assert_eq!((places.len(), met.instances.times()), (2 * (64 + 20), 16));
+        // Both show one here.
+        assert_eq!((places.len(), met.instances.times()), (64 + 20 + 64, 36));
+        assert!(
+            bounds.of_instance(name("alpha"), leaf("renewed")).await.is_some(),
+            "it is not locked out by its old one"
+        );
+        let mut thiefs = Vec::new();
+        for n in 0..OF_ONE_INSTANCE {
+            thiefs.extend(bounds.of_instance(name("alpha"), leaf(&n.to_string())).await);
+        }
+        assert_eq!(thiefs.len(), OF_ONE_INSTANCE - 64);
+        assert!(bounds.of_instance(name("beta"), leaf("second")).await.is_some());
         drop(places);
         assert!(bounds.of_network(address(0)).await.is_some(), "who has left takes no place");
         let mut everywhere = Vec::new();
-        for n in 0..100 {
+        for n in 0..50 {
+            for _ in 0..OF_ONE_NETWORK {
+                everywhere.extend(bounds.of_network(address(n)).await);
+            }
+        }
+        assert_eq!(everywhere.len(), OF_ONE_SITE, "a site with fifty networks");
+        for n in 50..300 {
             for _ in 0..OF_ONE_NETWORK {
                 everywhere.extend(bounds.of_network(address(n)).await);
             }
         }
         assert_eq!(everywhere.len(), OF_STRANGERS);
-        assert!(bounds.of_instance("alpha".parse().unwrap()).await.is_some());
+        assert!(bounds.of_instance(name("alpha"), leaf("first")).await.is_some());
     }
 }

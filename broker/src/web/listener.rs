@@ -161,7 +161,8 @@ where
     F: Future<Output = io::Result<Option<(S, Version)>>> + Send + 'static,
 {
     let most = open_files::share();
-    let (doors, slots, mut not_accepting) = (Doors::new(most), Arc::new(Semaphore::new(most)), NotAccepting::default());
+    let (doors, slots) = (Doors::new(most, terms.turned_away.clone()), Arc::new(Semaphore::new(most)));
+    let mut not_accepting = NotAccepting::default();
     let connections = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
@@ -178,7 +179,6 @@ where
         };
         let guest = if terms.is_limited(peer.ip()) { doors.come(peer.ip()).await } else { Some(Guest::default()) };
         let Some(mut guest) = guest else {
-            terms.turned_away.note();
             debug!(%peer, "a connection is closed: its network has too many");
             continue;
         };
