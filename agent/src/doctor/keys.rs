@@ -81,7 +81,7 @@ fn by_record(published: &Published, proved: &ProvedKeys, keeps_none: bool) -> Fi
         let sentence = format!(
             "The agent has not seen yet that the application verifies with {active}, which the broker publishes to sign with."
         );
-        let remedy = "start the agent and look at its log: until it has, the broker signs for this instance with the key before, as long as there is one";
+        let remedy = "start the agent and look at its log: if the application does not have that key its logins fail, unless ops have the broker wait for what the agent has acknowledged (instance policy --signing-key acknowledged)";
         return Finding::warning(ABOUT, sentence, remedy);
     }
     if keeps_none {
@@ -142,7 +142,8 @@ mod tests {
         let finding = by_record(&published(), &warmed, false);
         assert!(finding.verdict == Verdict::Ok && finding.sentence.contains("cannot be seen"), "{finding:?}");
         assert!(finding.sentence.contains("warmed"), "{finding:?}");
-        assert_eq!(by_record(&published(), &none, true).verdict, Verdict::Warning);
+        let unseen = by_record(&published(), &none, true);
+        assert!(unseen.verdict == Verdict::Warning && unseen.remedy.unwrap().contains("its logins fail"));
         assert!(by_record(&published(), &warmed, true).sentence.contains("keeps no keys"));
         assert!(Published::of(&json!({ "keys": [] }), "ES256").is_none());
         assert!(Published::of(&json!("x"), "ES256").is_none());

@@ -48,6 +48,9 @@ use crate::resources::applied::Applied;
 /// Work that takes longer is announced.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// For everything but the rehearsal: each thing that is asked has its own time, and there are many.
+const LONGEST: Duration = Duration::from_secs(180);
+
 /// The instance that is examined.
 struct Patient<'a> {
     config: &'a Config,
@@ -95,40 +98,56 @@ pub(crate) async fn examine(
             return findings;
         }
     };
-    let mut published = None;
-    if let Some(Enrolled { identity, .. }) = &patient.enrolled {
-        let asked = patiently("asking the broker …", progress, Box::pin(of_broker(identity, &config)));
-        findings.extend(asked.await);
-        let issuer = identity.issuer();
-        let asked = issuer::check(&patient.wire, &config, &issuer);
-        let (found, keys) = patiently("fetching the issuer's configuration and keys …", progress, asked).await;
-        findings.extend(found);
-        published = keys;
-    }
-    let asked = patiently("asking the application …", progress, application::check(&config, &patient.application));
-    let (is_up, of_application) = asked.await;
-    findings.extend(of_application);
-    let looked = patiently("looking at the public address …", progress, public_address::check(&patient));
-    findings.extend(looked.await);
-    let asked = patiently("asking which credentials the application has …", progress, credentials::check(&patient));
-    findings.extend(asked.await);
-    if is_up {
-        findings.extend(version::check(&config, &patient.application).await);
-        let asked = patiently("asking which keys the application holds …", progress, keys::check(&patient, published));
-        findings.extend(asked.await);
-        findings.extend(patiently("beginning a login …", progress, login::check(&patient)).await);
-        findings.extend(cookies::check(&config, &patient.application).await);
-        findings.extend(windows::check(&config, &patient.application).await);
-        let asked = patiently("asking what the recipe asks …", progress, recipe_checks::check(&patient));
-        findings.extend(asked.await);
-    }
-    let tried = patiently("trying the home methods …", progress, home_methods::check(&config, &patient.application));
-    findings.extend(tried.await);
+    look_for(LONGEST, &patient, progress, &mut findings).await;
     if let Some(canary) = canary {
         let rehearsed = patiently("logging the canary in …", progress, Box::pin(canary::rehearse(&patient, canary)));
         findings.extend(rehearsed.await);
     }
     findings
+}
+
+/// Looks for so long at most, at everything but the rehearsal, which has a time of its own: who is cut off there stays
+/// signed in.
+async fn look_for(longest: Duration, patient: &Patient<'_>, progress: &impl Fn(&str), findings: &mut Vec<Finding>) {
+    // On the heap: it holds everything that is asked at some time.
+    if tokio::time::timeout(longest, Box::pin(look(patient, progress, findings))).await.is_err() {
+        let sentence = format!("The doctor has looked for {} s, and leaves the rest.", longest.as_secs());
+        let remedy = "mend what is found above; what would come next answers slowly or not at all";
+        findings.push(Finding::error("doctor", sentence, remedy));
+    }
+}
+
+async fn look(patient: &Patient<'_>, progress: &impl Fn(&str), findings: &mut Vec<Finding>) {
+    let config = patient.config;
+    let mut published = None;
+    if let Some(Enrolled { identity, .. }) = &patient.enrolled {
+        let asked = patiently("asking the broker …", progress, Box::pin(of_broker(identity, config)));
+        findings.extend(asked.await);
+        let issuer = identity.issuer();
+        let asked = issuer::check(&patient.wire, config, &issuer);
+        let (found, keys) = patiently("fetching the issuer's configuration and keys …", progress, asked).await;
+        findings.extend(found);
+        published = keys;
+    }
+    let asked = patiently("asking the application …", progress, application::check(config, &patient.application));
+    let (is_up, of_application) = asked.await;
+    findings.extend(of_application);
+    let looked = patiently("looking at the public address …", progress, public_address::check(patient));
+    findings.extend(looked.await);
+    let asked = patiently("asking which credentials the application has …", progress, credentials::check(patient));
+    findings.extend(asked.await);
+    if is_up {
+        findings.extend(version::check(config, &patient.application).await);
+        let asked = patiently("asking which keys the application holds …", progress, keys::check(patient, published));
+        findings.extend(asked.await);
+        findings.extend(patiently("beginning a login …", progress, login::check(patient)).await);
+        findings.extend(cookies::check(config, &patient.application).await);
+        findings.extend(windows::check(config, &patient.application).await);
+        let asked = patiently("asking what the recipe asks …", progress, recipe_checks::check(patient));
+        findings.extend(asked.await);
+    }
+    let tried = patiently("trying the home methods …", progress, home_methods::check(config, &patient.application));
+    findings.extend(tried.await);
 }
 
 impl<'a> Patient<'a> {

@@ -99,14 +99,17 @@ impl Drop for StandIn {
 impl Agent {
     /// Asks, and stands in if nobody is there.
     async fn find(patient: &Patient<'_>, key: &ReachabilityKey) -> (Self, Option<StandIn>) {
-        let (wire, portal) = (&patient.wire, &patient.config.portal);
+        let portal = &patient.config.portal;
+        let Ok(wire) = patient.wire.clone().here(here(portal.listen)) else {
+            return (Self::Unknown("nothing can be asked at its address".to_owned()), None);
+        };
         let Ok(probe) = key.probe() else { return (Self::Unknown("there is no randomness".to_owned()), None) };
         // A port that the system chooses is known to the agent only.
         if portal.listen.port() == 0 {
             return (Self::Unknown("it listens on a port that the system chooses".to_owned()), None);
         }
         let address = format!("http://{}{}{PAGE}?{PARAMETER}={}", here(portal.listen), portal.path, probe.value());
-        match get(wire, &address, None).await {
+        match get(&wire, &address, None).await {
             Ok(answer) if probe.read(&answer.body).is_some() => (Self::Runs, None),
             Ok(_) => (Self::Another, None),
             // The agent that asks is about to listen there itself.
@@ -154,9 +157,9 @@ impl Agent {
 
 /// Whether it is this instance's agent that listens where the portal should be.
 pub(super) async fn is_served_by_the_agent(wire: &Wire, portal: &PortalConfig, key: &ReachabilityKey) -> bool {
-    let Ok(probe) = key.probe() else { return false };
+    let (Ok(probe), Ok(wire)) = (key.probe(), wire.clone().here(here(portal.listen))) else { return false };
     let address = format!("http://{}{}{PAGE}?{PARAMETER}={}", here(portal.listen), portal.path, probe.value());
-    get(wire, &address, None).await.is_ok_and(|answer| probe.read(&answer.body).is_some())
+    get(&wire, &address, None).await.is_ok_and(|answer| probe.read(&answer.body).is_some())
 }
 
 /// What a browser that the broker sends here would meet.

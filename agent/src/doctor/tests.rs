@@ -141,6 +141,23 @@ async fn a_portal_that_is_somebody_elses_is_no_portal() {
 }
 
 #[tokio::test]
+async fn it_does_not_look_for_ever() {
+    let folder = tempfile::tempdir().unwrap();
+    // It takes connections, and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let text = format!(
+        "public_url = 'http://127.0.0.1:9'\ndata_dir = '{}'\nrecipe = 'django-allauth'\n[app]\nurl = 'http://{}'\n[home]",
+        folder.path().join("agent").display(),
+        silent.local_addr().unwrap()
+    );
+    let config = Config::try_from(toml::from_str::<crate::config::raw::RawConfig>(&text).unwrap()).unwrap();
+    let (patient, mut findings) = (Patient::new(&config, None).unwrap(), Vec::new());
+    look_for(Duration::from_millis(300), &patient, &|_| {}, &mut findings).await;
+    let last = findings.last().unwrap();
+    assert!(last.about == "doctor" && last.verdict == Verdict::Error, "{findings:?}");
+}
+
+#[tokio::test]
 async fn a_configuration_that_does_not_load_is_the_only_finding() {
     let findings =
         Box::pin(examine(Path::new("/nonexistent/agent.toml"), None, Asks::Operator, clock::now(), &|_| {})).await;

@@ -1,10 +1,12 @@
 //! The doctor, sent for by a button. It looks at everything that `homeward-agent doctor` looks at, once for all who ask while
 //! it looks, and its findings stay until it looks again or the agent ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tokio::runtime;
 use tokio::sync::watch;
 
 use crate::doctor::finding::Finding;
@@ -68,7 +70,24 @@ impl Examination {
             begins
         });
         if begun {
-            tokio::spawn(look(self.file.clone(), self.state.clone(), now));
+            self.send_for_it(now);
+        }
+    }
+
+    /// On a thread of its own: a file that hangs, on a disk that is away, holds up the doctor, and not the agent, which has
+    /// one thread for everything.
+    fn send_for_it(&self, now: OffsetDateTime) {
+        let (file, state) = (self.file.clone(), self.state.clone());
+        let look = move || {
+            let _ends = Ends(&state);
+            match runtime::Builder::new_current_thread().enable_all().build() {
+                Ok(runtime) => runtime.block_on(look(&file, &state, now)),
+                Err(error) => tracing::warn!(%error, "the doctor cannot look"),
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("doctor".to_owned()).spawn(look) {
+            tracing::warn!(%error, "the doctor cannot be sent for");
+            drop(Ends(&self.state));
         }
     }
 
@@ -80,8 +99,7 @@ impl Examination {
     }
 }
 
-async fn look(file: PathBuf, state: watch::Sender<State>, now: OffsetDateTime) {
-    let _ends = Ends(&state);
+async fn look(file: &Path, state: &watch::Sender<State>, now: OffsetDateTime) {
     let progress = |sentence: &str| {
         state.send_modify(|state| {
             if let Some(under_way) = &mut state.under_way {
@@ -90,7 +108,7 @@ async fn look(file: PathBuf, state: watch::Sender<State>, now: OffsetDateTime) {
         });
     };
     // On the heap: it holds everything that is asked at some time.
-    let all = Box::pin(doctor::examine(&file, None, Asks::Agent, now, &progress)).await;
+    let all = Box::pin(doctor::examine(file, None, Asks::Agent, now, &progress)).await;
     tracing::info!(findings = all.len(), "the doctor has looked, as the operator's page asked");
     state.send_modify(|state| state.last = Some(Findings { of: now, all }));
 }

@@ -253,6 +253,19 @@ async fn it_is_kept_nowhere_framed_nowhere_and_links_to_itself_only() {
 }
 
 #[tokio::test]
+async fn a_file_that_hangs_holds_up_the_doctor_and_nothing_else() {
+    let stage = Stage::set("127.0.0.1:1");
+    let file = stage.folder.path().join("agent.toml");
+    std::fs::remove_file(&file).unwrap();
+    rustix::fs::mkfifoat(rustix::fs::CWD, &file, rustix::fs::Mode::RWXU).unwrap();
+    stage.page.examination.begin(clock::now());
+    stage.page.examination.wait(Duration::from_millis(100)).await;
+    assert!(stage.opened().await.contains("The doctor looks, since"));
+    // So that its thread ends.
+    drop(std::fs::OpenOptions::new().write(true).open(&file).unwrap());
+}
+
+#[tokio::test]
 async fn the_doctor_looks_once_for_all_who_ask_meanwhile() {
     let (application, may) = slow_application().await;
     let stage = Stage::set(&application);

@@ -115,6 +115,12 @@ impl Wire {
         Ok(Self { detour: Some(detour), ..self })
     }
 
+    /// And to what listens at this address of this very machine, in clear.
+    pub(crate) fn here(self, to: SocketAddr) -> Result<Self, WireError> {
+        let origin = Url::parse(&format!("http://{to}")).map_err(|_| WireError::Address)?.origin();
+        Ok(Self { detour: Some(Detour { origin, to, scheme: HeaderValue::from_static("http") }), ..self })
+    }
+
     /// And answers may take so long.
     #[must_use]
     pub(crate) fn within(self, timeout: Duration) -> Self {
