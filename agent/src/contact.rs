@@ -51,7 +51,13 @@ impl Contact {
     /// Goes on from what is on disk; what cannot be read is written anew.
     pub(crate) fn open(data: PrivateDir) -> Self {
         let last = LastContact::load(&data).unwrap_or_default();
-        Self { data, last, connected: watch::Sender::new(false) }
+        let cut_short = last.connected_at.is_some() && last.lost_at.is_none();
+        let mut contact = Self { data, last, connected: watch::Sender::new(false) };
+        // Killed, or the machine lost power: when, nobody knows.
+        if cut_short {
+            contact.failed(&"the agent was started anew, and has not reached the broker yet");
+        }
+        contact
     }
 
     /// Whether there is a stream, now and later.
@@ -95,6 +101,15 @@ impl Contact {
     }
 }
 
+impl Drop for Contact {
+    /// Whoever ends takes the stream with him.
+    fn drop(&mut self) {
+        if *self.connected.borrow() {
+            self.lost(crate::clock::now());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -113,5 +128,21 @@ mod tests {
         assert_eq!(last.broke.as_deref(), Some("the broker closed the stream"));
         contact.made(at(30));
         assert_eq!(LastContact::load(&data).unwrap().broke, None);
+    }
+
+    #[test]
+    fn a_stream_ends_with_the_agent_however_that_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = PrivateDir::open(&folder.path().join("data")).unwrap();
+        let mut contact = Contact::open(data.clone());
+        contact.made(OffsetDateTime::from_unix_timestamp(10).unwrap());
+        let connected = contact.connected();
+        drop(contact);
+        assert!(!*connected.borrow() && LastContact::load(&data).unwrap().lost_at.is_some());
+        // By kill -9.
+        data.store(FILE, &LastContact { connected_at: Some(20), ..LastContact::default() }).unwrap();
+        drop(Contact::open(data.clone()));
+        let last = LastContact::load(&data).unwrap();
+        assert!(last.broke.is_some() && last.lost_at.is_none(), "{last:?}");
     }
 }

@@ -40,7 +40,10 @@ pub(super) fn carry_out(config: &Path, report: Report) -> Result<(), Failure> {
         ("issuer", json!(identity.issuer())),
         ("broker", json!(identity.agent_url())),
         ("running", json!(running)),
-        ("connected", json!(running && contact.lost_at.is_none() && contact.connected_at.is_some())),
+        (
+            "connected",
+            json!(running && contact.lost_at.is_none() && contact.broke.is_none() && contact.connected_at.is_some()),
+        ),
         ("last_connected_at", json!(last_connected(&contact))),
         ("not_connected_because", json!(contact.broke)),
         ("dismissed", json!(contact.dismissed)),

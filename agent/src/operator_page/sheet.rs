@@ -125,7 +125,7 @@ impl Known<'_> {
         if self.connected {
             return Fact::word("Connected", Verdict::Ok, "yes", since(self.contact.connected_at));
         }
-        Fact::word("Connected", Verdict::Warning, "no", since(self.contact.lost_at.or(self.contact.connected_at)))
+        Fact::word("Connected", Verdict::Warning, "no", since(self.contact.lost_at))
     }
 
     fn certificate(&self, now: OffsetDateTime) -> Section {
