@@ -55,6 +55,13 @@ fn an_outward_import_is_found() {
 }
 
 #[test]
+fn a_surface_that_knows_the_assembly_is_found() {
+    let found = rings("broker/src/web/mod.rs", "use crate::run::Listeners;");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("broker/src/web/mod.rs:1: web -> run points outwards"));
+}
+
+#[test]
 fn a_flow_that_calls_a_flow_is_found_and_itself_is_not() {
     let found = rings("broker/src/login/complete.rs", "use super::Login;\nfn f() { crate::grants::issue() }");
     assert_eq!(found.len(), 1, "{found:?}");
@@ -63,7 +70,8 @@ fn a_flow_that_calls_a_flow_is_found_and_itself_is_not() {
 
 #[test]
 fn inward_imports_are_accepted() {
-    assert!(rings("broker/src/lib.rs", "use crate::{oidc::Oidc, storage::sled::Sled};").is_empty());
+    assert!(rings("broker/src/run/surfaces.rs", "use crate::{oidc::Oidc, storage::sled::Sled};").is_empty());
+    assert!(rings("broker/src/cli/serve.rs", "use crate::run::Listeners;").is_empty());
     assert!(rings("broker/src/oidc/token.rs", "use crate::{grants::Grants, registry::Registry};").is_empty());
     assert!(rings("broker/src/main.rs", "use homeward_broker::cli::run;").is_empty());
 }

@@ -24,10 +24,10 @@ use crate::cli::reloading;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::reload::Signals;
+use crate::run::{Listeners, run as run_broker};
 use crate::storage::Store;
 use crate::storage::address::{self, StoreAddress};
 use crate::web::listener::PublicListeners;
-use crate::{Listeners, run as run_broker};
 
 /// How long an etcd may be away when a broker starts, and the pause between two looks.
 const STORE_AWAY: Duration = Duration::from_secs(60);

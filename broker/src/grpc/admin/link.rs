@@ -3,7 +3,8 @@
 use homeward_proto::v1;
 use tonic::Status;
 
-use crate::grpc::admin::{Service, page_size};
+use crate::grpc::admin::Service;
+use crate::grpc::admin::page::page_size;
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_time;
 use crate::registry::{Link, LinkId, LinkIdError, LinkVoid, LinkedAccount, Snapshot};

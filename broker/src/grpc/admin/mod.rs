@@ -1,60 +1,53 @@
-//! `homeward.v1.AdminService`. What ops are shown is made in `wire`; what concerns rotations, in `rotation`;
-//! what concerns clients, in `registration`; homes without agent, in `upstream`; sessions and logouts, in `session`; trust
-//! edges, in `trust` and `explain`; the keys that seal, in `kek`; the certificate of the public address, in `tls`; backups, in
-//! `backup`; the audit, in `audit`; the way into the web console, in `console`.
+//! `homeward.v1.AdminService`: the methods, which Rust wants in one place. What they do, and how the contract writes what ops
+//! are shown, has a file for each noun.
 
 mod audit;
+mod authority;
 mod backup;
+mod broker;
 mod console;
 mod explain;
+mod instance;
+mod join_token;
 mod kek;
 mod link;
+mod page;
 mod registration;
 mod rotation;
 mod session;
 mod tls;
 mod trust;
 mod upstream;
-mod wire;
 
-use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
 
 use homeward_certs::identity::{InstanceName, NameError};
-use homeward_certs::join_token::JoinTokenId;
 use homeward_proto::v1;
 use homeward_proto::v1::admin_service_server::AdminService;
-use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
 use crate::audit::Audit;
-use crate::authority::{Authority, CaState};
+use crate::authority::Authority;
 use crate::brokers::Brokers;
-use crate::clock::{Clock, Timestamp};
+use crate::clock::Clock;
 use crate::config::{InForce, Issuer};
 use crate::console::Console;
-use crate::enrolment::{Enrolment, JoinTokenOrder, PolicyChange};
+use crate::enrolment::Enrolment;
 use crate::fleet::Fleet;
 use crate::grpc::Services;
 use crate::grpc::authorization::{ConsoleUser, OpsUser};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::users::Users;
 use crate::login::Login;
-use crate::registry::{Instance, RecoveryPolicyError, Registry, SigningKeyChoice};
-use crate::rotation::{Rotations, StoredRotation};
+use crate::registry::Registry;
+use crate::rotation::Rotations;
 use crate::secret::KeyTurn;
 use crate::storage::Store;
 use crate::tls::PublicTls;
 use crate::upstream::Upstreams;
-use rotation::Order;
 
-/// How long a join token lives if nobody says otherwise.
-const TOKEN_LIFETIME: Duration = Duration::from_secs(30 * 60);
-
-/// Longest page, and longest note.
-const MAX_PAGE: usize = 1000;
+/// Longest note.
 const MAX_NOTE: usize = 256;
 
 /// The service.
@@ -103,39 +96,6 @@ impl Service {
             clock: services.clock.clone(),
         }
     }
-
-    /// A rotation with its gate.
-    async fn shown(&self, stored: StoredRotation, now: Timestamp) -> Result<v1::Rotation, Status> {
-        let shown = self.rotations.status_of(stored, now).await.map_err(|error| status::rotation(&error))?;
-        Ok(rotation::rotation(&shown))
-    }
-
-    fn find(&self, name: &InstanceName) -> Result<v1::Instance, Status> {
-        let snapshot = self.registry.snapshot();
-        let found = snapshot.instance(name).ok_or_else(|| status::refused(Reason::InstanceUnknown))?;
-        Ok(v1::Instance { trust_problems: trust::problems(found, &snapshot), ..self.instance(found) })
-    }
-
-    /// How many instances hold a good certificate of which CA.
-    fn holders(&self, state: &CaState) -> HashMap<String, u32> {
-        let (now, mut holders) = (self.clock.now(), HashMap::new());
-        for instance in self.registry.snapshot().instances() {
-            let certificates = std::iter::once(&instance.certificate).chain(&instance.pending_certificate);
-            let good = certificates.filter(|certificate| now < certificate.not_after);
-            // One that is between two CAs counts for both, because both must stay.
-            let of: BTreeSet<String> = good.map(|certificate| state.pin_of(certificate.authority.as_deref())).collect();
-            of.into_iter().for_each(|pin| *holders.entry(pin).or_default() += 1);
-        }
-        holders
-    }
-
-    fn living(&self) -> Vec<v1::Broker> {
-        wire::brokers(&self.brokers, &self.fleet.liveness().agents_by_broker())
-    }
-
-    fn instance(&self, instance: &Instance) -> v1::Instance {
-        wire::instance(instance, self.fleet.liveness().sighting(&instance.name))
-    }
 }
 
 #[tonic::async_trait]
@@ -170,62 +130,29 @@ impl AdminService for Service {
         request: Request<v1::CreateJoinTokenRequest>,
     ) -> Result<Response<v1::CreateJoinTokenResponse>, Status> {
         let creator = creator(&request);
-        let request = request.into_inner();
-        let lifetime = request.lifetime_duration.map(Duration::try_from).transpose();
-        if request.note.chars().count() > MAX_NOTE || request.note.chars().any(char::is_control) {
-            return Err(status::refused(Reason::FieldInvalid("note")));
-        }
-        let order = JoinTokenOrder {
-            instance: name(&request.instance)?,
-            lifetime: lifetime
-                .map_err(|_| status::refused(Reason::FieldInvalid("lifetime_duration")))?
-                .unwrap_or(TOKEN_LIFETIME),
-            replace: request.replace,
-            creator,
-            note: request.note,
-        };
-        let now = self.clock.now();
-        let (text, listed) =
-            self.enrolment.create_token(order, now).await.map_err(|error| status::enrolment(&error))?;
-        Ok(Response::new(v1::CreateJoinTokenResponse {
-            text: text.expose_secret().to_owned(),
-            join_token: Some(wire::join_token(&listed, now)),
-        }))
+        self.create_token(request.into_inner(), creator).await.map(Response::new)
     }
 
     async fn list_join_tokens(
         &self,
         request: Request<v1::ListJoinTokensRequest>,
     ) -> Result<Response<v1::ListJoinTokensResponse>, Status> {
-        let request = request.into_inner();
-        let now = self.clock.now();
-        let all = self.enrolment.list_tokens().await.map_err(|error| status::enrolment(&error))?;
-        let tokens = all.iter().map(|listed| (listed.id.to_string(), wire::join_token(listed, now))).collect();
-        let (join_tokens, next_page_token) = page(tokens, request.page_size, &request.page_token);
-        Ok(Response::new(v1::ListJoinTokensResponse { join_tokens, next_page_token }))
+        self.join_tokens(&request.into_inner()).await.map(Response::new)
     }
 
     async fn revoke_join_token(
         &self,
         request: Request<v1::RevokeJoinTokenRequest>,
     ) -> Result<Response<v1::RevokeJoinTokenResponse>, Status> {
-        let id = request.into_inner().id.parse::<JoinTokenId>().map_err(|error| status::invalid(&error))?;
-        let listed = self.enrolment.revoke_token(id).await.map_err(|error| status::enrolment(&error))?;
-        let join_token = Some(wire::join_token(&listed, self.clock.now()));
-        Ok(Response::new(v1::RevokeJoinTokenResponse { join_token }))
+        let join_token = self.revoke_token(&request.into_inner().id).await?;
+        Ok(Response::new(v1::RevokeJoinTokenResponse { join_token: Some(join_token) }))
     }
 
     async fn list_instances(
         &self,
         request: Request<v1::ListInstancesRequest>,
     ) -> Result<Response<v1::ListInstancesResponse>, Status> {
-        let request = request.into_inner();
-        let snapshot = self.registry.snapshot();
-        let mut all: Vec<_> =
-            snapshot.instances().map(|instance| (instance.name.to_string(), self.instance(instance))).collect();
-        all.sort_by(|a, b| a.0.cmp(&b.0));
-        let (instances, next_page_token) = page(all, request.page_size, &request.page_token);
-        Ok(Response::new(v1::ListInstancesResponse { instances, next_page_token }))
+        Ok(Response::new(self.instances(&request.into_inner())))
     }
 
     async fn get_instance(
@@ -292,14 +219,8 @@ impl AdminService for Service {
         &self,
         request: Request<v1::QuarantineInstanceRequest>,
     ) -> Result<Response<v1::QuarantineInstanceResponse>, Status> {
-        let request = request.into_inner();
-        let (name, reason) = (name(&request.name)?, request.reason.trim());
-        if reason.is_empty() || reason.chars().count() > MAX_NOTE || reason.chars().any(char::is_control) {
-            return Err(status::refused(Reason::FieldInvalid("reason")));
-        }
-        let done = self.enrolment.quarantine(&name, reason, self.clock.now()).await;
-        done.map_err(|error| status::enrolment(&error))?;
-        Ok(Response::new(v1::QuarantineInstanceResponse { instance: Some(self.find(&name)?) }))
+        let instance = Some(self.quarantine(&request.into_inner()).await?);
+        Ok(Response::new(v1::QuarantineInstanceResponse { instance }))
     }
 
     async fn release_instance(
@@ -325,30 +246,15 @@ impl AdminService for Service {
         &self,
         request: Request<v1::SetInstancePolicyRequest>,
     ) -> Result<Response<v1::SetInstancePolicyResponse>, Status> {
-        let request = request.into_inner();
-        let (name, wanted) = (name(&request.name)?, request.policy.unwrap_or_default());
-        let recovery = Some(wanted.recovery.as_str()).filter(|text| !text.is_empty()).map(str::parse);
-        let wanted = PolicyChange {
-            recovery: recovery.transpose().map_err(|error: RecoveryPolicyError| status::invalid(&error))?,
-            signing_key_choice: match wanted.signing_key_choice() {
-                v1::SigningKeyChoice::Unspecified => None,
-                v1::SigningKeyChoice::Active => Some(SigningKeyChoice::Active),
-                v1::SigningKeyChoice::Acknowledged => Some(SigningKeyChoice::Acknowledged),
-            },
-        };
-        self.enrolment.set_policy(&name, wanted).await.map_err(|error| status::enrolment(&error))?;
-        Ok(Response::new(v1::SetInstancePolicyResponse { instance: Some(self.find(&name)?) }))
+        let instance = Some(self.set_policy(request.into_inner()).await?);
+        Ok(Response::new(v1::SetInstancePolicyResponse { instance }))
     }
 
     async fn list_signing_keys(
         &self,
         request: Request<v1::ListSigningKeysRequest>,
     ) -> Result<Response<v1::ListSigningKeysResponse>, Status> {
-        let request = request.into_inner();
-        let all = self.rotations.signing_keys().await.map_err(|error| status::rotation(&error))?;
-        let keys = all.iter().map(|(kid, key)| (kid.clone(), rotation::signing_key(kid, key))).collect();
-        let (signing_keys, next_page_token) = page(keys, request.page_size, &request.page_token);
-        Ok(Response::new(v1::ListSigningKeysResponse { signing_keys, next_page_token }))
+        self.signing_keys(&request.into_inner()).await.map(Response::new)
     }
 
     async fn get_authority(
@@ -356,14 +262,7 @@ impl AdminService for Service {
         request: Request<v1::GetAuthorityRequest>,
     ) -> Result<Response<v1::GetAuthorityResponse>, Status> {
         let v1::GetAuthorityRequest {} = request.into_inner();
-        let state = self.authority.state();
-        let holders = self.holders(&state);
-        let certificates = state.authorities().into_iter().map(|ca| wire::authority_certificate(&ca, &holders));
-        Ok(Response::new(v1::GetAuthorityResponse {
-            trust_bundle_version: state.bundle.version,
-            certificates: certificates.collect(),
-            phase: state.phase.map(|phase| phase.to_string()).unwrap_or_default(),
-        }))
+        Ok(Response::new(self.authority()))
     }
 
     async fn begin_rotation(
@@ -371,17 +270,7 @@ impl AdminService for Service {
         request: Request<v1::BeginRotationRequest>,
     ) -> Result<Response<v1::BeginRotationResponse>, Status> {
         let creator = creator(&request);
-        let request = request.into_inner();
-        let (urgency, now) = (rotation::urgency(&request), self.clock.now());
-        let begun = match rotation::order(&request.subject)? {
-            Order::AllSecrets => self.rotations.begin_all_secrets(urgency, &creator, now).await,
-            Order::These(subjects) => self.rotations.begin_each(subjects, urgency, &creator, now).await,
-        };
-        let begun = begun.map_err(|error| status::rotation(&error))?;
-        let mut rotations = Vec::with_capacity(begun.len());
-        for one in begun {
-            rotations.push(self.shown(one, now).await?);
-        }
+        let rotations = self.begin(&request.into_inner(), &creator).await?;
         Ok(Response::new(v1::BeginRotationResponse { rotations }))
     }
 
@@ -389,47 +278,30 @@ impl AdminService for Service {
         &self,
         request: Request<v1::RollBackRotationRequest>,
     ) -> Result<Response<v1::RollBackRotationResponse>, Status> {
-        let (subject, now) = (rotation::subject(&request.into_inner().subject)?, self.clock.now());
-        let back = self.rotations.roll_back(&subject, now).await.map_err(|error| status::rotation(&error))?;
-        Ok(Response::new(v1::RollBackRotationResponse { rotation: Some(self.shown(back, now).await?) }))
+        let rotation = self.roll_back(&request.into_inner().subject).await?;
+        Ok(Response::new(v1::RollBackRotationResponse { rotation: Some(rotation) }))
     }
 
     async fn resume_rotation(
         &self,
         request: Request<v1::ResumeRotationRequest>,
     ) -> Result<Response<v1::ResumeRotationResponse>, Status> {
-        let request = request.into_inner();
-        let (subject, now) = (rotation::subject(&request.subject)?, self.clock.now());
-        let resumed = match request.force {
-            true => self.rotations.force(&subject, now).await,
-            false => self.rotations.resume(&subject, now).await,
-        };
-        let resumed = resumed.map_err(|error| status::rotation(&error))?;
-        let left_behind = resumed.left_behind.iter().map(ToString::to_string).collect();
-        Ok(Response::new(v1::ResumeRotationResponse { rotation: Some(self.shown(resumed, now).await?), left_behind }))
+        self.resume(&request.into_inner()).await.map(Response::new)
     }
 
     async fn get_rotation_status(
         &self,
         request: Request<v1::GetRotationStatusRequest>,
     ) -> Result<Response<v1::GetRotationStatusResponse>, Status> {
-        let wanted = request.into_inner().subject;
-        let subject = if wanted.is_empty() { None } else { Some(rotation::subject(&wanted)?) };
-        let all = self.rotations.status(subject.as_ref(), self.clock.now()).await;
-        let all = all.map_err(|error| status::rotation(&error))?;
-        Ok(Response::new(v1::GetRotationStatusResponse { rotations: all.iter().map(rotation::rotation).collect() }))
+        let rotations = self.rotation_status(&request.into_inner().subject).await?;
+        Ok(Response::new(v1::GetRotationStatusResponse { rotations }))
     }
 
     async fn get_rotation_plan(
         &self,
         request: Request<v1::GetRotationPlanRequest>,
     ) -> Result<Response<v1::GetRotationPlanResponse>, Status> {
-        let horizon = request.into_inner().horizon_duration.map(Duration::try_from).transpose();
-        let horizon = horizon.map_err(|_| status::refused(Reason::FieldInvalid("horizon_duration")))?;
-        let now = self.clock.now();
-        let end = now + horizon.unwrap_or(rotation::HORIZON);
-        let plan = self.rotations.plan(now).await.map_err(|error| status::rotation(&error))?;
-        let moves = plan.iter().filter(|planned| planned.at <= end).map(rotation::planned_move).collect();
+        let moves = self.rotation_plan(request.into_inner()).await?;
         Ok(Response::new(v1::GetRotationPlanResponse { moves }))
     }
 
@@ -549,8 +421,7 @@ impl AdminService for Service {
         request: Request<v1::ListSettingsRequest>,
     ) -> Result<Response<v1::ListSettingsResponse>, Status> {
         let v1::ListSettingsRequest {} = request.into_inner();
-        let settings = self.settings.all().into_iter().map(wire::setting).collect();
-        Ok(Response::new(v1::ListSettingsResponse { settings }))
+        Ok(Response::new(v1::ListSettingsResponse { settings: self.all_settings() }))
     }
 
     async fn get_public_certificate(
@@ -606,39 +477,4 @@ fn creator<T>(request: &Request<T>) -> String {
 
 fn name(text: &str) -> Result<InstanceName, Status> {
     text.parse().map_err(|error: NameError| status::invalid(&error))
-}
-
-/// How many entries a page has.
-fn page_size(size: i32) -> usize {
-    usize::try_from(size).ok().filter(|size| (1..=MAX_PAGE).contains(size)).unwrap_or(MAX_PAGE)
-}
-
-/// The entries behind the one that the token names, and the token of the next page.
-fn page<T>(all: Vec<(String, T)>, size: i32, token: &str) -> (Vec<T>, String) {
-    let size = page_size(size);
-    let begin = match all.iter().position(|(key, _)| key == token) {
-        Some(last) => last + 1,
-        None => 0,
-    };
-    let more = all.len() > begin + size;
-    let (mut entries, mut next) = (Vec::new(), String::new());
-    for (key, entry) in all.into_iter().skip(begin).take(size) {
-        next = key;
-        entries.push(entry);
-    }
-    (entries, if more { next } else { String::new() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pages_follow_each_other_to_the_end() {
-        let all = || (0..5).map(|n| (format!("k{n}"), n)).collect::<Vec<_>>();
-        assert_eq!(page(all(), 2, ""), (vec![0, 1], "k1".into()));
-        assert_eq!(page(all(), 2, "k1"), (vec![2, 3], "k3".into()));
-        assert_eq!(page(all(), 2, "k3"), (vec![4], String::new()));
-        assert_eq!(page(all(), 0, ""), (vec![0, 1, 2, 3, 4], String::new()));
-    }
 }

@@ -1,4 +1,4 @@
-//! Rotations, their plan and signing keys, as the contract writes them.
+//! Rotations, their plan and signing keys: what ops do with them, and how the contract writes them.
 
 use std::time::Duration;
 
@@ -6,7 +6,10 @@ use homeward_proto::v1;
 use tonic::Status;
 
 use crate::clock::Timestamp;
-use crate::grpc::{status, wire_time};
+use crate::grpc::admin::Service;
+use crate::grpc::admin::page::page;
+use crate::grpc::status::{self, Reason};
+use crate::grpc::wire_time;
 use crate::keys::{KeyState, SigningAlgorithm, StoredKey};
 use crate::rotation::{
     Participant, Phase, PlannedMove, RotationSubject, Status as RotationStatus, StoredRotation, Urgency, condition,
@@ -16,10 +19,86 @@ use crate::rotation::{
 const MAX_LAGGARDS: usize = 1000;
 
 /// How far a plan looks if nobody says otherwise.
-pub(super) const HORIZON: Duration = Duration::from_secs(90 * 86_400);
+const HORIZON: Duration = Duration::from_secs(90 * 86_400);
+
+impl Service {
+    pub(super) async fn begin(
+        &self,
+        request: &v1::BeginRotationRequest,
+        creator: &str,
+    ) -> Result<Vec<v1::Rotation>, Status> {
+        let (urgency, now) = (urgency(request), self.clock.now());
+        let begun = match order(&request.subject)? {
+            Order::AllSecrets => self.rotations.begin_all_secrets(urgency, creator, now).await,
+            Order::These(subjects) => self.rotations.begin_each(subjects, urgency, creator, now).await,
+        };
+        let begun = begun.map_err(|error| status::rotation(&error))?;
+        let mut rotations = Vec::with_capacity(begun.len());
+        for one in begun {
+            rotations.push(self.shown(one, now).await?);
+        }
+        Ok(rotations)
+    }
+
+    pub(super) async fn roll_back(&self, text: &str) -> Result<v1::Rotation, Status> {
+        let (subject, now) = (subject(text)?, self.clock.now());
+        let back = self.rotations.roll_back(&subject, now).await.map_err(|error| status::rotation(&error))?;
+        self.shown(back, now).await
+    }
+
+    pub(super) async fn resume(
+        &self,
+        request: &v1::ResumeRotationRequest,
+    ) -> Result<v1::ResumeRotationResponse, Status> {
+        let (subject, now) = (subject(&request.subject)?, self.clock.now());
+        let resumed = match request.force {
+            true => self.rotations.force(&subject, now).await,
+            false => self.rotations.resume(&subject, now).await,
+        };
+        let resumed = resumed.map_err(|error| status::rotation(&error))?;
+        let left_behind = resumed.left_behind.iter().map(ToString::to_string).collect();
+        Ok(v1::ResumeRotationResponse { rotation: Some(self.shown(resumed, now).await?), left_behind })
+    }
+
+    /// Of one thing, or of all if none is named.
+    pub(super) async fn rotation_status(&self, wanted: &str) -> Result<Vec<v1::Rotation>, Status> {
+        let subject = if wanted.is_empty() { None } else { Some(subject(wanted)?) };
+        let all = self.rotations.status(subject.as_ref(), self.clock.now()).await;
+        let all = all.map_err(|error| status::rotation(&error))?;
+        Ok(all.iter().map(rotation).collect())
+    }
+
+    pub(super) async fn rotation_plan(
+        &self,
+        request: v1::GetRotationPlanRequest,
+    ) -> Result<Vec<v1::PlannedMove>, Status> {
+        let horizon = request.horizon_duration.map(Duration::try_from).transpose();
+        let horizon = horizon.map_err(|_| status::refused(Reason::FieldInvalid("horizon_duration")))?;
+        let now = self.clock.now();
+        let end = now + horizon.unwrap_or(HORIZON);
+        let plan = self.rotations.plan(now).await.map_err(|error| status::rotation(&error))?;
+        Ok(plan.iter().filter(|planned| planned.at <= end).map(planned_move).collect())
+    }
+
+    pub(super) async fn signing_keys(
+        &self,
+        request: &v1::ListSigningKeysRequest,
+    ) -> Result<v1::ListSigningKeysResponse, Status> {
+        let all = self.rotations.signing_keys().await.map_err(|error| status::rotation(&error))?;
+        let keys = all.iter().map(|(kid, key)| (kid.clone(), signing_key(kid, key))).collect();
+        let (signing_keys, next_page_token) = page(keys, request.page_size, &request.page_token);
+        Ok(v1::ListSigningKeysResponse { signing_keys, next_page_token })
+    }
+
+    /// A rotation with its gate.
+    async fn shown(&self, stored: StoredRotation, now: Timestamp) -> Result<v1::Rotation, Status> {
+        let shown = self.rotations.status_of(stored, now).await.map_err(|error| status::rotation(&error))?;
+        Ok(rotation(&shown))
+    }
+}
 
 /// What ops want to turn.
-pub(super) enum Order {
+enum Order {
     /// One thing each.
     These(Vec<RotationSubject>),
     /// The client credentials of all instances.
@@ -27,7 +106,7 @@ pub(super) enum Order {
 }
 
 /// Reads `keys`, `keys/<algorithm>`, `secret/<instance>`, `secrets` or `ca`.
-pub(super) fn order(text: &str) -> Result<Order, Status> {
+fn order(text: &str) -> Result<Order, Status> {
     match text {
         "secrets" => Ok(Order::AllSecrets),
         "keys" => Ok(Order::These(vec![
@@ -39,17 +118,17 @@ pub(super) fn order(text: &str) -> Result<Order, Status> {
 }
 
 /// Reads one subject.
-pub(super) fn subject(text: &str) -> Result<RotationSubject, Status> {
+fn subject(text: &str) -> Result<RotationSubject, Status> {
     text.parse().map_err(|error: crate::rotation::SubjectError| status::invalid(&error))
 }
 
 /// How urgent it is.
-pub(super) const fn urgency(order: &v1::BeginRotationRequest) -> Urgency {
+const fn urgency(order: &v1::BeginRotationRequest) -> Urgency {
     if order.compromised { Urgency::Compromised } else { Urgency::Planned }
 }
 
 /// A rotation with its gate.
-pub(super) fn rotation(shown: &RotationStatus) -> v1::Rotation {
+fn rotation(shown: &RotationStatus) -> v1::Rotation {
     let StoredRotation { subject, phase, began_at, phase_at, creator, paused, left_behind, remark, .. } =
         &shown.rotation;
     let (participants, laggards) = match &shown.gate {
@@ -97,7 +176,7 @@ fn laggard(participant: &Participant, phase_at: Timestamp) -> v1::Laggard {
 }
 
 /// A move to come.
-pub(super) fn planned_move(planned: &PlannedMove) -> v1::PlannedMove {
+fn planned_move(planned: &PlannedMove) -> v1::PlannedMove {
     v1::PlannedMove {
         time: Some(wire_time(planned.at)),
         subject: planned.subject.to_string(),
@@ -107,7 +186,7 @@ pub(super) fn planned_move(planned: &PlannedMove) -> v1::PlannedMove {
 }
 
 /// A signing key.
-pub(super) fn signing_key(key_id: &str, key: &StoredKey) -> v1::SigningKey {
+fn signing_key(key_id: &str, key: &StoredKey) -> v1::SigningKey {
     let algorithm = match key.algorithm {
         SigningAlgorithm::Rs256 => v1::SigningAlgorithm::Rs256,
         SigningAlgorithm::Es256 => v1::SigningAlgorithm::Es256,

@@ -6,7 +6,8 @@ use homeward_proto::v1::end_sessions_request::Which;
 use tonic::Status;
 
 use crate::audit::{Event, Kind, LoginCount, LoginCounts};
-use crate::grpc::admin::{MAX_PAGE, Service, page, page_size};
+use crate::grpc::admin::Service;
+use crate::grpc::admin::page::{MAX_PAGE, page, page_size};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_time;
 use crate::registry::{SessionId, UserId};

@@ -4,7 +4,8 @@ use homeward_proto::v1;
 use tonic::Status;
 
 use crate::audit::{Event, Kind};
-use crate::grpc::admin::{Service, name, page};
+use crate::grpc::admin::page::page;
+use crate::grpc::admin::{Service, name};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_time;
 use crate::registry::{

@@ -5,7 +5,8 @@ use homeward_proto::v1::upstream::Protocol;
 use tonic::Status;
 
 use crate::enrolment::UpstreamOrder;
-use crate::grpc::admin::{Service, name, page};
+use crate::grpc::admin::page::page;
+use crate::grpc::admin::{Service, name};
 use crate::grpc::status::{self, Reason};
 use crate::grpc::wire_time;
 use crate::registry::{OauthDialect, Upstream, UpstreamProtocol};
