@@ -55,6 +55,8 @@ pub struct PendingLink {
     primary: InstanceName,
     /// The home to be linked.
     alias: InstanceName,
+    /// How often each of the two had been in quarantine when this began.
+    quarantines: [u32; 2],
     /// How far it is.
     pub stage: Stage,
     browser: SecretHash,
@@ -71,6 +73,8 @@ pub struct LinkOrder<'a> {
     pub home: &'a InstanceName,
     /// The home to be linked.
     pub other: &'a InstanceName,
+    /// How often each of the two has been in quarantine.
+    pub quarantines: [u32; 2],
     /// The browser's binding.
     pub browser: &'a str,
 }
@@ -87,6 +91,7 @@ impl PendingLink {
             user: order.user.clone(),
             primary: order.home.clone(),
             alias: order.other.clone(),
+            quarantines: order.quarantines,
             stage: Stage::Begun,
             browser: SecretHash::of(order.browser),
             began_at: now,
@@ -100,6 +105,12 @@ impl PendingLink {
             Stage::Primary(_) => Some(&self.alias),
             Stage::Both(..) => None,
         }
+    }
+
+    /// How often that home had been in quarantine when this began: what it says is of no worth if that is another number
+    /// by the time when somebody hears it, for it may have said so before.
+    pub fn next_quarantines(&self) -> u32 {
+        self.quarantines[usize::from(matches!(self.stage, Stage::Primary(_)))]
     }
 
     /// The session that began it is the one that goes on with it, whoever else has signed in in this browser since.

@@ -69,6 +69,7 @@ use crate::storage::table::Table;
 use crate::upstream::Upstreams;
 use crate::web::{Boundary, Problem, in_any_window};
 
+pub use account::finish_unlinking;
 pub use client_auth::{PeerCertificate, UsedAssertion};
 pub use discovery::Publication;
 

@@ -66,7 +66,7 @@ pub async fn run(
     let Signals { shutdown, reload } = signals.into();
     let (ground, keep_ground) = Ground::open(&config, store, &listeners, clock).await?;
     let (flows, go_on) = Flows::begin(&ground);
-    let surfaces = Surfaces::new(&ground, &flows, config.trusted_proxies)?;
+    let (surfaces, finish_unlinking) = Surfaces::new(&ground, &flows, config.trusted_proxies)?;
     let reloading = Reload {
         store: ground.store.clone(),
         settings: ground.settings.clone(),
@@ -79,6 +79,7 @@ pub async fn run(
             keep_ground,
             reloading.follow(reload),
             go_on,
+            finish_unlinking,
             expiry::run(ground.store.clone(), EXPIRING, ground.clock.clone(), ground.brokers.duty()),
             hand_over(&ground.brokers, &shutdown)
         );

@@ -1,6 +1,7 @@
 //! The surfaces: where browsers, applications, agents, ops and whoever watches meet the flows.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use rustls::ServerConfig;
@@ -16,6 +17,9 @@ use crate::metrics::{self, Sources};
 use crate::oidc::{self, Provider, Publication};
 use crate::tls::PublicTls;
 use crate::web::{self, Boundary, Readiness};
+
+/// So often it is looked for what is left of links that are over. It is dead already; applications have to hear of it.
+const UNLINKING_AGAIN: Duration = Duration::from_secs(300);
 
 /// All that is served.
 pub(super) struct Surfaces {
@@ -38,11 +42,16 @@ pub(super) struct Surfaces {
 }
 
 impl Surfaces {
-    /// Makes them, of a broker behind these proxies. Nothing is served yet.
+    /// Makes them, of a broker behind these proxies. Nothing is served yet. The future is what they do by themselves, and must
+    /// be run.
     ///
     /// # Errors
     /// When the CA makes no TLS for the agents' port.
-    pub(super) fn new(ground: &Ground, flows: &Flows, proxies: TrustedProxies) -> Result<Self, RunError> {
+    pub(super) fn new(
+        ground: &Ground,
+        flows: &Flows,
+        proxies: TrustedProxies,
+    ) -> Result<(Self, impl Future<Output = ()> + Send + use<>), RunError> {
         let (issuer, audit) = (&ground.federation.issuer, &ground.audit);
         let provider = Arc::new(provider(ground, flows));
         // Nobody stands before the agents' port: whoever names another address there is not believed.
@@ -56,6 +65,7 @@ impl Surfaces {
         let health = web::router(readiness.clone(), boundary.clone());
         let grants = provider.grants().clone();
         let services = services(ground, flows, grants.clone());
+        let finish_unlinking = oidc::finish_unlinking(provider.clone(), ground.brokers.duty(), UNLINKING_AGAIN);
         let pages = oidc::router(provider, boundary.clone().audited(audit.clone())).merge(health);
         let way_in = web::console::Foundations {
             console: flows.console.clone(),
@@ -67,7 +77,7 @@ impl Surfaces {
         };
         let console = web::console::router(way_in, grpc::Desk::new(&services), boundary.audited(audit.clone()));
         let sources = Sources { stand_on: services.clone(), keys: ground.keys.clone(), readiness };
-        Ok(Self {
+        let surfaces = Self {
             pages: pages.merge(console),
             sent_on,
             endpoints,
@@ -76,7 +86,8 @@ impl Surfaces {
             tls: ground.authority.tls()?,
             public_tls: ground.public_tls.clone(),
             proxies,
-        })
+        };
+        Ok((surfaces, finish_unlinking))
     }
 
     /// Serves all of them until `shutdown`.

@@ -3,8 +3,7 @@
 //!
 //! Sign-on and tokens ask the registry whether the home may vouch, so they end with the change itself. This loop follows
 //! behind: it ends the records, so that every application hears of it, and nothing comes back with a home that is
-//! released. The broker on duty does it; what one that died has left is found by the next. So is what somebody has left who
-//! ended a link and not all that came in by it.
+//! released. The broker on duty does it; what one that died has left is found by the next.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -93,11 +92,6 @@ async fn sweep(sessions: &Sessions, registry: &Registry, clock: &Clock) -> Resul
         }
         count += sessions.end(&orphans, TellHome::No, &snapshot, clock.now()).await?.sessions.len();
         if ended {
-            for link in registry.sweep_links().await? {
-                // Whoever ended it was interrupted. Grants need no end: they ask for their link.
-                count += sessions.end_for_good(&link.alias.user, &snapshot, clock.now()).await?.sessions.len();
-                registry.links.forget(&link).await?;
-            }
             return Ok(count);
         }
         tokio::time::sleep(BREATH).await;

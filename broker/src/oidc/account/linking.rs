@@ -84,6 +84,7 @@ impl Provider {
             user: &session.user,
             home: &session.home,
             other: home.name,
+            quarantines: [&session.home, home.name].map(|home| snapshot.quarantines(home)),
             browser: &browser,
         };
         let pending = PendingLink::begin(&order, now).map_err(LoginError::from)?;
@@ -131,7 +132,7 @@ impl Provider {
         pending.check_session(&own.id, &own.session.user)?;
         let account = LinkedAccount {
             user: self.subjects.user(home_id, &identity.home_user_id),
-            quarantines: self.registry.snapshot().quarantines(&home),
+            quarantines: pending.next_quarantines(),
             home,
             home_id,
             home_user_id: identity.home_user_id.clone(),

@@ -14,6 +14,7 @@
 pub(super) mod linking;
 mod links;
 mod permissions;
+mod unlinking;
 
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ use crate::oidc::request::CallbackError;
 use crate::oidc::{Provider, path};
 use crate::registry::{Client, LinkId, SessionId, Snapshot};
 use crate::sessions::{Ended, LogoutId, LogoutState, Message, Opened, Session, StoredLogout, TellHome};
+pub use unlinking::finish_unlinking;
+
 use crate::web::{AccountPage, ApplicationRow, FormToken, SessionRow, StrangerPage, ToldRow, Visitor, ago, ahead};
 
 /// Logouts whose state is shown, at the most: their ids stand in the address.

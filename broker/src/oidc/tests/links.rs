@@ -270,6 +270,27 @@ async fn a_quarantine_voids_a_link_for_good() {
 }
 
 #[tokio::test]
+async fn what_a_home_has_said_before_a_quarantine_links_nobody_after_it() {
+    for home in ["alpha", "gamma"] {
+        let world = world().await;
+        let mut browser = alices(&world).await;
+        let portal = half_way(&world, &mut browser).await;
+        // Whoever has taken gamma over says so; the browser comes back with it when all is over.
+        let back = world.vouch_for(&portal, ally(world.time.now())).await;
+        world.change(home, |home| home.cut_off("test".into(), QuarantineCause::Ops, world.time.now())).await;
+        world.change(home, |home| home.state = InstanceState::Confirmed).await;
+        let to = browser.get(&world, &back).await;
+        if to.status.is_redirection() {
+            let page = browser.get(&world, &path(&to)).await;
+            if page.text().contains("name=\"link\"") {
+                answer(&world, &mut browser, page.text(), "yes").await;
+            }
+        }
+        assert_eq!(links(&world).await, 0, "{home}");
+    }
+}
+
+#[tokio::test]
 async fn a_home_that_is_another_one_by_now_has_no_links() {
     let world = world().await;
     let other = subject(&world, "gamma").await;

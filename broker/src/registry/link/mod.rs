@@ -93,7 +93,7 @@ pub struct LinkedAccount {
     pub user: UserId,
     /// His login name there, for people.
     pub username: String,
-    /// How often the home had been in quarantine when it said so.
+    /// How often the home had been in quarantine when the user began to link.
     pub quarantines: u32,
 }
 

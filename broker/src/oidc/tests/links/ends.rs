@@ -8,10 +8,11 @@ use tokio::sync::watch;
 
 use super::{alices, ally, field, link, links, made, said, sign_in, tokens, user, world};
 use crate::grants::CodeBinding;
+use crate::oidc::finish_unlinking;
 use crate::oidc::tests::refresh::text;
 use crate::oidc::tests::world::{Browser, CALLBACK, CHALLENGE, World};
 use crate::registry::{LinkError, TrustEpoch};
-use crate::sessions::{Message, follow_cut_off_homes};
+use crate::sessions::Message;
 
 /// A code for a grant of ally's at beta that outlives its session.
 async fn lasting_code(world: &World) -> String {
@@ -122,17 +123,24 @@ async fn whoever_was_interrupted_behind_the_end_of_a_link_can_end_the_rest() {
 #[tokio::test]
 async fn what_is_left_of_a_link_when_a_broker_dies_ends_by_the_one_on_duty() {
     let (world, _) = interrupted().await;
-    let (sessions, registry) = (world.sessions.clone(), world.registry.clone());
     let on_duty = watch::Sender::new(true);
-    let follow = tokio::spawn(follow_cut_off_homes(sessions, registry, world.time.clone(), on_duty.subscribe()));
-    let finished = async {
+    let again = Duration::from_millis(50);
+    let follow = tokio::spawn(finish_unlinking(world.provider.clone(), on_duty.subscribe(), again));
+    let finished = async || {
         while links(&world).await > 0 {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), finished).await.unwrap();
-    follow.abort();
+    tokio::time::timeout(Duration::from_secs(10), finished()).await.unwrap();
     assert_finished(&world).await;
+    // Nobody tells who is on duty already. What was made while no link counted knows of none, and ends too.
+    link(&world, &mut alices(&world).await).await;
+    world.change_edge("beta", "gamma", |edge| edge.linked = None).await;
+    let (_, refresh) = lasting(&world).await;
+    assert!(world.registry.links.end(&made(&world).await).await.unwrap());
+    tokio::time::timeout(Duration::from_secs(10), finished()).await.unwrap();
+    world.refresh(&refresh, &[]).await.assert_token_error(400, "invalid_grant");
+    follow.abort();
 }
 
 #[tokio::test]
