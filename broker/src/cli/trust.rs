@@ -1,7 +1,5 @@
 //! `homeward-broker trust`.
 
-use std::ops::Range;
-
 use clap::{Args, Subcommand, ValueEnum};
 use homeward_proto::v1;
 use serde_json::json;
@@ -228,11 +226,12 @@ pub(super) async fn run(command: Command, config: &Config, output: Output) -> an
 
 /// On which terms: whoever says an edge again sees what has become of the ones of before.
 fn terms(edge: &v1::TrustEdge) -> String {
-    const OF_TERMS: Range<usize> = 2..7;
-    let cells = edge.cells();
-    let named = v1::TrustEdge::COLUMNS.iter().zip(&cells).skip(OF_TERMS.start).take(OF_TERMS.len());
-    let named =
-        named.map(|(name, said)| format!("{}: {}", name.to_lowercase(), if said.is_empty() { "none" } else { said }));
+    const TERMS: [&str; 6] = ["USER NAME", "GROUPS", "VERIFIED EMAIL DOMAINS", "CONSENT", "API", "LINKED"];
+    let named = v1::TrustEdge::COLUMNS.iter().zip(edge.cells()).filter(|(name, _)| TERMS.contains(name));
+    let named = named.map(|(name, said)| {
+        let said = if said.is_empty() { "none" } else { &said };
+        format!("{}: {said}", name.to_lowercase())
+    });
     format!("On these terms: {}.", named.collect::<Vec<_>>().join("; "))
 }
 
