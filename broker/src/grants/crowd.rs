@@ -6,7 +6,7 @@
 //! pay for a list each time. So there may be some more than the most for a while.
 //!
 //! What was used longest ago says the store's count of commits. A clock would end what was granted a moment ago, where it was
-//! set back before.
+//! set back before. What came into the store from another one, and was not used since, is the oldest, in no order.
 
 use tracing::{info, warn};
 
@@ -70,9 +70,7 @@ impl Grants {
         there.retain(|(_, stored)| only.is_none_or(|client| stored.record.grant.client_id == *client));
         let ending = if there.len() > most { AT_ONCE } else { 0 };
         there.retain(|(id, _)| id != begun);
-        // What came into this store by one commit, from another, is told apart by its time.
-        let used = |stored: &Stored<StoredGrant>| stored.record.family.as_ref().map(|family| family.used_at);
-        there.sort_by_key(|(_, stored)| (stored.version.revision(), used(stored)));
+        there.sort_by_key(|(_, stored)| stored.version.revision());
         there.truncate(ending);
         writes.extend(self.ends(user, there)?);
         if writes.is_empty() {

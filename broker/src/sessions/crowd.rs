@@ -45,7 +45,7 @@ impl Sessions {
         for (key, _) in known {
             let Some(Ok(id)) = key.strip_prefix(&first).map(str::parse::<SessionId>) else { continue };
             match self.table.get(id.as_str()).await? {
-                Some(stored) => there.push(((stored.version.revision(), stored.record.last_login_at), id)),
+                Some(stored) => there.push((stored.version.revision(), id)),
                 // It went by its age, and what stands under its user is kept for as long as any session may last.
                 None => gone.push(self.of_users.delete(&key, Expect::Any)),
             }
