@@ -10,14 +10,13 @@ use axum::Router;
 use axum::extract::Extension;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use hyper_util::service::TowerToHyperService;
 use ipnet::IpNet;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::http::Peer;
+use super::http::{self, Peer};
 use super::source::is_trusted;
 
 /// For a client to send its headers.
@@ -33,6 +32,8 @@ const MOST_OF_ONE_SOURCE: usize = 64;
 const MOST_OF_STRANGERS: usize = 192;
 /// So long a stranger's connection may last: one that asks and takes no answers has no other end.
 const LONGEST_VISIT: Duration = Duration::from_secs(300);
+/// And so long what is asked then may still take.
+const LAST_ANSWER: Duration = http::REQUEST_TIMEOUT;
 
 /// Serves until `shutdown`, then lets answers finish: no connection is answered by what was configured before.
 pub(crate) async fn serve(
@@ -42,7 +43,7 @@ pub(crate) async fn serve(
     shutdown: impl Future<Output = ()> + Send,
 ) -> std::io::Result<()> {
     let mut shutdown = std::pin::pin!(shutdown);
-    let (slots, graceful) = (Arc::new(Semaphore::new(MOST_CONNECTIONS)), GracefulShutdown::new());
+    let (slots, ending) = (Arc::new(Semaphore::new(MOST_CONNECTIONS)), watch::Sender::new(false));
     let (sources, mut connections) = (Sources::default(), JoinSet::new());
     loop {
         let accepted = tokio::select! {
@@ -56,10 +57,10 @@ pub(crate) async fn serve(
                     tracing::debug!(%peer, "a connection to the portal is closed: its source has too many");
                     continue;
                 };
-                let (router, watcher) = (router.clone(), graceful.watcher());
+                let (router, ended) = (router.clone(), ending.subscribe());
                 let longest = place.as_ref().map_or(Duration::MAX, |_| LONGEST_VISIT);
                 connections.spawn(async move {
-                    serve_connection((stream, peer), router, watcher, longest).await;
+                    serve_connection((stream, peer), router, ended, (longest, LAST_ANSWER)).await;
                     drop((slot, place));
                 });
             }
@@ -70,7 +71,9 @@ pub(crate) async fn serve(
             }
         }
     }
-    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+    ending.send_replace(true);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, ended).await.is_err() {
         tracing::warn!("some connections to the portal were cut because they did not end in time");
     }
     // What is left ends with the set.
@@ -90,17 +93,29 @@ async fn next(
 async fn serve_connection(
     (stream, peer): (TcpStream, SocketAddr),
     router: Router,
-    watcher: Watcher,
-    longest: Duration,
+    mut ending: watch::Receiver<bool>,
+    (longest, last_answer): (Duration, Duration),
 ) {
     let service = TowerToHyperService::new(router.layer(Extension(Peer(peer.ip()))));
     let mut server = auto::Builder::new(TokioExecutor::new()).http1_only();
     server.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(32 * 1024);
-    let connection = server.serve_connection(TokioIo::new(stream), service).into_owned();
-    match tokio::time::timeout(longest, watcher.watch(connection)).await {
+    let mut connection = std::pin::pin!(server.serve_connection(TokioIo::new(stream), service).into_owned());
+    let ended = tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        () = tokio::time::sleep(longest) => None,
+        _ = ending.wait_for(|ending| *ending) => None,
+    };
+    let ended = match ended {
+        Some(ended) => Ok(ended),
+        None => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(last_answer, connection).await
+        }
+    };
+    match ended {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "a connection to the portal ended badly"),
-        Err(_) => tracing::debug!(%peer, "a connection to the portal is cut: it lasts for too long"),
+        Err(_) => tracing::debug!(%peer, "a connection to the portal is cut: its answers are not taken"),
     }
 }
 
@@ -200,9 +215,9 @@ mod tests {
         let mut greedy = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let accepted = listener.accept().await.unwrap();
         let router = Router::new().route("/", get(|| async { "x".repeat(1 << 16) }));
-        let graceful = GracefulShutdown::new();
+        let ending = watch::Sender::new(false);
         let longest = Duration::from_millis(500);
-        tokio::spawn(serve_connection(accepted, router, graceful.watcher(), longest));
+        tokio::spawn(serve_connection(accepted, router, ending.subscribe(), (longest, longest)));
         let asked = b"GET / HTTP/1.1\r\nhost: alpha.example\r\n\r\n".repeat(100);
         let asks = async { while greedy.write_all(&asked).await.is_ok() {} };
         tokio::time::timeout(Duration::from_secs(20), asks).await.expect("he has his place for ever");
