@@ -94,9 +94,9 @@ async fn a_member_is_lost_and_no_write_with_it() {
         let leader = etcd.leader().await.unwrap();
         match fault {
             Fault::KillLeader => etcd.kill(leader).unwrap(),
-            Fault::PauseLeader => etcd.pause(leader).unwrap(),
+            Fault::PauseLeader => etcd.pause(leader).await.unwrap(),
             Fault::KillFirst => etcd.kill(0).unwrap(),
-            Fault::PauseFirst => etcd.pause(0).unwrap(),
+            Fault::PauseFirst => etcd.pause(0).await.unwrap(),
         }
         tokio::time::sleep(Duration::from_secs(4)).await;
         match fault {
@@ -171,7 +171,7 @@ async fn a_commit_that_was_given_up_is_in_nobodys_way() {
     let etcd = Etcd::one().await.unwrap();
     let store = open(&etcd.address("homeward")).await;
     put(&store, "t/first", "x").await;
-    etcd.pause(0).unwrap();
+    etcd.pause(0).await.unwrap();
     let begun = Instant::now();
     let given_up = store.commit(vec![write("t/late", Expect::Absent, Some("x"))]).await;
     assert!(begun.elapsed() < BOUND);

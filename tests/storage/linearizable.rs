@@ -252,7 +252,7 @@ async fn on_three_members_of_which_one_is_lost() {
             if round % 2 == 0 {
                 etcd.kill(leader).unwrap();
             } else {
-                etcd.pause(leader).unwrap();
+                etcd.pause(leader).await.unwrap();
             }
             tokio::time::sleep(std::time::Duration::from_secs(3)).await;
             if round % 2 == 0 {

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, IsCa, KeyPair};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -240,12 +240,18 @@ impl Etcd {
         Ok(())
     }
 
-    /// SIGSTOP: its connections stay, and nothing comes from it.
+    /// SIGSTOP: its connections stay, and nothing comes from it, once all its threads have heard of it.
     ///
     /// # Errors
-    /// When it does not run.
-    pub fn pause(&self, index: usize) -> anyhow::Result<()> {
-        self.members[index].signal(Signal::STOP)
+    /// When it does not run, or does not stop.
+    pub async fn pause(&self, index: usize) -> anyhow::Result<()> {
+        self.members[index].signal(Signal::STOP)?;
+        let mut tries = 0..5000;
+        while !self.members[index].is_stopped()? {
+            ensure!(tries.next().is_some(), "it does not stop");
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Ok(())
     }
 
     /// SIGCONT.
@@ -300,6 +306,19 @@ impl Member {
         let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
         let pid = process.as_ref().context("it does not run")?.id();
         Ok(kill_process(Pid::from_raw(i32::try_from(pid)?).context("pid")?, signal)?)
+    }
+
+    /// By proc(5): the state follows the name, which is in brackets and may have some itself.
+    fn is_stopped(&self) -> anyhow::Result<bool> {
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        let pid = process.as_ref().context("it does not run")?.id();
+        for thread in std::fs::read_dir(format!("/proc/{pid}/task"))? {
+            let stat = std::fs::read_to_string(thread?.path().join("stat"))?;
+            if !stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('T')) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn asked(&self, path: &str) -> anyhow::Result<String> {
