@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,40 +18,50 @@ pytest_plugins = ["foundation"]
 PASSWORD = "gladly given gravel"
 
 
+# An application that does not answer.
+RECIPE = {"recipe": "generic-oidc", "app": {"url": "http://127.0.0.1:9"}}
+
+
+@contextmanager
+def home(name: str, groups: dict[str, str | None], folder: Path, front: Front, broker: Broker) -> Iterator[Agent]:
+    """A home whose users stand in a file, each with his group."""
+    agent = Agent(folder / name, front.address(name), front.ca_file)
+    users_file = str(folder / f"{name}-users.toml")
+    agent.enrols(broker.join_token(name), **RECIPE, home={"methods": ["file"], "file": {"users_file": users_file}})
+    for user, group in groups.items():
+        in_group = ["--group", group] if group else []
+        agent.says("user", "add", user, "--email", f"{user}@{name}.example", *in_group, stdin=f"{PASSWORD}\n")
+    agent.runs()
+    front.start()
+    broker.awaits_acknowledgement(name)
+    yield agent
+    agent.stop()
+
+
+@contextmanager
+def relying_party(name: str, folder: Path, front: Front, broker: Broker) -> Iterator[Agent]:
+    """A relying party; what turns has to wait for its application."""
+    agent = Agent(folder / name, front.address(name), front.ca_file)
+    party = {"credentials_dir": str(folder / f"{name}-credentials")}
+    agent.enrols(broker.join_token(name), **RECIPE, relying_party=party)
+    agent.runs()
+    front.start()
+    yield agent
+    agent.stop()
+
+
 @pytest.fixture(scope="session")
 def garage(folder: Path, front: Front, broker: Broker) -> Iterator[Agent]:
     """Home of greta, who is an admin, and of hugo, who is not."""
-    public = front.address("garage")
-    agent = Agent(folder / "garage", public, front.ca_file)
-    users_file = str(folder / "garage-users.toml")
-    settings = {"recipe": "generic-oidc", "app": {"url": "http://127.0.0.1:9"}}
-    home = {"methods": ["file"], "file": {"users_file": users_file}}
-    agent.enrols(broker.join_token("garage"), **settings, home=home)
-    for name, group in (("greta", "admins"), ("hugo", "people")):
-        agent.says("user", "add", name, "--email", f"{name}@garage.example", "--group", group, stdin=f"{PASSWORD}\n")
-    agent.runs()
-    front.start()
-    broker.awaits_acknowledgement("garage")
-    yield agent
-    agent.stop()
+    with home("garage", {"greta": "admins", "hugo": "people"}, folder, front, broker) as agent:
+        yield agent
 
 
 @pytest.fixture(scope="session")
 def workshop(folder: Path, front: Front, broker: Broker) -> Iterator[Agent]:
-    """A relying party whose application does not answer: what turns has to wait for it."""
-    public = front.address("workshop")
-    agent = Agent(folder / "workshop", public, front.ca_file)
-    party = {"credentials_dir": str(folder / "workshop-credentials")}
-    agent.enrols(
-        broker.join_token("workshop"),
-        recipe="generic-oidc",
-        app={"url": "http://127.0.0.1:9"},
-        relying_party=party,
-    )
-    agent.runs()
-    front.start()
-    yield agent
-    agent.stop()
+    """Where they log in."""
+    with relying_party("workshop", folder, front, broker) as agent:
+        yield agent
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import expect
 
-from conftest import PASSWORD
+from conftest import PASSWORD, home, relying_party
 from front import Front
 from homeward import Agent, Broker
 from ops import Ops
@@ -17,37 +17,21 @@ from ops import Ops
 @pytest.fixture(scope="module")
 def pantry(folder: Path, front: Front, broker: Broker) -> Iterator[Agent]:
     """Another home, where greta is called gerda; there she has another name."""
-    agent = Agent(folder / "pantry", front.address("pantry"), front.ca_file)
-    users_file = str(folder / "pantry-users.toml")
-    home = {"methods": ["file"], "file": {"users_file": users_file}}
-    agent.enrols(broker.join_token("pantry"), recipe="generic-oidc", app={"url": "http://127.0.0.1:9"}, home=home)
-    agent.says("user", "add", "gerda", "--email", "gerda@pantry.example", stdin=f"{PASSWORD}\n")
-    agent.runs()
-    front.start()
-    broker.awaits_acknowledgement("pantry")
-    yield agent
-    agent.stop()
+    with home("pantry", {"gerda": None}, folder, front, broker) as agent:
+        yield agent
 
 
 @pytest.fixture(scope="module")
 def library(folder: Path, front: Front, broker: Broker) -> Iterator[Agent]:
     """Who accepts both."""
-    agent = Agent(folder / "library", front.address("library"), front.ca_file)
-    party = {"credentials_dir": str(folder / "library-credentials")}
-    recipe = {"recipe": "generic-oidc", "app": {"url": "http://127.0.0.1:9"}}
-    agent.enrols(broker.join_token("library"), **recipe, relying_party=party)
-    agent.runs()
-    front.start()
-    yield agent
-    agent.stop()
+    with relying_party("library", folder, front, broker) as agent:
+        yield agent
 
 
 @pytest.fixture
-def greta(chromium: Browser, broker: Broker, front: Front, request: pytest.FixtureRequest) -> Iterator[Ops]:
-    user = Ops(request.node.name.removeprefix("test_"), chromium, broker, front)
-    yield user
-    user.leaves()
-    assert not user.complaints, "\n".join(user.complaints)
+def greta(ops: Ops) -> Ops:
+    """Whose browser it is here."""
+    return ops
 
 
 def signs_in(user: Ops, name: str) -> None:
